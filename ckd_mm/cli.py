@@ -1,0 +1,39 @@
+"""What the command line tools share."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Callable
+
+from .compat import EnvironmentConflict
+from .errors import CkdError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Errors that the user can act on as one line on stderr and exit status 1; others keep their traceback."""
+    try:
+        main()
+    except (CkdError, EnvironmentConflict) as error:
+        sys.stdout.flush()
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(1)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    from mmengine.config import DictAction
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder of the run; default: work_dirs/<name of the config>')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value')
+
+
+def load_config(args: argparse.Namespace):
+    """The config of :func:`add_config_arguments`, with its ``work_dir``."""
+    from mmengine.config import Config
+    config = Config.fromfile(args.config)
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    return config

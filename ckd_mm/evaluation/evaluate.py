@@ -1,0 +1,112 @@
+"""Evaluate a model once, outside a training run."""
+
+import copy
+import math
+import time
+from typing import Callable, Dict, Optional
+
+import torch
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Subset
+
+from ..errors import ConfigError, SnapshotError
+from ..fileio import plain
+from ..trajectory.snapshot import ACCURACY, Snapshot
+
+
+def evaluation_parts(config: Dict) -> Optional[tuple]:
+    """The dataloader and metrics that final numbers come from: the test set's, else validation's, else None."""
+    for name in ('test', 'val'):
+        if config.get(f'{name}_dataloader') is not None and config.get(f'{name}_evaluator') is not None:
+            return config[f'{name}_dataloader'], config[f'{name}_evaluator']
+    return None
+
+
+@torch.no_grad()
+def evaluate(model: BaseModel, config: Dict, log: Callable[[str], None] = print, what: str = 'model') -> Dict[str, float]:
+    """Metrics of ``model`` on the test set of ``config`` (validation set if it has none), over all processes.
+
+    Returns:
+        mmengine's names and values, say ``{'accuracy/top1': 93.1}``; empty where the config has neither set.
+    """
+    parts = evaluation_parts(config)
+    if parts is None:
+        return {}
+    loader = Runner.build_dataloader(copy.deepcopy(parts[0]), seed=0)
+    metrics = copy.deepcopy(parts[1])
+    evaluator = Evaluator(metrics if isinstance(metrics, list) else [metrics])
+    evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    model = model.to(get_device())
+    was_training, started, said = model.training, time.perf_counter(), time.perf_counter()
+    model.eval()
+    for index, batch in enumerate(loader, 1):
+        evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+        now = time.perf_counter()
+        if now - said > 10:
+            log(f'Evaluating {what}: {index}/{len(loader)} batches, eta {(now - started) / index * (len(loader) - index):.0f} s')
+            said = now
+    model.train(was_training)
+    return plain(evaluator.evaluate(len(loader.dataset)))
+
+
+def top1(metrics: Dict[str, float]) -> Optional[float]:
+    """Top-1 accuracy in percent, where the config measures it."""
+    return metrics.get(ACCURACY)
+
+
+@torch.no_grad()
+def check_promised_accuracy(snapshot: Snapshot, config: Dict, num_images: int = 512) -> Optional[float]:
+    """A quick look, before anything is trained, whether a teacher is as good as its manifest promises.
+
+    A few validation images, spread over the whole set, are classified by the rebuilt network: wrong input statistics, a
+    wrong channel order or classes in another order show as an accuracy far below the promised one.
+
+    Returns:
+        Accuracy in percent on these images, None if the manifest promises nothing or there is no validation set.
+
+    Raises:
+        SnapshotError: it is lower than chance and sampling allow.
+    """
+    parts = config.get('val_dataloader') or config.get('test_dataloader')
+    if snapshot.accuracy is None or parts is None:
+        return None
+    from mmpretrain.registry import DATASETS
+    dataset = DATASETS.build(copy.deepcopy(parts['dataset']))
+    count = min(num_images, len(dataset))
+    rows = [index * len(dataset) // count for index in range(count)]
+    network = snapshot.build().to(get_device())
+    from mmengine.dataset import default_collate
+    right = 0
+    for batch in DataLoader(Subset(dataset, rows), batch_size=64, collate_fn=default_collate):
+        labels = [int(sample.gt_label.reshape(-1)[0]) for sample in batch['data_samples']]
+        right += sum(int(sample.pred_label) == label for sample, label in zip(network.test_step(batch), labels))
+    measured, promised = right / count, snapshot.accuracy / 100
+    tolerance = 0.03 + 4 * math.sqrt(max(promised * (1 - promised), 0.01) / count)
+    if measured < promised - tolerance:
+        raise SnapshotError(
+            f'snapshot {snapshot} classifies {100 * measured:.1f} % of {count} validation images rightly, but its manifest promises '
+            f'{100 * promised:.1f} %. Are the validation images, the class order and the data_preprocessor (mean, std, to_rgb) '
+            'those it was trained with?')
+    return 100 * measured
+
+
+def require_same_classes(snapshot: Snapshot, classes, source: str) -> None:
+    """
+    Raises:
+        ConfigError: teacher and student give their logits other meanings.
+    """
+    if snapshot.classes is None or classes is None:
+        return
+    ours, theirs = tuple(classes), tuple(snapshot.classes)
+    if ours == theirs:
+        return
+    if len(ours) != len(theirs):
+        raise ConfigError(f'teacher {snapshot} knows {len(theirs)} classes, the student learns {len(ours)} ({source}); distillation '
+                          'of logits needs the same classes')
+    place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
+    same = 'the same classes in another order' if sorted(ours) == sorted(theirs) else 'other classes'
+    raise ConfigError(f'teacher and student have {same}: class {place} is {theirs[place]!r} for the teacher {snapshot} and '
+                      f'{ours[place]!r} for the student ({source}). Sort them alike, say with `classes` of the data set')

@@ -1,0 +1,66 @@
+"""Watch a network move on the information plane while it trains."""
+
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+
+from ..errors import ConfigError
+from ..infoplane import PLANE, InformationPlane
+from ..infoplane.probe import Probe
+from ..registry import HOOKS
+from .snapshot_hook import SnapshotHook
+
+
+@HOOKS.register_module()
+class InfoPlaneHook(Hook):
+    """Measure each snapshot as soon as the run's ``SnapshotHook`` has written it, with the same code and into the same
+    ``information_plane.json`` as ``tools/probe.py``; training itself is not disturbed (random state, modes, gradients).
+
+    In a distributed run rank 0 measures and the others wait.
+
+    Args:
+        out_dir: folder of the file; default: that of the trajectory.
+        figure: draw ``information_plane.png`` after the run.
+        probe: see :class:`ckd_mm.infoplane.probe.Probe`.
+
+    Raises:
+        ConfigError: before training: the run has no SnapshotHook, or a setting cannot work.
+    """
+
+    priority = 'BELOW_NORMAL'  # after SnapshotHook
+
+    def __init__(self, out_dir: Optional[str] = None, figure: bool = True, **probe: Any) -> None:
+        self.out_dir = out_dir
+        self.figure = figure
+        self.settings = probe
+
+    def before_train(self, runner) -> None:
+        self.snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
+        if self.snapshots is None:
+            raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) to custom_hooks")
+        self.probe = Probe(runner.cfg, **self.settings)
+        if is_main_process():
+            self.path = Path(self.out_dir or self.snapshots.out_dir or runner.work_dir) / PLANE
+            with torch.random.fork_rng(devices=[]):
+                self.plane = InformationPlane.continue_from(self.path, self.probe.settings, self.probe.notes(self.snapshots.trajectory))
+
+    def after_train_epoch(self, runner) -> None:
+        epoch = runner.epoch + 1
+        if epoch not in self.snapshots.epochs:
+            return
+        if is_main_process():
+            snapshot = self.snapshots.trajectory.at(epoch)
+            self.plane.add(self.probe.measure(snapshot.build(), epoch, snapshot.sha256))
+            self.plane.save(self.path)
+            point = self.plane.points[-1]
+            runner.logger.info(f'Information plane, epoch {epoch}: I(X;F) {point.information_x:.5f} nats, '
+                               f'I(Y;F) {point.information_y:.4f}')
+        barrier()
+
+    def after_train(self, runner) -> None:
+        if self.figure and is_main_process():
+            from ..visualization import draw_information_plane
+            draw_information_plane(self.plane, self.path.with_suffix('.png'))

@@ -1,0 +1,80 @@
+"""What a resumed stage needs and mmengine's checkpoints lack."""
+
+import random
+import time
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from ..registry import HOOKS
+
+KEY = 'ckd_mm_stage'
+
+
+@HOOKS.register_module()
+class StageStateHook(Hook):
+    """Carry the random state, the seconds spent and the distiller's own weights (connectors) through checkpoints.
+
+    With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for bit, when
+    data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
+    """
+
+    priority = 'LOWEST'  # the random state is restored after everything else that happens before training
+
+    def __init__(self) -> None:
+        self.seconds_before = 0.0
+        self.restored = None
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the stage, all its parts together."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def before_train(self, runner) -> None:
+        if self.restored is None:
+            return
+        _set_random_state(self.restored)
+        loop = runner.train_loop
+        if runner.val_loop is not None and loop.epoch >= loop.val_begin and loop.epoch % loop.val_interval == 0:
+            # the unbroken run validated after saving, and starting a DataLoader draws one number from torch's generator
+            torch.empty((), dtype=torch.int64).random_()
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        state = dict(seconds=self.seconds, random=_random_state())
+        distiller = getattr(_unwrap(runner.model), 'distiller', None)
+        if distiller is not None:
+            state['distiller'] = {key: value.cpu() for key, value in distiller.state_dict().items()}
+        checkpoint[KEY] = state
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        state = checkpoint.get(KEY)
+        if state is None or not runner._resume:
+            return
+        self.seconds_before = state['seconds']
+        self.restored = state['random']
+        distiller = getattr(_unwrap(runner.model), 'distiller', None)
+        if distiller is not None and 'distiller' in state:
+            distiller.load_state_dict(state['distiller'])
+
+
+def _unwrap(model):
+    return model.module if is_model_wrapper(model) else model
+
+
+def _random_state() -> dict:
+    state = dict(torch=torch.get_rng_state(), numpy=np.random.get_state(), python=random.getstate())
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict) -> None:
+    # checkpoints are loaded onto the training device; generators want their states on the CPU
+    torch.set_rng_state(state['torch'].cpu())
+    np.random.set_state(state['numpy'])
+    random.setstate(state['python'])
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())

@@ -1,0 +1,68 @@
+"""Which images the probe looks at."""
+
+import copy
+from typing import Dict, List, Optional, Tuple, Union
+
+import torch
+from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
+
+from ..datasets.split import held_out_indices
+from ..errors import ConfigError
+from .estimators import ProbeImages
+
+SPLITS = ('held_out', 'test')
+
+
+def held_out_part(dataset: Dict, held_out: Union[float, int], seed: int, part: str) -> Dict:
+    """Config of a training set without (``part='rest'``) or with only (``part='held_out'``) its held-out images."""
+    return dict(type='ckd_mm.split_dataset', dataset=copy.deepcopy(dataset), part=part, held_out=held_out, seed=seed)
+
+
+def probe_dataset(config: Dict, probe_split: str, held_out: Union[float, int], seed: int) -> Dict:
+    """Config of the data set that is probed, with the evaluation pipeline (no augmentation).
+
+    Args:
+        config: of the run; its ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``) are used.
+        probe_split: 'held_out': a part of the training set that the teacher is not trained on; 'test': the test set, the
+            papers' way, which lets the choice of teacher see the test labels.
+    """
+    if probe_split not in SPLITS:
+        raise ConfigError(f'probe: probe_split={probe_split!r} should be one of {SPLITS}')
+    evaluation = config.get('test_dataloader') or config.get('val_dataloader')
+    if evaluation is None:
+        raise ConfigError('probe: the config has no test_dataloader and no val_dataloader, whose pipeline the probe uses; '
+                          'give one')
+    if probe_split == 'test':
+        return copy.deepcopy(evaluation['dataset'])
+    training = copy.deepcopy(config['train_dataloader']['dataset'])
+    if 'pipeline' not in training:
+        raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its own to replace, so no '
+                          "part of it can be held out; use probe_split='test'")
+    training['pipeline'] = copy.deepcopy(evaluation['dataset']['pipeline'])
+    return held_out_part(training, held_out, seed, 'held_out')
+
+
+def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int = 0) -> Tuple[ProbeImages, List[int]]:
+    """The images in memory, and their places in the data set.
+
+    Args:
+        dataset: config, with a pipeline that gives every image the same size.
+        num_images: at most this many, drawn without replacement by ``seed``; None: all.
+    """
+    built = CLASSIFICATION_DATASETS.build(dataset)
+    chosen = list(range(len(built)))
+    if num_images is not None and num_images < len(built):
+        chosen = held_out_indices(len(built), num_images, seed)
+    pixels, labels = [], []
+    for index in chosen:
+        item = built[index]
+        image = item['inputs']
+        if image.dtype != torch.uint8:
+            raise ConfigError(f'probe: the evaluation pipeline gives {image.dtype} images, expected uint8 (normalisation belongs '
+                              'into the data_preprocessor)')
+        if pixels and image.shape != pixels[0].shape:
+            raise ConfigError(f'probe: the evaluation pipeline gives images of {tuple(pixels[0].shape)} and {tuple(image.shape)}; '
+                              'add a transform that makes them equal (CenterCrop, Resize)')
+        pixels.append(image)
+        labels.append(item['data_samples'].gt_label.reshape(-1)[0])
+    return ProbeImages(torch.stack(pixels), torch.stack(labels).long()), chosen

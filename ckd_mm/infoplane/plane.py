@@ -1,0 +1,111 @@
+"""The measured plane of one trajectory, and T*."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from ..errors import CkdError, ConfigError
+from ..fileio import plain, read_json, write_json
+
+PLANE = 'information_plane.json'
+FORMAT = 'ckd_mm.information_plane/1'
+
+
+@dataclass(frozen=True)
+class PlanePoint:
+    """One snapshot on the plane.
+
+    Args:
+        epoch: finished epochs.
+        information_x: I(X;F) up to a constant, nats per pixel and channel.
+        information_y: I(Y;F), accuracy from 0 to 1.
+        reconstruction_loss, baseline_loss: what ``information_x`` is the difference of.
+        sha256: of the snapshot it was measured on.
+        seconds: what measuring took.
+    """
+    epoch: int
+    information_x: float
+    information_y: float
+    reconstruction_loss: Optional[float] = None
+    baseline_loss: Optional[float] = None
+    sha256: Optional[str] = None
+    seconds: Optional[float] = None
+
+
+def min_max(values: Sequence[float]) -> List[float]:
+    """Scaled to [0, 1]; all 0 where they do not differ, so that such an axis decides nothing."""
+    low, high = min(values), max(values)
+    return [0.0 if high == low else (value - low) / (high - low) for value in values]
+
+
+class InformationPlane:
+    """Points of the snapshots of one trajectory.
+
+    Args:
+        points: in any order.
+        settings: everything that the numbers depend on besides the snapshots.
+        notes: what a reader should know (which split, how many images).
+    """
+
+    def __init__(self, points: Sequence[PlanePoint] = (), settings: Optional[Dict[str, Any]] = None,
+                 notes: Optional[Dict[str, Any]] = None) -> None:
+        self.points = sorted(points, key=lambda point: point.epoch)
+        self.settings = plain(settings or {})
+        self.notes = plain(notes or {})
+
+    def normalised(self) -> List[Dict[str, float]]:
+        """Both axes min-max scaled over the trajectory, and their sum: ``epoch``, ``x``, ``y``, ``sum``."""
+        xs = min_max([point.information_x for point in self.points])
+        ys = min_max([point.information_y for point in self.points])
+        return [dict(epoch=point.epoch, x=x, y=y, sum=x + y) for point, x, y in zip(self.points, xs, ys)]
+
+    @property
+    def best_epoch(self) -> int:
+        """T*: the epoch that maximises normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest, the cheapest to train."""
+        if not self.points:
+            raise CkdError('the information plane is empty: no snapshot was probed')
+        return max(self.normalised(), key=lambda row: (row['sum'], -row['epoch']))['epoch']
+
+    def add(self, point: PlanePoint) -> None:
+        self.points = sorted([kept for kept in self.points if kept.epoch != point.epoch] + [point], key=lambda kept: kept.epoch)
+
+    def has(self, epoch: int, sha256: Optional[str]) -> bool:
+        return any(point.epoch == epoch and point.sha256 == sha256 for point in self.points)
+
+    def save(self, path: Path) -> None:
+        rows = self.normalised() if self.points else []
+        write_json(path, dict(format=FORMAT, notes=self.notes, settings=self.settings,
+                              units=dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1'),
+                              best_epoch=self.best_epoch if self.points else None,
+                              points=[asdict(point) for point in self.points], normalised=rows))
+
+    @classmethod
+    def load(cls, path: Path) -> 'InformationPlane':
+        """
+        Raises:
+            CkdError: missing, damaged or another kind of file.
+        """
+        found = read_json(path)
+        if not isinstance(found, dict) or found.get('format') != FORMAT:
+            raise CkdError(f'{path} is no information plane: its "format" is not "{FORMAT}"')
+        try:
+            return cls([PlanePoint(**point) for point in found['points']], found['settings'], found.get('notes'))
+        except (KeyError, TypeError) as error:
+            raise CkdError(f'{path} is damaged: {error}') from error
+
+    @classmethod
+    def continue_from(cls, path: Path, settings: Dict[str, Any], notes: Dict[str, Any]) -> 'InformationPlane':
+        """The plane at ``path`` if it was measured in the same way, an empty one if there is none.
+
+        Raises:
+            ConfigError: it was measured otherwise; points of two ways cannot be compared.
+        """
+        if not Path(path).exists():
+            return cls((), settings, notes)
+        found = cls.load(path)
+        wanted = plain(settings)
+        if found.settings != wanted:
+            key = next(key for key in sorted({*wanted, *found.settings}) if wanted.get(key) != found.settings.get(key))
+            raise ConfigError(f'{path} was measured with {key}={found.settings.get(key)!r}, now {key}={wanted.get(key)!r}: points '
+                              'measured in two ways cannot be compared. Restore the setting, or move the file away')
+        return found

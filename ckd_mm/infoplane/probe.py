@@ -1,0 +1,125 @@
+"""Measure a trajectory; the hook, the runner and tools/probe.py all come here."""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Union
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
+
+from ..errors import CkdError, ConfigError
+from ..fileio import plain
+from ..trajectory import Trajectory
+from .estimators import EstimatorSettings, estimate_point
+from .images import load_probe_images, probe_dataset
+from .plane import InformationPlane, PlanePoint
+
+
+class Probe:
+    """Images and settings, the same for every snapshot.
+
+    Args:
+        config: of the run (its data sets are used).
+        probe_split: 'held_out' (default) or 'test', see :func:`probe_dataset`.
+        held_out: how much of the training set is held out: a fraction, or a number of images.
+        num_images: probe at most this many of them.
+        seed: of the held-out part and the draw of images.
+        estimator: further settings, see :class:`EstimatorSettings`.
+    """
+
+    def __init__(self, config: Dict, probe_split: str = 'held_out', held_out: Union[float, int] = 0.1,
+                 num_images: Optional[int] = 5000, seed: int = 0, **estimator: Any) -> None:
+        unknown = set(estimator) - set(EstimatorSettings.__dataclass_fields__)
+        if unknown:
+            raise ConfigError(f'probe: unknown setting {sorted(unknown)[0]!r}; known are probe_split, held_out, num_images and '
+                              f'{sorted(EstimatorSettings.__dataclass_fields__)}')
+        if num_images is not None and (not isinstance(num_images, int) or num_images < 3):
+            raise ConfigError(f'probe: num_images={num_images!r} should be a whole number, at least 3, or None')
+        self.estimator = EstimatorSettings(seed=seed, **estimator)
+        self.probe_split, self.held_out, self.num_images, self.seed = probe_split, held_out, num_images, seed
+        self.dataset = probe_dataset(config, probe_split, held_out, seed)
+        self._images = None
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """Everything the numbers depend on besides the snapshots."""
+        return plain(dict(self.estimator.to_dict(), probe_split=self.probe_split, num_images=self.num_images,
+                          held_out=self.held_out if self.probe_split == 'held_out' else None, dataset=self.dataset))
+
+    @property
+    def images(self):
+        if self._images is None:
+            self._images, self._indices = load_probe_images(self.dataset, self.num_images, self.seed)
+        return self._images
+
+    def notes(self, trajectory: Trajectory) -> Dict[str, Any]:
+        images = self.images
+        held_out = trajectory.info.get('held_out')
+        seen = None if self.probe_split == 'test' else held_out != plain(held_out_record(self.held_out, self.seed))
+        return dict(probe_split=self.probe_split, images=len(images), image_size=list(images.pixels.shape[1:]),
+                    images_sha256=hashlib.sha256(images.pixels.numpy().tobytes()).hexdigest(),
+                    teacher_trained_on_probe_images=seen)
+
+    def measure(self, network: torch.nn.Module, epoch: int, sha256: Optional[str]) -> PlanePoint:
+        started = time.perf_counter()
+        device = torch.device(get_device())
+        values = estimate_point(network, self.images, self.estimator, device)
+        return PlanePoint(epoch=epoch, sha256=sha256, seconds=round(time.perf_counter() - started, 3), **values)
+
+
+def held_out_record(held_out: Union[float, int], seed: int) -> Dict[str, Any]:
+    """How a trajectory's manifest says what its teacher was not trained on."""
+    return dict(held_out=held_out, seed=seed)
+
+
+def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Callable[[str], None] = print) -> InformationPlane:
+    """Measure every snapshot that ``path`` does not hold yet; each is written down when it is known.
+
+    Snapshots are shared over the processes of a distributed run, rank 0 alone writes, all get the whole plane.
+
+    Raises:
+        SnapshotError: a snapshot is missing or damaged, before any is measured.
+        ConfigError: ``path`` was measured with other settings.
+    """
+    rank, world = get_rank(), get_world_size()
+    problem: Any = [None]
+    if rank == 0:  # reading every file once is enough
+        try:
+            trajectory.check()
+            InformationPlane.continue_from(path, probe.settings, {})
+        except CkdError as error:
+            problem = [error]
+    broadcast_object_list(problem)
+    if problem[0] is not None:
+        raise problem[0]
+    notes = probe.notes(trajectory)
+    if notes['teacher_trained_on_probe_images']:
+        log('Warning: the trajectory does not say that its teacher was trained without the held-out images; accuracy on images it '
+            "has seen says little. Use probe_split='test', or images of your own, to be sure")
+    found = [InformationPlane.continue_from(path, probe.settings, notes)] if rank == 0 else [None]
+    broadcast_object_list(found)
+    plane = found[0]
+    todo = [snapshot for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)]
+    if len(todo) < len(trajectory):
+        log(f'Probe: {len(trajectory) - len(todo)} of {len(trajectory)} snapshots were measured before')
+    plane.points = [point for point in plane.points if point.epoch in trajectory.epochs]
+    started = time.perf_counter()
+    for start in range(0, len(todo), world):
+        mine = todo[start + rank] if start + rank < len(todo) else None
+        point = None if mine is None else probe.measure(mine.build(), mine.epoch, mine.sha256)
+        for measured in all_gather_object(point):
+            if measured is not None:
+                plane.add(measured)
+                log(f'Probe: epoch {measured.epoch:>4}  I(X;F) {measured.information_x:.5f} nats  '
+                    f'I(Y;F) {measured.information_y:.4f}  {measured.seconds:.1f} s')
+        if rank == 0:
+            plane.save(path)
+        done = min(start + world, len(todo))
+        if done < len(todo):
+            spent = time.perf_counter() - started
+            log(f'Probe: {done}/{len(todo)} snapshots, eta {spent / done * (len(todo) - done):.0f} s')
+    if rank == 0 and not todo:
+        plane.save(path)
+    return plane

@@ -1,0 +1,3 @@
+from .checkpoint_distill import CheckpointDistill
+
+__all__ = ['CheckpointDistill']

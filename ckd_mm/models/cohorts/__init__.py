@@ -1,0 +1,4 @@
+from .base_cohort import BaseCohort
+from .snapshot_ensemble import SnapshotEnsemble
+
+__all__ = ['BaseCohort', 'SnapshotEnsemble']

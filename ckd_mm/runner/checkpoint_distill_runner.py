@@ -1,0 +1,303 @@
+"""The whole method as one runner: teacher, probe, select, student, report."""
+
+import gc
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, init_dist, is_distributed, is_main_process
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from ..compat import prepare_distributed, versions
+from ..errors import CkdError, ConfigError
+from ..evaluation import check_promised_accuracy, evaluate, top1
+from ..evaluation.evaluate import require_same_classes
+from ..fileio import plain, write_json
+from ..infoplane import PLANE, InformationPlane
+from ..infoplane.probe import probe_trajectory
+from ..models import SnapshotEnsemble
+from ..models.cohorts.snapshot_ensemble import find_snapshot
+from ..registry import RUNNERS
+from ..trajectory import MANIFEST, Snapshot, Trajectory, model_config_of, write_snapshot
+from ..visualization import results_table, write_report
+from .preflight import class_names, preflight
+from .settings import DistillationPlan, as_teacher
+from .stage_log import StageLog
+from .stage_runner import StageRunner
+
+SELECTION, SUMMARY, REPORT, STUDENT = 'selection.json', 'summary.json', 'report.html', 'student.pth'
+
+
+@RUNNERS.register_module()
+class CheckpointDistillRunner:
+    """Runs the stages of a checkpoint-distillation config (see :mod:`ckd_mm.runner.settings`).
+
+    Set ``runner_type = 'ckd_mm.CheckpointDistillRunner'`` in a config and mmpretrain's own ``tools/train.py`` and
+    ``tools/test.py`` use it too. Each stage is an ordinary mmengine run in a folder of its own below ``work_dir``; a
+    finished stage is written into ``stages.json`` and not repeated by a run with ``resume=True``, and an unfinished one
+    goes on from its last checkpoint.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.cfg = config
+        if not config.get('work_dir'):
+            raise ConfigError('work_dir is missing: pass --work-dir, or set it in the config')
+        self.work_dir = Path(config.work_dir)
+        self._plain_runner: Optional[Runner] = None
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'CheckpointDistillRunner':
+        return cls(cfg if isinstance(cfg, Config) else Config(cfg))
+
+    # ------------------------------------------------------------ evaluation of the student, as of any model
+    @property
+    def plain_runner(self) -> Runner:
+        """The student's own mmengine runner, for evaluation."""
+        if self._plain_runner is None:
+            prepare_distributed(self.cfg)
+            config = DistillationPlan(self.cfg).plain()
+            for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+                config[key] = None
+            self._plain_runner = Runner.from_cfg(config)
+        return self._plain_runner
+
+    @property
+    def test_evaluator(self):
+        return self.plain_runner.test_evaluator
+
+    def test(self) -> Dict[str, float]:
+        return self.plain_runner.test()
+
+    def val(self) -> Dict[str, float]:
+        return self.plain_runner.val()
+
+    # ------------------------------------------------------------ the stages
+    def train(self) -> Dict[str, Any]:
+        """Run what is left to do.
+
+        Returns:
+            The content of ``summary.json``.
+
+        Raises:
+            CkdError: before any training where possible, naming the setting or file.
+        """
+        self._start()
+        plan = self.plan
+        self._stage('teacher', self._teacher_settings(), self._teacher)
+        if plan.probe is not None:
+            self._stage('probe', plan.probe.settings, self._probe)
+        self._stage('select', dict(selector=self.cfg.get('selector', 'last')), self._select)
+        self._stage('student', self._student_settings(), self._student)
+        if self.cfg.get('student_alone'):
+            self._stage('student_alone', plan.student_alone_config().to_dict(), self._student_alone)
+        return self._report()
+
+    def _start(self) -> None:
+        prepare_distributed(self.cfg)
+        if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
+            init_dist(self.cfg.launcher, **(self.cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+        if is_main_process():
+            self.work_dir.mkdir(parents=True, exist_ok=True)
+        barrier()
+        DefaultScope.get_instance(f'ckd_mm_{time.time_ns()}', scope_name=self.cfg.get('default_scope') or 'mmpretrain')
+        self.logger = MMLogger.get_instance(f'ckd_mm {self.work_dir.absolute()}', logger_name='ckd_mm', file_mode='a',
+                                            log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO'))
+        self.log: Callable[[str], None] = self.logger.info
+        self._on_main(lambda: _nothing(preflight(self.cfg, self.log)))
+        self.plan = DistillationPlan(self.cfg)
+        self.stages: StageLog = self._on_main(lambda: StageLog(self.work_dir))
+        if self.cfg.get('resume') and self.cfg.get('load_from') and not self.stages.is_done('select'):
+            raise ConfigError(f'--resume {self.cfg.load_from} names a checkpoint of the student, but the stages before it are not '
+                              f'finished in {self.work_dir}; pass --resume alone')
+
+    def _on_main(self, work: Callable[[], Any]) -> Any:
+        """Look at the disk on rank 0 alone, and give every rank the result, or the problem."""
+        outcome: List[Any] = [None, None]
+        if is_main_process():
+            try:
+                outcome[0] = work()
+            except CkdError as error:
+                outcome[1] = error
+        broadcast_object_list(outcome)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def _stage(self, name: str, settings: Dict, work: Callable[[], Dict[str, Any]]) -> None:
+        if self.stages.is_done(name):
+            self.stages.require_unchanged(name, settings)
+            self.log(f'Stage {name}: finished before, in {self.stages.seconds[name]:.0f} s')
+            return
+        self.log(f'Stage {name}: starting')
+        started = time.perf_counter()
+        result = work()
+        seconds = result.pop('stage_seconds', time.perf_counter() - started)
+        barrier()
+        self.stages.finish(name, settings, seconds, result, write=is_main_process())
+        self.log(f'Stage {name}: finished in {seconds:.0f} s')
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _run(self, config: Config, resume_from: Optional[str] = None) -> StageRunner:
+        """Train a stage; a resumed run goes on from its last checkpoint, if it came that far.
+
+        Args:
+            resume_from: a checkpoint to go on from instead of the last.
+        """
+        if self.cfg.get('resume'):
+            config.resume = resume_from is not None or find_latest_checkpoint(config.work_dir) is not None
+            if config.resume:
+                config.load_from = resume_from  # None: mmengine takes the latest
+        runner = StageRunner.from_cfg(config)
+        runner.train()
+        return runner
+
+    # --- 1
+    def _teacher_settings(self) -> Dict:
+        if self.plan.trains_teacher:
+            return self.plan.teacher_config().to_dict()
+        return dict(snapshots=[[snapshot.epoch, snapshot.sha256, snapshot.size] for trajectory in self.plan.open_trajectories()
+                               for snapshot in trajectory])
+
+    def _teacher(self) -> Dict[str, Any]:
+        if not self.plan.trains_teacher:
+            found = self.plan.open_trajectories()
+            return dict(trajectories=[str(trajectory.folder) for trajectory in found], epochs=found[0].epochs, trained=False)
+        config = self.plan.teacher_config()
+        runner = self._run(config)
+        missing = sorted(set(self.plan.teacher_snapshot_epochs) - set(Trajectory.open(self.work_dir).epochs))
+        if missing:
+            raise CkdError(f'the teacher is trained, but snapshots of epochs {missing} are missing in {self.work_dir / MANIFEST}; '
+                           f'remove {config.work_dir}/last_checkpoint to train it again')
+        return dict(trajectories=[str(self.work_dir)], epochs=self.plan.teacher_snapshot_epochs, trained=True,
+                    stage_seconds=runner.seconds)
+
+    # --- 2
+    def _plane_path(self, index: int) -> Path:
+        return self.work_dir / (PLANE if index == 0 else PLANE.replace('.json', f'_{index + 1}.json'))
+
+    def _probe(self) -> Dict[str, Any]:
+        best = []
+        for index, trajectory in enumerate(self.plan.open_trajectories()):
+            plane = probe_trajectory(trajectory, self.plan.probe, self._plane_path(index), self.log)
+            best.append(plane.best_epoch)
+        return dict(best_epochs=best, seconds_a_snapshot=_mean([point.seconds for point in plane.points]))
+
+    # --- 3
+    def _select(self) -> Dict[str, Any]:
+        trajectories = self.plan.open_trajectories()
+        chosen: List[Snapshot] = []
+        parts = []
+        for index, trajectory in enumerate(trajectories):
+            plane = None if self.plan.probe is None else InformationPlane.load(self._plane_path(index))
+            selection = self.plan.selector.select(trajectory, plane)
+            self.log(f'Selected epoch(s) {[snapshot.epoch for snapshot in selection.snapshots]} of {trajectory.folder}: {selection.reason}')
+            chosen += selection.snapshots
+            parts.append(dict(trajectory=str(trajectory.folder), epochs=[snapshot.epoch for snapshot in selection.snapshots],
+                              reason=selection.reason, candidates=trajectory.epochs, scores=selection.scores,
+                              score_unit=selection.score_unit))
+        for snapshot in chosen:
+            check_promised_accuracy(snapshot, self.plan.plain())
+        config = self.plan.plain()
+        last = trajectories[0].last
+        teacher = evaluate(SnapshotEnsemble([last]), config, self.log, 'the teacher')
+        same = len(chosen) == 1 and chosen[0].file == last.file
+        cohort = teacher if same else evaluate(SnapshotEnsemble(chosen), config, self.log, 'the cohort')
+        self.log(f'Teacher after epoch {last.epoch}: {_percent(top1(teacher))} top-1; who teaches: {_percent(top1(cohort))}')
+        result = dict(epochs=[snapshot.epoch for snapshot in chosen], teachers=[as_teacher(snapshot) for snapshot in chosen],
+                      selector=self.cfg.get('selector', 'last'), by_trajectory=parts, cohort_metrics=cohort, teacher_metrics=teacher,
+                      teacher_epoch=last.epoch,
+                      members=[dict(epoch=snapshot.epoch, file=str(snapshot.file), sha256=snapshot.sha256, metrics=snapshot.metrics)
+                               for snapshot in chosen])
+        if is_main_process():
+            write_json(self.work_dir / SELECTION, result)
+        return result
+
+    # --- 4
+    def _student_config(self) -> Config:
+        return self.plan.student_config(self.stages.result('select')['teachers'])
+
+    def _student_settings(self) -> Dict:
+        return self._student_config().to_dict()
+
+    def _student(self) -> Dict[str, Any]:
+        config = self._student_config()
+        self._on_main(self._check_teachers)
+        resume_from = self.cfg.get('load_from') if self.cfg.get('resume') else None
+        return self._trained(self._run(config, resume_from), self.work_dir / STUDENT)
+
+    def _check_teachers(self) -> None:
+        """Hours may lie between their selection and now, and a resumed student may have stopped distilling."""
+        latest = find_latest_checkpoint(str(self.work_dir / 'student')) if self.cfg.get('resume') else None
+        if latest is not None and self.plan.stop_epoch is not None and \
+                _load_checkpoint(latest, map_location='cpu')['meta']['epoch'] >= self.plan.stop_epoch:
+            return
+        classes = class_names(self.plan)
+        for teacher in self.stages.result('select')['teachers']:
+            snapshot = find_snapshot(teacher, self.plan.teacher.get('model'))
+            snapshot.check_file()
+            require_same_classes(snapshot, classes, 'the classes of its training set')
+
+    # --- 4b
+    def _student_alone(self) -> Dict[str, Any]:
+        config = self.plan.student_alone_config()
+        if self.cfg.get('resume'):
+            config.load_from = None  # `--resume PATH` is the student's
+        return self._trained(self._run(config), None)
+
+    def _trained(self, runner: StageRunner, publish: Optional[Path]) -> Dict[str, Any]:
+        """Evaluate the weights after the last epoch, and write them down alone."""
+        seconds = runner.seconds
+        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        state = model.state_dict()
+        ema = next((hook.ema_model.module for hook in runner.hooks if hasattr(hook, 'ema_model')), None)
+        evaluated = model if ema is None else ema
+        metrics = evaluate(evaluated, self.plan.plain(), self.log, 'the student')
+        if publish is not None and is_main_process():
+            config = self.plan.plain()
+            write_snapshot(publish, state if ema is None else ema.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
+                           model=model_config_of(config), classes=runner.train_dataloader.dataset.metainfo.get('classes'),
+                           extra=dict(cfg=config.pretty_text, metrics=metrics, versions=versions()))
+        return dict(metrics=metrics, epochs=runner.epoch, work_dir=runner.work_dir, stage_seconds=seconds)
+
+    # --- 5
+    def _report(self) -> Dict[str, Any]:
+        select = self.stages.result('select')
+        student = self.stages.result('student')
+        summary = dict(
+            teacher=dict(accuracy_top1=top1(select['teacher_metrics']), epoch=select['teacher_epoch'], metrics=select['teacher_metrics']),
+            cohort=dict(accuracy_top1=top1(select['cohort_metrics']), size=len(select['epochs']), metrics=select['cohort_metrics']),
+            student=dict(accuracy_top1=top1(student['metrics']), epoch=student['epochs'], metrics=student['metrics'],
+                         checkpoint=STUDENT))
+        if self.stages.is_done('student_alone'):
+            alone = self.stages.result('student_alone')
+            summary['student_alone'] = dict(accuracy_top1=top1(alone['metrics']), epoch=alone['epochs'], metrics=alone['metrics'])
+        summary.update(
+            selection=dict(epochs=select['epochs'], selector=select['selector'],
+                           reason='; '.join(part['reason'] for part in select['by_trajectory'])),
+            seconds=self.stages.seconds, config=dict(name=self.plan.name, text=self.cfg.pretty_text), versions=versions())
+        if is_main_process():
+            write_json(self.work_dir / SUMMARY, summary)
+            page = write_report(self.work_dir)
+            self.log('\n' + results_table(plain(summary)))
+            self.log(f'Report: {page}')
+        barrier()
+        return plain(summary)
+
+
+def _nothing(_: Any) -> None:
+    """Plans hold modules and data sets, which need not travel between processes."""
+
+
+def _mean(values: List[float]) -> Optional[float]:
+    return round(sum(values) / len(values), 3) if values else None
+
+
+def _percent(value: Optional[float]) -> str:
+    return 'not measured' if value is None else f'{value:.2f} %'

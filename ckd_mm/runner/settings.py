@@ -1,0 +1,192 @@
+"""What a checkpoint-distillation config says, checked, and the ordinary mmengine config of each stage.
+
+The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
+
+``teacher``
+    ``model``: the teacher network, ``snapshots``: when to keep it (:func:`ckd_mm.trajectory.snapshot_epochs`),
+    and any mmengine key to train it otherwise than the student, merged over the student's as a derived config would be.
+    Or ``trajectory``: a folder (or several) of snapshots that exist already; then nothing is trained.
+``probe``
+    Settings of :class:`ckd_mm.infoplane.probe.Probe`; None to leave the information plane out.
+``selector``
+    Name or config of a selector.
+``distill``
+    ``tau``, ``aggregation``, ``teacher_weights``, ``ce_weight``, ``kd_weight``, ``stop_epoch``, ``ce_weight_after_stop``,
+    ``distiller``.
+``student_alone``
+    Also train the student without a teacher, for comparison.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.config import Config, ConfigDict
+
+from ..errors import ConfigError
+from ..infoplane.images import held_out_part
+from ..infoplane.probe import Probe, held_out_record
+from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
+from ..selection import Selector, build_selector
+from ..trajectory import Snapshot, Trajectory, snapshot_epochs
+
+OWN_KEYS = ('runner_type', 'teacher', 'probe', 'selector', 'distill', 'student_alone')
+TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
+RUNNER_KEYS = ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'optim_wrapper', 'param_scheduler', 'val_evaluator',
+               'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'randomness', 'auto_scale_lr', 'sync_bn',
+               'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'log_processor', 'env_cfg')
+LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights')
+DISTILL_KEYS = LOSS_KEYS + ('ce_weight', 'kd_weight', 'stop_epoch', 'ce_weight_after_stop', 'distiller')
+KEPT_CHECKPOINTS = 2  # mmengine deletes the old checkpoint before it writes the new one: with 1 a kill in between loses both
+
+
+def _known(name: str, found: Dict, allowed: Sequence[str]) -> None:
+    unknown = [key for key in found if key not in allowed and not key.startswith('_')]
+    if unknown:
+        raise ConfigError(f'{name}: unknown key {unknown[0]!r}; known are {", ".join(allowed)}')
+
+
+class DistillationPlan:
+    """A config taken apart.
+
+    Args:
+        config: whole, with ``work_dir``.
+
+    Raises:
+        ConfigError: a setting cannot work; the message names it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.work_dir = Path(config.work_dir)
+        self.teacher: Dict[str, Any] = dict(config.get('teacher') or {})
+        _known('teacher', self.teacher, TEACHER_KEYS + RUNNER_KEYS)
+        if 'train_cfg' not in config or 'max_epochs' not in config.train_cfg:
+            raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
+        self.student_epochs: int = config.train_cfg.max_epochs
+        self.selector: Selector = build_selector(config.get('selector', 'last'))
+        self._read_distill(config.get('distill') or {})
+        self._read_teacher()
+        self._read_probe()
+        if self.trains_teacher:
+            # of a run yet to come the epochs are known: better now than after training it
+            self.selector.epochs(self.teacher_snapshot_epochs, self.teacher_epochs)
+
+    def _read_distill(self, distill: Dict) -> None:
+        _known('distill', distill, DISTILL_KEYS)
+        self.kd_loss = dict(type='ckd_mm.CohortKDLoss', **{key: distill[key] for key in LOSS_KEYS if key in distill})
+        CohortKDLoss(**{key: value for key, value in self.kd_loss.items() if key != 'type'})
+        self.weights = {key: distill.get(key, 1.0) for key in ('ce_weight', 'kd_weight', 'ce_weight_after_stop')}
+        for name, value in self.weights.items():
+            check_weight(f'distill.{name}', value)
+        self.distiller: Optional[Dict] = distill.get('distiller')
+        self.stop_epoch: Optional[int] = distill.get('stop_epoch')
+        if self.stop_epoch is not None and (not isinstance(self.stop_epoch, int) or not 0 <= self.stop_epoch <= self.student_epochs):
+            raise ConfigError(f'distill.stop_epoch={self.stop_epoch!r} should be a whole number of epochs, 0 to '
+                              f'{self.student_epochs} (train_cfg.max_epochs), or None to distil to the end')
+
+    def _read_teacher(self) -> None:
+        self.trains_teacher = 'trajectory' not in self.teacher
+        if self.trains_teacher:
+            for key in ('model', 'snapshots'):
+                if not self.teacher.get(key):
+                    raise ConfigError(f'teacher.{key} is missing: give teacher=dict(model=..., snapshots=dict(interval=...)), or '
+                                      'teacher=dict(trajectory=FOLDER) to use snapshots that exist')
+            self.teacher_epochs: int = self._merged_teacher().train_cfg.max_epochs
+            schedule = {key: value for key, value in self.teacher['snapshots'].items() if key != 'ema'}
+            _known('teacher.snapshots', schedule, ('interval', 'epochs', 'phases'))
+            self.teacher_snapshot_epochs = snapshot_epochs(self.teacher_epochs, **schedule)
+            self.trajectory_folders = [self.work_dir]
+        else:
+            folders = self.teacher['trajectory']
+            self.trajectory_folders = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
+            if not self.trajectory_folders:
+                raise ConfigError('teacher.trajectory is empty: give a folder, or a list of folders')
+
+    def _read_probe(self) -> None:
+        settings = self.config.get('probe', dict() if self.selector.needs_plane else None)
+        if settings is None and self.selector.needs_plane:
+            raise ConfigError(f'probe=None, but the selector {self.config.get("selector")} needs the information plane; give a probe, '
+                              'or choose another selector')
+        self.probe: Optional[Probe] = None if settings is None else Probe(self.plain(), **settings)
+
+    # ------------------------------------------------------------ configs of the stages
+    @property
+    def name(self) -> str:
+        return Path(self.config.filename).stem if self.config.filename else 'ckd_mm'
+
+    def plain(self) -> Config:
+        """The student's own mmengine config, as if there were no distillation."""
+        config = copy.deepcopy(self.config)
+        for key in OWN_KEYS:
+            config.pop(key, None)
+        return config
+
+    def _merged_teacher(self) -> Config:
+        config = self.plain()
+        config.load_from = None
+        for key, value in self.teacher.items():
+            if key == 'model':
+                config.model = copy.deepcopy(value)
+            elif key in TEACHER_KEYS:
+                continue
+            elif isinstance(value, dict) and isinstance(config.get(key), dict):
+                config.merge_from_dict({key: copy.deepcopy(value)})
+            else:
+                config[key] = copy.deepcopy(value)
+        return config
+
+    def teacher_config(self) -> Config:
+        config = self._merged_teacher()
+        info = {}
+        if self.probe is not None and self.probe.probe_split == 'held_out':
+            config.train_dataloader.dataset = ConfigDict(
+                held_out_part(config.train_dataloader.dataset, self.probe.held_out, self.probe.seed, 'rest'))
+            info['held_out'] = held_out_record(self.probe.held_out, self.probe.seed)
+        config.setdefault('default_hooks', ConfigDict())['checkpoint'] = dict(
+            type='CheckpointHook', interval=1, max_keep_ckpts=KEPT_CHECKPOINTS)
+        hooks = [dict(type='ckd_mm.SnapshotHook', out_dir=str(self.work_dir), info=info, overwrite=True, **self.teacher['snapshots'])]
+        return self._as_stage(config, 'teacher', hooks)
+
+    def student_config(self, snapshots: List[Dict]) -> Config:
+        """
+        Args:
+            snapshots: the teachers, as :class:`ckd_mm.models.SnapshotEnsemble` takes them.
+        """
+        config = self.plain()
+        student = copy.deepcopy(config.model)
+        if config.get('data_preprocessor') is not None:
+            student.setdefault('data_preprocessor', copy.deepcopy(config.data_preprocessor))
+        config.model = ConfigDict(
+            type='ckd_mm.CheckpointDistill', student=student, kd_loss=self.kd_loss, distiller=self.distiller, **self.weights,
+            cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots, model=self.teacher.get('model')),
+            compile=config.get('compile') or False)
+        config.compile = None
+        hooks = [] if self.stop_epoch is None else [dict(type='ckd_mm.StopDistillationHook', stop_epoch=self.stop_epoch)]
+        return self._as_stage(config, 'student', hooks)
+
+    def student_alone_config(self) -> Config:
+        return self._as_stage(self.plain(), 'student_alone', [])
+
+    def _as_stage(self, config: Config, stage: str, hooks: List[Dict]) -> Config:
+        config.work_dir = str(self.work_dir / stage)
+        config.experiment_name = f'{self.name}_{stage}'
+        config.custom_hooks = list(config.get('custom_hooks') or []) + hooks + [dict(type='ckd_mm.StageStateHook')]
+        checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
+        if checkpoint and checkpoint.get('max_keep_ckpts') == 1:
+            checkpoint['max_keep_ckpts'] = KEPT_CHECKPOINTS
+        # the final accuracy is measured by the distillation runner itself, once
+        for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):
+            config[key] = None
+        return config
+
+    # ------------------------------------------------------------ trajectories
+    def open_trajectories(self) -> List[Trajectory]:
+        model = self.teacher.get('model')
+        return [Trajectory.open(folder, None if model is None else dict(model)) for folder in self.trajectory_folders]
+
+
+def as_teacher(snapshot: Snapshot) -> Dict[str, Any]:
+    """A snapshot as a config of :class:`ckd_mm.models.SnapshotEnsemble` names it."""
+    folder = snapshot.file.parent
+    return dict(trajectory=str(folder.parent if (folder.parent / 'trajectory.json').is_file() else folder), epoch=snapshot.epoch)

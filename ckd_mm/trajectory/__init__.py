@@ -1,0 +1,11 @@
+"""The checkpoints a training run leaves behind, as files and a manifest."""
+
+from .configs import classifier_config, model_config_of
+from .schedule import check_schedule, phase_end, snapshot_epochs
+from .snapshot import Snapshot, write_snapshot
+from .trajectory import MANIFEST, Trajectory
+
+__all__ = [
+    'MANIFEST', 'Snapshot', 'Trajectory', 'check_schedule', 'classifier_config', 'model_config_of', 'phase_end', 'snapshot_epochs',
+    'write_snapshot'
+]

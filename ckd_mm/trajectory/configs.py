@@ -1,0 +1,57 @@
+"""Reading a network's config out of a run's config, from text without running it."""
+
+import ast
+import copy
+from typing import Any, Dict
+
+from ..errors import SnapshotError
+
+
+def classifier_config(model: Dict) -> Dict:
+    """The plain classifier in a model config: itself, or the student that a distillation algorithm wraps."""
+    if str(model.get('type', '')).endswith('CheckpointDistill'):
+        student = copy.deepcopy(model['student'])
+        if model.get('data_preprocessor') is not None:
+            student.setdefault('data_preprocessor', model['data_preprocessor'])
+        return student
+    return model
+
+
+def model_config_of(config: Dict) -> Dict:
+    """The network of a run with the input statistics that the run gave it (a run-level ``data_preprocessor``)."""
+    model = copy.deepcopy(config['model'])
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', copy.deepcopy(config['data_preprocessor']))
+    return classifier_config(model)
+
+
+def parse_config_text(text: str, source: str) -> Dict[str, Any]:
+    """The values of an mmengine config as it stands in a checkpoint's ``meta``.
+
+    mmengine's own ``Config.fromstring`` executes the text; a checkpoint from elsewhere must not be able to run code,
+    so only assignments of literals and ``dict(...)`` are read here, which is what mmengine writes.
+
+    Raises:
+        SnapshotError: the text is no such config.
+    """
+    try:
+        tree = ast.parse(text)
+        return {
+            target.id: _literal(statement.value)
+            for statement in tree.body if isinstance(statement, ast.Assign) for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+    except (SyntaxError, ValueError) as error:
+        raise SnapshotError(f'the config inside {source} cannot be read without running it: {error}') from error
+
+
+def _literal(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords if keyword.arg is not None}
+    if isinstance(node, ast.Dict):
+        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values) if key is not None}
+    if isinstance(node, ast.List):
+        return [_literal(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(item) for item in node.elts)
+    return ast.literal_eval(node)

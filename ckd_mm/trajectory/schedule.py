@@ -1,0 +1,48 @@
+"""When a training run leaves snapshots."""
+
+from typing import List, Optional, Sequence
+
+from ..errors import ConfigError
+
+
+def check_schedule(interval: Optional[int] = None, epochs: Optional[Sequence[int]] = None, phases: Optional[int] = None) -> None:
+    """
+    Raises:
+        ConfigError: not exactly one is given, or it cannot mean epochs of any run.
+    """
+    given = {name: value for name, value in dict(interval=interval, epochs=epochs, phases=phases).items() if value is not None}
+    if len(given) != 1:
+        raise ConfigError(f'snapshots: give exactly one of interval, epochs, phases; got {given or "none of them"}')
+    (name, value), = given.items()
+    values = value if name == 'epochs' and isinstance(value, (list, tuple)) else [value]
+    if not values or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in values):
+        raise ConfigError(f'snapshots: {name}={value!r} should be ' +
+                          ('a list of epochs, counted from 1' if name == 'epochs' else 'a whole number, at least 1'))
+
+
+def snapshot_epochs(max_epochs: int, interval: Optional[int] = None, epochs: Optional[Sequence[int]] = None,
+                    phases: Optional[int] = None) -> List[int]:
+    """The epochs after which a run of ``max_epochs`` leaves snapshots. Exactly one of the three is given.
+
+    ``interval`` M: after every M epochs, and after the last (Algorithm 1 of CheckpointKD). ``epochs``: just these.
+    ``phases`` k: the run is cut in k equal phases and each leaves its end (Sec. 3.4 of CheckpointKD).
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    check_schedule(interval, epochs, phases)
+    if interval is not None:
+        return sorted({*range(interval, max_epochs + 1, interval), max_epochs})
+    if phases is not None:
+        if phases > max_epochs:
+            raise ConfigError(f'snapshots: phases={phases} but the run has only {max_epochs} epochs; at most one phase an epoch')
+        return [phase_end(max_epochs, index, phases) for index in range(1, phases + 1)]
+    late = [epoch for epoch in epochs if epoch > max_epochs]
+    if late:
+        raise ConfigError(f'snapshots: epochs={list(epochs)} asks for epoch {late[0]}, but the run ends after {max_epochs} epochs')
+    return sorted(set(epochs))
+
+
+def phase_end(max_epochs: int, index: int, phases: int) -> int:
+    """Epoch at which phase ``index`` (from 1) of ``phases`` equal ones ends, rounded to whole epochs."""
+    return (2 * index * max_epochs + phases) // (2 * phases)

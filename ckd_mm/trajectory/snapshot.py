@@ -1,0 +1,131 @@
+"""One checkpoint of a trajectory: a file of weights and what is known about it."""
+
+import copy
+import io
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SnapshotError
+from ..fileio import atomic_write, plain, sha256_of
+from .checkpoint_file import load_checkpoint_file
+
+ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """
+    Args:
+        file: the weights, an OpenMMLab checkpoint file.
+        epoch: number of finished epochs, so 120 means "after 120 epochs". None where nothing tells.
+        iteration: number of finished iterations.
+        lr: learning rate of the last iteration.
+        metrics: what validation said after this epoch, as mmpretrain names it (``accuracy/top1`` in percent).
+        size: bytes. None if not known, then not checked.
+        sha256: of the file. None if not known, then not checked.
+        model: mmpretrain config of the network.
+        classes: class names in the order of the logits.
+    """
+    file: Path
+    epoch: Optional[int] = None
+    iteration: Optional[int] = None
+    lr: Optional[float] = None
+    metrics: Dict[str, float] = field(default_factory=dict)
+    size: Optional[int] = None
+    sha256: Optional[str] = None
+    model: Optional[Dict] = None
+    classes: Optional[Tuple[str, ...]] = None
+
+    @property
+    def accuracy(self) -> Optional[float]:
+        """Top-1 accuracy in percent as validated when it was taken, if it was."""
+        return self.metrics.get(ACCURACY)
+
+    def __str__(self) -> str:
+        return f'{self.file}' if self.epoch is None else f'{self.file} (epoch {self.epoch})'
+
+    def check_file(self) -> None:
+        """
+        Raises:
+            SnapshotError: the file is missing, or its size or SHA-256 is not what the manifest says.
+        """
+        if not self.file.is_file():
+            raise SnapshotError(f'snapshot {self} does not exist; restore the file or choose another snapshot')
+        size = self.file.stat().st_size
+        if self.size is not None and size != self.size:
+            raise SnapshotError(f'snapshot {self} is damaged: {size:,} bytes where its manifest says {self.size:,}; restore '
+                                'the file or choose another snapshot')
+        if self.sha256 is not None and sha256_of(self.file.read_bytes()) != self.sha256:
+            raise SnapshotError(f'snapshot {self} is damaged: its SHA-256 is not the one in its manifest; restore the file '
+                                'or choose another snapshot')
+
+    def state_dict(self) -> 'OrderedDict[str, Tensor]':
+        """The weights, on the CPU; the file is checked first."""
+        self.check_file()
+        return load_checkpoint_file(self.file)['state_dict']
+
+    def build(self, model: Optional[Dict] = None) -> nn.Module:
+        """The network with these weights, in eval mode, without gradients, on the CPU.
+
+        The random state of the caller is left as it was.
+
+        Args:
+            model: the network's config; default: the one the snapshot was taken from.
+
+        Raises:
+            SnapshotError: the file is missing or damaged, or its weights are not of this network.
+        """
+        from mmpretrain.registry import MODELS
+        config = copy.deepcopy(model if model is not None else self.model)
+        if config is None:
+            raise SnapshotError(f'snapshot {self} does not say which network it is of: give its config as `model`')
+        state_dict = self.state_dict()
+        with torch.random.fork_rng(devices=[]):
+            network = MODELS.build(config)
+        _load_strictly(network, state_dict, str(self), config)
+        return network.eval().requires_grad_(False)
+
+
+def _load_strictly(network: nn.Module, state_dict: Dict[str, Tensor], name: str, config: Dict) -> None:
+    wanted = network.state_dict()
+    shapes = [
+        f'{key} is {tuple(state_dict[key].shape)}, expected {tuple(wanted[key].shape)}' for key in wanted
+        if key in state_dict and state_dict[key].shape != wanted[key].shape
+    ]
+    missing = [key for key in wanted if key not in state_dict]
+    unexpected = [key for key in state_dict if key not in wanted]
+    if shapes or missing or unexpected:
+        problems = [f'{len(keys)} {what}, first: {keys[0]}' for what, keys in
+                    (('weights of another shape', shapes), ('weights missing', missing), ('weights unknown', unexpected)) if keys]
+        backbone = config.get('backbone', {})
+        raise SnapshotError(
+            f'snapshot {name} is not of the network type={config.get("type")}, backbone={dict(backbone)}, '
+            f'head={dict(config.get("head") or {})}: ' + '; '.join(problems) +
+            '. Give the config of the network (and number of classes) it was trained with')
+    network.load_state_dict(state_dict)
+
+
+def write_snapshot(path: Path, state_dict: Dict[str, Tensor], *, epoch: int, iteration: int, lr: Optional[float],
+                   model: Dict, classes: Optional[Sequence[str]], extra: Optional[Dict[str, Any]] = None) -> Snapshot:
+    """Write weights as a file that ``torch.load(weights_only=True)`` and mmpretrain's tools read.
+
+    The file appears whole or not at all.
+
+    Raises:
+        CkdError: the disk is full or the folder cannot be written.
+    """
+    meta = dict(epoch=epoch, iter=iteration, lr=lr, model=plain(model), **plain(extra or {}))
+    if classes is not None:
+        meta['dataset_meta'] = dict(classes=list(classes))
+    weights = OrderedDict((key, value.detach().cpu()) for key, value in state_dict.items())
+    buffer = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=weights), buffer)
+    data = buffer.getvalue()
+    atomic_write(path, data)
+    return Snapshot(file=Path(path), epoch=epoch, iteration=iteration, lr=lr, size=len(data), sha256=sha256_of(data),
+                    model=plain(model), classes=None if classes is None else tuple(classes))

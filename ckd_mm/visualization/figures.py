@@ -1,0 +1,105 @@
+"""Figures of a run, for eyes and for pages."""
+
+import io
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..infoplane.plane import InformationPlane
+
+TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'  # told apart by the colour-blind, too
+Curve = List[Tuple[float, float]]
+
+
+def draw_information_plane(plane: InformationPlane, path: Optional[Path] = None, chosen: Sequence[int] = ()) -> Figure:
+    """The curve of a trajectory on the normalised plane (Fig. 7 of CheckpointKD), with the maximum of the sum.
+
+    Args:
+        path: a .png or .svg to write; None: only return the figure.
+        chosen: epochs that teach, ringed; default: T*.
+    """
+    rows = plane.normalised()
+    chosen = set(chosen) or {plane.best_epoch}
+    figure, axes = _figure(5.4, 4.6)
+    axes.plot([row['x'] for row in rows], [row['y'] for row in rows], color=TEACHER, linewidth=1.2, alpha=0.6, zorder=1)
+    axes.scatter([row['x'] for row in rows], [row['y'] for row in rows], s=26, color=TEACHER, zorder=2)
+    best = max(rows, key=lambda row: row['sum'])['sum']
+    # where x + y is the greatest sum: no snapshot lies above this line
+    axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0', linewidth=1, linestyle='--', zorder=0,
+              label=f'I(X;F) + I(Y;F) = {best:.2f}')
+    for row in rows:
+        if row['epoch'] in chosen:
+            axes.scatter(row['x'], row['y'], s=260, marker='*', color=CHOSEN, edgecolor='black', linewidth=0.8, zorder=3,
+                         label=f'teaches: epoch {row["epoch"]}')
+    for row in _spread_labels(rows):
+        axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points', xytext=(6, -11), fontsize=8, color='#444444')
+    axes.set_xlim(-0.06, 1.08)
+    axes.set_ylim(-0.06, 1.08)
+    axes.set_xlabel('I(X;F), normalised')
+    axes.set_ylabel('I(Y;F), normalised')
+    axes.set_title(f'Information plane of the teacher, {len(rows)} snapshots (numbers: epochs)', fontsize=10)
+    axes.legend(loc='lower left' if rows[0]['x'] > 0.4 else 'lower right', fontsize=8, frameon=False)
+    return _save(figure, path)
+
+
+def draw_training(curves: Dict[str, Curve], marks: Sequence[int] = (), path: Optional[Path] = None) -> Figure:
+    """Validation accuracy (percent) against the epoch.
+
+    Args:
+        curves: name ('teacher', 'student', 'student alone') to points (epoch, accuracy).
+        marks: teacher epochs that teach.
+    """
+    figure, axes = _figure(5.4, 4.6)
+    colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': ALONE}
+    for name, curve in curves.items():
+        if curve:
+            axes.plot(*zip(*curve), color=colours.get(name), label=name, linewidth=1.6, marker='o', markersize=3)
+    teacher = dict(curves.get('teacher') or [])
+    shown = [epoch for epoch in marks if epoch in teacher]
+    if shown:
+        axes.scatter(shown, [teacher[epoch] for epoch in shown], s=220, marker='*', color=CHOSEN, edgecolor='black', linewidth=0.8,
+                     zorder=3, label='teaches')
+    axes.set_xlabel('epoch')
+    axes.set_ylabel('top-1 accuracy on validation images, %')
+    axes.set_title('Training', fontsize=10)
+    axes.legend(loc='lower right', fontsize=8, frameon=False)
+    return _save(figure, path)
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({'svg.hashsalt': 'ckd_mm', 'svg.fonttype': 'none'}):
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    text = buffer.getvalue()
+    return text[text.index('<svg'):]
+
+
+def _figure(width: float, height: float):
+    """A figure outside pyplot: nothing global, no display."""
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(True, color='#ececec')
+    axes.set_axisbelow(True)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _spread_labels(rows: List[Dict], distance: float = 0.05) -> List[Dict]:
+    """Rows whose labels do not overprint one labelled before."""
+    kept: List[Dict] = []
+    for row in rows:
+        if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > distance for other in kept):
+            kept.append(row)
+    return kept
+
+
+def _save(figure: Figure, path: Optional[Path]) -> Figure:
+    if path is not None:
+        figure.savefig(path, dpi=130)
+    return figure

@@ -1,0 +1,160 @@
+"""One self-contained page about a run."""
+
+import html
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from ..errors import CkdError
+from ..fileio import atomic_write, read_json
+from ..infoplane.plane import PLANE, InformationPlane
+from ..trajectory import Trajectory
+from ..trajectory.snapshot import ACCURACY
+from .figures import Curve, as_svg, draw_information_plane, draw_training
+
+STYLE = '''
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin-top: 2em; }
+.lead { color: #555; } .figures { display: flex; flex-wrap: wrap; gap: 1em; } .figures > div { flex: 1 1 420px; }
+.figures svg { width: 100%; height: auto; }
+table { border-collapse: collapse; }
+td, th { padding: .3em .9em .3em 0; text-align: left; border-bottom: 1px solid #e5e5e5; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr.chosen td { background: #fff4d6; font-weight: 600; }
+pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px; } .warn { background: #fff4d6; padding: .6em 1em; }
+'''
+
+
+def read_curve(folder: Path) -> Curve:
+    """Validation accuracy by epoch from mmengine's logs in ``folder``; of an epoch that was run twice the later counts."""
+    points: Dict[float, float] = {}
+    for log in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a killed run
+            if ACCURACY in row and 'step' in row:
+                points[row['step']] = row[ACCURACY]
+    return sorted(points.items())
+
+
+def accuracy_rows(summary: Dict[str, Any]) -> List[tuple]:
+    """Name, what it is, top-1 accuracy in percent or None."""
+    rows = [('teacher', f'after its last epoch, {summary["teacher"]["epoch"]}', summary['teacher']['accuracy_top1'])]
+    epochs = summary['selection']['epochs']
+    rows.append(('who teaches', f'epoch {epochs[0]}' if len(epochs) == 1 else f'ensemble of epochs {", ".join(map(str, epochs))}',
+                 summary['cohort']['accuracy_top1']))
+    if 'student_alone' in summary:
+        rows.append(('student alone', f'no teacher, after epoch {summary["student_alone"]["epoch"]}',
+                     summary['student_alone']['accuracy_top1']))
+    rows.append(('student', f'distilled, after epoch {summary["student"]["epoch"]}', summary['student']['accuracy_top1']))
+    return rows
+
+
+def results_table(summary: Dict[str, Any]) -> str:
+    """The result as text."""
+    rows = accuracy_rows(summary)
+    first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
+    lines = [f'{name:<{first}}  {what:<{second}}  {_number(value):>8}' for name, what, value in rows]
+    total = sum(summary['seconds'].values())
+    return '\n'.join([f'{"":<{first}}  {"":<{second}}  {"top-1 %":>8}', *lines,
+                      f'selected by {_selector(summary)}: {summary["selection"]["reason"]}',
+                      f'{total:.0f} s in all: ' + ', '.join(f'{stage} {seconds:.0f}' for stage, seconds in summary['seconds'].items())])
+
+
+def write_report(work_dir: Path) -> Path:
+    """Write ``report.html`` and the figures from the JSON files of a finished run.
+
+    Raises:
+        CkdError: a file of the run is missing.
+    """
+    work_dir = Path(work_dir)
+    summary = read_json(work_dir / 'summary.json')
+    selection = read_json(work_dir / 'selection.json')
+    planes = []
+    for number, part in enumerate(selection['by_trajectory']):
+        file = work_dir / (PLANE if number == 0 else PLANE.replace('.json', f'_{number + 1}.json'))
+        if file.exists():
+            planes.append((InformationPlane.load(file), part['epochs'], file))
+    figures = []
+    for plane, epochs, file in planes:
+        figures.append(as_svg(draw_information_plane(plane, file.with_suffix('.png'), epochs)))
+    curves = {'teacher': _teacher_curve(work_dir, selection), 'student': read_curve(work_dir / 'student')}
+    if 'student_alone' in summary:
+        curves['student alone'] = read_curve(work_dir / 'student_alone')
+    if any(curves.values()):
+        figures.append(as_svg(draw_training(curves, selection['epochs'] if len(selection['by_trajectory']) == 1 else (),
+                                            work_dir / 'training.png')))
+    page = work_dir / 'report.html'
+    atomic_write(page, _page(summary, selection, planes, figures).encode())
+    return page
+
+
+def _teacher_curve(work_dir: Path, selection: Dict) -> Curve:
+    curve = read_curve(work_dir / 'teacher')
+    if curve:
+        return curve
+    try:
+        trajectory = Trajectory.open(selection['by_trajectory'][0]['trajectory'])
+    except CkdError:  # snapshots may have been moved away since; the page can do without their curve
+        return []
+    return [(snapshot.epoch, snapshot.accuracy) for snapshot in trajectory if snapshot.accuracy is not None]
+
+
+def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str]) -> str:
+    name = html.escape(summary['config']['name'])
+    rows = ''.join(f'<tr><td>{html.escape(who)}</td><td>{html.escape(what)}</td><td class="n">{_number(value)}</td></tr>'
+                   for who, what, value in accuracy_rows(summary))
+    reasons = ''.join(f'<p>{html.escape(part["reason"])}; candidates: epochs {", ".join(map(str, part["candidates"]))}.</p>'
+                      for part in selection['by_trajectory'])
+    seconds = ''.join(f'<tr><td>{html.escape(stage)}</td><td class="n">{value:.1f}</td></tr>'
+                      for stage, value in summary['seconds'].items())
+    version = ''.join(f'<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>'
+                      for key, value in summary['versions'].items())
+    drawn = ''.join(f'<div>{figure}</div>' for figure in figures)
+    return f'''<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{name}: checkpoint distillation</title><style>{STYLE}</style></head><body>
+<h1>{name}</h1><p class="lead">Checkpoint distillation: a teacher's trajectory, who of it teaches, and what the student learnt.</p>
+<h2>Accuracy</h2>
+<table><tr><th></th><th></th><th class="n">top-1, %</th></tr>{rows}</table>
+<p class="lead">Measured once, on the test set, with the weights after the last epoch (no best epoch is picked).</p>
+<div class="figures">{drawn}</div>
+<h2>Who teaches, and why</h2>
+<p>Selector: <code>{html.escape(_selector(summary))}</code>.</p>{reasons}{''.join(_plane_table(*plane) for plane in planes)}
+<h2>Time</h2>
+<table><tr><th>stage</th><th class="n">seconds</th></tr>{seconds}</table>
+<h2>Made with</h2>
+<table>{version}</table>
+<details><summary>Config</summary><pre>{html.escape(summary['config']['text'])}</pre></details>
+</body></html>
+'''
+
+
+def _plane_table(plane: InformationPlane, chosen: List[int], file: Path) -> str:
+    lines = []
+    for point, row in zip(plane.points, plane.normalised()):
+        mark = ' class="chosen"' if point.epoch in chosen else ''
+        lines.append(f'<tr{mark}><td class="n">{point.epoch}</td><td class="n">{point.information_x:.5f}</td>'
+                     f'<td class="n">{100 * point.information_y:.2f}</td><td class="n">{row["x"]:.3f}</td>'
+                     f'<td class="n">{row["y"]:.3f}</td><td class="n">{row["sum"]:.3f}</td></tr>')
+    notes = plane.notes
+    where = {'held_out': 'images held out from the training set', 'test': 'the test set, as in the papers: the choice of teacher has '
+             'seen the test labels'}.get(notes.get('probe_split'), 'images')
+    seen = '<p class="warn">Nothing says that this teacher was trained without these images: its accuracy on them means little.</p>' \
+        if notes.get('teacher_trained_on_probe_images') else ''
+    return (f'<p>Probed on {notes.get("images")} of {where}. I(X;F): how much better a decoder reconstructs the image with the '
+            f'features than without (nats per pixel and channel). I(Y;F): accuracy.</p>{seen}'
+            '<table><tr><th class="n">epoch</th><th class="n">I(X;F), nats</th><th class="n">I(Y;F), %</th><th class="n">normalised X</th>'
+            f'<th class="n">normalised Y</th><th class="n">sum</th></tr>{"".join(lines)}</table>')
+
+
+def _selector(summary: Dict) -> str:
+    selector = summary['selection']['selector']
+    if isinstance(selector, str):
+        return selector
+    settings = ', '.join(f'{key}={value}' for key, value in selector.items() if key != 'type')
+    return selector['type'] + (f'({settings})' if settings else '')
+
+
+def _number(value: Optional[float]) -> str:
+    return 'n/a' if value is None else f'{value:.2f}'

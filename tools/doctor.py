@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Look for what would stop a run, without training: environment, settings, networks, data, trajectory, disk.
+
+Every check is tried and every problem printed; exit status 1 if there is one. tools/train.py runs the same checks first.
+"""
+
+import argparse
+
+
+def main() -> None:
+    from ckd_mm.cli import add_config_arguments, load_config
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('--resume', action='store_true', help='as if the run were resumed: results in the work_dir are welcome')
+    args = parser.parse_args()
+    from mmengine.registry import DefaultScope
+
+    from ckd_mm.runner import preflight
+    config = load_config(args)
+    config.resume = args.resume
+    DefaultScope.get_instance('ckd_mm_doctor', scope_name=config.get('default_scope') or 'mmpretrain')
+    preflight(config, all_problems=True)
+    print('Nothing stands in the way.')
+
+
+if __name__ == '__main__':
+    from ckd_mm.cli import run
+    run(main)

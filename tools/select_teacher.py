@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Say which snapshots of a trajectory would teach, and why; writes selection.json.
+
+    python tools/select_teacher.py work_dirs/run information_plane
+    python tools/select_teacher.py work_dirs/run even --options k=4
+"""
+
+import argparse
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
+    parser.add_argument('selector', help='last, epoch, half_way, fraction, even or information_plane')
+    parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the selector: key=value')
+    parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
+    parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from ckd_mm.errors import ConfigError
+    from ckd_mm.fileio import write_json
+    from ckd_mm.infoplane import PLANE, InformationPlane
+    from ckd_mm.selection import build_selector
+    from ckd_mm.trajectory import Trajectory
+    selector = build_selector(dict(args.options, type=args.selector))
+    trajectory = Trajectory.open(args.trajectory)
+    plane = None
+    if selector.needs_plane:
+        path = Path(args.plane or trajectory.folder / PLANE)
+        if not path.exists():
+            raise ConfigError(f'{args.selector} needs {path}, which does not exist: run tools/probe.py first, or give --plane')
+        plane = InformationPlane.load(path)
+    selection = selector.select(trajectory, plane)
+    out = Path(args.out or trajectory.folder / 'selection.json')
+    if args.out is None and (trajectory.folder / 'stages.json').exists():
+        raise ConfigError(f'{out} belongs to a finished run; give another file with --out')
+    write_json(out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots], selector=dict(args.options, type=args.selector),
+                         files=[str(snapshot.file) for snapshot in selection.snapshots], trajectory=str(trajectory.folder),
+                         candidates=trajectory.epochs, reason=selection.reason, scores=selection.scores,
+                         score_unit=selection.score_unit))
+    print(f'epochs {[snapshot.epoch for snapshot in selection.snapshots]}: {selection.reason}')
+    for snapshot in selection.snapshots:
+        print(snapshot.file)
+    print(f'Written: {out}')
+
+
+if __name__ == '__main__':
+    from ckd_mm.cli import run
+    run(main)

@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint with a config. Of a checkpoint-distillation config the student is evaluated; with --teacher a snapshot."""
+
+import argparse
+import os
+
+
+def parse_args() -> argparse.Namespace:
+    from ckd_mm.cli import add_config_arguments
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', help='write the metrics to this JSON file')
+    parser.add_argument('--teacher', action='store_true', help='the checkpoint is of the config\'s teacher.model')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    from pathlib import Path
+
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from ckd_mm.cli import load_config
+    from ckd_mm.compat import prepare_distributed
+    from ckd_mm.errors import ConfigError
+    from ckd_mm.fileio import write_json
+    config = load_config(args)
+    config.launcher, config.load_from, config.resume = args.launcher, args.checkpoint, False
+    if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
+        raise ConfigError(f'checkpoint {args.checkpoint} does not exist')
+    if args.teacher:
+        model = (config.get('teacher') or {}).get('model')
+        if model is None:
+            raise ConfigError(f'--teacher: {args.config} has no teacher.model')
+        config.model = model
+    if 'runner_type' in config:
+        runner = RUNNERS.build(config)
+    else:
+        prepare_distributed(config)
+        runner = Runner.from_cfg(config)
+    metrics = runner.test()
+    if args.out:
+        write_json(Path(args.out), metrics)
+
+
+if __name__ == '__main__':
+    from ckd_mm.cli import run
+    run(main)

@@ -1,0 +1,90 @@
+#!/usr/bin/env python
+"""Train with a config, as OpenMMLab's tools/train.py does: a checkpoint-distillation config runs all its stages."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for everything the run writes; default: work_dirs/<name of the config>')
+    parser.add_argument('--resume', nargs='?', const='auto',
+                        help='go on with the run in the work_dir; with a path: the student goes on from that checkpoint')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that trains')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
+    parser.add_argument('--no-pin-memory', action='store_true', help='dataloaders without pin_memory')
+    parser.add_argument('--no-persistent-workers', action='store_true', help='dataloaders without persistent_workers')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='override settings: key=value, say teacher.train_cfg.max_epochs=60 selector=half_way')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes --local-rank, older versions --local_rank
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def merge_args(cfg, args: argparse.Namespace):
+    """The flags into the config; they mean what they mean in mmpretrain."""
+    from ckd_mm.compat import accelerator_available
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.amp:
+        wrappers = [cfg.optim_wrapper]
+        own = (cfg.get('teacher') or {}).get('optim_wrapper')
+        for wrapper in wrappers + ([own] if own else []):
+            wrapper.type = 'AmpOptimWrapper'
+            wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif args.resume is not None:
+        cfg.resume, cfg.load_from = True, args.resume
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg or 'base_batch_size' not in cfg.auto_scale_lr:
+            sys.exit(f'error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}')
+        cfg.auto_scale_lr.enable = True
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if loader is None:
+            continue
+        loader.setdefault('pin_memory', accelerator_available())  # without one torch warns in every epoch
+        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+        if args.no_pin_memory:
+            loader.pin_memory = False
+        if args.no_persistent_workers:
+            loader.persistent_workers = False
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def main() -> None:
+    args = parse_args()
+    from mmengine.config import Config
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from ckd_mm.compat import prepare_distributed
+    cfg = merge_args(Config.fromfile(args.config), args)
+    if 'runner_type' in cfg:
+        runner = RUNNERS.build(cfg)
+    else:
+        prepare_distributed(cfg)
+        runner = Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    from ckd_mm.cli import run
+    run(main)
