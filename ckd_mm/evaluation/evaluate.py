@@ -49,7 +49,8 @@ def evaluate(model: BaseModel, config: Dict, log: Callable[[str], None] = print,
             log(f'Evaluating {what}: {index}/{len(loader)} batches, eta {(now - started) / index * (len(loader) - index):.0f} s')
             said = now
     model.train(was_training)
-    return plain(evaluator.evaluate(len(loader.dataset)))
+    return {name: round(value, 4) if isinstance(value, float) else value
+            for name, value in plain(evaluator.evaluate(len(loader.dataset))).items()}
 
 
 def top1(metrics: Dict[str, float]) -> Optional[float]:

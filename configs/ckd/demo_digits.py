@@ -3,7 +3,7 @@
     make demo
 
 A ResNet with 8 to 32 channels is trained for 30 epochs and keeps every third; the information plane is probed on training
-images that it has not seen; T* teaches a network of two stages with 4 and 8 channels.
+images that it has not seen; T* teaches a network of two stages, 4 and 8 channels, which has only 8 epochs to learn in.
 """
 _base_ = [
     '../_base_/models/resnet_digits_small.py', '../_base_/teachers/resnet_digits.py', '../_base_/datasets/digits_bs32.py',
@@ -11,14 +11,17 @@ _base_ = [
 ]
 
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=30, by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=1)
+param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True)
+train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(logger=dict(interval=20))
 
-teacher = dict(snapshots=dict(interval=3))
+teacher = dict(
+    train_cfg=dict(max_epochs=30),
+    param_scheduler=dict(type='CosineAnnealingLR', T_max=30, by_epoch=True, convert_to_iter_based=True),
+    snapshots=dict(interval=3))
 probe = dict(probe_split='held_out', held_out=0.2, decoder_epochs=60, decoder_batch=32)
 selector = dict(type='information_plane')
-distill = dict(tau=4.0, aggregation='prob', ce_weight=0.5, kd_weight=0.5)
+distill = dict(tau=4.0, aggregation='prob', ce_weight=0.1, kd_weight=0.9)
 student_alone = True

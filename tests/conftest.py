@@ -1,0 +1,87 @@
+"""Small real networks on real digits, shared by all tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ['OMP_NUM_THREADS'] = '1'  # two threads beside any other load are slower than one
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+import ckd_mm  # noqa: F401
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
+
+
+@pytest.fixture(autouse=True)
+def mmpretrain_scope(request):
+    """Types without a scope are mmpretrain's, as in every config."""
+    DefaultScope.get_instance(f'test {request.node.name} {id(request)}', scope_name='mmpretrain')
+
+
+def resnet(stages: int = 1, channels: int = 4, classes: int = 10, **options) -> dict:
+    """Config of a small ResNet for 8x8 images, as the demo's."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet_CIFAR', depth=18, num_stages=stages, strides=(1, 2, 2)[:stages], dilations=(1, ) * stages,
+                      out_indices=(stages - 1, ), stem_channels=channels, base_channels=channels, style='pytorch', **options),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=classes, in_channels=channels * 2**(stages - 1), loss=dict(type='CrossEntropyLoss')))
+
+
+STATISTICS = dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3, to_rgb=False)
+
+
+@pytest.fixture
+def digits_run(tmp_path):
+    """Makes the config of an ordinary mmengine run on a few digits."""
+
+    def make(epochs: int = 2, images: int = 64, batch: int = 16, work_dir=None, **settings) -> Config:
+        loader = dict(batch_size=batch, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+                      dataset=dict(type='ckd_mm.Digits', split='train', indices=images, pipeline=[dict(type='PackInputs')]))
+        test = dict(batch_size=100, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                    dataset=dict(type='ckd_mm.Digits', split='test', indices=100, pipeline=[dict(type='PackInputs')]))
+        config = Config(dict(
+            default_scope='mmpretrain', work_dir=str(work_dir or tmp_path / 'run'), model=resnet(), data_preprocessor=STATISTICS,
+            train_dataloader=loader, val_dataloader=test, test_dataloader=test,
+            val_evaluator=dict(type='Accuracy', topk=(1, )), test_evaluator=dict(type='Accuracy', topk=(1, )),
+            train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(), test_cfg=dict(),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2), logger=dict(type='LoggerHook')),
+            randomness=dict(seed=3), experiment_name=f'test_{tmp_path.name}'))
+        config.merge_from_dict(settings)
+        return config
+
+    return make
+
+
+@pytest.fixture
+def distil_run(digits_run):
+    """Makes a config of the whole method on a few digits: 3 epochs of teacher, 2 of student."""
+
+    def make(teacher=None, **settings) -> Config:
+        config = digits_run(epochs=2)
+        config.runner_type = 'ckd_mm.CheckpointDistillRunner'
+        config.teacher = dict(dict(model=resnet(2), train_cfg=dict(max_epochs=3), snapshots=dict(interval=1)), **(teacher or {}))
+        config.probe = dict(held_out=16, decoder_epochs=2, decoder_batch=8)
+        config.selector = 'information_plane'
+        config.distill = dict(tau=4.0, ce_weight=0.1, kd_weight=0.9)
+        config.merge_from_dict(settings)
+        return config
+
+    return make
+
+
+def run_tool(*command, check: bool = True, timeout: int = 600, **options) -> subprocess.CompletedProcess:
+    """A real process from the repository's root."""
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, text=True, capture_output=True, timeout=timeout,
+                          env={**os.environ, 'PYTHON': sys.executable}, check=False, **options)
+    if check and done.returncode:
+        raise AssertionError(f'{command} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
+    return done
