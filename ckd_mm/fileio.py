@@ -60,10 +60,12 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, bool):
         return value
+    # subclasses too (torch.__version__ is one of str): weights_only=True refuses them
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return None if kind is float and not math.isfinite(value) else kind(value)
     if hasattr(value, 'tolist'):  # tensors, numpy arrays and scalars
         return plain(value.tolist())
     if isinstance(value, Path):

@@ -37,4 +37,6 @@ class StopDistillationHook(Hook):
             raise ConfigError(f'StopDistillationHook needs a ckd_mm.CheckpointDistill model, got {type(model).__name__}')
         if runner.epoch >= self.stop_epoch and not model.stopped:
             model.stop_distillation()
+            for name in ('loss_ce', 'loss_kd'):  # mmengine would go on logging their last values
+                runner.message_hub.log_scalars.pop(f'train/{name}', None)
             runner.logger.info(f'Distillation stopped after {self.stop_epoch} epochs; the teacher is released.')

@@ -34,7 +34,8 @@ def draw_information_plane(plane: InformationPlane, path: Optional[Path] = None,
         if row['epoch'] in chosen:
             axes.scatter(row['x'], row['y'], s=260, marker='*', color=CHOSEN, edgecolor='black', linewidth=0.8, zorder=3,
                          label=f'teaches: epoch {row["epoch"]}')
-    for row in _spread_labels(rows):
+    first = [row for row in rows if row['epoch'] in chosen] + [rows[-1], rows[0]]  # their labels matter most
+    for row in _spread_labels(first + rows):
         axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points', xytext=(6, -11), fontsize=8, color='#444444')
     axes.set_xlim(-0.06, 1.08)
     axes.set_ylim(-0.06, 1.08)

@@ -138,11 +138,11 @@ def _plane_table(plane: InformationPlane, chosen: List[int], file: Path) -> str:
                      f'<td class="n">{100 * point.information_y:.2f}</td><td class="n">{row["x"]:.3f}</td>'
                      f'<td class="n">{row["y"]:.3f}</td><td class="n">{row["sum"]:.3f}</td></tr>')
     notes = plane.notes
-    where = {'held_out': 'images held out from the training set', 'test': 'the test set, as in the papers: the choice of teacher has '
-             'seen the test labels'}.get(notes.get('probe_split'), 'images')
+    where = {'held_out': 'images held out from the training set', 'test': 'images of the test set, as in the papers: the choice '
+             'of teacher has seen the test labels'}.get(notes.get('probe_split'), 'images')
     seen = '<p class="warn">Nothing says that this teacher was trained without these images: its accuracy on them means little.</p>' \
         if notes.get('teacher_trained_on_probe_images') else ''
-    return (f'<p>Probed on {notes.get("images")} of {where}. I(X;F): how much better a decoder reconstructs the image with the '
+    return (f'<p>Probed on {notes.get("images")} {where}. I(X;F): how much better a decoder reconstructs the image with the '
             f'features than without (nats per pixel and channel). I(Y;F): accuracy.</p>{seen}'
             '<table><tr><th class="n">epoch</th><th class="n">I(X;F), nats</th><th class="n">I(Y;F), %</th><th class="n">normalised X</th>'
             f'<th class="n">normalised Y</th><th class="n">sum</th></tr>{"".join(lines)}</table>')

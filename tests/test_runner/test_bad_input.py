@@ -1,0 +1,196 @@
+"""Every bad input is one clear error before anything is trained, and nothing already there is lost."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ckd_mm.errors import CkdError, ConfigError, SnapshotError
+from ckd_mm.trajectory import Trajectory
+
+from ..conftest import DEMO, resnet, run_tool
+
+SETTINGS = [
+    (dict(distill=dict(tau=0)), r'tau=0: the temperature should be a number above 0'),
+    (dict(distill=dict(tau=-4.0)), r'tau=-4.0'),
+    (dict(distill=dict(kd_weight=-0.1)), r'distill.kd_weight=-0.1 should be a finite number, at least 0'),
+    (dict(distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),
+    (dict(distill=dict(aggregation='mean')), r"aggregation='mean' should be one of \('prob', 'logit', 'loss'\)"),
+    (dict(distill=dict(teacher_weights=[1, -1])), r'teacher_weights=-1'),
+    (dict(distill=dict(stop_epoch=3)), r'distill.stop_epoch=3 should be a whole number of epochs, 0 to 2'),
+    (dict(distill=dict(alpha=0.9)), r"distill: unknown key 'alpha'; known are tau,"),
+    (dict(selector='best'), r"selector: type='best' should be one of \['epoch', 'even', 'fraction', 'half_way'"),
+    (dict(selector=dict(type='epoch', epochs=[2, 7])), r'wants epochs \[2, 7\], but the trajectory has no snapshot at \[7\]; it has \[1, 2, 3\]'),
+    (dict(selector=dict(type='even', k=0)), r'k=0 should be a whole number of teachers'),
+    (dict(selector=dict(type='even', n=2)), r'selector: even does not take these settings'),
+    (dict(selector=dict(type='fraction', fraction=1.5)), r'fraction=1.5 should be above 0 and at most 1'),
+    (dict(probe=None), r'probe=None, but the selector .* needs the information plane'),
+    (dict(probe=dict(probe_split='train')), r"probe_split='train' should be one of"),
+    (dict(probe=dict(decoder_epochs=0)), r'decoder_epochs=0'),
+    (dict(probe=dict(depth=3)), r"probe: unknown setting 'depth'"),
+    (dict(teacher=dict(snapshots=dict(interval=0))), r'interval=0'),
+    (dict(teacher=dict(snapshots=dict(epochs=[9]))), r'asks for epoch 9, but the run ends after 3 epochs'),
+    (dict(teacher=dict(snapshots=dict(interval=1, phases=2))), r'exactly one of interval, epochs, phases'),
+    (dict(teacher=dict(model=None)), r'teacher.model is missing'),
+    (dict(teacher=dict(nodel=resnet())), r"teacher: unknown key 'nodel'"),
+    (dict(teacher=dict(model=resnet(2, classes=9))), r'teacher.model.head.num_classes=9 and model.head.num_classes=10 should be equal'),
+    (dict(teacher=dict(model=dict(type='ImageClassifier', backbone=dict(type='NoNet')))), r'the teacher network cannot be built'),
+]
+
+
+@pytest.mark.parametrize('change, message', SETTINGS)
+def test_settings(distil_run, change, message):
+    config = distil_run()
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) and key != 'selector' else value
+    with pytest.raises(ConfigError, match=message):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
+
+
+@pytest.fixture
+def given(digits_run, distil_run, tmp_path):
+    """A config whose teacher is a trajectory on disk, made by SnapshotHook."""
+    made = digits_run(epochs=2, work_dir=tmp_path / 'made', model=resnet(2), custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    Runner.from_cfg(made).train()
+    config = distil_run(selector='last')
+    config.teacher, config.probe = dict(trajectory=str(tmp_path / 'made')), None
+    return config, tmp_path / 'made'
+
+
+def change_manifest(folder, **changes):
+    manifest = json.loads((folder / 'trajectory.json').read_text())
+    manifest.update(changes)
+    (folder / 'trajectory.json').write_text(json.dumps(manifest))
+
+
+def missing(folder):
+    (folder / 'snapshots' / 'epoch_1.pth').unlink()
+
+
+def truncated(folder):
+    file = folder / 'snapshots' / 'epoch_2.pth'
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flipped(folder):
+    file = folder / 'snapshots' / 'epoch_2.pth'
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def other_architecture(folder):
+    change_manifest(folder, model=dict(resnet(3)))
+
+
+def other_class_order(folder):
+    change_manifest(folder, classes=list('1023456789'))
+
+
+def other_classes(folder):
+    change_manifest(folder, classes=list('abcdefghij'))
+
+
+def empty(folder):
+    change_manifest(folder, snapshots=[])
+
+
+def no_json(folder):
+    (folder / 'trajectory.json').write_text('{"format": ')
+
+
+@pytest.mark.parametrize('damage, message', [
+    (missing, r'epoch_1.pth \(epoch 1\) does not exist'), (truncated, r'epoch_2.pth \(epoch 2\) is damaged: [\d,]+ bytes where'),
+    (flipped, r'epoch_2.pth \(epoch 2\) is damaged: its SHA-256'), (other_architecture, r'is not of the network type=ImageClassifier'),
+    (other_class_order, r"the same classes in another order: class 0 is '1' for the teacher .* and '0' for the student"),
+    (other_classes, r"other classes: class 0 is 'a' for the teacher"), (empty, r'trajectory at .* is empty'),
+    (no_json, r'cannot be read as JSON')])
+def test_trajectory(given, damage, message):
+    config, folder = given
+    damage(folder)
+    with pytest.raises(CkdError, match=message):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
+
+
+def test_no_trajectory_there(given, tmp_path):
+    config, _ = given
+    config.teacher.trajectory = str(tmp_path / 'nowhere')
+    with pytest.raises(SnapshotError, match='no trajectory at .*nowhere'):
+        RUNNERS.build(config).train()
+
+
+def test_epoch_that_is_not_there(given):
+    config, _ = given
+    config.selector = dict(type='epoch', epochs=5)
+    with pytest.raises(ConfigError, match=r'no snapshot at \[5\]; it has \[1, 2\]'):
+        RUNNERS.build(config).train()
+
+
+def test_class_count_of_a_given_teacher(given):
+    config, _ = given
+    config.model.head.num_classes = 12
+    with pytest.raises(ConfigError, match='num_classes=12'):
+        RUNNERS.build(config).train()
+
+
+def test_teacher_that_breaks_its_promise(given):
+    """The manifest says 100 %: wrong input statistics would look like this."""
+    config, folder = given
+    snapshots = json.loads((folder / 'trajectory.json').read_text())['snapshots']
+    snapshots[-1]['metrics']['accuracy/top1'] = 100.0
+    change_manifest(folder, snapshots=snapshots)
+    with pytest.raises(SnapshotError, match=r'% of 100 validation images rightly, but its manifest promises 100.0 %'):
+        RUNNERS.build(config).train()
+
+
+def test_snapshot_damaged_between_the_stages(distil_run, monkeypatch):
+    """The teacher is trained and selected; before the student starts its snapshot is damaged. Nothing computed is lost, and
+    with the file restored the run goes on."""
+    config = distil_run(selector='last', probe=None)
+    config.probe = None
+    runner = RUNNERS.build(config)
+    monkeypatch.setattr(runner, '_student', lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    snapshot = Trajectory.open(config.work_dir).last
+    whole = snapshot.file.read_bytes()
+    truncated(Path(config.work_dir)) if snapshot.epoch == 2 else snapshot.file.write_bytes(whole[:-9])
+    config.resume = True
+    with pytest.raises(SnapshotError, match='is damaged'):
+        RUNNERS.build(config).train()
+    snapshot.file.write_bytes(whole)
+    assert RUNNERS.build(config).train()['selection']['epochs'] == [3]
+
+
+def test_mmrazor_named_where_it_is_missing(distil_run, monkeypatch):
+    config = distil_run()
+    config.distill.distiller = dict(type='mmrazor.ConfigurableDistiller')
+    import ckd_mm.compat as compat
+    real = compat.importlib.util.find_spec
+    monkeypatch.setattr(compat.importlib.util, 'find_spec', lambda name: None if name == 'mmrazor' else real(name))
+    with pytest.raises(compat.EnvironmentConflict, match='distiller=mmrazor.ConfigurableDistiller needs mmrazor, which is not installed'):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth'))
+
+
+def test_fp16_without_a_gpu(distil_run):
+    if torch.cuda.is_available():
+        pytest.skip('this machine has a GPU')
+    config = distil_run()
+    config.optim_wrapper.type = 'AmpOptimWrapper'
+    with pytest.raises(ConfigError, match='trains in float16, which needs a GPU'):
+        RUNNERS.build(config).train()
+
+
+def test_command_line_prints_one_line_and_fails(tmp_path):
+    done = run_tool(sys.executable, 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run',
+                    '--cfg-options', 'distill.tau=0', check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == 'error: tau=0: the temperature should be a number above 0'
+    assert 'Traceback' not in done.stderr

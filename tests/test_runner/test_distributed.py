@@ -1,0 +1,89 @@
+"""Two processes on one machine without a GPU (gloo) do what one does."""
+
+import json
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from ..conftest import ROOT, resnet, run_tool
+
+
+def free_port() -> str:
+    import socket
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return str(listener.getsockname()[1])
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory):
+    """The same run by one process with batches of 16 and by two with batches of 8; GroupNorm, since BatchNorm would take its
+    statistics from half a batch."""
+    folder = tmp_path_factory.mktemp('distributed')
+    norm = dict(norm_cfg=dict(type='GN', num_groups=2))
+    config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
+    config.merge_from_dict({
+        'train_dataloader.dataset.pipeline': [dict(type='PackInputs')], 'train_dataloader.dataset.indices': 144,
+        'train_cfg.max_epochs': 2, 'teacher.train_cfg.max_epochs': 3, 'teacher.snapshots.interval': 1, 'probe.held_out': 16,
+        'probe.decoder_epochs': 2, 'student_alone': False, 'optim_wrapper.optimizer.lr': 0.02})
+    config.model = resnet(1, **norm)
+    config.teacher.model = resnet(2, **norm)
+    for name, batch in (('one', 16), ('two', 8)):
+        config.train_dataloader.batch_size = batch
+        config.dump(folder / f'{name}.py')
+    run_tool(sys.executable, 'tools/train.py', folder / 'one.py', '--work-dir', folder / 'one')
+    import os
+    os.environ['PORT'] = free_port()
+    try:
+        done = run_tool('tools/dist_train.sh', folder / 'two.py', 2, '--work-dir', folder / 'two')
+    finally:
+        del os.environ['PORT']
+    return folder / 'one', folder / 'two', done
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_same_weights(both):
+    one, two, _ = both
+    for name in ('snapshots/epoch_1.pth', 'snapshots/epoch_3.pth', 'student.pth'):
+        first, second = (torch.load(folder / name, weights_only=True)['state_dict'] for folder in (one, two))
+        assert first.keys() == second.keys()
+        for key in first:
+            torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=1e-4, msg=f'{name}: {key}')
+
+
+def test_same_plane_and_summary(both):
+    one, two, _ = both
+    for first, second in zip(read(one, 'information_plane.json')['points'], read(two, 'information_plane.json')['points']):
+        assert first['epoch'] == second['epoch']
+        assert first['information_y'] == pytest.approx(second['information_y'], abs=1 / 16)
+        assert first['information_x'] == pytest.approx(second['information_x'], abs=1e-3)
+    assert read(one, 'summary.json')['student']['accuracy_top1'] == \
+        pytest.approx(read(two, 'summary.json')['student']['accuracy_top1'], abs=1.0)
+
+
+def test_the_probe_is_shared_and_nothing_is_written_twice(both):
+    _, two, done = both
+    output = done.stdout + done.stderr
+    assert output.count('Stage probe: finished') == 1
+    assert output.count('Report:') == 1
+    # three snapshots on two processes take two rounds; one process would announce 1/3 and 2/3
+    assert 'Probe: 2/3 snapshots' in output and 'Probe: 1/3 snapshots' not in output
+    assert sorted(path.name for path in (two / 'snapshots').iterdir()) == ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']
+    assert len(list((two / 'teacher').glob('2*'))) == 1
+
+
+def test_dist_test_evaluates_the_student(both):
+    import os
+    _, two, _ = both
+    os.environ['PORT'] = free_port()
+    try:
+        run_tool('tools/dist_test.sh', two.parent / 'two.py', two / 'student.pth', 2, '--work-dir', two.parent / 'test', '--out',
+                 two.parent / 'metrics.json')
+    finally:
+        del os.environ['PORT']
+    assert read(two.parent, 'metrics.json')['accuracy/top1'] == pytest.approx(read(two, 'summary.json')['student']['accuracy_top1'], abs=1e-3)
