@@ -1,0 +1,111 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import MODELS
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.infoplane import Decoder, EstimatorSettings, estimate_point, information_x, information_y, load_probe_images
+from ckd_mm.infoplane.estimators import extract_features
+
+from ..conftest import STATISTICS, resnet
+
+CPU = torch.device('cpu')
+SETTINGS = EstimatorSettings(decoder_epochs=30, decoder_batch=32)
+
+
+@pytest.fixture
+def images():
+    found, _ = load_probe_images(dict(type='ckd_mm.Digits', split='train', pipeline=[dict(type='PackInputs')]), 200)
+    return found
+
+
+def network(seed: int = 0, stages: int = 2):
+    torch.manual_seed(seed)
+    built = MODELS.build(dict(resnet(stages), data_preprocessor=STATISTICS))
+    built.init_weights()
+    return built
+
+
+def test_decoder_is_the_one_of_infopro():
+    decoder = Decoder(features=32, channels=3, size=(8, 8), widen=2)
+    assert [type(layer).__name__ for layer in decoder.layers] == ['Conv2d', 'BatchNorm2d', 'ReLU', 'Conv2d']
+    assert decoder.layers[0].out_channels == 24 and decoder.layers[0].kernel_size == (3, 3)
+    assert decoder(torch.rand(2, 32, 2, 2)).shape == (2, 3, 8, 8)
+
+
+def test_accuracy_by_hand():
+    assert information_y(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 0, 4])) == 0.75
+
+
+def test_features_are_those_before_the_pooling(images):
+    model = network()
+    features = extract_features(model, images, CPU, batch=64)
+    inputs = (images.pixels.float() - 77.9) / 95.9
+    with torch.no_grad():
+        maps = model.eval().backbone(inputs)[-1]
+        logits = model.head.fc(maps.mean(dim=(2, 3)))
+    torch.testing.assert_close(features.maps, maps)
+    assert torch.equal(features.predictions, logits.argmax(1))
+
+
+def test_the_image_itself_tells_more_than_features_and_noise_tells_nothing(images):
+    noise = torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    features = extract_features(network(), images, CPU).maps
+    values = {name: information_x(maps, images, SETTINGS, CPU)['information_x'] for name, maps in
+              dict(image=images.pixels / 255, features=features, noise=noise, constant=torch.zeros(200, 3, 8, 8)).items()}
+    assert values['image'] > values['features'] > max(values['noise'], values['constant'])
+    # 8x8 digits: knowing everything is worth the difference between the mean image's loss and the pixels' own entropy
+    targets = images.pixels.float() / 255
+    ceiling = F.binary_cross_entropy(targets.mean(0, keepdim=True).expand_as(targets), targets) - F.binary_cross_entropy(targets, targets)
+    assert values['image'] < ceiling.item() * 1.1
+
+
+def test_baseline_is_the_mean_image(images):
+    found = information_x(torch.zeros(200, 3, 8, 8), images, SETTINGS, CPU)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    targets = images.pixels.double() / 255
+    mean = targets[order[:160]].mean(0).clamp(1e-4, 1 - 1e-4)
+    rest = targets[order[160:]]
+    by_hand = -(rest * mean.log() + (1 - rest) * (1 - mean).log()).mean().item()
+    assert found['baseline_loss'] == pytest.approx(by_hand, rel=1e-5)
+    assert found['information_x'] == pytest.approx(found['baseline_loss'] - found['reconstruction_loss'])
+
+
+def test_longer_training_of_the_decoder_lowers_its_loss(images):
+    maps = extract_features(network(), images, CPU).maps
+    losses = [information_x(maps, images, EstimatorSettings(decoder_epochs=epochs, decoder_batch=32), CPU)['reconstruction_loss']
+              for epochs in (1, 5, 40)]
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_same_question_for_every_snapshot(images):
+    """Equal networks get equal numbers, whatever random numbers were drawn in between; the caller's generator is left alone."""
+    first, second = network(), network()
+    found = estimate_point(first, images, SETTINGS, CPU)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert estimate_point(second, images, SETTINGS, CPU) == found
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_reconstruct_size_averages_the_image_down(images):
+    maps = extract_features(network(), images, CPU).maps
+    full = information_x(maps, images, EstimatorSettings(decoder_epochs=2), CPU)
+    small = information_x(maps, images, EstimatorSettings(decoder_epochs=2, reconstruct_size=4), CPU)
+    assert small['baseline_loss'] != full['baseline_loss']
+    assert information_x(maps, images, EstimatorSettings(decoder_epochs=2, reconstruct_size=8), CPU) == full
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(decoder_epochs=0), 'decoder_epochs=0'), (dict(decoder_lr=0), 'decoder_lr=0'), (dict(fit_fraction=1.0), 'fit_fraction=1.0'),
+    (dict(decoder_batch=2.5), 'decoder_batch=2.5'), (dict(reconstruct_size=0), 'reconstruct_size=0')])
+def test_bad_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        EstimatorSettings(**settings)
+
+
+def test_a_network_without_maps_is_named(images):
+    flat = network()
+    flat.backbone = torch.nn.Flatten()
+    with pytest.raises(ConfigError, match='last output of Flatten is no feature map'):
+        extract_features(flat, images, CPU)

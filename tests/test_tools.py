@@ -1,0 +1,128 @@
+"""The command line tools, run as scripts in this process; tests/test_runner runs train and test as processes."""
+
+import json
+import runpy
+import sys
+
+import pytest
+from mmengine.runner import Runner
+
+from ckd_mm.trajectory import Trajectory
+
+from .conftest import DEMO, ROOT, resnet
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+
+    def call(name, *arguments):
+        """Exit status, stdout, stderr."""
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def run(digits_run, tmp_path):
+    """An ordinary run with snapshots, its config as a file."""
+    config = digits_run(epochs=4, model=resnet(2), custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+    config.default_hooks.checkpoint.max_keep_ckpts = -1
+    Runner.from_cfg(config).train()
+    config.dump(tmp_path / 'config.py')
+    return tmp_path / 'config.py', tmp_path / 'run'
+
+
+def test_probe_then_select(tool, run, tmp_path):
+    config, folder = run
+    status, out, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--cfg-options', 'probe.decoder_epochs=2')
+    assert status == 0 and '<- T*' in out
+    best = json.loads((folder / 'information_plane.json').read_text())['best_epoch']
+    status, out, _ = tool('select_teacher.py', folder, 'information_plane')
+    assert status == 0 and out.startswith(f'epochs [{best}]: T*')
+    selection = json.loads((folder / 'selection.json').read_text())
+    assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4] and len(selection['scores']) == 4
+    status, out, _ = tool('select_teacher.py', folder, 'even', '--options', 'k=2', '--out', tmp_path / 'even.json')
+    assert json.loads((tmp_path / 'even.json').read_text())['epochs'] == [2, 4]
+
+
+def test_probe_of_ordinary_checkpoints(tool, run, tmp_path):
+    """epoch_*.pth as any OpenMMLab run leaves them."""
+    config, folder = run
+    (folder / 'trajectory.json').unlink()
+    assert Trajectory.open(folder).info['source'] == 'epoch_*.pth'
+    status, _, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--out', tmp_path / 'out', '--cfg-options', 'probe.decoder_epochs=2')
+    assert status == 0
+    assert [point['epoch'] for point in json.loads((tmp_path / 'out' / 'information_plane.json').read_text())['points']] == [1, 2, 3, 4]
+
+
+def test_select_needs_a_plane(tool, run):
+    status, _, err = tool('select_teacher.py', run[1], 'information_plane')
+    assert status == 1 and err.strip().endswith('run tools/probe.py first, or give --plane')
+
+
+def test_doctor(tool, tmp_path):
+    status, out, _ = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run')
+    assert status == 0 and 'Nothing stands in the way' in out and '[ ok ] disk' in out
+    status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'teacher.model.head.num_classes=11',
+                            'optim_wrapper.type=AmpOptimWrapper')
+    assert status == 1 and err.startswith('error: 2 problem(s) found')
+    assert 'num_classes=11' in err and 'float16' in err
+    assert not (tmp_path / 'run').exists(), 'the doctor should leave nothing behind'
+
+
+def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):
+    config, folder = run
+    status, _, err = tool('test.py', config, tmp_path / 'no.pth')
+    assert status == 1 and err.strip() == f'error: checkpoint {tmp_path}/no.pth does not exist'
+    snapshot = Trajectory.open(folder).last
+    status, _, _ = tool('test.py', config, snapshot.file, '--work-dir', tmp_path / 'test', '--out', tmp_path / 'metrics.json')
+    assert status == 0
+    assert json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1'] == pytest.approx(snapshot.accuracy, abs=1e-3)
+
+
+def test_report(tool, distil_run):
+    from mmengine.registry import RUNNERS
+    config = distil_run()
+    RUNNERS.build(config).train()
+    page = ROOT / config.work_dir / 'report.html'
+    before = page.read_text()
+    page.unlink()
+    status, out, _ = tool('report.py', config.work_dir)
+    assert status == 0 and 'top-1 %' in out and page.read_text() == before
+    status, _, err = tool('report.py', page.parent / 'nothing')
+    assert status == 1 and 'summary.json does not exist' in err
+
+
+@pytest.mark.parametrize('flags, expected', [
+    (['--amp'], {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic', 'teacher.optim_wrapper.type': 'AmpOptimWrapper'}),
+    (['--no-validate'], {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}),
+    (['--resume'], {'resume': True, 'load_from': None}),
+    (['--resume', 'some.pth'], {'resume': True, 'load_from': 'some.pth'}),
+    (['--auto-scale-lr'], {'auto_scale_lr.enable': True}),
+    (['--no-pin-memory'], {'train_dataloader.pin_memory': False}),
+    (['--no-persistent-workers'], {'train_dataloader.persistent_workers': False}),
+    (['--launcher', 'slurm'], {'launcher': 'slurm'}),
+    (['--cfg-options', 'selector=half_way', 'teacher.train_cfg.max_epochs=60'], {'selector': 'half_way', 'teacher.train_cfg.max_epochs': 60}),
+    ([], {'work_dir': 'work_dirs/r34_r18_imagenet', 'train_dataloader.persistent_workers': True})])
+def test_flags_mean_what_they_mean_in_openmmlab(flags, expected, monkeypatch):
+    path = ROOT / 'configs' / 'ckd' / 'r34_r18_imagenet.py'
+    train = runpy.run_path(str(ROOT / 'tools' / 'train.py'))
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(path), *flags])
+    from mmengine.config import Config
+    config = Config.fromfile(path)
+    config.teacher.optim_wrapper = dict(optimizer=dict(lr=0.05))
+    config = train['merge_args'](config, train['parse_args']())
+    flat = {}
+    for key in expected:
+        value = config
+        for part in key.split('.'):
+            value = value[part]
+        flat[key] = value
+    assert flat == expected
