@@ -17,7 +17,6 @@ setup(
     description='Checkpoint distillation for OpenMMLab: choose the training checkpoints that teach best, and distil from them',
     long_description=(HERE / 'README.md').read_text(),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
     packages=find_packages(include=['ckd_mm', 'ckd_mm.*']),
     python_requires='>=3.8',
     install_requires=requirements('runtime'),

@@ -78,10 +78,10 @@ def distil_run(digits_run):
     return make
 
 
-def run_tool(*command, check: bool = True, timeout: int = 600, **options) -> subprocess.CompletedProcess:
-    """A real process from the repository's root."""
+def run_tool(*command, check: bool = True, timeout: int = 900, **environment: str) -> subprocess.CompletedProcess:
+    """A real process from the repository's root, with further environment variables."""
     done = subprocess.run([str(part) for part in command], cwd=ROOT, text=True, capture_output=True, timeout=timeout,
-                          env={**os.environ, 'PYTHON': sys.executable}, check=False, **options)
+                          env={**os.environ, 'PYTHON': sys.executable, **environment}, check=False)
     if check and done.returncode:
         raise AssertionError(f'{command} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
     return done

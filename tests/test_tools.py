@@ -57,7 +57,8 @@ def test_probe_of_ordinary_checkpoints(tool, run, tmp_path):
     config, folder = run
     (folder / 'trajectory.json').unlink()
     assert Trajectory.open(folder).info['source'] == 'epoch_*.pth'
-    status, _, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--out', tmp_path / 'out', '--cfg-options', 'probe.decoder_epochs=2')
+    status, _, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--out', tmp_path / 'out', '--cfg-options',
+                        'probe.decoder_epochs=2')
     assert status == 0
     assert [point['epoch'] for point in json.loads((tmp_path / 'out' / 'information_plane.json').read_text())['points']] == [1, 2, 3, 4]
 
@@ -101,7 +102,8 @@ def test_report(tool, distil_run):
 
 
 @pytest.mark.parametrize('flags, expected', [
-    (['--amp'], {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic', 'teacher.optim_wrapper.type': 'AmpOptimWrapper'}),
+    (['--amp'], {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic',
+                 'teacher.optim_wrapper.type': 'AmpOptimWrapper'}),
     (['--no-validate'], {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}),
     (['--resume'], {'resume': True, 'load_from': None}),
     (['--resume', 'some.pth'], {'resume': True, 'load_from': 'some.pth'}),
@@ -109,7 +111,8 @@ def test_report(tool, distil_run):
     (['--no-pin-memory'], {'train_dataloader.pin_memory': False}),
     (['--no-persistent-workers'], {'train_dataloader.persistent_workers': False}),
     (['--launcher', 'slurm'], {'launcher': 'slurm'}),
-    (['--cfg-options', 'selector=half_way', 'teacher.train_cfg.max_epochs=60'], {'selector': 'half_way', 'teacher.train_cfg.max_epochs': 60}),
+    (['--cfg-options', 'selector=half_way', 'teacher.train_cfg.max_epochs=60'],
+     {'selector': 'half_way', 'teacher.train_cfg.max_epochs': 60}),
     ([], {'work_dir': 'work_dirs/r34_r18_imagenet', 'train_dataloader.persistent_workers': True})])
 def test_flags_mean_what_they_mean_in_openmmlab(flags, expected, monkeypatch):
     path = ROOT / 'configs' / 'ckd' / 'r34_r18_imagenet.py'

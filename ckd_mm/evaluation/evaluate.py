@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from typing import Callable, Dict, Optional
 
 import torch
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ..errors import ConfigError, SnapshotError
 from ..fileio import plain
+from ..progress import Progress
 from ..trajectory.snapshot import ACCURACY, Snapshot
 
 
@@ -40,14 +40,11 @@ def evaluate(model: BaseModel, config: Dict, log: Callable[[str], None] = print,
     evaluator = Evaluator(metrics if isinstance(metrics, list) else [metrics])
     evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
     model = model.to(get_device())
-    was_training, started, said = model.training, time.perf_counter(), time.perf_counter()
+    was_training, progress = model.training, Progress(log, f'Evaluating {what}: batch', len(loader))
     model.eval()
-    for index, batch in enumerate(loader, 1):
+    for batch in loader:
         evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
-        now = time.perf_counter()
-        if now - said > 10:
-            log(f'Evaluating {what}: {index}/{len(loader)} batches, eta {(now - started) / index * (len(loader) - index):.0f} s')
-            said = now
+        progress.step()
     model.train(was_training)
     return {name: round(value, 4) if isinstance(value, float) else value
             for name, value in plain(evaluator.evaluate(len(loader.dataset))).items()}

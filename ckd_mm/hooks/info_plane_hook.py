@@ -42,6 +42,7 @@ class InfoPlaneHook(Hook):
         if self.snapshots is None:
             raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) to custom_hooks")
         self.probe = Probe(runner.cfg, **self.settings)
+        self.probe.log = runner.logger.info
         if is_main_process():
             self.path = Path(self.out_dir or self.snapshots.out_dir or runner.work_dir) / PLANE
             with torch.random.fork_rng(devices=[]):

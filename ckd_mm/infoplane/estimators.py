@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..progress import Progress
 from .decoder import Decoder
 
 
@@ -72,10 +73,11 @@ class Features:
 
 
 @torch.no_grad()
-def extract_features(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128) -> Features:
+def extract_features(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
+                     log: Callable[[str], None] = print) -> Features:
     """One pass over the images in eval mode; maps are those of the last convolution, before the pooling of the neck."""
     network = network.to(device).eval()
-    maps, predictions = [], []
+    maps, predictions, progress = [], [], Progress(log, 'Probe: features of batch', math.ceil(len(images) / batch))
     for start in range(0, len(images), batch):
         inputs = network.data_preprocessor(dict(inputs=images.pixels[start:start + batch]), training=False)['inputs']
         stages = network.extract_feat(inputs, stage='backbone')
@@ -86,6 +88,7 @@ def extract_features(network: nn.Module, images: ProbeImages, device: torch.devi
         logits = network.head(network.neck(stages) if network.with_neck else stages)
         maps.append(last.float().cpu())
         predictions.append(logits.argmax(dim=1).cpu())
+        progress.step()
     return Features(torch.cat(maps), torch.cat(predictions))
 
 
@@ -94,7 +97,8 @@ def information_y(predictions: Tensor, labels: Tensor) -> float:
     return (predictions == labels).double().mean().item()
 
 
-def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings, device: torch.device) -> Dict[str, float]:
+def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings, device: torch.device,
+                  log: Callable[[str], None] = print) -> Dict[str, float]:
     """I(X;F) up to the constant H(X): how much better than without features a decoder reconstructs the image.
 
     H(X|F) is at most the binary cross-entropy R of any decoder (InfoPro, Eq. 8), so I(X;F) >= H(X) - R. The loss of the
@@ -120,6 +124,7 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
     optimizer = torch.optim.Adam(decoder.parameters(), lr=settings.decoder_lr)
     steps = settings.decoder_epochs * math.ceil(len(fit) / settings.decoder_batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    progress = Progress(log, 'Probe: decoder step', steps)
     for _ in range(settings.decoder_epochs):
         epoch = fit[torch.randperm(len(fit), generator=generator)]
         for batch in epoch.split(settings.decoder_batch):
@@ -129,6 +134,7 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
                 loss.backward()
                 optimizer.step()
             schedule.step()
+            progress.step()
     reconstruction = _reconstruction_loss(decoder.eval(), maps, targets, rest, settings.decoder_batch, device)
     mean_image = targets[fit].mean(dim=0, keepdim=True).expand(len(rest), -1, -1, -1)
     baseline = F.binary_cross_entropy(mean_image.clamp(1e-4, 1 - 1e-4), targets[rest]).item()
@@ -144,8 +150,9 @@ def _reconstruction_loss(decoder: Decoder, maps: Tensor, targets: Tensor, rows: 
     return total / len(rows)
 
 
-def estimate_point(network: nn.Module, images: ProbeImages, settings: EstimatorSettings, device: torch.device) -> Dict[str, float]:
+def estimate_point(network: nn.Module, images: ProbeImages, settings: EstimatorSettings, device: torch.device,
+                   log: Callable[[str], None] = print) -> Dict[str, float]:
     """A network's place on the information plane. The caller's random state is left as it was."""
-    features = extract_features(network, images, device)
-    return dict(information_x(features.maps, images, settings, device),
+    features = extract_features(network, images, device, log=log)
+    return dict(information_x(features.maps, images, settings, device, log),
                 information_y=information_y(features.predictions, images.labels))

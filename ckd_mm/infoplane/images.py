@@ -1,13 +1,14 @@
 """Which images the probe looks at."""
 
 import copy
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Callable, Dict, Optional, Union
 
 import torch
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..datasets.split import held_out_indices
 from ..errors import ConfigError
+from ..progress import Progress
 from .estimators import ProbeImages
 
 SPLITS = ('held_out', 'test')
@@ -42,8 +43,9 @@ def probe_dataset(config: Dict, probe_split: str, held_out: Union[float, int], s
     return held_out_part(training, held_out, seed, 'held_out')
 
 
-def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int = 0) -> Tuple[ProbeImages, List[int]]:
-    """The images in memory, and their places in the data set.
+def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int = 0,
+                      log: Callable[[str], None] = print) -> ProbeImages:
+    """The images in memory.
 
     Args:
         dataset: config, with a pipeline that gives every image the same size.
@@ -53,7 +55,7 @@ def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int
     chosen = list(range(len(built)))
     if num_images is not None and num_images < len(built):
         chosen = held_out_indices(len(built), num_images, seed)
-    pixels, labels = [], []
+    pixels, labels, progress = [], [], Progress(log, 'Probe: reading image', len(chosen))
     for index in chosen:
         item = built[index]
         image = item['inputs']
@@ -65,4 +67,5 @@ def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int
                               'add a transform that makes them equal (CenterCrop, Resize)')
         pixels.append(image)
         labels.append(item['data_samples'].gt_label.reshape(-1)[0])
-    return ProbeImages(torch.stack(pixels), torch.stack(labels).long()), chosen
+        progress.step()
+    return ProbeImages(torch.stack(pixels), torch.stack(labels).long())

@@ -12,7 +12,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, ge
 from ..errors import CkdError, ConfigError
 from ..fileio import plain
 from ..trajectory import Trajectory
-from .estimators import EstimatorSettings, estimate_point
+from .estimators import EstimatorSettings, ProbeImages, estimate_point
 from .images import load_probe_images, probe_dataset
 from .plane import InformationPlane, PlanePoint
 
@@ -40,7 +40,8 @@ class Probe:
         self.estimator = EstimatorSettings(seed=seed, **estimator)
         self.probe_split, self.held_out, self.num_images, self.seed = probe_split, held_out, num_images, seed
         self.dataset = probe_dataset(config, probe_split, held_out, seed)
-        self._images = None
+        self._images: Optional[ProbeImages] = None
+        self.log: Callable[[str], None] = print
 
     @property
     def settings(self) -> Dict[str, Any]:
@@ -49,9 +50,9 @@ class Probe:
                           held_out=self.held_out if self.probe_split == 'held_out' else None, dataset=self.dataset))
 
     @property
-    def images(self):
+    def images(self) -> ProbeImages:
         if self._images is None:
-            self._images, self._indices = load_probe_images(self.dataset, self.num_images, self.seed)
+            self._images = load_probe_images(self.dataset, self.num_images, self.seed, self.log)
         return self._images
 
     def notes(self, trajectory: Trajectory) -> Dict[str, Any]:
@@ -65,7 +66,7 @@ class Probe:
     def measure(self, network: torch.nn.Module, epoch: int, sha256: Optional[str]) -> PlanePoint:
         started = time.perf_counter()
         device = torch.device(get_device())
-        values = estimate_point(network, self.images, self.estimator, device)
+        values = estimate_point(network, self.images, self.estimator, device, self.log)
         return PlanePoint(epoch=epoch, sha256=sha256, seconds=round(time.perf_counter() - started, 3), **values)
 
 
@@ -84,6 +85,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
         ConfigError: ``path`` was measured with other settings.
     """
     rank, world = get_rank(), get_world_size()
+    probe.log = log if rank == 0 else (lambda line: None)
     problem: Any = [None]
     if rank == 0:  # reading every file once is enough
         try:

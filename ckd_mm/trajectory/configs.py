@@ -2,7 +2,7 @@
 
 import ast
 import copy
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Tuple
 
 from ..errors import SnapshotError
 
@@ -17,12 +17,32 @@ def classifier_config(model: Dict) -> Dict:
     return model
 
 
-def model_config_of(config: Dict) -> Dict:
-    """The network of a run with the input statistics that the run gave it (a run-level ``data_preprocessor``)."""
+def model_config_of(config: Dict) -> Optional[Dict]:
+    """The network of a run with the input statistics that the run gave it (a run-level ``data_preprocessor``); None if it
+    was not built from a config."""
+    if not isinstance(config.get('model'), dict):
+        return None
     model = copy.deepcopy(config['model'])
     if config.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', copy.deepcopy(config['data_preprocessor']))
     return classifier_config(model)
+
+
+def network_and_classes(meta: Dict, source: str, model: Optional[Dict] = None) -> Tuple[Optional[Dict], Optional[Tuple[str, ...]]]:
+    """What a checkpoint's ``meta`` says about its network: the model config and the class names, each None if it does not.
+
+    Args:
+        source: name of the file, for messages.
+        model: config to use instead of the checkpoint's own.
+    """
+    if model is None and isinstance(meta.get('model'), dict):
+        model = meta['model']
+    if model is None and meta.get('cfg'):
+        config = parse_config_text(meta['cfg'], source)
+        model = model_config_of(config) if isinstance(config.get('model'), dict) else None
+    names = (meta.get('dataset_meta') or {}).get('classes')
+    known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return model, tuple(names) if known else None
 
 
 def parse_config_text(text: str, source: str) -> Dict[str, Any]:

@@ -80,10 +80,15 @@ class Snapshot:
         Raises:
             SnapshotError: the file is missing or damaged, or its weights are not of this network.
         """
+        from mmengine.registry import DefaultScope
         from mmpretrain.registry import MODELS
         config = copy.deepcopy(model if model is not None else self.model)
         if config is None:
             raise SnapshotError(f'snapshot {self} does not say which network it is of: give its config as `model`')
+        scope = DefaultScope.get_current_instance()
+        if scope is not None and scope.scope_name == 'mmrazor':
+            # mmrazor builds its teachers in its own scope, where the short names of mmpretrain's types mean nothing
+            config = dict(config, _scope_=config.get('_scope_', 'mmpretrain'))
         state_dict = self.state_dict()
         with torch.random.fork_rng(devices=[]):
             network = MODELS.build(config)

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 from ..errors import SnapshotError
 from ..fileio import plain, read_json, write_json
 from .checkpoint_file import load_checkpoint_file
-from .configs import model_config_of, parse_config_text
+from .configs import network_and_classes
 from .snapshot import Snapshot
 
 MANIFEST = 'trajectory.json'
@@ -114,13 +114,7 @@ class Trajectory:
             return cls(folder)
         # one file tells the network and the classes of all of them: reading every file would take minutes
         newest = files[max(files)]
-        meta = load_checkpoint_file(newest)['meta']
-        if model is None and isinstance(meta.get('model'), dict):
-            model = meta['model']
-        if model is None and meta.get('cfg'):
-            model = model_config_of(parse_config_text(meta['cfg'], str(newest)))
-        names = (meta.get('dataset_meta') or {}).get('classes')
-        classes = tuple(names) if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) else None
+        model, classes = network_and_classes(load_checkpoint_file(newest)['meta'], str(newest), model)
         snapshots = [
             Snapshot(file=file, epoch=epoch, size=file.stat().st_size, model=model, classes=classes)
             for epoch, file in files.items()

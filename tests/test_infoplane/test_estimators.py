@@ -15,8 +15,7 @@ SETTINGS = EstimatorSettings(decoder_epochs=30, decoder_batch=32)
 
 @pytest.fixture
 def images():
-    found, _ = load_probe_images(dict(type='ckd_mm.Digits', split='train', pipeline=[dict(type='PackInputs')]), 200)
-    return found
+    return load_probe_images(dict(type='ckd_mm.Digits', split='train', pipeline=[dict(type='PackInputs')]), 200)
 
 
 def network(seed: int = 0, stages: int = 2):

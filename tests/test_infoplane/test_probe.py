@@ -97,7 +97,7 @@ def test_split(digits_run):
     config = digits_run(images=40)
     config.train_dataloader.dataset.pipeline = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
     dataset = probe_dataset(config, 'held_out', 0.25, 7)
-    first, second = (load_probe_images(dataset)[0] for _ in range(2))
+    first, second = (load_probe_images(dataset) for _ in range(2))
     assert len(first) == 10 and torch.equal(first.pixels, second.pixels)
     from sklearn.datasets import load_digits
     labels = load_digits().target[:40][held_out_indices(40, 0.25, 7)]

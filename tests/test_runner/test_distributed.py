@@ -1,6 +1,7 @@
 """Two processes on one machine without a GPU (gloo) do what one does."""
 
 import json
+import socket
 import sys
 
 import pytest
@@ -11,7 +12,6 @@ from ..conftest import ROOT, resnet, run_tool
 
 
 def free_port() -> str:
-    import socket
     with socket.socket() as listener:
         listener.bind(('127.0.0.1', 0))
         return str(listener.getsockname()[1])
@@ -34,12 +34,7 @@ def both(tmp_path_factory):
         config.train_dataloader.batch_size = batch
         config.dump(folder / f'{name}.py')
     run_tool(sys.executable, 'tools/train.py', folder / 'one.py', '--work-dir', folder / 'one')
-    import os
-    os.environ['PORT'] = free_port()
-    try:
-        done = run_tool('tools/dist_train.sh', folder / 'two.py', 2, '--work-dir', folder / 'two')
-    finally:
-        del os.environ['PORT']
+    done = run_tool('tools/dist_train.sh', folder / 'two.py', 2, '--work-dir', folder / 'two', PORT=free_port())
     return folder / 'one', folder / 'two', done
 
 
@@ -78,12 +73,8 @@ def test_the_probe_is_shared_and_nothing_is_written_twice(both):
 
 
 def test_dist_test_evaluates_the_student(both):
-    import os
     _, two, _ = both
-    os.environ['PORT'] = free_port()
-    try:
-        run_tool('tools/dist_test.sh', two.parent / 'two.py', two / 'student.pth', 2, '--work-dir', two.parent / 'test', '--out',
-                 two.parent / 'metrics.json')
-    finally:
-        del os.environ['PORT']
-    assert read(two.parent, 'metrics.json')['accuracy/top1'] == pytest.approx(read(two, 'summary.json')['student']['accuracy_top1'], abs=1e-3)
+    run_tool('tools/dist_test.sh', two.parent / 'two.py', two / 'student.pth', 2, '--work-dir', two.parent / 'test', '--out',
+             two.parent / 'metrics.json', PORT=free_port())
+    expected = read(two, 'summary.json')['student']['accuracy_top1']
+    assert read(two.parent, 'metrics.json')['accuracy/top1'] == pytest.approx(expected, abs=1e-3)

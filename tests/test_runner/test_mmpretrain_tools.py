@@ -22,6 +22,6 @@ def test_train_and_test(tmp_path):
     summary = json.loads((work_dir / 'summary.json').read_text())
     assert set(summary['seconds']) == {'teacher', 'probe', 'select', 'student'}
     metrics = tmp_path / 'metrics.json'
-    run_tool(sys.executable, TOOLS / 'test.py', DEMO, work_dir / 'student.pth', '--work-dir', tmp_path / 'test', '--out', metrics, '--out-item',
-             'metrics')
+    run_tool(sys.executable, TOOLS / 'test.py', DEMO, work_dir / 'student.pth', '--work-dir', tmp_path / 'test', '--out', metrics,
+             '--out-item', 'metrics')
     assert json.loads(metrics.read_text())['accuracy/top1'] == pytest.approx(summary['student']['accuracy_top1'], abs=1e-3)

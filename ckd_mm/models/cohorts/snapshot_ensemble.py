@@ -9,6 +9,7 @@ from ...errors import ConfigError, SnapshotError
 from ...registry import MODELS
 from ...trajectory import Snapshot, Trajectory
 from ...trajectory.checkpoint_file import load_checkpoint_file
+from ...trajectory.configs import network_and_classes
 from .base_cohort import BaseCohort
 from .input_statistics import input_converter
 
@@ -40,7 +41,8 @@ def find_snapshot(item: SnapshotLike, model: Optional[Dict] = None) -> Snapshot:
             for snapshot in Trajectory.open(parent):
                 if snapshot.file.resolve() == Path(item['file']).resolve():
                     return snapshot
-    return Snapshot(file=Path(item['file']), epoch=meta.get('epoch'), iteration=meta.get('iter'), model=model or meta.get('model'))
+    model, classes = network_and_classes(meta, str(item['file']), model)
+    return Snapshot(file=Path(item['file']), epoch=meta.get('epoch'), iteration=meta.get('iter'), model=model, classes=classes)
 
 
 @MODELS.register_module()
@@ -67,6 +69,10 @@ class SnapshotEnsemble(BaseCohort):
         self.classes = first.classes
         self.networks = nn.ModuleList(snapshot.build(None if isinstance(snapshot.model, dict) else model)
                                       for snapshot in self.snapshots)
+        counts = [getattr(getattr(network, 'head', None), 'num_classes', None) for network in self.networks]
+        for snapshot, count in zip(self.snapshots, counts):
+            if None not in (count, counts[0]) and count != counts[0]:
+                raise SnapshotError(f'snapshot {first} has {counts[0]} classes and {snapshot} has {count}: they cannot teach together')
         self.converters = nn.ModuleList(nn.Identity() for _ in self.networks)
         if data_preprocessor is None:
             # on its own, say in an evaluation, it takes the inputs of its first member

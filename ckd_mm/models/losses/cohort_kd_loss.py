@@ -58,7 +58,7 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
         log_mean = torch.logsumexp(log_p + weights.log()[:, None, None], dim=0)
         loss = F.kl_div(log_q, log_mean, reduction='batchmean', log_target=True)
         if aggregation == 'loss' and len(scaled) > 1:
-            spread = torch.einsum('m,mnc,mnc->', weights, log_p.exp(), log_p) - (log_mean.exp() * log_mean).sum()
+            spread = torch.einsum('m,mnc,mnc->', weights, log_p.exp(), log_p - log_mean)
             loss = loss + spread / len(student_logits)
         return loss * tau**2
 
