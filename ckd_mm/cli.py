@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Callable
 
-from .compat import EnvironmentConflict
 from .errors import CkdError
 
 
@@ -13,7 +12,7 @@ def run(main: Callable[[], None]) -> None:
     """Errors that the user can act on as one line on stderr and exit status 1; others keep their traceback."""
     try:
         main()
-    except (CkdError, EnvironmentConflict) as error:
+    except CkdError as error:
         sys.stdout.flush()
         print(f'error: {error}', file=sys.stderr)
         sys.exit(1)

@@ -14,6 +14,8 @@ import sys
 from types import ModuleType
 from typing import Dict, List, Optional, Tuple
 
+from .errors import CkdError
+
 # distributions that provide the same importable module: at most one of each may be installed
 PROVIDERS: Dict[str, Tuple[str, ...]] = {
     'mmengine': ('mmengine', 'mmengine-lite', 'onedl-mmengine'),
@@ -23,7 +25,7 @@ PROVIDERS: Dict[str, Tuple[str, ...]] = {
 INSTALL_HINT = "pip install -e '.[current]' (or '.[classic]' for torch 2.1; see README, Installation)"
 
 
-class EnvironmentConflict(ImportError):
+class EnvironmentConflict(CkdError, ImportError):
     """Installed packages that cannot work together."""
 
 

@@ -4,14 +4,21 @@ mmengine swallows an ImportError raised in a file of this name and reports a mis
 mmengine is imported here. ``SELECTORS`` has no parent: mmengine knows no such thing.
 """
 
+import time
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ckd_mm', locations=['ckd_mm.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='ckd_mm', locations=['ckd_mm.hooks'])
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ckd_mm', locations=['ckd_mm.models'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='ckd_mm', locations=['ckd_mm.runner'])
 SELECTORS = Registry('selector', scope='ckd_mm', locations=['ckd_mm.selection'])
+
+
+def use_scope(config) -> None:
+    """From here on types without a scope are those of the config's ``default_scope``, as inside an mmengine runner."""
+    DefaultScope.get_instance(f'ckd_mm_{time.time_ns()}', scope_name=config.get('default_scope') or 'mmpretrain')

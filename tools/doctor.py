@@ -13,12 +13,11 @@ def main() -> None:
     add_config_arguments(parser)
     parser.add_argument('--resume', action='store_true', help='as if the run were resumed: results in the work_dir are welcome')
     args = parser.parse_args()
-    from mmengine.registry import DefaultScope
-
+    from ckd_mm.registry import use_scope
     from ckd_mm.runner import preflight
     config = load_config(args)
     config.resume = args.resume
-    DefaultScope.get_instance('ckd_mm_doctor', scope_name=config.get('default_scope') or 'mmpretrain')
+    use_scope(config)
     preflight(config, all_problems=True)
     print('Nothing stands in the way.')
 

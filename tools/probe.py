@@ -21,15 +21,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmengine.registry import DefaultScope
-
     from ckd_mm.cli import load_config
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import Probe, probe_trajectory
+    from ckd_mm.registry import use_scope
     from ckd_mm.trajectory import Trajectory
     from ckd_mm.visualization import draw_information_plane
     config = load_config(args)
-    DefaultScope.get_instance('ckd_mm_probe', scope_name=config.get('default_scope') or 'mmpretrain')
+    use_scope(config)
     settings = dict(config.get('probe') or {})
     if args.probe_split:
         settings['probe_split'] = args.probe_split

@@ -98,7 +98,9 @@ class SnapshotHook(Hook):
         """Note in the manifest how good the snapshot of this epoch is (validation comes after it was written)."""
         if self.trajectory is None or runner.epoch not in self.trajectory.epochs or not is_main_process():
             return
-        numbers = {name: value for name, value in plain(metrics or {}).items() if isinstance(value, Number)}
+        # EMAHook validates the averaged weights: of the others nothing is known then
+        averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks) and not self.ema
+        numbers = {f'ema/{name}' if averaged else name: value for name, value in plain(metrics or {}).items() if isinstance(value, Number)}
         self.trajectory.set_metrics(runner.epoch, numbers)
 
     def _ema_model(self, runner):

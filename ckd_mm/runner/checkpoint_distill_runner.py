@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, init_dist, is_distributed, is_main_process
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import _load_checkpoint
 
@@ -22,7 +21,7 @@ from ..infoplane import PLANE, InformationPlane
 from ..infoplane.probe import probe_trajectory
 from ..models import SnapshotEnsemble
 from ..models.cohorts.snapshot_ensemble import find_snapshot
-from ..registry import RUNNERS
+from ..registry import RUNNERS, use_scope
 from ..trajectory import MANIFEST, Snapshot, Trajectory, model_config_of, write_snapshot
 from ..visualization import results_table, write_report
 from .preflight import class_names, preflight
@@ -104,8 +103,8 @@ class CheckpointDistillRunner:
         if is_main_process():
             self.work_dir.mkdir(parents=True, exist_ok=True)
         barrier()
-        DefaultScope.get_instance(f'ckd_mm_{time.time_ns()}', scope_name=self.cfg.get('default_scope') or 'mmpretrain')
-        self.logger = MMLogger.get_instance(f'ckd_mm {self.work_dir.absolute()}', logger_name='ckd_mm', file_mode='a',
+        use_scope(self.cfg)
+        self.logger = MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
                                             log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO'))
         self.log: Callable[[str], None] = self.logger.info
         self._on_main(lambda: _nothing(preflight(self.cfg, self.log)))

@@ -38,8 +38,7 @@ def network_and_classes(meta: Dict, source: str, model: Optional[Dict] = None) -
     if model is None and isinstance(meta.get('model'), dict):
         model = meta['model']
     if model is None and meta.get('cfg'):
-        config = parse_config_text(meta['cfg'], source)
-        model = model_config_of(config) if isinstance(config.get('model'), dict) else None
+        model = model_config_of(parse_config_text(meta['cfg'], source))
     names = (meta.get('dataset_meta') or {}).get('classes')
     known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     return model, tuple(names) if known else None
@@ -49,7 +48,7 @@ def parse_config_text(text: str, source: str) -> Dict[str, Any]:
     """The values of an mmengine config as it stands in a checkpoint's ``meta``.
 
     mmengine's own ``Config.fromstring`` executes the text; a checkpoint from elsewhere must not be able to run code,
-    so only assignments of literals and ``dict(...)`` are read here, which is what mmengine writes.
+    so only assignments of literals, ``dict(...)`` and names (as text) are read here, which is what mmengine writes.
 
     Raises:
         SnapshotError: the text is no such config.
@@ -66,12 +65,19 @@ def parse_config_text(text: str, source: str) -> Dict[str, Any]:
 
 
 def _literal(node: ast.AST) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {keyword.arg: _literal(keyword.value) for keyword in node.keywords if keyword.arg is not None}
-    if isinstance(node, ast.Dict):
-        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values) if key is not None}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and \
+            all(isinstance(item, ast.Dict) for item in node.args) and all(keyword.arg for keyword in node.keywords):
+        # mmengine writes dict({'.cls_token': 1}) where keys are no identifiers
+        positional = {key: value for item in node.args for key, value in _literal(item).items()}
+        return {**positional, **{keyword.arg: _literal(keyword.value) for keyword in node.keywords}}
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
     if isinstance(node, ast.List):
         return [_literal(item) for item in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(_literal(item) for item in node.elts)
+    if isinstance(node, ast.Name):  # classes are written as their dotted names, and read as text
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f'{_literal(node.value)}.{node.attr}'
     return ast.literal_eval(node)

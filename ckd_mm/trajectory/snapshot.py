@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..errors import SnapshotError
@@ -80,7 +81,6 @@ class Snapshot:
         Raises:
             SnapshotError: the file is missing or damaged, or its weights are not of this network.
         """
-        from mmengine.registry import DefaultScope
         from mmpretrain.registry import MODELS
         config = copy.deepcopy(model if model is not None else self.model)
         if config is None:

@@ -58,6 +58,8 @@ class SnapshotEnsemble(BaseCohort):
     """
 
     def __init__(self, snapshots: Sequence[SnapshotLike], model: Optional[Dict] = None, data_preprocessor=None) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = dict(dict(type='mmpretrain.ClsDataPreprocessor'), **data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
         if isinstance(snapshots, (str, dict)) or not snapshots:
             raise ConfigError(f'snapshots={snapshots!r} should be a list of at least one snapshot')
@@ -73,12 +75,10 @@ class SnapshotEnsemble(BaseCohort):
         for snapshot, count in zip(self.snapshots, counts):
             if None not in (count, counts[0]) and count != counts[0]:
                 raise SnapshotError(f'snapshot {first} has {counts[0]} classes and {snapshot} has {count}: they cannot teach together')
-        self.converters = nn.ModuleList(nn.Identity() for _ in self.networks)
         if data_preprocessor is None:
             # on its own, say in an evaluation, it takes the inputs of its first member
             self.data_preprocessor = self.networks[0].data_preprocessor
-            self.expect_inputs_of(self.data_preprocessor)
-        self.freeze()
+        self.expect_inputs_of(self.data_preprocessor)
 
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.converters = nn.ModuleList(
