@@ -74,7 +74,7 @@ def test_doctor(tool, tmp_path):
     status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'teacher.model.head.num_classes=11',
                             'optim_wrapper.type=AmpOptimWrapper')
     assert status == 1 and err.startswith('error: 2 problem(s) found')
-    assert 'num_classes=11' in err and 'float16' in err
+    assert 'num_classes=11' in err and 'mixed precision' in err
     assert not (tmp_path / 'run').exists(), 'the doctor should leave nothing behind'
 
 

@@ -37,6 +37,6 @@ class StopDistillationHook(Hook):
             raise ConfigError(f'StopDistillationHook needs a ckd_mm.CheckpointDistill model, got {type(model).__name__}')
         if runner.epoch >= self.stop_epoch and not model.stopped:
             model.stop_distillation()
-            for name in ('loss_ce', 'loss_kd'):  # mmengine would go on logging their last values
-                runner.message_hub.log_scalars.pop(f'train/{name}', None)
+            for name in [name for name in runner.message_hub.log_scalars if name.startswith('train/loss_')]:
+                del runner.message_hub.log_scalars[name]  # mmengine would go on logging the last value
             runner.logger.info(f'Distillation stopped after {self.stop_epoch} epochs; the teacher is released.')

@@ -83,12 +83,14 @@ def _work_dir(plan: DistillationPlan) -> str:
 
 
 def _device(plan: DistillationPlan) -> str:
-    wrapper = str((plan.config.get('optim_wrapper') or {}).get('type'))
     if accelerator_available():
         return torch.cuda.get_device_name() if torch.cuda.is_available() else 'accelerator'
-    if wrapper == 'AmpOptimWrapper' and plan.config.optim_wrapper.get('dtype', 'float16') == 'float16':
-        raise ConfigError("--amp (optim_wrapper.type='AmpOptimWrapper') trains in float16, which needs a GPU and none is visible. "
-                          'Leave --amp out, or use --cfg-options optim_wrapper.dtype=bfloat16')
+    wrappers = dict(optim_wrapper=plan.config.get('optim_wrapper'))
+    wrappers['teacher.optim_wrapper'] = plan.teacher.get('optim_wrapper')
+    for name, wrapper in wrappers.items():
+        if str((wrapper or {}).get('type')).endswith('AmpOptimWrapper'):
+            raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an accelerator and none is "
+                              'visible here. Leave --amp out')
     return 'CPU only'
 
 

@@ -20,6 +20,7 @@ class _Outside:
 
     def __init__(self, cohort: Union[Dict, BaseCohort, None]) -> None:
         self.cohort = cohort
+        self.ready = False  # a dict is not built yet; a cohort does not know yet whose inputs it will get
 
     def __deepcopy__(self, memo) -> '_Outside':
         return self
@@ -87,15 +88,17 @@ class CheckpointDistill(BaseModel):
     @property
     def cohort(self) -> Optional[BaseCohort]:
         """The teachers, built at the first use; None after the stop."""
-        if isinstance(self._outside.cohort, dict):
-            cohort = MODELS.build(copy.deepcopy(self._outside.cohort))
-            cohort.expect_inputs_of(self.data_preprocessor)
-            self._outside.cohort = cohort
+        outside = self._outside
+        if outside.cohort is not None and not outside.ready:
+            if isinstance(outside.cohort, dict):
+                outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
+            outside.cohort.expect_inputs_of(self.data_preprocessor)
             if self.compile_options is not None:
-                for network in getattr(cohort, 'networks', []):
+                for network in getattr(outside.cohort, 'networks', []):
                     compile_in_place(_networks_of(network), self.compile_options)
             if self.distiller is not None:
-                self.distiller.prepare_from_teacher(cohort)
+                self.distiller.prepare_from_teacher(outside.cohort)
+            outside.ready = True
         return self._outside.cohort
 
     @property

@@ -83,6 +83,7 @@ class SnapshotEnsemble(BaseCohort):
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.converters = nn.ModuleList(
             input_converter(preprocessor, network.data_preprocessor) or nn.Identity() for network in self.networks)
+        self.converters.to(next(self.networks.parameters()).device)
         self.freeze()
 
     def teacher_logits(self, inputs: Tensor) -> List[Tensor]:
