@@ -1,0 +1,80 @@
+"""Timing two contenders against each other on a machine that does other things too."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Contender:
+    """
+    Args:
+        step: one training step on a batch; returns its loss.
+        batch: makes the collated batch of a step. Not timed, and called for every step: a data loader never gives the
+            same batch twice either, and mmpretrain writes into its labels.
+    """
+    step: Callable[[Any], Tensor]
+    batch: Callable[[], Any]
+
+
+Pair = Tuple[Contender, Contender]
+FRESH_AFTER = 25  # repetitions
+
+
+def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, device: torch.device, tolerance: float) -> List[float]:
+    """Time of the pair's first contender over time of its second, ``repeats`` times.
+
+    The two halves of a repetition follow each other at once, so that a slow moment of the machine meets both, and who goes
+    first alternates. The pair is made anew now and then, so that how one of them happens to lie in memory does not decide.
+
+    Args:
+        steps: training steps in a half. The device is waited for at its end only, as in training.
+        tolerance: relative, see :func:`check_same_work`.
+    """
+    ratios = []
+    for repeat in range(repeats):
+        if repeat % FRESH_AFTER == 0:
+            pair = make_pair()
+            check_same_work(pair, tolerance)
+        order = (0, 1) if repeat % 2 == 0 else (1, 0)
+        seconds = {index: _seconds(pair[index], steps, device) for index in order}
+        ratios.append(seconds[0] / seconds[1])
+    return ratios
+
+
+def check_same_work(pair: Pair, tolerance: float, steps: int = 3) -> None:
+    """The losses of the first steps agree, the later ones only if gradients and optimizer do too. Also the warm-up.
+
+    Raises:
+        RuntimeError: they do not, so a ratio of their times would mean nothing.
+    """
+    for step in range(1, steps + 1):
+        losses = [contender.step(contender.batch()).item() for contender in pair]
+        if not math.isclose(*losses, rel_tol=tolerance):
+            raise RuntimeError(f'the contenders do not do the same work: in step {step} their losses are {losses[0]} and {losses[1]}')
+
+
+def _seconds(contender: Contender, steps: int, device: torch.device) -> float:
+    batches = [contender.batch() for _ in range(steps)]
+    _wait_for(device)
+    start = time.perf_counter()
+    for batch in batches:
+        contender.step(batch)
+    _wait_for(device)
+    return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def summary(ratios: Sequence[float]) -> Dict[str, float]:
+    """Median and spread, the 10th and 90th percentile."""
+    low, median, high = np.percentile(ratios, [10, 50, 90])
+    return dict(median=float(median), low=float(low), high=float(high), n=len(ratios))

@@ -1,0 +1,110 @@
+"""Speed and size of ckd_mm as ratios to something that anyone would accept as a yardstick.
+
+    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset small|cifar|imagenet] [--repeats N]
+
+Contenders alternate in this one process. Prints a table; exit status 1 if a median is above its limit. See README.md here.
+"""
+
+import argparse
+import os
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # two threads beside any other load are slower than one
+
+import torch  # noqa: E402
+from measure import summary  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+from sizes import snapshot_bytes  # noqa: E402
+from steps import after_stop_vs_plain, kd_step_vs_floor  # noqa: E402
+from workload import PRESETS, Workload, make_workload  # noqa: E402
+
+from ckd_mm.compat import versions  # noqa: E402
+from ckd_mm.fileio import write_json  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """
+    Args:
+        what: our side / the other side.
+        limit: the median may be at most this.
+        ratios: measures them.
+    """
+    what: str
+    limit: float
+    ratios: Callable[[Workload], List[float]]
+
+
+BENCHMARKS = dict(
+    kd_step_vs_floor=Benchmark('one-teacher step / hand-written torch loop', 1.05, kd_step_vs_floor),
+    after_stop_vs_plain=Benchmark('step after the stop / plain mmpretrain step', 1.02, after_stop_vs_plain),
+    snapshot_bytes=Benchmark('our snapshot / mmengine checkpoint', 0.55, snapshot_bytes),
+)
+COLUMNS = '{:<20} {:<44} {:>7} {:>7} {:>7} {:>5} {:>6}  {}'
+
+
+def main() -> int:
+    args = parse_args()
+    work = make_workload(args.preset, args.device, args.dtype, args.repeats)
+    torch.backends.cudnn.benchmark = True
+    MMLogger.get_instance('benchmarks', log_level='ERROR')  # the table alone
+    results = {}
+    print(COLUMNS.format('name', 'what / what', 'median', 'low', 'high', 'n', 'limit', ''))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        for name in args.names:
+            benchmark = BENCHMARKS[name]
+            result = results[name] = summary(benchmark.ratios(work))
+            numbers = [f'{result[key]:.3f}' for key in ('median', 'low', 'high')]
+            verdict = 'ok' if result['median'] <= benchmark.limit else 'over'
+            print(COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict), flush=True)
+    if args.json is not None:
+        write_json(args.json, dict(_about=about(args), **results))
+    return int(any(result['median'] > BENCHMARKS[name].limit for name, result in results.items()))
+
+
+def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure ckd_mm in ratios.')
+    parser.add_argument('names', nargs='*', metavar='NAME', help=f'which; default: all of {", ".join(BENCHMARKS)}')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results here')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch; imagenet is for GPUs')
+    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
+    parser.add_argument('--repeats', type=int, default=100, help='paired repetitions of each timed benchmark')
+    args = parser.parse_args(arguments)
+    unknown = [name for name in args.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f'no benchmark {unknown[0]!r}; there are {", ".join(BENCHMARKS)}')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: torch sees no GPU here')
+    if args.dtype == 'bf16' and args.device == 'cpu':
+        parser.error("--dtype bf16 needs --device cuda: mmengine's AmpOptimWrapper runs on accelerators only")
+    if args.repeats < 1:
+        parser.error(f'--repeats {args.repeats} should be at least 1')
+    args.names = args.names or list(BENCHMARKS)
+    return args
+
+
+def about(args: argparse.Namespace) -> Dict:
+    """What the numbers were made with."""
+    gpu = torch.cuda.get_device_name() if args.device == 'cuda' else None
+    return dict(hardware=dict(cpu=cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu, load=os.getloadavg()),
+                torch=torch.__version__, versions=versions(), preset=args.preset, device=args.device, dtype=args.dtype,
+                command=shlex.join(['python', *sys.argv]))
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.processor())
+
+
+if __name__ == '__main__':
+    sys.exit(main())

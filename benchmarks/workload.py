@@ -1,0 +1,84 @@
+"""What the contenders work on: two networks and a batch of random images."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_'
+PRESETS = ('small', 'cifar', 'imagenet')
+
+
+@dataclass(frozen=True)
+class Workload:
+    """
+    Args:
+        teacher, student: mmpretrain configs, with their data preprocessor.
+        images, labels: one batch, uint8 (N, 3, H, W) and (N, ), where a data loader leaves it: in (pinned) host memory.
+        dtype: 'fp32', or 'bf16' for autocast.
+    """
+    preset: str
+    teacher: Dict
+    student: Dict
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+    dtype: str
+    repeats: int
+
+    @property
+    def steps(self) -> int:
+        """Steps in a timed half: on a GPU so many that the host runs ahead, as in training."""
+        return 10 if self.device.type == 'cuda' else 1
+
+    def collated(self) -> Dict:
+        """The batch as mmpretrain's data loaders collate it."""
+        return dict(inputs=self.images, data_samples=[DataSample().set_gt_label(label) for label in self.labels])
+
+    def tensors(self) -> Tuple[Tensor, Tensor]:
+        """The same batch as torch's own data loader collates it."""
+        return self.images, self.labels
+
+    def optim_wrapper(self, network: nn.Module) -> OptimWrapper:
+        if self.dtype == 'bf16':
+            return AmpOptimWrapper(dtype='bfloat16', optimizer=sgd(network))
+        return OptimWrapper(sgd(network))
+
+
+def sgd(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
+    torch.manual_seed(0)
+    if preset == 'imagenet':
+        models, data, size, batch = ('resnet34', 'resnet18'), 'imagenet_bs32', 224, 256
+    else:
+        models, data, size, batch = ('resnet34_cifar10', 'resnet18_cifar10'), 'cifar10_bs128', 32, 128
+    preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
+    teacher = Config.fromfile(CONFIGS / 'teachers' / f'{models[0]}.py').teacher.model
+    student = Config.fromfile(CONFIGS / 'models' / f'{models[1]}.py').model
+    teacher, student = (dict(model.to_dict(), data_preprocessor=preprocessor.to_dict()) for model in (teacher, student))
+    if preset == 'small':  # the CIFAR networks with a quarter of the channels
+        batch = 32
+        for model in (teacher, student):
+            model['backbone'].update(stem_channels=16, base_channels=16)
+            model['head']['in_channels'] = 128
+    images = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8)
+    labels = torch.randint(student['head']['num_classes'], (batch, ))
+    if device == 'cuda':
+        images, labels = images.pin_memory(), labels.pin_memory()
+    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats)
+
+
+def build(model: Dict) -> nn.Module:
+    network = MODELS.build(copy.deepcopy(model))
+    network.init_weights()
+    return network
