@@ -30,15 +30,15 @@ def main() -> None:
     from ckd_mm.compat import prepare_distributed
     from ckd_mm.errors import ConfigError
     from ckd_mm.fileio import write_json
+    from ckd_mm.runner import DistillationPlan
     config = load_config(args)
     config.launcher, config.load_from, config.resume = args.launcher, args.checkpoint, False
     if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
         raise ConfigError(f'checkpoint {args.checkpoint} does not exist')
     if args.teacher:
-        model = (config.get('teacher') or {}).get('model')
-        if model is None:
+        if (config.get('teacher') or {}).get('model') is None:
             raise ConfigError(f'--teacher: {args.config} has no teacher.model')
-        config.model = model
+        config.model, config.data_preprocessor = config.teacher.model, DistillationPlan(config).merged_teacher().get('data_preprocessor')
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
     else:

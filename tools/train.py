@@ -34,6 +34,8 @@ def merge_args(cfg, args: argparse.Namespace):
     from ckd_mm.compat import accelerator_available
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+            (cfg.get('teacher') or {}).pop(name, None)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -53,6 +55,9 @@ def merge_args(cfg, args: argparse.Namespace):
         if 'auto_scale_lr' not in cfg or 'base_batch_size' not in cfg.auto_scale_lr:
             sys.exit(f'error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}')
         cfg.auto_scale_lr.enable = True
+    # before the defaults below, which depend on num_workers
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name)
         if loader is None:
@@ -64,8 +69,6 @@ def merge_args(cfg, args: argparse.Namespace):
             loader.pin_memory = False
         if args.no_persistent_workers:
             loader.persistent_workers = False
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     return cfg
 
 

@@ -60,7 +60,7 @@ class SnapshotHook(Hook):
             self._ema_model(runner)
         folder = Path(self.out_dir or runner.work_dir)
         kept = self._continue_manifest(folder, runner)
-        classes = runner.train_dataloader.dataset.metainfo.get('classes')
+        classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         info = dict(plain(self.info), model=plain(model_config_of(runner.cfg)), classes=plain(classes),
                     max_epochs=runner.max_epochs, snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed, versions=versions())
         self.trajectory = Trajectory(folder, kept, info)
@@ -79,6 +79,9 @@ class SnapshotHook(Hook):
             raise ConfigError(f'{folder / MANIFEST} is of another network than the config; choose another --work-dir')
         return [snapshot for snapshot in found if snapshot.epoch <= runner.epoch]
 
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None) -> None:
+        self.lr = _learning_rate(runner)  # ParamSchedulerHook (LOW) sets that of the next iteration after this
+
     def after_train_epoch(self, runner) -> None:
         epoch = runner.epoch + 1  # the loop counts up after this hook
         if epoch not in self.epochs or not is_main_process():
@@ -88,7 +91,7 @@ class SnapshotHook(Hook):
             model = model.module
         name = f'{FOLDER}/epoch_{epoch}.pth'
         snapshot = write_snapshot(
-            self.trajectory.folder / name, model.state_dict(), epoch=epoch, iteration=runner.iter, lr=_learning_rate(runner),
+            self.trajectory.folder / name, model.state_dict(), epoch=epoch, iteration=runner.iter, lr=self.lr,
             model=self.trajectory.info['model'], classes=self.trajectory.info['classes'],
             extra=dict(cfg=runner.cfg.pretty_text, seed=runner.seed, experiment_name=runner.experiment_name))
         self.trajectory.add(snapshot)

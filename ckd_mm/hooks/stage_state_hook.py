@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
@@ -36,11 +37,14 @@ class StageStateHook(Hook):
     def before_train(self, runner) -> None:
         if self.restored is None:
             return
-        _set_random_state(self.restored)
+        if get_rank() == 0 or not runner._randomness_cfg.get('diff_rank_seed'):
+            _set_random_state(self.restored)
         loop = runner.train_loop
-        if runner.val_loop is not None and loop.epoch >= loop.val_begin and loop.epoch % loop.val_interval == 0:
-            # the unbroken run validated after saving, and starting a DataLoader draws one number from torch's generator
-            torch.empty((), dtype=torch.int64).random_()
+        if runner.val_loop is not None and loop.epoch >= loop.val_begin and \
+                (loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs):
+            # checkpoints are written before validation, so the kill may have come between: without this the epoch would have no
+            # accuracy. The unbroken run validated here, too, so random numbers go on as there
+            runner.val_loop.run()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         state = dict(seconds=self.seconds, random=_random_state())

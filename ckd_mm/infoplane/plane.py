@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import CkdError, ConfigError
 from ..fileio import plain, read_json, write_json
+from ..fingerprint import differences, flatten
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
@@ -103,9 +104,8 @@ class InformationPlane:
         if not Path(path).exists():
             return cls((), settings, notes)
         found = cls.load(path)
-        wanted = plain(settings)
-        if found.settings != wanted:
-            key = next(key for key in sorted({*wanted, *found.settings}) if wanted.get(key) != found.settings.get(key))
-            raise ConfigError(f'{path} was measured with {key}={found.settings.get(key)!r}, now {key}={wanted.get(key)!r}: points '
-                              'measured in two ways cannot be compared. Restore the setting, or move the file away')
+        changed = differences(flatten(found.settings), flatten(settings))
+        if changed:
+            raise ConfigError(f'{path} was measured in another way: {"; ".join(changed[:3])}. Points measured in two ways cannot be '
+                              'compared: restore the setting, or move the file away')
         return found

@@ -1,6 +1,7 @@
 """Measure a trajectory; the hook, the runner and tools/probe.py all come here."""
 
 import hashlib
+import math
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Union
@@ -67,6 +68,9 @@ class Probe:
         started = time.perf_counter()
         device = torch.device(get_device())
         values = estimate_point(network, self.images, self.estimator, device, self.log)
+        if not math.isfinite(values['information_x']):
+            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {epoch} is not finite: its features hold NaN or infinity, the training '
+                           'had diverged. Leave the snapshot out of the trajectory')
         return PlanePoint(epoch=epoch, sha256=sha256, seconds=round(time.perf_counter() - started, 3), **values)
 
 

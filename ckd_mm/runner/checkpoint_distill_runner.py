@@ -7,13 +7,12 @@ from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, init_dist, is_distributed, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_world_size, init_dist, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
-from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..compat import prepare_distributed, versions
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, SnapshotError
 from ..evaluation import check_promised_accuracy, evaluate, top1
 from ..evaluation.evaluate import require_same_classes
 from ..fileio import plain, write_json
@@ -87,13 +86,13 @@ class CheckpointDistillRunner:
         """
         self._start()
         plan = self.plan
-        self._stage('teacher', self._teacher_settings(), self._teacher)
+        self._stage('teacher', self._teacher_settings, self._teacher)
         if plan.probe is not None:
-            self._stage('probe', plan.probe.settings, self._probe)
-        self._stage('select', dict(selector=self.cfg.get('selector', 'last')), self._select)
-        self._stage('student', self._student_settings(), self._student)
+            self._stage('probe', lambda: plan.probe.settings, self._probe)
+        self._stage('select', lambda: dict(selector=self.cfg.get('selector', 'last')), self._select)
+        self._stage('student', lambda: self._student_config().to_dict(), self._student)
         if self.cfg.get('student_alone'):
-            self._stage('student_alone', plan.student_alone_config().to_dict(), self._student_alone)
+            self._stage('student_alone', lambda: plan.student_alone_config().to_dict(), self._student_alone)
         return self._report()
 
     def _start(self) -> None:
@@ -110,6 +109,7 @@ class CheckpointDistillRunner:
         self._on_main(lambda: _nothing(preflight(self.cfg, self.log)))
         self.plan = DistillationPlan(self.cfg)
         self.stages: StageLog = self._on_main(lambda: StageLog(self.work_dir))
+        self.stages.write = is_main_process()
         if self.cfg.get('resume') and self.cfg.get('load_from') and not self.stages.is_done('select'):
             raise ConfigError(f'--resume {self.cfg.load_from} names a checkpoint of the student, but the stages before it are not '
                               f'finished in {self.work_dir}; pass --resume alone')
@@ -127,17 +127,25 @@ class CheckpointDistillRunner:
             raise outcome[1]
         return outcome[0]
 
-    def _stage(self, name: str, settings: Dict, work: Callable[[], Dict[str, Any]]) -> None:
+    def _stage(self, name: str, settings: Callable[[], Dict], work: Callable[[], Dict[str, Any]]) -> None:
         if self.stages.is_done(name):
-            self.stages.require_unchanged(name, settings)
+            if not (name in ('teacher', 'probe') and not self.plan.trains_teacher and self.plan.teacher_is_gone()):
+                self.stages.require_unchanged(name, settings())
             self.log(f'Stage {name}: finished before, in {self.stages.seconds[name]:.0f} s')
             return
+        wanted, processes = settings(), get_world_size()
+        if find_latest_checkpoint(str(self.work_dir / name)) is not None and name in self.stages.stages:
+            self.stages.require_unchanged(name, wanted)
+            if self.stages.processes(name) != processes:
+                self.logger.warning(f'Stage {name} was started on {self.stages.processes(name)} processes and goes on on {processes}: the '
+                                    'images a step change with it')
+        self.stages.start(name, wanted, processes)
         self.log(f'Stage {name}: starting')
         started = time.perf_counter()
         result = work()
         seconds = result.pop('stage_seconds', time.perf_counter() - started)
         barrier()
-        self.stages.finish(name, settings, seconds, result, write=is_main_process())
+        self.stages.finish(name, seconds, result)
         self.log(f'Stage {name}: finished in {seconds:.0f} s')
         gc.collect()
         if torch.cuda.is_available():
@@ -153,8 +161,12 @@ class CheckpointDistillRunner:
             config.resume = resume_from is not None or find_latest_checkpoint(config.work_dir) is not None
             if config.resume:
                 config.load_from = resume_from  # None: mmengine takes the latest
+            elif config.get('load_from') is None and Path(config.work_dir).name != 'teacher' and self.cfg.filename:
+                # `--resume` clears load_from, but a stage that never came to a checkpoint still starts from its initial weights
+                config.load_from = Config.fromfile(self.cfg.filename).get('load_from')
         runner = StageRunner.from_cfg(config)
         runner.train()
+        barrier()  # rank 0 may still be writing
         return runner
 
     # --- 1
@@ -192,12 +204,13 @@ class CheckpointDistillRunner:
     def _select(self) -> Dict[str, Any]:
         trajectories = self.plan.open_trajectories()
         chosen: List[Snapshot] = []
-        parts = []
+        teachers, parts = [], []
         for index, trajectory in enumerate(trajectories):
             plane = None if self.plan.probe is None else InformationPlane.load(self._plane_path(index))
             selection = self.plan.selector.select(trajectory, plane)
             self.log(f'Selected epoch(s) {[snapshot.epoch for snapshot in selection.snapshots]} of {trajectory.folder}: {selection.reason}')
             chosen += selection.snapshots
+            teachers += [as_teacher(trajectory, snapshot) for snapshot in selection.snapshots]
             parts.append(dict(trajectory=str(trajectory.folder), epochs=[snapshot.epoch for snapshot in selection.snapshots],
                               reason=selection.reason, candidates=trajectory.epochs, scores=selection.scores,
                               score_unit=selection.score_unit))
@@ -209,7 +222,7 @@ class CheckpointDistillRunner:
         same = len(chosen) == 1 and chosen[0].file == last.file
         cohort = teacher if same else evaluate(SnapshotEnsemble(chosen), config, self.log, 'the cohort')
         self.log(f'Teacher after epoch {last.epoch}: {_percent(top1(teacher))} top-1; who teaches: {_percent(top1(cohort))}')
-        result = dict(epochs=[snapshot.epoch for snapshot in chosen], teachers=[as_teacher(snapshot) for snapshot in chosen],
+        result = dict(epochs=[snapshot.epoch for snapshot in chosen], teachers=teachers,
                       selector=self.cfg.get('selector', 'last'), by_trajectory=parts, cohort_metrics=cohort, teacher_metrics=teacher,
                       teacher_epoch=last.epoch,
                       members=[dict(epoch=snapshot.epoch, file=str(snapshot.file), sha256=snapshot.sha256, metrics=snapshot.metrics)
@@ -222,9 +235,6 @@ class CheckpointDistillRunner:
     def _student_config(self) -> Config:
         return self.plan.student_config(self.stages.result('select')['teachers'])
 
-    def _student_settings(self) -> Dict:
-        return self._student_config().to_dict()
-
     def _student(self) -> Dict[str, Any]:
         config = self._student_config()
         self._on_main(self._check_teachers)
@@ -233,14 +243,15 @@ class CheckpointDistillRunner:
 
     def _check_teachers(self) -> None:
         """Hours may lie between their selection and now, and a resumed student may have stopped distilling."""
-        latest = find_latest_checkpoint(str(self.work_dir / 'student')) if self.cfg.get('resume') else None
-        if latest is not None and self.plan.stop_epoch is not None and \
-                _load_checkpoint(latest, map_location='cpu')['meta']['epoch'] >= self.plan.stop_epoch:
+        if self.plan.teacher_is_gone():
             return
-        classes = class_names(self.plan)
-        for teacher in self.stages.result('select')['teachers']:
+        classes, selected = class_names(self.plan), self.stages.result('select')
+        for teacher, member in zip(selected['teachers'], selected['members']):
             snapshot = find_snapshot(teacher, self.plan.teacher.get('model'))
             snapshot.check_file()
+            if snapshot.sha256 != member['sha256']:
+                raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest says another SHA-256. Restore '
+                                    'the trajectory, or choose another --work-dir')
             require_same_classes(snapshot, classes, 'the classes of its training set')
 
     # --- 4b
@@ -280,7 +291,9 @@ class CheckpointDistillRunner:
         summary.update(
             selection=dict(epochs=select['epochs'], selector=select['selector'],
                            reason='; '.join(part['reason'] for part in select['by_trajectory'])),
-            seconds=self.stages.seconds, config=dict(name=self.plan.name, text=self.cfg.pretty_text), versions=versions())
+            seconds=self.stages.seconds, processes=self.stages.processes('student'),
+            images_a_step=self.cfg.train_dataloader.get('batch_size', 1) * self.stages.processes('student'),
+            config=dict(name=self.plan.name, text=self.cfg.pretty_text), versions=versions())
         if is_main_process():
             write_json(self.work_dir / SUMMARY, summary)
             page = write_report(self.work_dir)

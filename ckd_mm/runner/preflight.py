@@ -1,18 +1,21 @@
 """What can be known to be wrong before anything is trained."""
 
 import copy
+import inspect
 import shutil
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset, default_collate
 
 from ..compat import accelerator_available, check_environment, require_mmrazor, versions
 from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import check_promised_accuracy, evaluation_parts, require_same_classes
-from ..trajectory import MANIFEST
+from ..infoplane import extract_features, load_probe_images
+from ..trajectory import MANIFEST, model_config_of
 from .settings import DistillationPlan
-from .stage_log import FILE as STAGES
+from .stage_log import StageLog
 
 Check = Tuple[str, Callable[[], str]]
 
@@ -63,19 +66,22 @@ def _environment() -> str:
 
 
 def _checks_of(plan: DistillationPlan) -> List[Check]:
-    checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('networks', lambda: _networks(plan)),
-              ('evaluation', lambda: _evaluation(plan))]
+    checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('evaluation', lambda: _evaluation(plan)),
+              ('networks', lambda: _networks(plan))]
     if plan.distiller is not None:
         checks.append(('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'distill.distiller={plan.distiller.get("type")}').__version__))
     if plan.trains_teacher:
-        checks.append(('disk', lambda: _disk(plan)))
-    else:
+        if not StageLog(plan.work_dir).is_done('teacher'):
+            checks.append(('disk', lambda: _disk(plan)))
+    elif not plan.teacher_is_gone():
         checks.append(('trajectory', lambda: _trajectories(plan)))
     return checks
 
 
 def _work_dir(plan: DistillationPlan) -> str:
-    found = [name for name in (STAGES, MANIFEST) if (plan.work_dir / name).exists()]
+    found = [name for name in (MANIFEST, 'teacher/last_checkpoint', 'student/last_checkpoint') if (plan.work_dir / name).exists()]
+    if StageLog(plan.work_dir).any_done:
+        found.append('finished stages')
     if found and not plan.config.get('resume'):
         raise ConfigError(f'work_dir={plan.work_dir} holds the results of an earlier run ({", ".join(found)}). Pass --resume to go on '
                           'with it, or choose another --work-dir; nothing was overwritten')
@@ -95,35 +101,68 @@ def _device(plan: DistillationPlan) -> str:
 
 
 def _networks(plan: DistillationPlan) -> str:
-    from mmpretrain.registry import MODELS
-    counts = {}
-    models = dict(student=plan.config.model)
-    if plan.teacher.get('model'):
-        models['teacher'] = plan.teacher['model']
-    for name, model in models.items():
-        try:
-            with torch.random.fork_rng(devices=[]):
-                network = MODELS.build(copy.deepcopy(model))
-        except Exception as error:  # whatever a backbone's constructor says, the user needs to know which network
-            raise ConfigError(f'the {name} network cannot be built from its `model`: {type(error).__name__}: {error}') from error
-        classes = getattr(getattr(network, 'head', None), 'num_classes', None)
-        counts[name] = (classes, sum(parameter.numel() for parameter in network.parameters()))
-    if len({classes for classes, _ in counts.values() if classes is not None}) > 1:
-        raise ConfigError(f'teacher.model.head.num_classes={counts["teacher"][0]} and model.head.num_classes={counts["student"][0]} '
+    """Both networks are built and asked about two images: what a head or a backbone returns is seen before anything is trained."""
+    dataset = _evaluation_set(plan)
+    configs = dict(student=model_config_of(plan.plain()))
+    if plan.trains_teacher:
+        configs['teacher'] = model_config_of(plan.merged_teacher())
+    classes, said = {}, []
+    for name, config in configs.items():
+        network = _built(name, config)
+        classes[name] = getattr(getattr(network, 'head', None), 'num_classes', None)
+        if dataset is not None:
+            classes[name] = _logits_of_two_images(name, network, dataset).shape[1]
+            if name == 'teacher' and plan.probe is not None:
+                extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
+        size = sum(parameter.numel() for parameter in network.parameters())
+        said.append(f'{name} {size / 1e6:.2f} M parameters, {classes[name]} classes')
+    if len({count for count in classes.values() if count is not None}) > 1:
+        raise ConfigError(f'teacher.model.head.num_classes={classes["teacher"]} and model.head.num_classes={classes["student"]} '
                           'should be equal')
-    return ', '.join(f'{name} {size / 1e6:.2f} M parameters, {classes} classes' for name, (classes, size) in counts.items())
+    return ', '.join(said)
+
+
+def _built(name: str, config: Dict) -> torch.nn.Module:
+    from mmpretrain.registry import MODELS
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return MODELS.build(copy.deepcopy(config)).eval()
+    except Exception as error:  # whatever a backbone's constructor says, the user needs to know which network
+        raise ConfigError(f'the {name} network cannot be built from its `model`: {type(error).__name__}: {error}') from error
+
+
+@torch.no_grad()
+def _logits_of_two_images(name: str, network: torch.nn.Module, dataset) -> torch.Tensor:
+    """(2, C)."""
+    if not isinstance(getattr(network, 'head', None), torch.nn.Module):
+        raise ConfigError(f'the {name} network of type {type(network).__name__} has no `head` whose logits could be distilled')
+    try:
+        batch = network.data_preprocessor(default_collate([dataset[0], dataset[len(dataset) // 2]]), False)
+        logits = network(batch['inputs'], mode='tensor')
+    except Exception as error:  # a wrong in_channels, an image too small for the strides, ...
+        raise ConfigError(f'the {name} network fails on two images of the test set: {type(error).__name__}: {error}') from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ConfigError(f'the head of the {name} network, {type(network.head).__name__}, should return logits (N, C); got {found}')
+    return logits
+
+
+def _evaluation_set(plan: DistillationPlan):
+    parts = evaluation_parts(plan.config)
+    if parts is None:
+        return None
+    from mmpretrain.registry import DATASETS
+    try:
+        return DATASETS.build(copy.deepcopy(parts[0]['dataset']))
+    except Exception as error:
+        raise ConfigError(f'the test set cannot be read: {type(error).__name__}: {error}') from error
 
 
 def _evaluation(plan: DistillationPlan) -> str:
     """The test set is needed only at the end, so its absence would cost the whole run."""
-    parts = evaluation_parts(plan.config)
-    if parts is None:
+    dataset = _evaluation_set(plan)
+    if dataset is None:
         return 'no test and no validation set: accuracies will be missing from the summary'
-    from mmpretrain.registry import DATASETS
-    try:
-        dataset = DATASETS.build(copy.deepcopy(parts[0]['dataset']))
-    except Exception as error:
-        raise ConfigError(f'the test set cannot be read: {type(error).__name__}: {error}') from error
     head = (plan.config.model.get('head') or {}).get('num_classes')
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if head is not None and classes is not None and len(classes) != head:
@@ -132,12 +171,13 @@ def _evaluation(plan: DistillationPlan) -> str:
 
 
 def _disk(plan: DistillationPlan) -> str:
-    """Snapshots, two training checkpoints with momentum (twice the weights), and the student's beside them."""
+    """Room for the snapshots that are still to come and two training checkpoints with momentum (twice the weights)."""
     from mmpretrain.registry import MODELS
     with torch.random.fork_rng(devices=[]):
         network = MODELS.build(copy.deepcopy(plan.teacher['model']))
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    needed = weights * (len(plan.teacher_snapshot_epochs) + 4)
+    there = len(list(plan.work_dir.glob('snapshots/epoch_*.pth')))
+    needed = weights * (max(len(plan.teacher_snapshot_epochs) - there, 0) + 4)
     folder = plan.work_dir.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -157,6 +197,11 @@ def _trajectories(plan: DistillationPlan) -> str:
         snapshot = trajectory.last
         network = snapshot.build()
         classes = getattr(getattr(network, 'head', None), 'num_classes', None)
+        dataset = _evaluation_set(plan)
+        if dataset is not None:
+            _logits_of_two_images('teacher', network, dataset)
+            if plan.probe is not None:
+                extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
         wanted = (plan.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and model.head.num_classes={wanted}; distillation of logits '
@@ -173,8 +218,11 @@ def class_names(plan: DistillationPlan) -> Optional[Sequence[str]]:
     """Names in the order of the student's labels, if its training set has names."""
     from mmpretrain.registry import DATASETS
     config = plan.config.train_dataloader.dataset
-    # data sets with fixed classes (ImageNet, CIFAR) know them without listing a million files
-    dataset = DATASETS.build(dict(copy.deepcopy(config), lazy_init=True))
-    if (getattr(dataset, 'metainfo', None) or {}).get('classes') is None:
-        dataset = DATASETS.build(copy.deepcopy(config))
+    kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
+    if inspect.isclass(kind) and issubclass(kind, BaseDataset):
+        # data sets with fixed classes (ImageNet, CIFAR) know them without listing a million files
+        classes = DATASETS.build(dict(copy.deepcopy(config), lazy_init=True)).metainfo.get('classes')
+        if classes is not None:
+            return classes
+    dataset = DATASETS.build(copy.deepcopy(config))
     return (getattr(dataset, 'metainfo', None) or {}).get('classes')

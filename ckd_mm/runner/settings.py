@@ -18,10 +18,13 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
 """
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import find_latest_checkpoint
+from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..errors import ConfigError
 from ..infoplane.images import held_out_part
@@ -66,8 +69,10 @@ class DistillationPlan:
         self.student_epochs: int = config.train_cfg.max_epochs
         self.selector: Selector = build_selector(config.get('selector', 'last'))
         self._read_distill(config.get('distill') or {})
+        self._given: Optional[List[Trajectory]] = None
         self._read_teacher()
         self._read_probe()
+        self._check_hooks()
         if self.trains_teacher:
             # of a run yet to come the epochs are known: better now than after training it
             self.selector.epochs(self.teacher_snapshot_epochs, self.teacher_epochs)
@@ -92,7 +97,7 @@ class DistillationPlan:
                 if not self.teacher.get(key):
                     raise ConfigError(f'teacher.{key} is missing: give teacher=dict(model=..., snapshots=dict(interval=...)), or '
                                       'teacher=dict(trajectory=FOLDER) to use snapshots that exist')
-            self.teacher_epochs: int = self._merged_teacher().train_cfg.max_epochs
+            self.teacher_epochs: int = self.merged_teacher().train_cfg.max_epochs
             schedule = {key: value for key, value in self.teacher['snapshots'].items() if key != 'ema'}
             _known('teacher.snapshots', schedule, ('interval', 'epochs', 'phases'))
             self.teacher_snapshot_epochs = snapshot_epochs(self.teacher_epochs, **schedule)
@@ -110,6 +115,13 @@ class DistillationPlan:
                               'or choose another selector')
         self.probe: Optional[Probe] = None if settings is None else Probe(self.plain(), **settings)
 
+    def _check_hooks(self) -> None:
+        for name, hooks in (('custom_hooks', self.config.get('custom_hooks')), ('teacher.custom_hooks', self.teacher.get('custom_hooks'))):
+            for hook in hooks or []:
+                if _hook_name(hook) == 'SnapshotHook' or (_hook_name(hook) == 'InfoPlaneHook' and name == 'custom_hooks'):
+                    raise ConfigError(f'{name}: {_hook_name(hook)} stands for what `teacher.snapshots` and `probe` ask for in this config, '
+                                      'and every stage would inherit it; take it out')
+
     # ------------------------------------------------------------ configs of the stages
     @property
     def name(self) -> str:
@@ -122,7 +134,8 @@ class DistillationPlan:
             config.pop(key, None)
         return config
 
-    def _merged_teacher(self) -> Config:
+    def merged_teacher(self) -> Config:
+        """The student's config with what the teacher says otherwise."""
         config = self.plain()
         config.load_from = None
         for key, value in self.teacher.items():
@@ -137,7 +150,7 @@ class DistillationPlan:
         return config
 
     def teacher_config(self) -> Config:
-        config = self._merged_teacher()
+        config = self.merged_teacher()
         info = {}
         if self.probe is not None and self.probe.probe_split == 'held_out':
             config.train_dataloader.dataset = ConfigDict(
@@ -171,7 +184,11 @@ class DistillationPlan:
     def _as_stage(self, config: Config, stage: str, hooks: List[Dict]) -> Config:
         config.work_dir = str(self.work_dir / stage)
         config.experiment_name = f'{self.name}_{stage}'
-        config.custom_hooks = list(config.get('custom_hooks') or []) + hooks + [dict(type='ckd_mm.StageStateHook')]
+        custom = list(config.get('custom_hooks') or [])
+        if config.get('launcher', 'none') != 'none' and not any(_hook_name(hook) == 'SyncBuffersHook' for hook in custom):
+            # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those that are written
+            custom = [dict(type='SyncBuffersHook')] + custom
+        config.custom_hooks = custom + hooks + [dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')]
         checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
         if checkpoint and checkpoint.get('max_keep_ckpts') == 1:
             checkpoint['max_keep_ckpts'] = KEPT_CHECKPOINTS
@@ -182,11 +199,36 @@ class DistillationPlan:
 
     # ------------------------------------------------------------ trajectories
     def open_trajectories(self) -> List[Trajectory]:
-        model = self.teacher.get('model')
-        return [Trajectory.open(folder, None if model is None else dict(model)) for folder in self.trajectory_folders]
+        if self.trains_teacher:
+            return [Trajectory.open(folder) for folder in self.trajectory_folders]
+        if self._given is None:  # to know a folder of checkpoints means to read one of them: once is enough
+            model = self.teacher.get('model')
+            self._given = [Trajectory.open(folder, None if model is None else dict(model)) for folder in self.trajectory_folders]
+            statistics = self.merged_teacher().get('data_preprocessor')
+            for trajectory in self._given:
+                trajectory.snapshots = [_with_statistics(snapshot, statistics) for snapshot in trajectory]
+        return self._given
+
+    def teacher_is_gone(self) -> bool:
+        """Whether this run resumes a student that has already stopped distilling, so that no teacher is needed."""
+        if not self.config.get('resume') or self.stop_epoch is None:
+            return False
+        latest = self.config.get('load_from') or find_latest_checkpoint(str(self.work_dir / 'student'))
+        return latest is not None and _load_checkpoint(latest, map_location='cpu')['meta']['epoch'] >= self.stop_epoch
 
 
-def as_teacher(snapshot: Snapshot) -> Dict[str, Any]:
+def _with_statistics(snapshot: Snapshot, statistics: Optional[Dict]) -> Snapshot:
+    """A snapshot that does not say how its inputs were normalised was trained as the config says."""
+    if snapshot.model is None or statistics is None or snapshot.model.get('data_preprocessor') is not None:
+        return snapshot
+    return replace(snapshot, model=dict(snapshot.model, data_preprocessor=dict(statistics)))
+
+
+def as_teacher(trajectory: Trajectory, snapshot: Snapshot) -> Dict[str, Any]:
     """A snapshot as a config of :class:`ckd_mm.models.SnapshotEnsemble` names it."""
-    folder = snapshot.file.parent
-    return dict(trajectory=str(folder.parent if (folder.parent / 'trajectory.json').is_file() else folder), epoch=snapshot.epoch)
+    teacher = dict(trajectory=str(trajectory.folder), epoch=snapshot.epoch)
+    return teacher if trajectory.has_manifest else dict(teacher, model=snapshot.model)
+
+
+def _hook_name(hook: Any) -> str:
+    return str(hook.get('type') if isinstance(hook, dict) else type(hook).__name__).split('.')[-1]

@@ -145,11 +145,12 @@ class InformationPlaneSelector(Selector):
         if plane is None:
             raise ConfigError('selector: information_plane needs the information plane of the trajectory: add a `probe` to the '
                               'config, or run tools/probe.py first')
-        missing = sorted(set(trajectory.epochs) - {point.epoch for point in plane.points})
+        missing = [snapshot.epoch for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)]
         if missing:
-            raise ConfigError(f'selector: the information plane lacks epochs {missing} of {trajectory.folder}; run the probe again')
-        rows = [row for row in plane.normalised() if row['epoch'] in trajectory.epochs]
-        best = plane.best_epoch
+            raise ConfigError(f'selector: the information plane lacks the snapshots of epochs {missing} of {trajectory.folder}, or was '
+                              'measured on others of these epochs; run the probe again')
+        plane = InformationPlane([point for point in plane.points if point.epoch in trajectory.epochs])
+        rows, best = plane.normalised(), plane.best_epoch
         top = next(row for row in rows if row['epoch'] == best)
         return Selection([trajectory.at(best)],
                          f'T*: normalised I(X;F) {top["x"]:.3f} + I(Y;F) {top["y"]:.3f} = {top["sum"]:.3f} is the most of '

@@ -33,12 +33,17 @@ def network_and_classes(meta: Dict, source: str, model: Optional[Dict] = None) -
 
     Args:
         source: name of the file, for messages.
-        model: config to use instead of the checkpoint's own.
+        model: config to use instead of the checkpoint's own; input statistics that it does not name are the checkpoint's.
     """
-    if model is None and isinstance(meta.get('model'), dict):
-        model = meta['model']
-    if model is None and meta.get('cfg'):
-        model = model_config_of(parse_config_text(meta['cfg'], source))
+    if model is None or 'data_preprocessor' not in model:
+        own = meta.get('model') if isinstance(meta.get('model'), dict) else None
+        if own is None and meta.get('cfg'):
+            own = model_config_of(parse_config_text(meta['cfg'], source))
+        if model is None:
+            model = own
+        elif own is not None and own.get('data_preprocessor') is not None:
+            # another description of the network, but the input statistics are those it was trained with
+            model = dict(model, data_preprocessor=own['data_preprocessor'])
     names = (meta.get('dataset_meta') or {}).get('classes')
     known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     return model, tuple(names) if known else None

@@ -41,6 +41,10 @@ class Trajectory:
         return [snapshot.epoch for snapshot in self.snapshots]
 
     @property
+    def has_manifest(self) -> bool:
+        return (self.folder / MANIFEST).is_file()
+
+    @property
     def last(self) -> Snapshot:
         return self.at(max(self.epochs))
 

@@ -47,7 +47,7 @@ def test_file(tmp_path):
     assert (read.points, read.settings, read.notes) == (written.points, written.settings, written.notes)
     assert json.loads(path.read_text())['best_epoch'] == 5
     assert InformationPlane.continue_from(path, dict(decoder_epochs=3), {}).points == written.points
-    with pytest.raises(ConfigError, match='was measured with decoder_epochs=3, now decoder_epochs=4'):
+    with pytest.raises(ConfigError, match='was measured in another way: decoder_epochs was 3, now 4'):
         InformationPlane.continue_from(path, dict(decoder_epochs=4), {})
     path.write_text('[]')
     with pytest.raises(CkdError, match='is no information plane'):

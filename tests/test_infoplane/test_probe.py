@@ -63,7 +63,7 @@ def test_measured_snapshots_are_not_measured_again(run, tmp_path):
     probe.measure = None  # would fail
     probe_trajectory(trajectory, probe, path)
     assert json.loads(path.read_text()) == json.loads(before)
-    with pytest.raises(ConfigError, match='was measured with decoder_epochs=3, now decoder_epochs=4'):
+    with pytest.raises(ConfigError, match='was measured in another way: decoder_epochs was 3, now 4'):
         probe_trajectory(trajectory, Probe(config, **{**SETTINGS, 'decoder_epochs': 4}), path)
 
 

@@ -72,5 +72,5 @@ def test_t_star():
     selection = build_selector('information_plane').select(trajectory([20, 40, 60]), plane)
     assert [snapshot.epoch for snapshot in selection.snapshots] == [40]
     assert [row['score'] for row in selection.scores] == pytest.approx([0, 1.8, 1.5])
-    with pytest.raises(ConfigError, match=r'lacks epochs \[80\]'):
+    with pytest.raises(ConfigError, match=r'lacks the snapshots of epochs \[80\]'):
         build_selector('information_plane').select(trajectory([20, 40, 60, 80]), plane)

@@ -1,0 +1,30 @@
+"""Whether two runs were asked for the same thing."""
+
+from typing import Any, Dict, List
+
+from .fileio import plain
+
+# what may differ between two runs whose results belong together
+IRRELEVANT = ('work_dir', 'load_from', 'resume', 'launcher', 'log_level', 'log_processor', 'visualizer', 'vis_backends', 'env_cfg',
+              'experiment_name', 'default_hooks', 'custom_imports', 'auto_resume', 'model_wrapper_cfg', 'out_dir', 'num_workers',
+              'persistent_workers', 'pin_memory', 'prefetch_factor', 'data_root', 'trajectory', 'compile')
+
+
+def flatten(value: Any, prefix: str = '') -> Dict[str, Any]:
+    """Nested dicts and lists as ``{'a.b.0': value}``, without what is :data:`IRRELEVANT`."""
+    value = plain(value) if not prefix else value
+    if isinstance(value, dict):
+        pairs = [(key, item) for key, item in value.items() if key not in IRRELEVANT]
+    elif isinstance(value, list):
+        pairs = list(enumerate(value))
+    else:
+        return {prefix: value}
+    result: Dict[str, Any] = {}
+    for key, item in pairs:
+        result.update(flatten(item, f'{prefix}.{key}' if prefix else str(key)))
+    return result
+
+
+def differences(before: Dict, now: Dict) -> List[str]:
+    """Where two :func:`flatten` ed settings differ, for a person."""
+    return [f'{key} was {before.get(key)!r}, now {now.get(key)!r}' for key in sorted({*before, *now}) if before.get(key) != now.get(key)]

@@ -1,0 +1,30 @@
+"""Stop a run whose loss has stopped being a number."""
+
+import math
+
+from mmengine.hooks import Hook
+
+from ..errors import CkdError
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """
+    Args:
+        interval: look at the loss every so many iterations (each look waits for the GPU).
+
+    Raises:
+        CkdError: during training: the loss is NaN or infinite. Checkpoints and snapshots of earlier epochs are intact.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if not self.every_n_train_iters(runner, self.interval) or not outputs or 'loss' not in outputs:
+            return
+        loss = float(outputs['loss'])
+        if not math.isfinite(loss):
+            raise CkdError(f'the loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}): the training has diverged. '
+                           'Lower the learning rate (optim_wrapper.optimizer.lr), warm it up, or clip gradients (optim_wrapper.clip_grad)')
