@@ -195,3 +195,65 @@ def test_command_line_prints_one_line_and_fails(tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == 'error: tau=0: the temperature should be a number above 0'
     assert 'Traceback' not in done.stderr
+
+
+def vision_transformer() -> dict:
+    return dict(type='ImageClassifier',
+                backbone=dict(type='VisionTransformer', img_size=8, patch_size=4,
+                              arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=16)), neck=None,
+                head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8, loss=dict(type='CrossEntropyLoss')))
+
+
+def test_a_teacher_without_maps_is_refused_before_it_is_trained(distil_run):
+    config = distil_run()
+    config.teacher.model = vision_transformer()
+    with pytest.raises(ConfigError, match='last output of VisionTransformer is no feature map'):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth'))
+    config.selector, config.probe = 'last', None  # logits can be distilled from it all the same
+    assert RUNNERS.build(config).train()['cohort']['size'] == 1
+
+
+def test_a_head_that_does_not_fit_is_refused_before_anything_is_trained(distil_run):
+    config = distil_run()
+    config.teacher.model.head.in_channels = 99
+    with pytest.raises(ConfigError, match='the teacher network fails on two images of the test set'):
+        RUNNERS.build(config).train()
+
+
+def test_data_sets_that_cannot_be_built_lazily(distil_run):
+    config = distil_run()
+    config.train_dataloader.dataset = dict(type='KFoldDataset', num_splits=2, dataset=config.train_dataloader.dataset)
+    config.probe, config.selector = None, 'last'
+    assert RUNNERS.build(config).train()['student']['epoch'] == 2
+
+
+@pytest.mark.parametrize('place, hook', [('top', 'ckd_mm.InfoPlaneHook'), ('top', 'ckd_mm.SnapshotHook'),
+                                         ('teacher', 'ckd_mm.SnapshotHook')])
+def test_hooks_that_the_stages_bring_themselves(distil_run, place, hook):
+    config = distil_run()
+    (config if place == 'top' else config.teacher).custom_hooks = [dict(type=hook, interval=1)]
+    with pytest.raises(ConfigError, match=f'custom_hooks: {hook.split(".")[1]} stands for what'):
+        RUNNERS.build(config).train()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(distil_run):
+    config = distil_run()
+    config.optim_wrapper.optimizer.lr = 1e30
+    config.train_cfg.max_epochs = config.teacher.train_cfg.max_epochs = 30
+    with pytest.raises(CkdError, match='the loss is (nan|inf) in iteration'):
+        RUNNERS.build(config).train()
+
+
+def test_a_diverged_snapshot_is_named(digits_run, tmp_path):
+    from ckd_mm.infoplane.probe import Probe, probe_trajectory
+    config = digits_run(epochs=2, model=resnet(2), custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    runner = Runner.from_cfg(config)
+    runner.train()
+    from ckd_mm.trajectory import write_snapshot
+    trajectory = Trajectory.open(tmp_path / 'run')
+    broken = {key: value * float('nan') if value.is_floating_point() else value for key, value in runner.model.state_dict().items()}
+    trajectory.add(write_snapshot(trajectory.last.file, broken, epoch=2, iteration=8, lr=None, model=trajectory.info['model'],
+                                  classes=None))
+    with pytest.raises(CkdError, match='snapshot of epoch 2 is not finite'):
+        probe_trajectory(trajectory, Probe(config, probe_split='test', decoder_epochs=1), tmp_path / 'plane.json')

@@ -78,3 +78,21 @@ def test_dist_test_evaluates_the_student(both):
              two.parent / 'metrics.json', PORT=free_port())
     expected = read(two, 'summary.json')['student']['accuracy_top1']
     assert read(two.parent, 'metrics.json')['accuracy/top1'] == pytest.approx(expected, abs=1e-3)
+
+
+def test_batch_norm_and_no_validation(tmp_path):
+    """With BatchNorm each process has statistics of its own: what is reported should be the accuracy of what is written. Without
+    validation nothing but the runner itself makes rank 1 wait for the last snapshot."""
+    config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
+    config.merge_from_dict({'train_cfg.max_epochs': 2, 'teacher.train_cfg.max_epochs': 4, 'teacher.snapshots.interval': 2,
+                            'selector': 'last', 'student_alone': False})
+    config.probe = None
+    config.dump(tmp_path / 'config.py')
+    run_tool('tools/dist_train.sh', tmp_path / 'config.py', 2, '--work-dir', tmp_path / 'run', '--no-validate', PORT=free_port())
+    summary = read(tmp_path / 'run', 'summary.json')
+    assert summary['processes'] == 2 and summary['images_a_step'] == 64
+    from ckd_mm.evaluation import evaluate
+    from ckd_mm.models import SnapshotEnsemble
+    for file, expected in (('student.pth', summary['student']), ('snapshots/epoch_4.pth', summary['teacher'])):
+        found = evaluate(SnapshotEnsemble([tmp_path / 'run' / file]), config)
+        assert found['accuracy/top1'] == pytest.approx(expected['accuracy_top1'], abs=1e-3), file

@@ -131,3 +131,92 @@ def test_selectors_without_a_plane(distil_run, selector, epochs):
     config = distil_run()
     config.probe, config.selector = None, selector
     assert RUNNERS.build(config).train()['selection']['epochs'] == epochs
+
+
+def test_the_distilled_student_teaches_the_next(distil_run, tmp_path):
+    """A stage's folder inside a run that has a trajectory of its own: the checkpoints of that folder teach, not the run's."""
+    RUNNERS.build(distil_run()).train()
+    config = distil_run(work_dir=str(tmp_path / 'next'))
+    config.teacher, config.probe, config.selector = dict(trajectory=str(tmp_path / 'run' / 'student')), None, 'last'
+    RUNNERS.build(config).train()
+    selection = read(config, 'selection.json')
+    teacher, = selection['teachers']
+    assert (teacher['trajectory'], teacher['epoch']) == (str(tmp_path / 'run' / 'student'), 2)
+    from ckd_mm.models import SnapshotEnsemble
+    network = SnapshotEnsemble([teacher]).networks[0]
+    first = torch.load(tmp_path / 'run' / 'student.pth', weights_only=True)['state_dict']
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in first.items())
+    assert selection['teacher_metrics']['accuracy/top1'] == read(distil_run(), 'summary.json')['student']['accuracy_top1']
+
+
+@pytest.mark.parametrize('describe', [False, True])
+def test_input_statistics_are_those_of_the_checkpoints(digits_run, distil_run, tmp_path, describe):
+    """Whether or not the config describes the network too, a teacher sees inputs normalised as in its own training."""
+    ordinary = digits_run(epochs=12, images=640, work_dir=tmp_path / 'ordinary', model=resnet(2))
+    trained = Runner.from_cfg(ordinary)
+    trained.train()
+    config = distil_run()
+    config.teacher, config.probe, config.selector = dict(trajectory=str(tmp_path / 'ordinary')), None, 'last'
+    config.data_preprocessor = dict(num_classes=10, mean=[0.0] * 3, std=[255.0] * 3)  # the student's are others
+    if describe:
+        config.teacher.model = resnet(2)
+    assert RUNNERS.build(config).train()['teacher']['accuracy_top1'] == pytest.approx(trained.test()['accuracy/top1'], abs=1e-3)
+
+
+def test_a_started_stage_resumed_with_other_settings_names_them(distil_run, monkeypatch):
+    """Two epochs without one part of the data and one without another would be neither."""
+    from mmengine.runner import EpochBasedTrainLoop
+    config = distil_run()
+    run_epoch = EpochBasedTrainLoop.run_epoch
+    monkeypatch.setattr(EpochBasedTrainLoop, 'run_epoch', lambda loop: (_ for _ in ()).throw(KeyboardInterrupt) if loop.epoch == 2
+                        else run_epoch(loop))
+    with pytest.raises(KeyboardInterrupt):
+        RUNNERS.build(config).train()
+    monkeypatch.undo()
+    config.resume = True
+    config.probe.seed = 7
+    with pytest.raises(ConfigError, match=r'stage teacher was started with other settings: .*seed was 0, now 7'):
+        RUNNERS.build(config).train()
+    config.probe.pop('seed')
+    assert len(RUNNERS.build(config).train()['selection']['epochs']) == 1
+
+
+def test_a_run_that_failed_before_it_computed_anything_starts_anew(distil_run):
+    config = distil_run()
+    config.train_dataloader.dataset.pipeline = [dict(type='NoSuchTransform')]
+    with pytest.raises(KeyError, match='NoSuchTransform'):
+        RUNNERS.build(config).train()
+    assert RUNNERS.build(distil_run()).train()['student']['epoch'] == 2
+
+
+def test_a_resumed_run_needs_no_room_for_what_is_there(distil_run, monkeypatch):
+    import shutil
+    config = distil_run()
+    RUNNERS.build(config).train()
+    config.resume = True
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    RUNNERS.build(config).train()
+    from ckd_mm.errors import CkdError
+    fresh = distil_run(work_dir=config.work_dir + '_fresh')
+    with pytest.raises(CkdError, match='keep fewer snapshots'):
+        RUNNERS.build(fresh).train()
+
+
+def test_resumed_past_the_stop_without_the_given_teacher(digits_run, distil_run, tmp_path, monkeypatch):
+    """Promise 5: the old run's snapshots may be gone when they are no longer needed."""
+    import shutil
+
+    from mmengine.runner import EpochBasedTrainLoop
+    Runner.from_cfg(digits_run(work_dir=tmp_path / 'ordinary', model=resnet(2))).train()
+    config = distil_run()
+    config.teacher, config.probe, config.selector = dict(trajectory=str(tmp_path / 'ordinary')), None, 'last'
+    config.distill.stop_epoch = 1
+    run_epoch = EpochBasedTrainLoop.run_epoch
+    monkeypatch.setattr(EpochBasedTrainLoop, 'run_epoch', lambda loop: (_ for _ in ()).throw(KeyboardInterrupt) if loop.epoch == 1
+                        else run_epoch(loop))
+    with pytest.raises(KeyboardInterrupt):
+        RUNNERS.build(config).train()
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / 'ordinary')
+    config.resume = True
+    assert RUNNERS.build(config).train()['student']['epoch'] == 2
