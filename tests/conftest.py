@@ -1,5 +1,6 @@
 """Small real networks on real digits, shared by all tests."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,17 @@ import ckd_mm  # noqa: F401
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
+
+
+def pytest_collection_finish():
+    """mmengine collects garbage for every data set that it builds; what is imported by now need not be searched each time."""
+    import mmpretrain.models  # noqa: F401
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # or extension modules complain at the end of objects that nobody collected
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +66,8 @@ def digits_run(tmp_path):
             train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(), test_cfg=dict(),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2), logger=dict(type='LoggerHook')),
-            randomness=dict(seed=3), experiment_name=f'test_{tmp_path.name}'))
+            randomness=dict(seed=3), experiment_name=f'test_{tmp_path.name}'),
+            format_python_code=False)  # yapf takes longer than these runs
         config.merge_from_dict(settings)
         return config
 

@@ -1,0 +1,100 @@
+"""Networks, snapshots, trajectories and runs that several tests make. Nothing here is trained unless it says so."""
+
+import copy
+import itertools
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from ckd_mm.trajectory import Trajectory, write_snapshot
+
+from .conftest import STATISTICS, resnet
+
+DIGITS = tuple('0123456789')
+RUNS = itertools.count()
+
+
+def with_statistics(model: dict, **statistics) -> dict:
+    """A model config that carries its own input statistics, as snapshots do."""
+    return dict(copy.deepcopy(model), data_preprocessor=dict(STATISTICS, **statistics))
+
+
+def vision_transformer(dropout: float = 0.0, drop_path: float = 0.0) -> dict:
+    """Config of a transformer for 8x8 images, with Dropout and DropPath."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(type='VisionTransformer', img_size=8, patch_size=4, drop_rate=dropout, drop_path_rate=drop_path,
+                      arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)),
+        head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8, loss=dict(type='CrossEntropyLoss')))
+
+
+def network(model: dict, seed: int):
+    """A network with random weights and random BatchNorm statistics, so that eval and train mode differ."""
+    torch.manual_seed(seed)
+    built = MODELS.build(copy.deepcopy(model))
+    for parameter in built.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+    for name, buffer in built.named_buffers():
+        if name.endswith('running_mean'):
+            buffer.normal_(0, 0.3)
+        elif name.endswith('running_var'):
+            buffer.uniform_(0.5, 2.0)
+    return built.eval()
+
+
+def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = None, classes=DIGITS, seed: int = 0) -> Trajectory:
+    """A trajectory on disk whose snapshot of epoch e is ``network(model, seed + e)``."""
+    model = model or with_statistics(resnet(2))
+    run = Trajectory(Path(folder), (), dict(model=model, classes=list(classes), max_epochs=max(epochs)))
+    for epoch in epochs:
+        run.add(write_snapshot(Path(folder) / 'snapshots' / f'epoch_{epoch}.pth', network(model, seed + epoch).state_dict(), epoch=epoch,
+                               iteration=4 * epoch, lr=0.1, model=model, classes=classes))
+    return run
+
+
+def batch(images: int = 6, seed: int = 0) -> dict:
+    """Raw uint8 images whose channels differ, with labels, as a DataLoader gives them to a data preprocessor."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randint(0, 256, (images, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (images, ), generator=generator)
+    return dict(inputs=list(inputs), data_samples=[DataSample().set_gt_label(int(label)) for label in labels])
+
+
+def labels_of(data: dict) -> torch.Tensor:
+    return torch.cat([sample.gt_label for sample in data['data_samples']])
+
+
+def train(config, *hooks) -> Runner:
+    """Run it under a name of its own: mmengine shares logs between runs of one name that start in one second."""
+    config = copy.deepcopy(config)
+    config.experiment_name = f'run_{next(RUNS)}'
+    runner = Runner.from_cfg(config)
+    for hook in hooks:
+        runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+class StepLog(Hook):
+    """What every training step returned: (epoch counted from 1, the dict that is logged)."""
+
+    def __init__(self) -> None:
+        self.steps = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.steps.append((runner.epoch + 1, {name: value.item() for name, value in outputs.items()}))
+
+
+def weights_of(file: Path) -> dict:
+    return torch.load(file, map_location='cpu', weights_only=False)['state_dict']
+
+
+def assert_same_weights(left: dict, right: dict) -> None:
+    """The same keys in the same order and the same bits."""
+    assert list(left) == list(right)
+    different = [key for key in left if not torch.equal(left[key], right[key])]
+    assert not different

@@ -1,0 +1,168 @@
+"""Versions, conflicts and mmrazor: what importing the package does and does not do."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ckd_mm import compat
+from ckd_mm.compat import EnvironmentConflict, check_environment, compile_in_place, full_precision, providers_of, require_mmrazor, versions
+from ckd_mm.errors import CkdError
+
+from .conftest import ROOT
+
+FIRST_IMPORT = """
+import json, sys
+import mmcv
+found = dict(mmcv_before=mmcv.__version__, recursion=sys.getrecursionlimit())
+import torch
+found['state'] = torch.get_rng_state().sum().item()
+import ckd_mm
+found['razor_after_ckd'] = sorted(name for name in sys.modules if name.split('.')[0] == 'mmrazor')
+found['recursion_after'], found['state_after'] = sys.getrecursionlimit(), torch.get_rng_state().sum().item()
+import mmrazor
+found['version'] = mmrazor.__version__
+import mmrazor.models, mmrazor.engine
+from mmrazor.registry import MODELS
+found['types'] = [name for name in ('ConfigurableDistiller', 'SingleTeacherDistill', 'L2Loss', 'KLDivergence') if MODELS.get(name)]
+found['mmcv_after'] = mmcv.__version__
+print('FOUND ' + json.dumps(found))
+"""
+
+
+def fake_distribution(folder: Path, name: str, version: str) -> None:
+    """What an installer leaves of a package, without the package."""
+    info = folder / f'{name.replace("-", "_")}-{version}.dist-info'
+    info.mkdir(parents=True)
+    (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+
+
+# ---------------------------------------------------------------- importing
+def test_import_leaves_mmrazor_alone_and_mends_it_when_asked_for():
+    done = subprocess.run([sys.executable, '-c', FIRST_IMPORT], cwd=ROOT, text=True, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.split('FOUND ')[1])
+    assert found['razor_after_ckd'] == []
+    assert found['recursion_after'] == found['recursion'] and found['state_after'] == found['state']
+    assert found['version'] == '1.0.0'
+    assert found['types'] == ['ConfigurableDistiller', 'SingleTeacherDistill', 'L2Loss', 'KLDivergence']
+    assert found['mmcv_after'] == found['mmcv_before'] == importlib.import_module('mmcv').__version__
+
+
+def test_two_stacks_in_one_environment_are_named_before_anything_is_imported(tmp_path):
+    """A real process whose path has the classic mmengine beside the current one."""
+    (installed, version), = providers_of('mmengine').items()
+    other = 'mmengine' if installed != 'mmengine' else 'onedl-mmengine'
+    fake_distribution(tmp_path, other, '0.10.7')
+    done = subprocess.run([sys.executable, '-c', 'import ckd_mm'], cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+                          env={**os.environ, 'PYTHONPATH': str(tmp_path)})
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert f'{other} 0.10.7' in last and f'{installed} {version}' in last
+    assert 'both provide the module "mmengine"' in last
+
+
+@pytest.mark.parametrize('module', ['mmengine', 'mmcv', 'mmpretrain'])
+def test_conflicting_distributions_are_both_named(tmp_path, monkeypatch, module):
+    check_environment()
+    (installed, version), = providers_of(module).items()
+    other = next(name for name in compat.PROVIDERS[module] if name != installed)
+    fake_distribution(tmp_path, other, '9.9.9')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert providers_of(module) == {installed: version, other: '9.9.9'}
+    with pytest.raises(EnvironmentConflict) as caught:
+        check_environment()
+    message = str(caught.value)
+    assert f'{installed} {version}' in message and f'{other} 9.9.9' in message and '\n' not in message
+    assert f'both provide the module "{module}"' in message and "pip install -e '.[current]'" in message
+
+
+def test_a_missing_module_is_named(monkeypatch):
+    find, version = importlib.util.find_spec, importlib.metadata.version
+
+    def no_version(name):
+        if name in compat.PROVIDERS['mmcv']:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, 'version', no_version)
+    check_environment()  # a checkout on the path, without a distribution, is enough
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, package=None: None if name == 'mmcv' else find(name, package))
+    with pytest.raises(EnvironmentConflict, match=r'ckd_mm needs the module "mmcv", which is not installed: pip install'):
+        check_environment()
+
+
+def test_a_conflict_is_an_error_that_tools_print_as_one_line():
+    assert issubclass(EnvironmentConflict, CkdError) and issubclass(EnvironmentConflict, ImportError)
+
+
+def test_versions_name_the_distributions():
+    found = versions()
+    assert found['torch'] == torch.__version__
+    assert found['mmengine'] == ', '.join(' '.join(pair) for pair in providers_of('mmengine').items())
+    assert set(found) >= {'python', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'ckd_mm', 'numpy'}
+
+
+# ---------------------------------------------------------------- mmrazor
+@pytest.mark.parametrize('missing', ['mmrazor', 'joblib'])
+def test_missing_mmrazor_is_one_line_with_what_to_do(monkeypatch, missing):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, package=None: None if name == missing else find(name, package))
+    with pytest.raises(EnvironmentConflict) as caught:
+        require_mmrazor('distill.distiller=mmrazor.ConfigurableDistiller')
+    assert str(caught.value) == (
+        f'distill.distiller=mmrazor.ConfigurableDistiller needs {missing}, which is not installed: pip install mmrazor==1.0.0 joblib '
+        '(distillation of logits does not need it)')
+
+
+def test_an_mmrazor_that_cannot_be_imported_is_one_line_with_versions(monkeypatch):
+    def broken(name):
+        raise AssertionError('MMCV==99 is used but incompatible')
+
+    monkeypatch.setattr(importlib, 'import_module', broken)
+    with pytest.raises(EnvironmentConflict) as caught:
+        require_mmrazor('this test')
+    message = str(caught.value)
+    assert message.startswith('this test needs mmrazor, and mmrazor 1.0.0 cannot be imported with torch ') and '\n' not in message
+    assert message.endswith('AssertionError: MMCV==99 is used but incompatible')
+
+
+def test_mmrazor_as_it_is_found():
+    module = require_mmrazor('this test')
+    assert module.__name__ == 'mmrazor' and module.__version__ == '1.0.0'
+    finders = [finder for finder in sys.meta_path if isinstance(finder, compat.MMRazorFinder)]
+    assert len(finders) == 1
+
+
+def test_quantization_says_when_used_that_it_was_left_out():
+    require_mmrazor('this test')
+    from mmrazor.structures.quantization import QConfigHandler
+    with pytest.raises(NotImplementedError, match=r"mmrazor\.structures\.quantization\.QConfigHandler: mmrazor 1\.0\.0's quantization"):
+        QConfigHandler(dict())
+
+
+# ---------------------------------------------------------------- torch
+def test_full_precision_turns_autocast_off_inside():
+    left, right = torch.ones(2, 2), torch.ones(2, 2)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert (left @ right).dtype == torch.bfloat16
+        with full_precision('cpu'):
+            assert (left @ right).dtype == torch.float32
+        assert (left @ right).dtype == torch.bfloat16
+
+
+def test_compile_keeps_names_and_results():
+    layer = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    names, inputs = list(layer.state_dict()), torch.randn(2, 3)
+    expected = layer(inputs)
+    compile_in_place([layer], dict(backend='eager'))
+    assert list(layer.state_dict()) == names
+    torch.testing.assert_close(layer(inputs), expected)
+    torch._dynamo.reset()
