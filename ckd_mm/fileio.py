@@ -35,13 +35,13 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise CkdError(
             f'cannot write {path} ({len(data):,} bytes): {error.strerror or error}. Everything written before it is '
             'intact; free some space or mend the folder, then run the same command with --resume') from error
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

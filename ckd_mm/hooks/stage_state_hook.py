@@ -16,7 +16,8 @@ KEY = 'ckd_mm_stage'
 
 @HOOKS.register_module()
 class StageStateHook(Hook):
-    """Carry the random state, the seconds spent and the distiller's own weights (connectors) through checkpoints.
+    """Carry the place inside an epoch, the random state, the seconds spent and the distiller's own weights (connectors)
+    through checkpoints.
 
     With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for bit, when
     data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
@@ -27,6 +28,7 @@ class StageStateHook(Hook):
     def __init__(self) -> None:
         self.seconds_before = 0.0
         self.restored = None
+        self.place = dict(batches_done=0, batches=0)
         self.started = time.perf_counter()
 
     @property
@@ -40,14 +42,28 @@ class StageStateHook(Hook):
         if get_rank() == 0 or not runner._randomness_cfg.get('diff_rank_seed'):
             _set_random_state(self.restored)
         loop = runner.train_loop
-        if runner.val_loop is not None and loop.epoch >= loop.val_begin and \
+        if self.place['batches_done']:
+            self._enter_epoch(runner)
+        elif runner.val_loop is not None and loop.epoch >= loop.val_begin and \
                 (loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs):
             # checkpoints are written before validation, so the kill may have come between: without this the epoch would have no
             # accuracy. The unbroken run validated here, too, so random numbers go on as there
             runner.val_loop.run()
 
+    def _enter_epoch(self, runner) -> None:
+        done, batches = self.place['batches_done'], len(runner.train_dataloader)
+        if not hasattr(runner.train_loop, 'skip') or self.place['batches'] != batches:
+            runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {done} of {self.place["batches"]} batches and now has '
+                                  f'{batches} (other batch size or number of processes?): it is started again')
+            return
+        runner.train_loop.skip = done
+        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {done} of {batches} batches.')
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        state = dict(seconds=self.seconds, random=_random_state())
+        # CheckpointHook counts a finished epoch before the loop does
+        inside = checkpoint['meta']['epoch'] == runner.epoch
+        place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0, batches=len(runner.train_dataloader))
+        state = dict(seconds=self.seconds, random=_random_state(), place=place)
         distiller = getattr(_unwrap(runner.model), 'distiller', None)
         if distiller is not None:
             state['distiller'] = {key: value.cpu() for key, value in distiller.state_dict().items()}
@@ -59,6 +75,7 @@ class StageStateHook(Hook):
             return
         self.seconds_before = state['seconds']
         self.restored = state['random']
+        self.place = state['place']
         distiller = getattr(_unwrap(runner.model), 'distiller', None)
         if distiller is not None and 'distiller' in state:
             distiller.load_state_dict(state['distiller'])

@@ -156,8 +156,10 @@ class DistillationPlan:
             config.train_dataloader.dataset = ConfigDict(
                 held_out_part(config.train_dataloader.dataset, self.probe.held_out, self.probe.seed, 'rest'))
             info['held_out'] = held_out_record(self.probe.held_out, self.probe.seed)
-        config.setdefault('default_hooks', ConfigDict())['checkpoint'] = dict(
-            type='CheckpointHook', interval=1, max_keep_ckpts=KEPT_CHECKPOINTS)
+        hooks = config.setdefault('default_hooks', ConfigDict())
+        checkpoint = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
+        checkpoint.max_keep_ckpts = KEPT_CHECKPOINTS  # the snapshots are kept, these only to resume from
+        checkpoint.pop('save_best', None)
         hooks = [dict(type='ckd_mm.SnapshotHook', out_dir=str(self.work_dir), info=info, overwrite=True, **self.teacher['snapshots'])]
         return self._as_stage(config, 'teacher', hooks)
 
@@ -192,6 +194,9 @@ class DistillationPlan:
         checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
         if checkpoint and checkpoint.get('max_keep_ckpts') == 1:
             checkpoint['max_keep_ckpts'] = KEPT_CHECKPOINTS
+        if config.train_cfg.get('by_epoch') and 'type' not in config.train_cfg:
+            del config.train_cfg['by_epoch']
+            config.train_cfg.type = 'ckd_mm.ResumableEpochLoop'
         # the final accuracy is measured by the distillation runner itself, once
         for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):
             config[key] = None

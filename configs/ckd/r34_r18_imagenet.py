@@ -15,6 +15,8 @@ _base_ = [
     '../_base_/schedules/imagenet_120e.py', '../_base_/default_runtime.py'
 ]
 
+# an epoch takes long: a killed run loses at most 1,000 iterations of it
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1000))
 teacher = dict(snapshots=dict(interval=10))
 probe = dict(probe_split='held_out', held_out=10000, num_images=2000, reconstruct_size=56)
 selector = dict(type='information_plane')

@@ -20,7 +20,7 @@ def images():
 
 def network(seed: int = 0, stages: int = 2):
     torch.manual_seed(seed)
-    built = MODELS.build(dict(resnet(stages), data_preprocessor=STATISTICS))
+    built = MODELS.build(dict(resnet(stages), data_preprocessor=dict(STATISTICS)))
     built.init_weights()
     return built
 

@@ -84,6 +84,14 @@ def test_eval_whatever_calls_train(tmp_path, model, wake):
     assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
 
 
+def test_train_on_the_whole_does_nothing(tmp_path):
+    trajectory(tmp_path)
+    ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
+    assert ensemble.train() is ensemble
+    nn.Sequential(ensemble).train()
+    assert not any(module.training for module in ensemble.modules())
+
+
 def test_the_networks_would_differ_in_train_mode(tmp_path):
     """The test above can fail: in train mode the same networks say something else."""
     for index, model in enumerate([resnet(2, drop_path_rate=0.5), vision_transformer(dropout=0.5, drop_path=0.5)]):

@@ -46,7 +46,7 @@ def test_results(finished):
     assert summary['selection']['epochs'] == [points[sums.index(max(sums))]['epoch']] == read(config, 'selection.json')['epochs']
 
     # the student's accuracy by a second implementation: its weights, raw images from scikit-learn
-    student = MODELS.build(dict(resnet(), data_preprocessor=STATISTICS))
+    student = MODELS.build(dict(resnet(), data_preprocessor=dict(STATISTICS)))
     student.load_state_dict(torch.load(work_dir / 'student.pth', weights_only=True)['state_dict'], strict=True)
     digits = load_digits()
     images = torch.from_numpy(digits.images[1297:1397]).float().mul(255 / 16).round()
@@ -220,3 +220,22 @@ def test_resumed_past_the_stop_without_the_given_teacher(digits_run, distil_run,
     shutil.rmtree(tmp_path / 'ordinary')
     config.resume = True
     assert RUNNERS.build(config).train()['student']['epoch'] == 2
+
+
+def test_the_teacher_is_evaluated_once(distil_run, monkeypatch):
+    """Promise 11: not in every epoch of the student; the number is in the log, in the summary and on the page."""
+    import ckd_mm.runner.checkpoint_distill_runner as runner
+    from ckd_mm.models import SnapshotEnsemble
+    asked, predicted = [], []
+    evaluate, predict = runner.evaluate, SnapshotEnsemble.predict
+    monkeypatch.setattr(runner, 'evaluate', lambda model, config, log, what: asked.append(what) or evaluate(model, config, log, what))
+    monkeypatch.setattr(SnapshotEnsemble, 'predict', lambda cohort, *args: predicted.append(1) or predict(cohort, *args))
+    config = distil_run()
+    config.probe, config.selector = None, dict(type='even', k=3)
+    summary = RUNNERS.build(config).train()
+    assert asked == ['the teacher', 'the cohort', 'the student']
+    assert len(predicted) == 2, 'the 100 test images are one batch: once for the teacher, once for the cohort'
+    work_dir = DistillationPlan(config).work_dir
+    shown = f'{summary["teacher"]["accuracy_top1"]:.2f}'
+    assert f'Teacher after epoch 3: {shown} % top-1' in (work_dir / 'ckd_mm.log').read_text()
+    assert shown in (work_dir / 'report.html').read_text()

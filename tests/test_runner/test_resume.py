@@ -7,7 +7,11 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
+from mmengine.registry import RUNNERS
+
+from ckd_mm.runner import ResumableEpochLoop
 
 from ..conftest import DEMO, ROOT, run_tool
 
@@ -29,16 +33,20 @@ def weights(work_dir) -> dict:
     return torch.load(work_dir / 'student.pth', weights_only=True)['state_dict']
 
 
+def states(work_dir) -> dict:
+    return {stage: record['state'] for stage, record in json.loads((work_dir / 'stages.json').read_text()).items()}
+
+
 def test_the_demo_killed_in_both_stages_and_resumed(tmp_path):
     train = [sys.executable, 'tools/train.py', DEMO, '--work-dir']
     run_tool(*train, tmp_path / 'unbroken')
     broken = tmp_path / 'broken'
     command = [*train, broken, '--resume']
     killed_when((broken / 'teacher' / 'epoch_10.pth').exists, command)
-    assert not (broken / 'stages.json').exists()
+    assert states(broken) == {'teacher': 'running'}
     first_snapshot = (broken / 'snapshots' / 'epoch_3.pth').stat().st_mtime_ns
     killed_when((broken / 'student' / 'epoch_3.pth').exists, command)
-    assert set(json.loads((broken / 'stages.json').read_text())) == {'teacher', 'probe', 'select'}
+    assert states(broken) == {'teacher': 'done', 'probe': 'done', 'select': 'done', 'student': 'running'}
     last_snapshot = (broken / 'snapshots' / 'epoch_30.pth').stat().st_mtime_ns
     run_tool(*command)
 
@@ -66,3 +74,49 @@ def test_killed_while_probing(tmp_path):
     run_tool(*command)
     after = json.loads(plane.read_text())['points']
     assert after[:len(before)] == before and [point['epoch'] for point in after] == [1, 2, 3, 4]
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of an iteration; nothing catches it."""
+
+
+@pytest.mark.parametrize('at', [3, 6])
+def test_inside_an_epoch(digits_run, distil_run, tmp_path, monkeypatch, at):
+    """Checkpoints every 2 iterations of epochs of 4: the run goes on with the next batch, as if nothing had been, although images are
+    augmented at random and the network drops at random. Killed in the student's iteration 3 (inside its first epoch) and 6."""
+
+    def config(name):
+        made = distil_run(work_dir=str(tmp_path / name))
+        made.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=2)
+        made.train_dataloader.dataset.pipeline = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
+        made.model.backbone = dict(type='VisionTransformer', img_size=8, patch_size=4, drop_rate=0.2, drop_path_rate=0.2,
+                                   arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16))
+        made.model.neck = None
+        made.model.head = dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8, loss=dict(type='CrossEntropyLoss'))
+        made.probe, made.selector = None, 'last'
+        return made
+
+    RUNNERS.build(config('unbroken')).train()
+    run_iter = ResumableEpochLoop.run_iter
+    batches, all_batches = [], [(epoch, index) for epoch in range(2) for index in range(4)]
+
+    def noting(loop, idx, data_batch):
+        student = hasattr(loop.runner.model, 'student')
+        if student and loop.iter == at:
+            raise Killed
+        if student:
+            batches.append((loop.epoch, idx))
+        run_iter(loop, idx, data_batch)
+
+    monkeypatch.setattr(ResumableEpochLoop, 'run_iter', noting)
+    with pytest.raises(Killed):
+        RUNNERS.build(config('broken')).train()
+    kill, at = at, None
+    batches.clear()
+    resumed = config('broken')
+    resumed.resume = True
+    RUNNERS.build(resumed).train()
+    # the last checkpoint was written after an even number of iterations
+    assert batches == all_batches[kill - kill % 2:]
+    expected, found = weights(tmp_path / 'unbroken'), weights(tmp_path / 'broken')
+    assert all(torch.equal(expected[key], found[key]) for key in expected)

@@ -39,8 +39,10 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
         Mean over the batch, float32 (or float64 if the logits are), a scalar.
 
     Raises:
-        ValueError: logits that do not fit each other, or another number of weights than teachers.
+        ValueError: logits that do not fit each other, another number of weights than teachers, or an unknown aggregation.
     """
+    if aggregation not in AGGREGATIONS:
+        raise ConfigError(f'aggregation={aggregation!r} should be one of {AGGREGATIONS}')
     if teacher_logits.dim() == 2:
         teacher_logits = teacher_logits[None]
     if teacher_logits.dim() != 3 or teacher_logits.shape[1:] != student_logits.shape:
@@ -103,6 +105,8 @@ class CohortKDLoss(nn.Module):
             raise ConfigError(f'aggregation={aggregation!r} should be one of {AGGREGATIONS}')
         check_weight('loss_weight', loss_weight)
         if teacher_weights is not None:
+            if not isinstance(teacher_weights, (list, tuple)) or not teacher_weights:
+                raise ConfigError(f'teacher_weights={teacher_weights!r} should be a list of numbers, one for each teacher')
             for weight in teacher_weights:
                 check_weight('teacher_weights', weight)
             if not sum(teacher_weights) > 0:
