@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset, default_collate
 from ..compat import accelerator_available, check_environment, require_mmrazor, versions
 from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import check_promised_accuracy, evaluation_parts, require_same_classes
+from ..fileio import read_json
 from ..infoplane import extract_features, load_probe_images
 from ..trajectory import MANIFEST, model_config_of
 from .settings import DistillationPlan
@@ -79,7 +80,9 @@ def _checks_of(plan: DistillationPlan) -> List[Check]:
 
 
 def _work_dir(plan: DistillationPlan) -> str:
-    found = [name for name in (MANIFEST, 'teacher/last_checkpoint', 'student/last_checkpoint') if (plan.work_dir / name).exists()]
+    found = [name for name in ('teacher/last_checkpoint', 'student/last_checkpoint') if (plan.work_dir / name).exists()]
+    if (plan.work_dir / MANIFEST).exists() and read_json(plan.work_dir / MANIFEST).get('snapshots'):
+        found.append(MANIFEST)
     if StageLog(plan.work_dir).any_done:
         found.append('finished stages')
     if found and not plan.config.get('resume'):

@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS
 from sklearn.datasets import load_digits
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.runner import DistillationPlan
+from ckd_mm.runner import DistillationPlan, ResumableEpochLoop
 
 from ..conftest import STATISTICS, resnet
 
@@ -181,11 +181,15 @@ def test_a_started_stage_resumed_with_other_settings_names_them(distil_run, monk
     assert len(RUNNERS.build(config).train()['selection']['epochs']) == 1
 
 
-def test_a_run_that_failed_before_it_computed_anything_starts_anew(distil_run):
+def test_a_run_that_failed_before_it_computed_anything_starts_anew(distil_run, monkeypatch):
     config = distil_run()
     config.train_dataloader.dataset.pipeline = [dict(type='NoSuchTransform')]
     with pytest.raises(KeyError, match='NoSuchTransform'):
         RUNNERS.build(config).train()
+    monkeypatch.setattr(ResumableEpochLoop, 'run_iter', lambda *args: (_ for _ in ()).throw(MemoryError('in the first iteration')))
+    with pytest.raises(MemoryError):
+        RUNNERS.build(distil_run()).train()
+    monkeypatch.undo()
     assert RUNNERS.build(distil_run()).train()['student']['epoch'] == 2
 
 
