@@ -58,9 +58,10 @@ def test_the_demo_killed_in_both_stages_and_resumed(tmp_path):
     summaries = [json.loads((folder / 'summary.json').read_text()) for folder in (tmp_path / 'unbroken', broken)]
     for key in ('teacher', 'cohort', 'student', 'student_alone', 'selection'):
         assert summaries[0][key] == summaries[1][key]
-    # the demo shows what it promises: T* was found between the first and the last snapshot, and the student learnt
+    # what the demo shows: T* lies between the first and the last snapshot, and the students learnt. That the distilled one is better
+    # than the other is true of four seeds in five (README), so of no single run on any machine
     assert 3 < summaries[0]['selection']['epochs'][0] < 30
-    assert summaries[0]['student']['accuracy_top1'] > summaries[0]['student_alone']['accuracy_top1'] > 50
+    assert min(summaries[0][name]['accuracy_top1'] for name in ('student', 'student_alone')) > 50
 
 
 def test_killed_while_probing(tmp_path):
