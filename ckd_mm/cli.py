@@ -16,6 +16,12 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.flush()
         print(f'error: {error}', file=sys.stderr)
         sys.exit(1)
+    except BaseException as error:
+        # some of mmengine's handlers turn Ctrl-C into an error of their own
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        print('interrupted; a training goes on with --resume', file=sys.stderr)
+        sys.exit(130)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,6 +47,10 @@ def test_probe_then_select(tool, run, tmp_path):
     status, out, _ = tool('select_teacher.py', folder, 'information_plane')
     assert status == 0 and out.startswith(f'epochs [{best}]: T*')
     selection = json.loads((folder / 'selection.json').read_text())
+    (folder / 'stages.json').write_text('{}')  # as of a whole run
+    status, out, _ = tool('select_teacher.py', folder, 'last')
+    assert status == 0 and out.startswith('epochs [4]') and 'Not written' in out
+    assert json.loads((folder / 'selection.json').read_text()) == selection
     assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4] and len(selection['scores']) == 4
     status, out, _ = tool('select_teacher.py', folder, 'even', '--options', 'k=2', '--out', tmp_path / 'even.json')
     assert json.loads((tmp_path / 'even.json').read_text())['epochs'] == [2, 4]
@@ -97,6 +101,8 @@ def test_report(tool, distil_run):
     page.unlink()
     status, out, _ = tool('report.py', config.work_dir)
     assert status == 0 and 'top-1 %' in out and page.read_text() == before
+    status, _, err = tool('test.py', DEMO, page.parent / 'student.pth')
+    assert status == 1 and 'is not of the network' in err, 'the weights of another network should not be evaluated'
     status, _, err = tool('report.py', page.parent / 'nothing')
     assert status == 1 and 'summary.json does not exist' in err
 

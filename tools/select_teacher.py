@@ -36,16 +36,17 @@ def main() -> None:
             raise ConfigError(f'{args.selector} needs {path}, which does not exist: run tools/probe.py first, or give --plane')
         plane = InformationPlane.load(path)
     selection = selector.select(trajectory, plane)
+    print(f'epochs {[snapshot.epoch for snapshot in selection.snapshots]}: {selection.reason}')
+    for snapshot in selection.snapshots:
+        print(snapshot.file)
     out = Path(args.out or trajectory.folder / 'selection.json')
     if args.out is None and (trajectory.folder / 'stages.json').exists():
-        raise ConfigError(f'{out} belongs to a finished run; give another file with --out')
+        print(f'Not written: {out} is that of the run; --out names another file')
+        return
     write_json(out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots], selector=dict(args.options, type=args.selector),
                          files=[str(snapshot.file) for snapshot in selection.snapshots], trajectory=str(trajectory.folder),
                          candidates=trajectory.epochs, reason=selection.reason, scores=selection.scores,
                          score_unit=selection.score_unit))
-    print(f'epochs {[snapshot.epoch for snapshot in selection.snapshots]}: {selection.reason}')
-    for snapshot in selection.snapshots:
-        print(snapshot.file)
     print(f'Written: {out}')
 
 

@@ -31,6 +31,7 @@ def main() -> None:
     from ckd_mm.errors import ConfigError
     from ckd_mm.fileio import write_json
     from ckd_mm.runner import DistillationPlan
+    from ckd_mm.trajectory import Snapshot
     config = load_config(args)
     config.launcher, config.load_from, config.resume = args.launcher, args.checkpoint, False
     if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
@@ -40,6 +41,8 @@ def main() -> None:
             raise ConfigError(f'--teacher: {args.config} has no teacher.model')
         config.model, config.data_preprocessor = config.teacher.model, DistillationPlan(config).merged_teacher().get('data_preprocessor')
     if 'runner_type' in config:
+        # mmengine would evaluate whatever fits: weights of another network are an error here
+        Snapshot(Path(args.checkpoint)).build(config.model)
         runner = RUNNERS.build(config)
     else:
         prepare_distributed(config)

@@ -24,7 +24,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self.every_n_train_iters(runner, self.interval) or not outputs or 'loss' not in outputs:
             return
-        loss = float(outputs['loss'])
+        loss = float(outputs['loss'].detach())
         if not math.isfinite(loss):
             raise CkdError(f'the loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}): the training has diverged. '
                            'Lower the learning rate (optim_wrapper.optimizer.lr), warm it up, or clip gradients (optim_wrapper.clip_grad)')

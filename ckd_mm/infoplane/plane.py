@@ -67,6 +67,11 @@ class InformationPlane:
             raise CkdError('the information plane is empty: no snapshot was probed')
         return max(self.normalised(), key=lambda row: (row['sum'], -row['epoch']))['epoch']
 
+    @property
+    def uninformed(self) -> List[int]:
+        """Epochs at which the decoder did no better than the mean image: it has learnt too little to measure anything."""
+        return [point.epoch for point in self.points if point.information_x <= 0]
+
     def add(self, point: PlanePoint) -> None:
         self.points = sorted([kept for kept in self.points if kept.epoch != point.epoch] + [point], key=lambda kept: kept.epoch)
 

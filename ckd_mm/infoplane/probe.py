@@ -128,4 +128,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
             log(f'Probe: {done}/{len(todo)} snapshots, eta {spent / done * (len(todo) - done):.0f} s')
     if rank == 0 and not todo:
         plane.save(path)
+    if plane.uninformed:
+        log(f'Warning: at epochs {plane.uninformed} the decoder reconstructs images no better than their mean, so I(X;F) says little '
+            'there: raise probe.decoder_epochs, or probe more images (probe.held_out, probe.num_images)')
     return plane

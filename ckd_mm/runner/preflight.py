@@ -1,10 +1,13 @@
 """What can be known to be wrong before anything is trained."""
 
+import contextlib
 import copy
 import inspect
+import random
 import shutil
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, default_collate
@@ -68,7 +71,7 @@ def _environment() -> str:
 
 def _checks_of(plan: DistillationPlan) -> List[Check]:
     checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('evaluation', lambda: _evaluation(plan)),
-              ('networks', lambda: _networks(plan))]
+              ('training', lambda: _training(plan)), ('networks', lambda: _networks(plan))]
     if plan.distiller is not None:
         checks.append(('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'distill.distiller={plan.distiller.get("type")}').__version__))
     if plan.trains_teacher:
@@ -118,7 +121,7 @@ def _networks(plan: DistillationPlan) -> str:
             if name == 'teacher' and plan.probe is not None:
                 extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
         size = sum(parameter.numel() for parameter in network.parameters())
-        said.append(f'{name} {size / 1e6:.2f} M parameters, {classes[name]} classes')
+        said.append(f'{name} {size:,} parameters, {classes[name]} classes')
     if len({count for count in classes.values() if count is not None}) > 1:
         raise ConfigError(f'teacher.model.head.num_classes={classes["teacher"]} and model.head.num_classes={classes["student"]} '
                           'should be equal')
@@ -171,6 +174,34 @@ def _evaluation(plan: DistillationPlan) -> str:
     if head is not None and classes is not None and len(classes) != head:
         raise ConfigError(f'model.head.num_classes={head}, but the test set has {len(classes)} classes')
     return f'{len(dataset)} images'
+
+
+def _training(plan: DistillationPlan) -> str:
+    """Both training sets are listed and one image of each is read: the student's is needed only when the teacher is trained."""
+    from mmpretrain.registry import DATASETS
+    configs = {'train_dataloader': plan.plain().train_dataloader.dataset}
+    if plan.trains_teacher and plan.merged_teacher().train_dataloader.dataset != configs['train_dataloader']:
+        configs['teacher.train_dataloader'] = plan.merged_teacher().train_dataloader.dataset
+    said = []
+    for name, config in configs.items():
+        try:
+            dataset = DATASETS.build(copy.deepcopy(config))
+            with _random_numbers_kept():
+                dataset[0]
+        except Exception as error:  # a wrong path, an unknown transform, a damaged image, ...
+            raise ConfigError(f'{name}.dataset cannot be read: {type(error).__name__}: {error}') from error
+        said.append(f'{len(dataset)} images')
+    return ', the teacher '.join(said)
+
+
+@contextlib.contextmanager
+def _random_numbers_kept():
+    """Augmentations draw from global generators."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
 
 
 def _disk(plan: DistillationPlan) -> str:

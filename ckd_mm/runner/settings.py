@@ -18,6 +18,7 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
 """
 
 import copy
+import difflib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -61,6 +62,10 @@ class DistillationPlan:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        for key in config:
+            meant = difflib.get_close_matches(key, OWN_KEYS, n=1, cutoff=0.8)
+            if meant and key not in OWN_KEYS:  # a config may hold any names of its own, but hardly these
+                raise ConfigError(f'{key} is no key of a distillation config; did you mean {meant[0]}?')
         self.work_dir = Path(config.work_dir)
         self.teacher: Dict[str, Any] = dict(config.get('teacher') or {})
         _known('teacher', self.teacher, TEACHER_KEYS + RUNNER_KEYS)

@@ -142,6 +142,9 @@ def _plane_table(plane: InformationPlane, chosen: List[int], file: Path) -> str:
              'of teacher has seen the test labels'}.get(notes.get('probe_split'), 'images')
     seen = '<p class="warn">Nothing says that this teacher was trained without these images: its accuracy on them means little.</p>' \
         if notes.get('teacher_trained_on_probe_images') else ''
+    if plane.uninformed:
+        seen += (f'<p class="warn">At epochs {", ".join(map(str, plane.uninformed))} the decoder reconstructs images no better than their '
+                 'mean: I(X;F) says little there. Probe longer (decoder_epochs) or more images.</p>')
     return (f'<p>Probed on {notes.get("images")} {where}. I(X;F): how much better a decoder reconstructs the image with the '
             f'features than without (nats per pixel and channel). I(Y;F): accuracy.</p>{seen}'
             '<table><tr><th class="n">epoch</th><th class="n">I(X;F), nats</th><th class="n">I(Y;F), %</th><th class="n">normalised X</th>'

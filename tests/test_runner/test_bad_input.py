@@ -257,3 +257,26 @@ def test_a_diverged_snapshot_is_named(digits_run, tmp_path):
                                   classes=None))
     with pytest.raises(CkdError, match='snapshot of epoch 2 is not finite'):
         probe_trajectory(trajectory, Probe(config, probe_split='test', decoder_epochs=1), tmp_path / 'plane.json')
+
+
+@pytest.mark.parametrize('only_the_student', [False, True])
+def test_training_images_that_are_not_there(distil_run, tmp_path, only_the_student):
+    """The student's are needed only after the teacher is trained, and asked for before."""
+    config = distil_run()
+    if only_the_student:
+        config.teacher.train_dataloader = dict(dataset=dict(config.train_dataloader.dataset))
+        config.probe, config.selector = None, 'last'
+    config.train_dataloader.dataset = dict(type='CustomDataset', data_root=str(tmp_path / 'nowhere'), data_prefix='train',
+                                           pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+    if only_the_student:
+        config.teacher.train_dataloader.dataset['_delete_'] = True
+    with pytest.raises(ConfigError, match=r'train_dataloader.dataset cannot be read: FileNotFoundError: .*nowhere'):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth'))
+
+
+def test_mistyped_key(distil_run):
+    config = distil_run()
+    config.seletor = 'last'
+    with pytest.raises(ConfigError, match='seletor is no key of a distillation config; did you mean selector'):
+        RUNNERS.build(config).train()

@@ -184,7 +184,7 @@ def test_a_started_stage_resumed_with_other_settings_names_them(distil_run, monk
 def test_a_run_that_failed_before_it_computed_anything_starts_anew(distil_run, monkeypatch):
     config = distil_run()
     config.train_dataloader.dataset.pipeline = [dict(type='NoSuchTransform')]
-    with pytest.raises(KeyError, match='NoSuchTransform'):
+    with pytest.raises(ConfigError, match='train_dataloader.dataset cannot be read: KeyError.*NoSuchTransform'):
         RUNNERS.build(config).train()
     monkeypatch.setattr(ResumableEpochLoop, 'run_iter', lambda *args: (_ for _ in ()).throw(MemoryError('in the first iteration')))
     with pytest.raises(MemoryError):
