@@ -28,13 +28,14 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         skip, self.skip, self.position = self.skip, 0, self.skip
         if skip == 0:
             super().run_epoch()
-            return
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        for index, batch in enumerate(_rest_of_epoch(self.dataloader, skip), skip):
-            self.run_iter(index, batch)
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
+        else:
+            self.runner.call_hook('before_train_epoch')
+            self.runner.model.train()
+            for index, batch in enumerate(_rest_of_epoch(self.dataloader, skip), skip):
+                self.run_iter(index, batch)
+            self.runner.call_hook('after_train_epoch')
+            self._epoch += 1
+        self.position = 0  # CheckpointHook(save_best=...) saves once more after validation, when the next epoch counts already
 
     def run_iter(self, idx, data_batch) -> None:
         self.position = idx + 1

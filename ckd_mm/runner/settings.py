@@ -192,8 +192,9 @@ class DistillationPlan:
         config.work_dir = str(self.work_dir / stage)
         config.experiment_name = f'{self.name}_{stage}'
         custom = list(config.get('custom_hooks') or [])
-        if config.get('launcher', 'none') != 'none' and not any(_hook_name(hook) == 'SyncBuffersHook' for hook in custom):
-            # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those that are written
+        if not any(_hook_name(hook) == 'SyncBuffersHook' for hook in custom):
+            # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those that are written. It does
+            # nothing in one process, and is there too so that a run may go on with another number of them
             custom = [dict(type='SyncBuffersHook')] + custom
         config.custom_hooks = custom + hooks + [dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')]
         checkpoint = (config.get('default_hooks') or {}).get('checkpoint')

@@ -11,7 +11,8 @@ import pytest
 import torch
 from mmengine.registry import RUNNERS
 
-from ckd_mm.runner import ResumableEpochLoop
+from ckd_mm.fingerprint import flatten
+from ckd_mm.runner import DistillationPlan, ResumableEpochLoop
 
 from ..conftest import DEMO, ROOT, run_tool
 
@@ -121,3 +122,36 @@ def test_inside_an_epoch(digits_run, distil_run, tmp_path, monkeypatch, at):
     assert batches == all_batches[kill - kill % 2:]
     expected, found = weights(tmp_path / 'unbroken'), weights(tmp_path / 'broken')
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_after_the_best_checkpoint_no_epoch_is_skipped(distil_run, monkeypatch):
+    """CheckpointHook(save_best=...) writes the epoch's checkpoint anew after validation."""
+    config = distil_run(train_cfg=dict(max_epochs=3))
+    config.probe, config.selector = None, 'last'
+    config.default_hooks.checkpoint.update(save_best='accuracy/top1', rule='greater')
+    run_iter, batches = ResumableEpochLoop.run_iter, []
+
+    def noting(loop, idx, data_batch):
+        if hasattr(loop.runner.model, 'student'):
+            if loop.iter == kill_at:
+                raise Killed
+            batches.append((loop.epoch, idx))
+        run_iter(loop, idx, data_batch)
+
+    monkeypatch.setattr(ResumableEpochLoop, 'run_iter', noting)
+    kill_at = 4
+    with pytest.raises(Killed):
+        RUNNERS.build(config).train()
+    kill_at, config.resume = None, True
+    batches.clear()
+    RUNNERS.build(config).train()
+    assert batches == [(epoch, index) for epoch in (1, 2) for index in range(4)]
+
+
+def test_another_launcher_may_go_on(distil_run, tmp_path):
+    """The settings of a stage do not depend on how its processes were started."""
+    settings = []
+    for launcher in ('none', 'pytorch'):
+        config = distil_run(launcher=launcher)
+        settings.append(flatten(DistillationPlan(config).teacher_config().to_dict()))
+    assert settings[0] == settings[1]
