@@ -63,7 +63,7 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workloa
     else:
         models, data, size, batch = ('resnet34_cifar10', 'resnet18_cifar10'), 'cifar10_bs128', 32, 128
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
-    teacher = Config.fromfile(CONFIGS / 'teachers' / f'{models[0]}.py').teacher.model
+    teacher = Config.fromfile(CONFIGS / 'models' / f'{models[0]}.py').model
     student = Config.fromfile(CONFIGS / 'models' / f'{models[1]}.py').model
     teacher, student = (dict(model.to_dict(), data_preprocessor=preprocessor.to_dict()) for model in (teacher, student))
     if preset == 'small':  # the CIFAR networks with a quarter of the channels
@@ -76,6 +76,15 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workloa
     if device == 'cuda':
         images, labels = images.pin_memory(), labels.pin_memory()
     return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats)
+
+
+def normalise(images: Tensor, model: Dict) -> Tensor:
+    """uint8 images as the network of this config wants them, with torch alone."""
+    statistics = model['data_preprocessor']
+    mean, std = (torch.tensor(statistics[name], device=images.device).view(3, 1, 1) for name in ('mean', 'std'))
+    if statistics['to_rgb']:
+        images = images.flip(1)
+    return (images.float() - mean) / std
 
 
 def build(model: Dict) -> nn.Module:

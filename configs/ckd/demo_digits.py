@@ -5,10 +5,7 @@
 A ResNet with 8 to 32 channels is trained for 30 epochs and keeps every third; the information plane is probed on training
 images that it has not seen; T* teaches a network of two stages, 4 and 8 channels, which has only 8 epochs to learn in.
 """
-_base_ = [
-    '../_base_/models/resnet_digits_small.py', '../_base_/teachers/resnet_digits.py', '../_base_/datasets/digits_bs32.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/default_runtime.py']
 
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True)
@@ -18,6 +15,7 @@ test_cfg = dict()
 default_hooks = dict(logger=dict(interval=20))
 
 teacher = dict(
+    model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet_digits.py'),
     train_cfg=dict(max_epochs=30),
     param_scheduler=dict(type='CosineAnnealingLR', T_max=30, by_epoch=True, convert_to_iter_based=True),
     snapshots=dict(interval=3))
