@@ -1,7 +1,14 @@
+from .anneal_distillation_hook import AnnealDistillationHook
 from .finite_loss_hook import FiniteLossHook
 from .info_plane_hook import InfoPlaneHook
+from .progressive_teacher_hook import ProgressiveTeacherHook
+from .schedule_hook import ScheduleHook, build_schedule, check_schedules
 from .snapshot_hook import SnapshotHook
 from .stage_state_hook import StageStateHook
 from .stop_distillation_hook import StopDistillationHook
+from .stop_when_overtaken_hook import StopWhenOvertakenHook
 
-__all__ = ['FiniteLossHook', 'InfoPlaneHook', 'SnapshotHook', 'StageStateHook', 'StopDistillationHook']
+__all__ = [
+    'AnnealDistillationHook', 'FiniteLossHook', 'InfoPlaneHook', 'ProgressiveTeacherHook', 'ScheduleHook', 'SnapshotHook',
+    'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook', 'build_schedule', 'check_schedules'
+]

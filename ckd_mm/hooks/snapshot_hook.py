@@ -1,5 +1,7 @@
 """Keep the trajectory of a training run."""
 
+import time
+from dataclasses import replace
 from numbers import Number
 from pathlib import Path
 from typing import Dict, Optional, Sequence
@@ -14,6 +16,7 @@ from ..errors import ConfigError
 from ..fileio import plain
 from ..registry import HOOKS
 from ..trajectory import MANIFEST, Trajectory, check_schedule, model_config_of, snapshot_epochs, write_snapshot
+from .stage_state_hook import StageStateHook
 
 FOLDER = 'snapshots'
 
@@ -64,6 +67,8 @@ class SnapshotHook(Hook):
         info = dict(plain(self.info), model=plain(model_config_of(runner.cfg)), classes=plain(classes),
                     max_epochs=runner.max_epochs, snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed, versions=versions())
         self.trajectory = Trajectory(folder, kept, info)
+        self.seconds_before = (kept[-1].seconds or 0.0) if kept else 0.0
+        self.started = time.perf_counter()
         if is_main_process():
             self.trajectory.save()
 
@@ -94,7 +99,7 @@ class SnapshotHook(Hook):
             self.trajectory.folder / name, model.state_dict(), epoch=epoch, iteration=runner.iter, lr=self.lr,
             model=self.trajectory.info['model'], classes=self.trajectory.info['classes'],
             extra=dict(cfg=runner.cfg.pretty_text, seed=runner.seed, experiment_name=runner.experiment_name))
-        self.trajectory.add(snapshot)
+        self.trajectory.add(replace(snapshot, seconds=round(self._seconds(runner), 2)))
         runner.logger.info(f'Snapshot of epoch {epoch}: {snapshot.file} ({snapshot.size / 2**20:.1f} MiB)')
 
     def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
@@ -105,6 +110,13 @@ class SnapshotHook(Hook):
         averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks) and not self.ema
         numbers = {f'ema/{name}' if averaged else name: value for name, value in plain(metrics or {}).items() if isinstance(value, Number)}
         self.trajectory.set_metrics(runner.epoch, numbers)
+
+    def _seconds(self, runner) -> float:
+        """Of training until now; of a resumed run with what came before, which StageStateHook knows best."""
+        for hook in runner.hooks:
+            if isinstance(hook, StageStateHook):
+                return hook.seconds
+        return self.seconds_before + time.perf_counter() - self.started
 
     def _ema_model(self, runner):
         for hook in runner.hooks:

@@ -94,10 +94,12 @@ def test_manifest_and_files_of_a_run(digits_run, tmp_path):
     log = [json.loads(line) for line in next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     accuracies = [line['accuracy/top1'] for line in log if 'accuracy/top1' in line]
     assert len(accuracies) == 2
+    seconds = []
     for entry, epoch, lr, accuracy in zip(manifest['snapshots'], (1, 2), (0.05, 0.005), accuracies):
         data = (folder / entry['file']).read_bytes()
         assert entry['metrics'].pop('accuracy/top1') == pytest.approx(accuracy)
         assert entry.pop('lr') == pytest.approx(lr)
+        seconds.append(entry.pop('seconds'))
         assert entry == dict(epoch=epoch, iteration=4 * epoch, file=f'snapshots/epoch_{epoch}.pth', size=len(data),
                              sha256=hashlib.sha256(data).hexdigest(), metrics=entry['metrics'])
         ours = torch.load(folder / entry['file'], weights_only=True)
@@ -107,6 +109,7 @@ def test_manifest_and_files_of_a_run(digits_run, tmp_path):
         assert ours['meta']['cfg'] == theirs['meta']['cfg'] and ours['meta']['model'] == model
         assert (ours['meta']['epoch'], ours['meta']['iter'], ours['meta']['seed']) == (epoch, 4 * epoch, 3)
         assert ours['meta']['dataset_meta'] == dict(classes=list(DIGITS))
+    assert 0 < seconds[0] < seconds[1] < 60
     first, second = (torch.load(folder / entry['file'], weights_only=True)['state_dict'] for entry in manifest['snapshots'])
     assert not torch.equal(first['head.fc.weight'], second['head.fc.weight'])
 

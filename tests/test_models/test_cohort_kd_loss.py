@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ def by_hand(student, teachers, tau, aggregation, weights):
     """The three definitions with Python floats, one image at a time."""
     weights = [weight / sum(weights) for weight in weights]
     total = 0.0
-    for image, row in enumerate(student.tolist()):
+    for image, row in enumerate(torch.as_tensor(student).tolist()):
         q = softmax([value / tau for value in row])
         logits = [teacher[image].tolist() for teacher in teachers]
         members = [softmax([value / tau for value in teacher]) for teacher in logits]
@@ -168,6 +169,98 @@ def test_no_gradient_is_needed_of_teachers():
 def test_it_is_registered():
     loss = MODELS.build(dict(type='ckd_mm.CohortKDLoss', tau=2.0, aggregation='loss', loss_weight=0.5))
     assert repr(loss) == 'CohortKDLoss(tau=2.0, aggregation=loss, loss_weight=0.5)'
+    assert repr(CohortKDLoss(standardize=True)) == 'CohortKDLoss(tau=4.0, aggregation=prob, loss_weight=1.0, standardize=True)'
+
+
+# ---------------------------------------------------------------- logit standardisation (arXiv 2403.01427)
+def z_scores(logits):
+    """Algorithm 1 with numpy: (z - mean) / std, the standard deviation of the C values (numpy's default)."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return (logits - logits.mean(axis=-1, keepdims=True)) / logits.std(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('weights', [[1.0], [1.0, 1.0, 1.0], [0.5, 3.0, 1.5]])
+@pytest.mark.parametrize('tau', [1.0, 2.0])
+def test_standardized_value(aggregation, weights, tau):
+    student, teachers = random_logits(5, 7), random_logits(len(weights), 5, 7, seed=1)
+    loss = CohortKDLoss(tau=tau, aggregation=aggregation, teacher_weights=weights, standardize=True)(student, teachers)
+    by_formula = by_hand(z_scores(student), z_scores(teachers), tau, aggregation, weights)
+    assert_close(loss.item(), by_formula, rtol=1e-10, atol=1e-12)
+
+
+def test_standardized_value_worked_out_on_paper():
+    """Logits 0, 2 have mean 1 and standard deviation 1 (of a sample it would be the root of 2), so z = -1, 1."""
+    student, teacher = torch.tensor([[7.0, 5.0]]), torch.tensor([[[0.0, 2.0]]])
+    p, q = softmax([-1.0, 1.0]), softmax([1.0, -1.0])
+    assert_close(cohort_kd_loss(student, teacher, 1.0, standardize=True).item(), kl(p, q))
+    assert kl(p, q) == pytest.approx(2 * (p[1] - p[0]))
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_standardized_loss_does_not_change_with_shift_and_scale(aggregation):
+    """Of each image's logits, in student and teachers, by numbers of its own; without standardisation it does."""
+    student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
+    shift, scale = random_logits(3, 5, 1, seed=2), random_logits(3, 5, 1, seed=3).abs() + 0.1
+    changed = dict(student=(student * scale[0] + shift[0], teachers), teachers=(student, teachers * scale + shift),
+                   both=(student * scale[1] - shift[1], teachers * scale - shift))
+    expected = cohort_kd_loss(student, teachers, 2.0, aggregation, standardize=True)
+    for logits in changed.values():
+        assert_close(cohort_kd_loss(*logits, 2.0, aggregation, standardize=True), expected, rtol=1e-10, atol=0)
+        assert abs(cohort_kd_loss(*logits, 2.0, aggregation).item() - cohort_kd_loss(student, teachers, 2.0, aggregation).item()) > 1e-2
+
+
+def test_a_student_of_other_scale_is_perfect():
+    teacher = random_logits(5, 7)
+    assert_close(cohort_kd_loss(3 * teacher - 4, teacher, 2.0, standardize=True).item(), 0.0, atol=1e-12, rtol=0)
+
+
+def test_standardized_gradient_is_orthogonal_to_shift_and_scale():
+    student = random_logits(5, 7).requires_grad_()
+    cohort_kd_loss(student, random_logits(3, 5, 7, seed=1), 2.0, standardize=True).backward()
+    assert student.grad.abs().max() > 1e-3
+    assert_close(student.grad.sum(dim=1), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert_close((student.grad * student.detach()).sum(dim=1), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize('value', [0.0, 1000.1])
+def test_constant_logits_say_nothing_and_break_nothing(aggregation, dtype, value):
+    """A student without opinion: the uniform distribution, finite gradients; likewise a teacher."""
+    student = torch.full((4, 10), value, dtype=dtype).requires_grad_()
+    teachers = random_logits(2, 4, 10).to(dtype)
+    loss = cohort_kd_loss(student, teachers, 2.0, aggregation, standardize=True)
+    uniform = by_hand(torch.zeros(4, 10), z_scores(teachers), 2.0, aggregation, [1, 1])
+    assert_close(loss.item(), uniform, rtol=2e-3, atol=1e-6)
+    loss.backward()
+    assert student.grad.isfinite().all()
+    silent = cohort_kd_loss(teachers[0], student.detach()[None], 2.0, aggregation, standardize=True)
+    assert_close(silent.item(), by_hand(z_scores(teachers[0]), [torch.zeros(4, 10)], 2.0, aggregation, [1]), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_standardized_half_precision(aggregation):
+    student, teachers = random_logits(8, 10).half(), random_logits(3, 8, 10, seed=1).half()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = CohortKDLoss(tau=2.0, aggregation=aggregation, standardize=True)(student, teachers)
+    assert_close(loss.item(), by_hand(z_scores(student), z_scores(teachers), 2.0, aggregation, [1, 1, 1]), rtol=1e-5, atol=1e-6)
+
+
+def test_one_standardized_teacher_is_the_same_by_every_aggregation():
+    student, teacher = random_logits(16, 10, dtype=torch.float32), random_logits(1, 16, 10, seed=1, dtype=torch.float32)
+    losses = [cohort_kd_loss(student, teacher, 2.0, aggregation, standardize=True) for aggregation in AGGREGATIONS]
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+
+
+def test_without_standardisation_nothing_has_changed():
+    """The loss as it was before the option, written out."""
+    student, teachers = random_logits(16, 10, dtype=torch.float32), random_logits(3, 16, 10, seed=1, dtype=torch.float32)
+    log_q, log_p = F.log_softmax(student / 4.0, dim=1), F.log_softmax(teachers / 4.0, dim=2)
+    log_mean = torch.logsumexp(log_p + torch.tensor([1 / 3] * 3).log()[:, None, None], dim=0)
+    before = F.kl_div(log_q, log_mean, reduction='batchmean', log_target=True) * 4.0**2
+    for loss in (cohort_kd_loss(student, teachers, 4.0), cohort_kd_loss(student, teachers, 4.0, standardize=False)):
+        assert torch.equal(loss, before)
 
 
 @pytest.mark.parametrize('settings, message', [
@@ -181,6 +274,7 @@ def test_it_is_registered():
     (dict(loss_weight=-1), r'loss_weight=-1 should be a finite number, at least 0'),
     (dict(loss_weight=float('inf')), r'loss_weight=inf'),
     (dict(teacher_weights=[1, -0.5]), r'teacher_weights=-0\.5'),
+    (dict(standardize='yes'), r"standardize='yes' should be True or False"),
     (dict(teacher_weights=[0.0, 0.0]), r'teacher_weights=\[0\.0, 0\.0\] should not all be 0'),
 ])
 def test_bad_settings_are_named(settings, message):

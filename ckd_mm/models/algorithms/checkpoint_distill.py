@@ -20,6 +20,7 @@ class _Outside:
 
     def __init__(self, cohort: Union[Dict, BaseCohort, None]) -> None:
         self.cohort = cohort
+        self.config = cohort if isinstance(cohort, dict) else None
         self.ready = False  # a dict is not built yet; a cohort does not know yet whose inputs it will get
 
     def __deepcopy__(self, memo) -> '_Outside':
@@ -38,8 +39,8 @@ class CheckpointDistill(BaseModel):
         student: mmpretrain classifier (config) whose ``head`` returns logits (N, C).
         cohort: teachers (config), see :class:`BaseCohort`. Not needed with ``kd_weight=0``.
         kd_loss: config of a loss called with student logits (N, C) and teacher logits (M, N, C).
-        ce_weight: weight of the student's own loss while distilling.
-        kd_weight: weight of the distillation loss.
+        ce_weight: weight of the student's own loss while distilling; hooks may change it in ``self.ce_weight``.
+        kd_weight: weight of the distillation loss; likewise ``self.kd_weight``. At 0 no teacher is asked.
         ce_weight_after_stop: weight of the student's own loss after :meth:`stop_distillation` (ESKD goes on with CE alone).
         distiller: config of an mmrazor ``ConfigurableDistiller`` for further losses, with recorders on student and cohort.
         compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or its options.
@@ -102,13 +103,32 @@ class CheckpointDistill(BaseModel):
         return self._outside.cohort
 
     @property
+    def cohort_config(self) -> Optional[Dict]:
+        """The teachers as the model was given them; None if not as a config."""
+        return self._outside.config
+
+    @property
+    def has_teachers(self) -> bool:
+        """Whether there are teachers, built or not."""
+        return self._outside.cohort is not None
+
+    @property
     def distilling(self) -> bool:
         return not self.stopped and (self.kd_weight > 0 or self.distiller is not None)
+
+    def replace_cohort(self, cohort: Union[Dict, BaseCohort]) -> None:
+        """Learn from other teachers from now on; the old are released, the new built at the first use. Not after the stop."""
+        if self.stopped:
+            raise RuntimeError('distillation has stopped: no teacher may follow')
+        self._set_cohort(cohort)
 
     def stop_distillation(self) -> None:
         """From now on the student trains alone; the teachers are released, or never loaded."""
         self.stopped = True
-        self._outside.cohort = None
+        self._set_cohort(None)
+
+    def _set_cohort(self, cohort: Union[Dict, BaseCohort, None]) -> None:
+        self._outside.cohort, self._outside.ready = cohort, False
         if self.distiller is not None:
             for recorder in self.distiller.teacher_recorders.recorders.values():
                 recorder.reset_data_buffer()

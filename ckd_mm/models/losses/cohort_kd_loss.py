@@ -13,10 +13,11 @@ from ...errors import ConfigError
 from ...registry import MODELS
 
 AGGREGATIONS = ('prob', 'logit', 'loss')
+SMALLEST_DEVIATION = 1e-6  # of logits that are standardised: below it they are constant but for rounding
 
 
 def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, aggregation: str = 'prob',
-                   teacher_weights: Optional[Sequence[float]] = None) -> Tensor:
+                   teacher_weights: Optional[Sequence[float]] = None, standardize: bool = False) -> Tensor:
     r"""How far a student's softened prediction is from those of M teachers, in nats, times tau squared.
 
     With P_m = softmax(teacher_m / tau), q = softmax(student / tau) and w_m the weights, which sum to one:
@@ -34,6 +35,8 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
         teacher_logits: (M, N, C); (N, C) is taken as one teacher.
         tau: temperature, above 0.
         teacher_weights: M numbers, scaled here to sum to one; default: equal.
+        standardize: first bring the logits of the student and of each teacher to mean 0 and standard deviation 1, see
+            :func:`standardized`.
 
     Returns:
         Mean over the batch, float32 (or float64 if the logits are), a scalar.
@@ -50,8 +53,11 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
                          f'{tuple(student_logits.shape)}: do teacher and student have the same classes?')
     weights = _weights(teacher_logits, teacher_weights)
     with full_precision(student_logits.device.type):
-        log_q = F.log_softmax(_at_least_float(student_logits) / tau, dim=1)
-        scaled = _at_least_float(teacher_logits) / tau
+        student_logits, teacher_logits = _at_least_float(student_logits), _at_least_float(teacher_logits)
+        if standardize:
+            student_logits, teacher_logits = standardized(student_logits), standardized(teacher_logits)
+        log_q = F.log_softmax(student_logits / tau, dim=1)
+        scaled = teacher_logits / tau
         if aggregation == 'logit':
             scaled = torch.einsum('m,mnc->nc', weights, scaled)[None] if len(scaled) > 1 else scaled
             weights = weights.new_ones(1)
@@ -63,6 +69,22 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
             spread = torch.einsum('m,mnc,mnc->', weights, log_p.exp(), log_p - log_mean)
             loss = loss + spread / len(student_logits)
         return loss * tau**2
+
+
+def standardized(logits: Tensor) -> Tensor:
+    r"""Z-scores of each image's logits, :math:`(z - mean(z)) / std(z)` over the C classes: the student learns how the teacher
+    ranks and spaces the classes, not how large its logits are.
+
+    "Logit Standardization in Knowledge Distillation" (Sun et al., CVPR 2024, arXiv 2403.01427), Algorithm 1, which divides by
+    the standard deviation of the C values themselves. The authors' code takes that of a sample (C - 1), which makes its
+    temperature sqrt(C / (C - 1)) times ours.
+
+    Args:
+        logits: (..., C), float32 or float64. Constant ones become 0, with finite gradients.
+    """
+    centred = logits - logits.mean(dim=-1, keepdim=True)
+    variance = centred.square().mean(dim=-1, keepdim=True)
+    return centred / variance.clamp_min(SMALLEST_DEVIATION**2).sqrt()
 
 
 def _weights(teacher_logits: Tensor, teacher_weights: Optional[Sequence[float]]) -> Tensor:
@@ -91,13 +113,14 @@ class CohortKDLoss(nn.Module):
         aggregation: 'prob', 'logit' or 'loss'.
         loss_weight: factor of the loss, at least 0.
         teacher_weights: one number for each teacher, at least 0; only their proportions matter.
+        standardize: bring logits to mean 0 and standard deviation 1 first, see :func:`standardized`.
 
     Raises:
         ConfigError: naming the setting.
     """
 
     def __init__(self, tau: float = 4.0, aggregation: str = 'prob', loss_weight: float = 1.0,
-                 teacher_weights: Optional[Sequence[float]] = None) -> None:
+                 teacher_weights: Optional[Sequence[float]] = None, standardize: bool = False) -> None:
         super().__init__()
         if not _is_number(tau) or tau <= 0:
             raise ConfigError(f'tau={tau!r}: the temperature should be a number above 0')
@@ -111,18 +134,22 @@ class CohortKDLoss(nn.Module):
                 check_weight('teacher_weights', weight)
             if not sum(teacher_weights) > 0:
                 raise ConfigError(f'teacher_weights={list(teacher_weights)} should not all be 0')
+        if not isinstance(standardize, bool):
+            raise ConfigError(f'standardize={standardize!r} should be True or False')
         self.tau = tau
         self.aggregation = aggregation
         self.loss_weight = loss_weight
         self.teacher_weights = teacher_weights
+        self.standardize = standardize
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Args as in :func:`cohort_kd_loss`; a scalar."""
-        loss = cohort_kd_loss(student_logits, teacher_logits, self.tau, self.aggregation, self.teacher_weights)
+        loss = cohort_kd_loss(student_logits, teacher_logits, self.tau, self.aggregation, self.teacher_weights, self.standardize)
         return loss if self.loss_weight == 1 else loss * self.loss_weight
 
     def extra_repr(self) -> str:
-        return f'tau={self.tau}, aggregation={self.aggregation}, loss_weight={self.loss_weight}'
+        return f'tau={self.tau}, aggregation={self.aggregation}, loss_weight={self.loss_weight}' + \
+            (', standardize=True' if self.standardize else '')
 
 
 def check_weight(name: str, value) -> None:
