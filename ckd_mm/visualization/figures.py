@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..fileio import atomic_write
 from ..infoplane.plane import InformationPlane
 
 TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'  # told apart by the colour-blind, too
@@ -81,14 +82,23 @@ def as_svg(figure: Figure) -> str:
 
 def _figure(width: float, height: float):
     """A figure outside pyplot: nothing global, no display."""
+    figure = _canvas(width, height)
+    axes = figure.add_subplot()
+    _plain_axes(axes)
+    return figure, axes
+
+
+def _canvas(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure
+
+
+def _plain_axes(axes) -> None:
     axes.grid(True, color='#ececec')
     axes.set_axisbelow(True)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
-    return figure, axes
 
 
 def _spread_labels(rows: List[Dict], distance: float = 0.05) -> List[Dict]:
@@ -102,5 +112,7 @@ def _spread_labels(rows: List[Dict], distance: float = 0.05) -> List[Dict]:
 
 def _save(figure: Figure, path: Optional[Path]) -> Figure:
     if path is not None:
-        figure.savefig(path, dpi=130)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=Path(path).suffix[1:], dpi=130)
+        atomic_write(path, buffer.getvalue())
     return figure
