@@ -24,6 +24,17 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def set_loader_defaults(config) -> None:
+    """What mmpretrain's tools/train.py adds to the dataloaders of a config, where it says nothing else."""
+    from .compat import accelerator_available
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = config.get(name)
+        if loader is not None:
+            loader.setdefault('pin_memory', accelerator_available())  # without one torch warns in every epoch
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     from mmengine.config import DictAction
     parser.add_argument('config', help='config file')
@@ -34,6 +45,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace):
     """The config of :func:`add_config_arguments`, with its ``work_dir``."""
     from mmengine.config import Config
+
+    from .runner.model_files import resolve_model_files
     config = Config.fromfile(args.config)
     if args.work_dir is not None:
         config.work_dir = args.work_dir
@@ -41,4 +54,5 @@ def load_config(args: argparse.Namespace):
         config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
+    resolve_model_files(config)
     return config

@@ -3,6 +3,7 @@
 
     python tools/select_teacher.py work_dirs/run information_plane
     python tools/select_teacher.py work_dirs/run even --options k=4
+    python tools/select_teacher.py work_dirs/run cmi --config configs/ckd/demo_digits.py
 """
 
 import argparse
@@ -13,11 +14,27 @@ def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
-    parser.add_argument('selector', help='last, epoch, half_way, fraction, even or information_plane')
+    parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, information_plane, cmi, calibration, '
+                        'student_gradient or short_probe')
     parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
+    parser.add_argument('--config', help='config of the student, for selectors that look at images or at the student')
     parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')
     return parser.parse_args()
+
+
+def context_of(config_file: str, kind: str, options: dict, trajectory):
+    """Images and student of a config; scores are kept in the folder ``select`` beside the trajectory."""
+    from mmengine.config import Config
+
+    from ckd_mm.registry import use_scope
+    from ckd_mm.runner import DistillationPlan, selection_context
+    config = Config.fromfile(config_file)
+    config.work_dir = str(trajectory.folder)
+    config.teacher = dict(trajectory=str(trajectory.folder), model=(config.get('teacher') or {}).get('model'))
+    config.selector = dict(options, type=kind)
+    use_scope(config)
+    return selection_context(DistillationPlan(config), trajectory.folder / 'select')
 
 
 def main() -> None:
@@ -25,20 +42,28 @@ def main() -> None:
     from ckd_mm.errors import ConfigError
     from ckd_mm.fileio import write_json
     from ckd_mm.infoplane import PLANE, InformationPlane
-    from ckd_mm.selection import build_selector
+    from ckd_mm.selection import SelectionContext, build_selector
     from ckd_mm.trajectory import Trajectory
     selector = build_selector(dict(args.options, type=args.selector))
     trajectory = Trajectory.open(args.trajectory)
-    plane = None
+    context = SelectionContext()
+    if selector.needs_images:
+        if args.config is None:
+            raise ConfigError(f'{args.selector} looks at images, which a config names: give --config')
+        context = context_of(args.config, args.selector, args.options, trajectory)
     if selector.needs_plane:
         path = Path(args.plane or trajectory.folder / PLANE)
         if not path.exists():
             raise ConfigError(f'{args.selector} needs {path}, which does not exist: run tools/probe.py first, or give --plane')
-        plane = InformationPlane.load(path)
-    selection = selector.select(trajectory, plane)
+        context.plane = InformationPlane.load(path)
+    selection = selector.select(trajectory, context)
     print(f'epochs {[snapshot.epoch for snapshot in selection.snapshots]}: {selection.reason}')
     for snapshot in selection.snapshots:
         print(snapshot.file)
+    if selection.scores:
+        print(f'{"epoch":>6}  score, {selection.score_unit}')
+    for row in selection.scores:
+        print(f'{row["epoch"]:>6}  {row["score"]:.6g}')
     out = Path(args.out or trajectory.folder / 'selection.json')
     if args.out is None and (trajectory.folder / 'stages.json').exists():
         print(f'Not written: {out} is that of the run; --out names another file')
@@ -46,7 +71,7 @@ def main() -> None:
     write_json(out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots], selector=dict(args.options, type=args.selector),
                          files=[str(snapshot.file) for snapshot in selection.snapshots], trajectory=str(trajectory.folder),
                          candidates=trajectory.epochs, reason=selection.reason, scores=selection.scores,
-                         score_unit=selection.score_unit))
+                         score_unit=selection.score_unit, cost=selection.cost))
     print(f'Written: {out}')
 
 

@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
-    from ckd_mm.compat import accelerator_available
+    from ckd_mm.cli import set_loader_defaults
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
@@ -58,17 +58,12 @@ def merge_args(cfg, args: argparse.Namespace):
     # before the defaults below, which depend on num_workers
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    set_loader_defaults(cfg)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = cfg.get(name)
-        if loader is None:
-            continue
-        loader.setdefault('pin_memory', accelerator_available())  # without one torch warns in every epoch
-        loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
-        loader.setdefault('collate_fn', dict(type='default_collate'))
-        if args.no_pin_memory:
-            loader.pin_memory = False
-        if args.no_persistent_workers:
-            loader.persistent_workers = False
+        if args.no_pin_memory and cfg.get(name) is not None:
+            cfg[name].pin_memory = False
+        if args.no_persistent_workers and cfg.get(name) is not None:
+            cfg[name].persistent_workers = False
     return cfg
 
 

@@ -36,11 +36,19 @@ def probe_dataset(config: Dict, probe_split: str, held_out: Union[float, int], s
     if probe_split == 'test':
         return copy.deepcopy(evaluation['dataset'])
     training = copy.deepcopy(config['train_dataloader']['dataset'])
-    if 'pipeline' not in training:
+    inner = _undivided(training)
+    if 'pipeline' not in inner:
         raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its own to replace, so no '
                           "part of it can be held out; use probe_split='test'")
-    training['pipeline'] = copy.deepcopy(evaluation['dataset']['pipeline'])
+    inner['pipeline'] = copy.deepcopy(_undivided(evaluation['dataset'])['pipeline'])
     return held_out_part(training, held_out, seed, 'held_out')
+
+
+def _undivided(dataset: Dict) -> Dict:
+    """The data set that a part (of a part) is of: the one with the pipeline."""
+    while dataset.get('type') == 'ckd_mm.split_dataset':
+        dataset = dataset['dataset']
+    return dataset
 
 
 def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int = 0,

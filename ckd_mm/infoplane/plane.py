@@ -23,6 +23,7 @@ class PlanePoint:
         reconstruction_loss, baseline_loss: what ``information_x`` is the difference of.
         sha256: of the snapshot it was measured on.
         seconds: what measuring took.
+        teacher_forwards: the same in forward passes of one image through the network that was measured.
     """
     epoch: int
     information_x: float
@@ -31,6 +32,7 @@ class PlanePoint:
     baseline_loss: Optional[float] = None
     sha256: Optional[str] = None
     seconds: Optional[float] = None
+    teacher_forwards: Optional[float] = None
 
 
 def min_max(values: Sequence[float]) -> List[float]:

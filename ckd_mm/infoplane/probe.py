@@ -4,15 +4,15 @@ import hashlib
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size
+from mmengine.dist import broadcast_object_list, get_rank
 
 from ..errors import CkdError, ConfigError
 from ..fileio import plain
-from ..trajectory import Trajectory
+from ..trajectory import Trajectory, share_snapshots
 from .estimators import EstimatorSettings, ProbeImages, estimate_point
 from .images import load_probe_images, probe_dataset
 from .plane import InformationPlane, PlanePoint
@@ -88,7 +88,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
         SnapshotError: a snapshot is missing or damaged, before any is measured.
         ConfigError: ``path`` was measured with other settings.
     """
-    rank, world = get_rank(), get_world_size()
+    rank = get_rank()
     probe.log = log if rank == 0 else (lambda line: None)
     problem: Any = [None]
     if rank == 0:  # reading every file once is enough
@@ -111,21 +111,16 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
     if len(todo) < len(trajectory):
         log(f'Probe: {len(trajectory) - len(todo)} of {len(trajectory)} snapshots were measured before')
     plane.points = [point for point in plane.points if point.epoch in trajectory.epochs]
-    started = time.perf_counter()
-    for start in range(0, len(todo), world):
-        mine = todo[start + rank] if start + rank < len(todo) else None
-        point = None if mine is None else probe.measure(mine.build(), mine.epoch, mine.sha256)
-        for measured in all_gather_object(point):
-            if measured is not None:
-                plane.add(measured)
-                log(f'Probe: epoch {measured.epoch:>4}  I(X;F) {measured.information_x:.5f} nats  '
-                    f'I(Y;F) {measured.information_y:.4f}  {measured.seconds:.1f} s')
+
+    def keep(points: List[PlanePoint]) -> None:
+        for point in points:
+            plane.add(point)
+            log(f'Probe: epoch {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  '
+                f'I(Y;F) {point.information_y:.4f}  {point.seconds:.1f} s')
         if rank == 0:
             plane.save(path)
-        done = min(start + world, len(todo))
-        if done < len(todo):
-            spent = time.perf_counter() - started
-            log(f'Probe: {done}/{len(todo)} snapshots, eta {spent / done * (len(todo) - done):.0f} s')
+
+    share_snapshots(todo, lambda snapshot: probe.measure(snapshot.build(), snapshot.epoch, snapshot.sha256), keep, log, 'Probe')
     if rank == 0 and not todo:
         plane.save(path)
     if plane.uninformed:

@@ -2,6 +2,7 @@
 
 import gc
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -21,12 +22,16 @@ from ..infoplane.probe import probe_trajectory
 from ..models import SnapshotEnsemble
 from ..models.cohorts.snapshot_ensemble import find_snapshot
 from ..registry import RUNNERS, use_scope
+from ..selection import SelectionContext
 from ..trajectory import MANIFEST, Snapshot, Trajectory, model_config_of, write_snapshot
 from ..visualization import results_table, write_report
+from .cost import run_cost, training_cost
+from .model_files import resolve_model_files
 from .preflight import class_names, preflight
 from .settings import DistillationPlan, as_teacher
 from .stage_log import StageLog
 from .stage_runner import StageRunner
+from .student_task import StudentTask, selection_context
 
 SELECTION, SUMMARY, REPORT, STUDENT = 'selection.json', 'summary.json', 'report.html', 'student.pth'
 
@@ -42,6 +47,7 @@ class CheckpointDistillRunner:
     """
 
     def __init__(self, config: Config) -> None:
+        resolve_model_files(config)
         self.cfg = config
         if not config.get('work_dir'):
             raise ConfigError('work_dir is missing: pass --work-dir, or set it in the config')
@@ -75,21 +81,33 @@ class CheckpointDistillRunner:
         return self.plain_runner.val()
 
     # ------------------------------------------------------------ the stages
-    def train(self) -> Dict[str, Any]:
+    def train(self, until: Optional[str] = None) -> Optional[Dict[str, Any]]:
         """Run what is left to do.
 
+        Args:
+            until: the stage to stop after: 'teacher', 'probe' or 'select'. None runs them all.
+
         Returns:
-            The content of ``summary.json``.
+            The content of ``summary.json``; None where it stops before.
 
         Raises:
             CkdError: before any training where possible, naming the setting or file.
         """
+        if until not in (None, 'teacher', 'probe', 'select'):
+            raise ConfigError(f"until={until!r} is not a stage to stop after: 'teacher', 'probe' or 'select'")
         self._start()
         plan = self.plan
-        self._stage('teacher', self._teacher_settings, self._teacher)
-        if plan.probe is not None:
+        for run in range(max(plan.runs, 1)):
+            self._stage(plan.teacher_stage(run), partial(self._teacher_settings, run), partial(self._teacher, run))
+        if until == 'teacher':
+            return None
+        if plan.measures_plane:
             self._stage('probe', lambda: plan.probe.settings, self._probe)
-        self._stage('select', lambda: dict(selector=self.cfg.get('selector', 'last')), self._select)
+        if until == 'probe':
+            return None
+        self._stage('select', self._select_settings, self._select)
+        if until == 'select':
+            return None
         self._stage('student', lambda: self._student_config().to_dict(), self._student)
         if self.cfg.get('student_alone'):
             self._stage('student_alone', lambda: plan.student_alone_config().to_dict(), self._student_alone)
@@ -161,7 +179,7 @@ class CheckpointDistillRunner:
             config.resume = resume_from is not None or find_latest_checkpoint(config.work_dir) is not None
             if config.resume:
                 config.load_from = resume_from  # None: mmengine takes the latest
-            elif config.get('load_from') is None and Path(config.work_dir).name != 'teacher' and self.cfg.filename:
+            elif config.get('load_from') is None and not Path(config.work_dir).name.startswith('teacher') and self.cfg.filename:
                 # `--resume` clears load_from, but a stage that never came to a checkpoint still starts from its initial weights
                 config.load_from = Config.fromfile(self.cfg.filename).get('load_from')
         runner = StageRunner.from_cfg(config)
@@ -170,24 +188,23 @@ class CheckpointDistillRunner:
         return runner
 
     # --- 1
-    def _teacher_settings(self) -> Dict:
+    def _teacher_settings(self, run: int) -> Dict:
         if self.plan.trains_teacher:
-            return self.plan.teacher_config().to_dict()
+            return self.plan.teacher_config(run).to_dict()
         return dict(snapshots=[[snapshot.epoch, snapshot.sha256, snapshot.size] for trajectory in self.plan.open_trajectories()
                                for snapshot in trajectory])
 
-    def _teacher(self) -> Dict[str, Any]:
+    def _teacher(self, run: int) -> Dict[str, Any]:
         if not self.plan.trains_teacher:
             found = self.plan.open_trajectories()
             return dict(trajectories=[str(trajectory.folder) for trajectory in found], epochs=found[0].epochs, trained=False)
-        config = self.plan.teacher_config()
+        config, folder, epochs = self.plan.teacher_config(run), self.plan.trajectory_folders[run], self.plan.snapshot_epochs_of(run)
         runner = self._run(config)
-        missing = sorted(set(self.plan.teacher_snapshot_epochs) - set(Trajectory.open(self.work_dir).epochs))
+        missing = sorted(set(epochs) - set(Trajectory.open(folder).epochs))
         if missing:
-            raise CkdError(f'the teacher is trained, but snapshots of epochs {missing} are missing in {self.work_dir / MANIFEST}; '
+            raise CkdError(f'the teacher is trained, but snapshots of epochs {missing} are missing in {folder / MANIFEST}; '
                            f'remove {config.work_dir}/last_checkpoint to train it again')
-        return dict(trajectories=[str(self.work_dir)], epochs=self.plan.teacher_snapshot_epochs, trained=True,
-                    stage_seconds=runner.seconds)
+        return dict(trajectories=[str(folder)], epochs=epochs, trained=True, stage_seconds=runner.seconds)
 
     # --- 2
     def _plane_path(self, index: int) -> Path:
@@ -201,19 +218,26 @@ class CheckpointDistillRunner:
         return dict(best_epochs=best, seconds_a_snapshot=_mean([point.seconds for point in plane.points]))
 
     # --- 3
+    def _select_settings(self) -> Dict:
+        found = dict(selector=self.cfg.get('selector', 'last'))
+        if self.plan.selector.needs_images:
+            found['images'] = self.plan.probe.settings
+        if self.plan.selector.needs_student:
+            found['student'] = StudentTask(self.plan, self.work_dir).settings
+        return found
+
     def _select(self) -> Dict[str, Any]:
         trajectories = self.plan.open_trajectories()
         chosen: List[Snapshot] = []
         teachers, parts = [], []
-        for index, trajectory in enumerate(trajectories):
-            plane = None if self.plan.probe is None else InformationPlane.load(self._plane_path(index))
-            selection = self.plan.selector.select(trajectory, plane)
+        contexts = [self._selection_context(index) for index in range(len(trajectories))]
+        for trajectory, selection in zip(trajectories, self.plan.selector.select_all(trajectories, contexts)):
             self.log(f'Selected epoch(s) {[snapshot.epoch for snapshot in selection.snapshots]} of {trajectory.folder}: {selection.reason}')
             chosen += selection.snapshots
             teachers += [as_teacher(trajectory, snapshot) for snapshot in selection.snapshots]
             parts.append(dict(trajectory=str(trajectory.folder), epochs=[snapshot.epoch for snapshot in selection.snapshots],
                               reason=selection.reason, candidates=trajectory.epochs, scores=selection.scores,
-                              score_unit=selection.score_unit))
+                              score_unit=selection.score_unit, cost=selection.cost, training=training_cost(selection.snapshots)))
         for snapshot in chosen:
             check_promised_accuracy(snapshot, self.plan.plain())
         config = self.plan.plain()
@@ -230,6 +254,13 @@ class CheckpointDistillRunner:
         if is_main_process():
             write_json(self.work_dir / SELECTION, result)
         return result
+
+    def _selection_context(self, index: int) -> SelectionContext:
+        folder = self.work_dir / 'select' if index == 0 else self.work_dir / 'select' / f'trajectory_{index + 1}'
+        context = selection_context(self.plan, folder, self.log)
+        if self.plan.measures_plane:
+            context.plane = InformationPlane.load(self._plane_path(index))
+        return context
 
     # --- 4
     def _student_config(self) -> Config:
@@ -291,6 +322,7 @@ class CheckpointDistillRunner:
         summary.update(
             selection=dict(epochs=select['epochs'], selector=select['selector'],
                            reason='; '.join(part['reason'] for part in select['by_trajectory'])),
+            cost=run_cost([part['training'] for part in select['by_trajectory']], student['epochs'], self.stages.seconds['student']),
             seconds=self.stages.seconds, processes=self.stages.processes('student'),
             images_a_step=self.cfg.train_dataloader.get('batch_size', 1) * self.stages.processes('student'),
             config=dict(name=self.plan.name, text=self.cfg.pretty_text), versions=versions())

@@ -50,7 +50,8 @@ def preflight(config: Config, log: Callable[[str], None] = print, all_problems: 
     def read() -> str:
         nonlocal plan
         plan = DistillationPlan(config)
-        what = f'{len(plan.teacher_snapshot_epochs)} snapshots in {plan.teacher_epochs} epochs' if plan.trains_teacher else \
+        what = f'{len(plan.snapshot_epochs_of(0))} snapshots in {plan.teacher_epochs} epochs' + \
+            (f', {plan.runs} times' if plan.runs > 1 else '') if plan.trains_teacher else \
             f'given, {", ".join(map(str, plan.trajectory_folders))}'
         return f'teacher {what}; student {plan.student_epochs} epochs'
 
@@ -75,7 +76,7 @@ def _checks_of(plan: DistillationPlan) -> List[Check]:
     if plan.distiller is not None:
         checks.append(('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'distill.distiller={plan.distiller.get("type")}').__version__))
     if plan.trains_teacher:
-        if not StageLog(plan.work_dir).is_done('teacher'):
+        if not StageLog(plan.work_dir).is_done(plan.teacher_stage(plan.runs - 1)):
             checks.append(('disk', lambda: _disk(plan)))
     elif not plan.teacher_is_gone():
         checks.append(('trajectory', lambda: _trajectories(plan)))
@@ -118,7 +119,7 @@ def _networks(plan: DistillationPlan) -> str:
         classes[name] = getattr(getattr(network, 'head', None), 'num_classes', None)
         if dataset is not None:
             classes[name] = _logits_of_two_images(name, network, dataset).shape[1]
-            if name == 'teacher' and plan.probe is not None:
+            if name == 'teacher' and plan.measures_plane:
                 extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
         size = sum(parameter.numel() for parameter in network.parameters())
         said.append(f'{name} {size:,} parameters, {classes[name]} classes')
@@ -210,14 +211,15 @@ def _disk(plan: DistillationPlan) -> str:
     with torch.random.fork_rng(devices=[]):
         network = MODELS.build(copy.deepcopy(plan.teacher['model']))
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    there = len(list(plan.work_dir.glob('snapshots/epoch_*.pth')))
-    needed = weights * (max(len(plan.teacher_snapshot_epochs) - there, 0) + 4)
+    there = len(list(plan.work_dir.glob('snapshots/epoch_*.pth'))) + len(list(plan.work_dir.glob('teacher_*/snapshots/epoch_*.pth')))
+    wanted = sum(len(plan.snapshot_epochs_of(run)) for run in range(plan.runs))
+    needed = weights * (max(wanted - there, 0) + 4 * plan.runs)
     folder = plan.work_dir.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise CkdError(f'the trajectory needs about {needed / 2**30:.1f} GiB ({len(plan.teacher_snapshot_epochs)} snapshots of '
+        raise CkdError(f'the trajectory needs about {needed / 2**30:.1f} GiB ({wanted} snapshots of '
                        f'{weights / 2**20:.0f} MiB) and {folder} has {free / 2**30:.1f} GiB free; keep fewer snapshots '
                        '(teacher.snapshots), or choose another --work-dir')
     return f'about {needed / 2**20:.0f} MiB needed, {free / 2**30:.0f} GiB free'
@@ -225,16 +227,17 @@ def _disk(plan: DistillationPlan) -> str:
 
 def _trajectories(plan: DistillationPlan) -> str:
     said = []
-    for trajectory in plan.open_trajectories():
+    trajectories = plan.open_trajectories()
+    plan.selector.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
+    for trajectory in trajectories:
         trajectory.check()
-        plan.selector.epochs(trajectory.epochs, trajectory.max_epochs)
         snapshot = trajectory.last
         network = snapshot.build()
         classes = getattr(getattr(network, 'head', None), 'num_classes', None)
         dataset = _evaluation_set(plan)
         if dataset is not None:
             _logits_of_two_images('teacher', network, dataset)
-            if plan.probe is not None:
+            if plan.measures_plane:
                 extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
         wanted = (plan.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:

@@ -1,16 +1,16 @@
-from .selectors import (
-                        EpochSelector,
-                        EvenSelector,
-                        FractionSelector,
-                        HalfWaySelector,
-                        InformationPlaneSelector,
-                        LastSelector,
-                        Selection,
-                        Selector,
-                        build_selector,
-)
+"""Which snapshots of a trajectory teach."""
+
+from .by_epoch import EpochSelector, EvenSelector, FractionSelector, HalfWaySelector, LastSelector
+from .calibration import CalibrationSelector
+from .conditional_mutual_information import ConditionalMutualInformationSelector
+from .ensemble import EnsembleSelector
+from .information_plane import InformationPlaneSelector
+from .selector import Selection, SelectionContext, Selector, build_selector
+from .short_probe import ShortProbeSelector
+from .student_gradient import StudentGradientSelector
 
 __all__ = [
-    'EpochSelector', 'EvenSelector', 'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'LastSelector', 'Selection',
-    'Selector', 'build_selector'
+    'CalibrationSelector', 'ConditionalMutualInformationSelector', 'EnsembleSelector', 'EpochSelector', 'EvenSelector',
+    'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'LastSelector', 'Selection', 'SelectionContext', 'Selector',
+    'ShortProbeSelector', 'StudentGradientSelector', 'build_selector'
 ]

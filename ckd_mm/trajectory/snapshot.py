@@ -29,6 +29,7 @@ class Snapshot:
         metrics: what validation said after this epoch, as mmpretrain names it (``accuracy/top1`` in percent).
         size: bytes. None if not known, then not checked.
         sha256: of the file. None if not known, then not checked.
+        seconds: of training up to here. None if not known.
         model: mmpretrain config of the network.
         classes: class names in the order of the logits.
     """
@@ -41,6 +42,7 @@ class Snapshot:
     sha256: Optional[str] = None
     model: Optional[Dict] = None
     classes: Optional[Tuple[str, ...]] = None
+    seconds: Optional[float] = None
 
     @property
     def accuracy(self) -> Optional[float]:

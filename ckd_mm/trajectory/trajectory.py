@@ -100,7 +100,7 @@ class Trajectory:
             snapshots = [
                 Snapshot(file=path.parent / entry['file'], epoch=entry['epoch'], iteration=entry.get('iteration'),
                          lr=entry.get('lr'), metrics=entry.get('metrics') or {}, size=entry.get('size'),
-                         sha256=entry.get('sha256'), model=manifest.get('model'),
+                         sha256=entry.get('sha256'), seconds=entry.get('seconds'), model=manifest.get('model'),
                          classes=None if classes is None else tuple(classes)) for entry in entries
             ]
         except (KeyError, TypeError) as error:
@@ -139,7 +139,7 @@ class Trajectory:
     def save(self) -> None:
         entries = [
             dict(epoch=snapshot.epoch, iteration=snapshot.iteration, lr=snapshot.lr, metrics=snapshot.metrics,
-                 file=str(snapshot.file.relative_to(self.folder)), size=snapshot.size, sha256=snapshot.sha256)
+                 file=str(snapshot.file.relative_to(self.folder)), size=snapshot.size, sha256=snapshot.sha256, seconds=snapshot.seconds)
             for snapshot in self.snapshots
         ]
         write_json(self.folder / MANIFEST, dict(plain(self.info), format=FORMAT, snapshots=entries))

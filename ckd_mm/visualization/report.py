@@ -57,8 +57,9 @@ def results_table(summary: Dict[str, Any]) -> str:
     first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     lines = [f'{name:<{first}}  {what:<{second}}  {_number(value):>8}' for name, what, value in rows]
     total = sum(summary['seconds'].values())
+    cost = [_cost(summary['cost'])] if 'cost' in summary else []  # pages of older runs can be made anew, too
     return '\n'.join([f'{"":<{first}}  {"":<{second}}  {"top-1 %":>8}', *lines,
-                      f'selected by {_selector(summary)}: {summary["selection"]["reason"]}',
+                      f'selected by {_selector(summary)}: {summary["selection"]["reason"]}', *cost,
                       f'{total:.0f} s in all: ' + ', '.join(f'{stage} {seconds:.0f}' for stage, seconds in summary['seconds'].items())])
 
 
@@ -111,6 +112,11 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
                       for stage, value in summary['seconds'].items())
     version = ''.join(f'<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>'
                       for key, value in summary['versions'].items())
+    cost = f'<p>{html.escape(_cost(summary["cost"]))}</p>' if 'cost' in summary else ''
+    selecting = [part['cost'] for part in selection['by_trajectory'] if part.get('cost', {}).get('seconds')]
+    if selecting:
+        cost += (f'<p>Choosing took {sum(part["teacher_forwards"] for part in selecting):,.0f} forward passes of one image through the '
+                 f'teacher, or what equals them in operations, and {sum(part["seconds"] for part in selecting):.1f} s.</p>')
     drawn = ''.join(f'<div>{figure}</div>' for figure in figures)
     return f'''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}: checkpoint distillation</title><style>{STYLE}</style></head><body>
@@ -121,6 +127,8 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
 <div class="figures">{drawn}</div>
 <h2>Who teaches, and why</h2>
 <p>Selector: <code>{html.escape(_selector(summary))}</code>.</p>{reasons}{''.join(_plane_table(*plane) for plane in planes)}
+<h2>Cost</h2>
+{cost}
 <h2>Time</h2>
 <table><tr><th>stage</th><th class="n">seconds</th></tr>{seconds}</table>
 <h2>Made with</h2>
@@ -149,6 +157,14 @@ def _plane_table(plane: InformationPlane, chosen: List[int], file: Path) -> str:
             f'features than without (nats per pixel and channel). I(Y;F): accuracy.</p>{seen}'
             '<table><tr><th class="n">epoch</th><th class="n">I(X;F), nats</th><th class="n">I(Y;F), %</th><th class="n">normalised X</th>'
             f'<th class="n">normalised Y</th><th class="n">sum</th></tr>{"".join(lines)}</table>')
+
+
+def _cost(cost: Dict) -> str:
+    """As in Figure 3 of CheckpointKD."""
+    hours = '' if cost['total_hours'] is None else \
+        f' ({cost["teacher_hours"]:.3g} + {cost["student_hours"]:.3g} = {cost["total_hours"]:.3g} hours)'
+    return (f'training cost: {cost["teacher_epochs"]} epochs of teachers, up to the last that teaches, + {cost["student_epochs"]} of the '
+            f'student = {cost["total_epochs"]}{hours}')
 
 
 def _selector(summary: Dict) -> str:

@@ -82,15 +82,20 @@ def test_dist_test_evaluates_the_student(both):
 
 def test_batch_norm_and_no_validation(tmp_path):
     """With BatchNorm each process has statistics of its own: what is reported should be the accuracy of what is written. Without
-    validation nothing but the runner itself makes rank 1 wait for the last snapshot."""
+    validation nothing but the runner itself makes rank 1 wait for the last snapshot. The selector's short distillations take both
+    processes, too."""
     config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
     config.merge_from_dict({'train_cfg.max_epochs': 2, 'teacher.train_cfg.max_epochs': 4, 'teacher.snapshots.interval': 2,
-                            'selector': 'last', 'student_alone': False})
+                            'selector': 'short_probe', 'student_alone': False})
     config.probe = None
     config.dump(tmp_path / 'config.py')
     run_tool('tools/dist_train.sh', tmp_path / 'config.py', 2, '--work-dir', tmp_path / 'run', '--no-validate', PORT=free_port())
     summary = read(tmp_path / 'run', 'summary.json')
     assert summary['processes'] == 2 and summary['images_a_step'] == 64
+    scores = read(tmp_path / 'run' / 'select', 'scores_short_probe.json')['rows']
+    assert [row['epoch'] for row in scores] == [2, 4]
+    assert summary['selection']['epochs'] == [max(scores, key=lambda row: row['score'])['epoch']]
+    assert (tmp_path / 'run' / 'select' / 'epoch_2' / 'epoch_1.pth').exists()
     from ckd_mm.evaluation import evaluate
     from ckd_mm.models import SnapshotEnsemble
     for file, expected in (('student.pth', summary['student']), ('snapshots/epoch_4.pth', summary['teacher'])):

@@ -4,7 +4,7 @@ import pytest
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import InformationPlane, PlanePoint
-from ckd_mm.selection import build_selector
+from ckd_mm.selection import SelectionContext, build_selector
 from ckd_mm.trajectory import Snapshot, Trajectory
 
 
@@ -69,8 +69,8 @@ def test_bad_settings(selector, message):
 
 def test_t_star():
     plane = InformationPlane([PlanePoint(20, 0.1, 0.2), PlanePoint(40, 0.3, 0.6), PlanePoint(60, 0.2, 0.7)])
-    selection = build_selector('information_plane').select(trajectory([20, 40, 60]), plane)
+    selection = build_selector('information_plane').select(trajectory([20, 40, 60]), SelectionContext(plane))
     assert [snapshot.epoch for snapshot in selection.snapshots] == [40]
     assert [row['score'] for row in selection.scores] == pytest.approx([0, 1.8, 1.5])
     with pytest.raises(ConfigError, match=r'lacks the snapshots of epochs \[80\]'):
-        build_selector('information_plane').select(trajectory([20, 40, 60, 80]), plane)
+        build_selector('information_plane').select(trajectory([20, 40, 60, 80]), SelectionContext(plane))

@@ -1,0 +1,28 @@
+"""What it takes to train the teachers and to distil from them, as in Figure 3 of CheckpointKD."""
+
+from typing import Any, Dict, List, Optional, Sequence
+
+from ..trajectory import Snapshot
+
+
+def training_cost(snapshots: Sequence[Snapshot]) -> Dict[str, Optional[float]]:
+    """Of one training, up to the last of its snapshots that teach: ``epochs``, and ``hours`` where they were measured.
+
+    What was trained beyond it is not needed by the student and is not counted: a half-way teacher costs half a training.
+    """
+    if not snapshots:
+        return dict(epochs=0, hours=0.0)
+    last = max(snapshots, key=lambda snapshot: snapshot.epoch)
+    return dict(epochs=last.epoch, hours=None if last.seconds is None else last.seconds / 3600)
+
+
+def run_cost(teachers: List[Dict[str, Any]], student_epochs: int, student_seconds: float) -> Dict[str, Optional[float]]:
+    """Epochs and hours of all teachers, of the distillation, and of both.
+
+    Args:
+        teachers: :func:`training_cost` of each trajectory.
+    """
+    hours = None if any(teacher['hours'] is None for teacher in teachers) else sum(teacher['hours'] for teacher in teachers)
+    epochs = sum(teacher['epochs'] for teacher in teachers)
+    return dict(teacher_epochs=epochs, teacher_hours=hours, student_epochs=student_epochs, student_hours=student_seconds / 3600,
+                total_epochs=epochs + student_epochs, total_hours=None if hours is None else hours + student_seconds / 3600)

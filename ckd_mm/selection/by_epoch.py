@@ -1,0 +1,103 @@
+"""Selectors that look at nothing but the epoch."""
+
+from typing import Sequence, Union
+
+from ..errors import ConfigError
+from ..registry import SELECTORS
+from ..trajectory import phase_end
+from .selector import Selector, all_there, whole_number
+
+
+@SELECTORS.register_module(name='last')
+class LastSelector(Selector):
+    """The fully trained teacher, as in ordinary distillation."""
+
+    def epochs(self, available, max_epochs):
+        return [max(available)]
+
+    def score_of_epoch(self, epoch, max_epochs):
+        return float(epoch)
+
+    def reason(self, epochs, max_epochs):
+        return f'the last snapshot, after {epochs[0]} of {max_epochs} epochs'
+
+
+@SELECTORS.register_module(name='epoch')
+class EpochSelector(Selector):
+    """Listed epochs.
+
+    Args:
+        epochs: one epoch or several, counted from 1; several make an ensemble.
+    """
+
+    def __init__(self, epochs: Union[int, Sequence[int]]) -> None:
+        listed = [epochs] if isinstance(epochs, int) else list(epochs)
+        if not listed or any(not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1 for epoch in listed):
+            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, counted from 1')
+        self.listed = sorted(set(listed))
+
+    def epochs(self, available, max_epochs):
+        return all_there(self.wanted(max_epochs), available)
+
+    def wanted(self, max_epochs, run=0):
+        return self.listed
+
+    def reason(self, epochs, max_epochs):
+        return 'asked for by number'
+
+
+@SELECTORS.register_module(name='fraction')
+class FractionSelector(Selector):
+    """The snapshot nearest to a fraction of the training; of two equally near the later.
+
+    Args:
+        fraction: above 0, at most 1; 0.3, 0.5 and 0.7 make T^0.3, T^0.5 and T^0.7 (Table 3 of CheckpointKD).
+    """
+
+    def __init__(self, fraction: float) -> None:
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+            raise ConfigError(f'selector: fraction={fraction!r} should be above 0 and at most 1')
+        self.fraction = fraction
+
+    def epochs(self, available, max_epochs):
+        wanted = self.fraction * max_epochs
+        return [min(available, key=lambda epoch: (round(abs(epoch - wanted), 6), -epoch))]
+
+    def score_of_epoch(self, epoch, max_epochs):
+        return -abs(epoch - self.fraction * max_epochs)
+
+    def reason(self, epochs, max_epochs):
+        wanted = self.fraction * max_epochs
+        nearest = '' if epochs[0] == wanted else '; there is no snapshot just there, this is the nearest'
+        return f'{self.fraction:g} of {max_epochs} epochs is {wanted:g}{nearest}'
+
+
+@SELECTORS.register_module(name='half_way')
+class HalfWaySelector(FractionSelector):
+    """The half-way teacher T^0.5 (Sec. 3.3 of CheckpointKD): free, and the paper's advice where choosing is tedious."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+
+
+@SELECTORS.register_module(name='even')
+class EvenSelector(Selector):
+    """The Snapshot Ensemble of size k: the run is cut in k equal phases, and their k ends teach (Sec. 3.4 of CheckpointKD).
+
+    Args:
+        k: number of teachers.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = whole_number('k', k)
+
+    def epochs(self, available, max_epochs):
+        return all_there(self.wanted(max_epochs), available)
+
+    def wanted(self, max_epochs, run=0):
+        if self.k > max_epochs:
+            raise ConfigError(f'selector: k={self.k} phases, but the run has only {max_epochs} epochs')
+        return [phase_end(max_epochs, index, self.k) for index in range(1, self.k + 1)]
+
+    def reason(self, epochs, max_epochs):
+        return f'the ends of {self.k} equal phases of {max_epochs} epochs'

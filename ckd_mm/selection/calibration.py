@@ -1,0 +1,47 @@
+"""How far a teacher's probabilities are from the truth."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..registry import SELECTORS
+from .score_selector import LogitSelector
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over (N, C) logits, nats."""
+    return F.cross_entropy(logits, labels)
+
+
+def brier_score(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance of the predicted distribution from the label's, 0 to 2 (Brier, 1950)."""
+    truth = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return (logits.softmax(dim=1) - truth).square().sum(dim=1).mean()
+
+
+MEASURES = dict(nll=(negative_log_likelihood, 'nats'), brier=(brier_score, 'squared distance'))
+
+
+@SELECTORS.register_module(name='calibration')
+class CalibrationSelector(LogitSelector):
+    """The snapshot whose probabilities are nearest to the truth on held-out images. A student of soft targets has the less
+    variance the nearer these are to the Bayes class probabilities (Menon et al., ICML 2021, arXiv 2005.10419), and both
+    measures are proper: those probabilities minimise them. One forward pass.
+
+    Args:
+        measure: 'nll': :func:`negative_log_likelihood`; 'brier': :func:`brier_score`. The score is its negative.
+    """
+
+    name = 'calibration'
+
+    def __init__(self, measure: str = 'nll') -> None:
+        if measure not in MEASURES:
+            raise ConfigError(f'selector: measure={measure!r} should be one of {tuple(MEASURES)}')
+        self.measure = measure
+
+    @property
+    def unit(self) -> str:
+        return f'{MEASURES[self.measure][1]}, negated {self.measure}'
+
+    def value(self, logits, labels):
+        return -MEASURES[self.measure][0](logits, labels).item()

@@ -1,0 +1,62 @@
+"""How much a teacher tells beside the label, I(X;Ŷ|Y)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from ..errors import ConfigError
+from ..registry import SELECTORS
+from .score_selector import LogitSelector
+from .selector import positive
+
+
+def conditional_mutual_information(log_probs: Tensor, labels: Tensor) -> Tensor:
+    r"""The empirical I(X;Ŷ|Y) of a classifier, nats.
+
+    With :math:`Q_y` the mean of the predictions for the images of class y, it is the mean over the images of
+    :math:`KL(P_x \| Q_{y(x)})` (Ye et al., ICLR 2024, arXiv 2401.08732): 0 where all images of a class get the same prediction.
+
+    Args:
+        log_probs: (N, C), log of the predicted probabilities.
+        labels: (N,), int64, 0 to C-1.
+    """
+    classes = log_probs.shape[1]
+    probs = log_probs.exp()
+    count = torch.bincount(labels, minlength=classes).to(probs.dtype).clamp(min=1)
+    means = probs.new_zeros(classes, classes).index_add_(0, labels, probs) / count[:, None]
+    # where P is 0 to the last digit its term is 0, whatever the logarithms say
+    ratio = log_probs - means.clamp(min=torch.finfo(probs.dtype).tiny).log()[labels]
+    return torch.where(probs > 0, probs * ratio, torch.zeros_like(probs)).sum(dim=1).mean()
+
+
+@SELECTORS.register_module(name='cmi')
+class ConditionalMutualInformationSelector(LogitSelector):
+    """The snapshot whose predictions tell most about the image beside its class: the maximum of
+    :func:`conditional_mutual_information` on held-out images. One forward pass, no decoder.
+
+    An untrained network, too, can tell images of a class apart, without knowing the class: the paper trains its teachers for
+    the sum of log-likelihood and weighted CMI. ``likelihood_weight`` makes a sum of the score as well.
+
+    Args:
+        tau: temperature of the predictions; the paper takes 1.
+        likelihood_weight: of the mean log-likelihood of the labels, beside the CMI.
+    """
+
+    name, unit = 'cmi', 'nats'
+
+    def __init__(self, tau: float = 1.0, likelihood_weight: float = 0.0) -> None:
+        self.tau = positive('tau', tau)
+        if isinstance(likelihood_weight, bool) or not isinstance(likelihood_weight, (int, float)) or not 0 <= likelihood_weight < math.inf:
+            raise ConfigError(f'selector: likelihood_weight={likelihood_weight!r} should be a number, at least 0')
+        self.likelihood_weight = likelihood_weight
+
+    def value(self, logits, labels):
+        if labels.max() >= logits.shape[1]:
+            raise ConfigError(f'selector: cmi: an image has label {int(labels.max())}, but the teacher has {logits.shape[1]} classes')
+        log_probs = (logits / self.tau).log_softmax(dim=1)
+        found = conditional_mutual_information(log_probs, labels)
+        if self.likelihood_weight:
+            found = found - self.likelihood_weight * nll_loss(log_probs, labels)
+        return found.item()

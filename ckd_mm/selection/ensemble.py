@@ -1,0 +1,65 @@
+"""The three ensembles that CheckpointKD compares (Table 2, Figure 3)."""
+
+from ..errors import ConfigError
+from ..registry import SELECTORS
+from ..trajectory import phase_end
+from .selector import Selection, Selector, all_there, whole_number
+
+KINDS = ('snapshot', 'full', 'mixed')
+
+
+@SELECTORS.register_module(name='ensemble')
+class EnsembleSelector(Selector):
+    """An ensemble of k teachers (Sec. 3.4 of CheckpointKD).
+
+    Args:
+        kind: 'snapshot': the ends of k equal phases of one training, EN3; 'full': the last snapshots of k trainings with
+            seeds of their own, EN1; 'mixed': of training m the end of its m-th phase of k, so of two trainings the half-way
+            teacher of the first and the full teacher of the second, EN2.
+        k: number of teachers; 1, 2, 4, 7, 10 in Figure 3.
+    """
+
+    def __init__(self, kind: str, k: int) -> None:
+        if kind not in KINDS:
+            raise ConfigError(f'selector: kind={kind!r} should be one of {KINDS}')
+        self.kind, self.k = kind, whole_number('k', k)
+
+    @property
+    def runs(self) -> int:
+        return 1 if self.kind == 'snapshot' else self.k
+
+    def wanted(self, max_epochs, run=0):
+        if self.k > max_epochs and self.kind != 'full':
+            raise ConfigError(f'selector: k={self.k} phases, but the run has only {max_epochs} epochs')
+        if self.kind == 'full':
+            return [max_epochs]
+        phases = range(1, self.k + 1) if self.kind == 'snapshot' else [run + 1]
+        return [phase_end(max_epochs, phase, self.k) for phase in phases]
+
+    def epochs(self, available, max_epochs, run=0):
+        # a folder of checkpoints may have been cut short: its last is the full teacher there
+        return [max(available)] if self.kind == 'full' else all_there(self.wanted(max_epochs, run), available)
+
+    def check(self, available, max_epochs):
+        if len(available) < self.runs:
+            raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of the teacher, but '
+                              f'teacher.trajectory names {len(available)}; name as many folders, or leave it out and they are trained')
+        for run in range(self.runs):
+            self.epochs(available[run], max_epochs[run], run)
+
+    def reason(self, epochs, max_epochs):
+        return {'snapshot': f'snapshot ensemble: the ends of {self.k} equal phases of {max_epochs} epochs',
+                'full': f'full ensemble of {self.k}: the last snapshot of this training',
+                'mixed': f'mixed ensemble of {self.k}: a phase end of this training'}[self.kind]
+
+    def select_all(self, trajectories, contexts):
+        self.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
+        found = []
+        for run, trajectory in enumerate(trajectories):
+            epochs = self.epochs(trajectory.epochs, trajectory.max_epochs, run) if run < self.runs else []
+            reason = self.reason(epochs, trajectory.max_epochs) if epochs else f'not needed for k={self.k}'
+            found.append(Selection([trajectory.at(epoch) for epoch in epochs], reason))
+        return found
+
+    def select(self, trajectory, context=None):
+        return self.select_all([trajectory], [context])[0]

@@ -1,0 +1,142 @@
+"""Selectors that score every snapshot and choose the best."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import broadcast_object_list, get_rank
+
+from ..errors import CkdError, ConfigError
+from ..fileio import plain, read_json, write_json
+from ..fingerprint import differences, flatten
+from ..trajectory import Snapshot, Trajectory, share_snapshots
+from .selector import Selection, SelectionContext, Selector
+
+FORMAT = 'ckd_mm.scores/1'
+
+
+class ScoreTable:
+    """Scores of snapshots in a file, so that a killed selection goes on where it stopped.
+
+    Args:
+        path: None: only in memory.
+        settings: everything the scores depend on besides the snapshots.
+
+    Raises:
+        ConfigError: the file holds scores of other settings, which cannot be compared.
+    """
+
+    def __init__(self, path: Optional[Path], settings: Dict[str, Any]) -> None:
+        self.path, self.settings = path, plain(settings)
+        self.rows: List[Dict[str, Any]] = []
+        if path is None or not Path(path).exists():
+            return
+        found = read_json(path)
+        if not isinstance(found, dict) or found.get('format') != FORMAT:
+            raise CkdError(f'{path} is no table of scores: its "format" is not "{FORMAT}"; move it away')
+        changed = differences(flatten(found['settings']), flatten(self.settings))
+        if changed:
+            raise ConfigError(f'{path} was scored in another way: {"; ".join(changed[:3])}. Scores of two ways cannot be compared: '
+                              'restore the setting, or move the file away')
+        self.rows = found['rows']
+
+    def find(self, snapshot: Snapshot) -> Optional[Dict[str, Any]]:
+        return next((row for row in self.rows if row['epoch'] == snapshot.epoch and row['sha256'] == snapshot.sha256), None)
+
+    def add(self, rows: Sequence[Dict[str, Any]]) -> None:
+        self.rows = sorted(self.rows + [plain(row) for row in rows], key=lambda row: row['epoch'])
+        if self.path is not None and get_rank() == 0:
+            write_json(self.path, dict(format=FORMAT, settings=self.settings, rows=self.rows))
+
+
+class ScoreSelector(Selector):
+    """Chooses the snapshot with the highest score; of equals the earliest, the cheapest to train.
+
+    Subclasses name themselves and their unit and write :meth:`score`.
+    """
+
+    name: str
+    unit: str
+    needs_images = True
+
+    def epochs(self, available, max_epochs):
+        return sorted(available)  # all are candidates
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """What the scores depend on, of this selector's own settings."""
+        return {key: value for key, value in vars(self).items() if not key.startswith('_')}
+
+    def score(self, snapshot: Snapshot, context: SelectionContext) -> Dict[str, float]:
+        """``score``, of which more is better, ``teacher_forwards``, and any other numbers worth keeping."""
+        raise NotImplementedError
+
+    def select(self, trajectory, context=None):
+        rows = self.table(trajectory, context)
+        best = max(rows, key=lambda row: (row['score'], -row['epoch']))
+        return Selection([trajectory.at(best['epoch'])],
+                         f'{self.name}: {best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows, self.unit,
+                         dict(teacher_forwards=sum(row['teacher_forwards'] for row in rows),
+                              seconds=sum(row['seconds'] + row.get('warmup_seconds', 0.0) for row in rows)))
+
+    def table(self, trajectory, context: Optional[SelectionContext]) -> List[Dict[str, Any]]:
+        """Rows of all snapshots, measured where the table on disk lacks them."""
+        if context is None or context.probe is None or (self.needs_student and context.student is None):
+            raise ConfigError(f'selector: {self.name} looks at images' + (' and at the student' if self.needs_student else '') +
+                              ', which only a config has: pass --config')
+        table = open_table(context, self.name, dict(self.settings, probe=context.probe.settings,
+                                                    student=context.student.settings if self.needs_student else None))
+        todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
+        if todo:
+            context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at')
+            self.fill(todo, table, trajectory, context)
+        return [table.find(snapshot) for snapshot in trajectory]
+
+    def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory, context: SelectionContext) -> None:
+        """Fill the table with the snapshots that it lacks; called on every process."""
+        share_snapshots(todo, lambda snapshot: self._timed(snapshot, context), table.add, context.log, f'Selector {self.name}')
+
+    def _timed(self, snapshot: Snapshot, context: SelectionContext) -> Dict[str, Any]:
+        started = time.perf_counter()
+        found = self.score(snapshot, context)
+        if not all(math.isfinite(value) for value in found.values()):
+            raise CkdError(f'selector: {self.name} of snapshot {snapshot} is not finite ({found}): its training had diverged. Leave the '
+                           'snapshot out of the trajectory')
+        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, seconds=round(time.perf_counter() - started, 3), **found)
+
+
+class LogitSelector(ScoreSelector):
+    """Scores that one forward pass over the held-out images is enough for."""
+
+    def value(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
+        """
+        Args:
+            logits: (N, C), float64.
+            labels: (N,).
+        """
+        raise NotImplementedError
+
+    def score(self, snapshot, context):
+        from ..evaluation.logits import predict_logits
+        images = context.probe.images
+        logits = predict_logits(snapshot.build(), images, torch.device(get_device()), log=context.log).double()
+        return dict(score=self.value(logits, images.labels), accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
+                    teacher_forwards=float(len(images)))
+
+
+def open_table(context: SelectionContext, name: str, settings: Dict[str, Any]) -> ScoreTable:
+    """The table in the context's folder, the same on every process."""
+    path = None if context.folder is None else Path(context.folder) / f'scores_{name}.json'
+    outcome = [None]
+    if get_rank() == 0:
+        try:
+            outcome = [ScoreTable(path, settings)]
+        except CkdError as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], CkdError):
+        raise outcome[0]
+    return outcome[0]

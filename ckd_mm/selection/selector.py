@@ -1,0 +1,152 @@
+"""What every selector has in common: snapshots in, who teaches and why out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+
+from ..errors import ConfigError
+from ..infoplane.plane import InformationPlane
+from ..infoplane.probe import Probe
+from ..registry import SELECTORS
+from ..trajectory import Snapshot, Trajectory
+
+
+@dataclass
+class Selection:
+    """
+    Args:
+        snapshots: who teaches, in the order of their epochs.
+        reason: why, for a person.
+        scores: one row for each candidate, ``epoch``, ``score`` (more is better) and what it was made of.
+        score_unit: what the scores are in.
+        cost: ``teacher_forwards``: what finding the scores took, in forward passes of one image through the teacher (counted
+            in floating-point operations of convolutions and matrix products; a backward pass is two forward passes), and
+            ``seconds``. Zero where nothing was looked at.
+    """
+    snapshots: List[Snapshot]
+    reason: str
+    scores: List[Dict[str, Any]] = field(default_factory=list)
+    score_unit: Optional[str] = None
+    cost: Dict[str, float] = field(default_factory=lambda: dict(teacher_forwards=0.0, seconds=0.0))
+
+
+@dataclass
+class SelectionContext:
+    """What a selector may look at besides the snapshots.
+
+    Args:
+        plane: information plane of the trajectory, for selectors with ``needs_plane``.
+        probe: images that the teacher was not trained on, for those with ``needs_images``.
+        student: the student's config as a task (:class:`ckd_mm.runner.student_task.StudentTask`), for those with
+            ``needs_student``.
+        folder: where scores are kept, so that a killed selection goes on.
+    """
+    plane: Optional[InformationPlane] = None
+    probe: Optional[Probe] = None
+    student: Any = None
+    folder: Optional[Path] = None
+    log: Callable[[str], None] = print
+
+
+class Selector:
+    """Chooses epochs, then snapshots.
+
+    Attributes:
+        runs: trainings of the teacher that it chooses among.
+        needs_plane, needs_images, needs_student: what it wants of the :class:`SelectionContext`.
+    """
+
+    runs = 1
+    needs_plane = False
+    needs_images = False
+    needs_student = False
+
+    def epochs(self, available: Sequence[int], max_epochs: int) -> List[int]:
+        """The wanted ones of the ``available`` snapshot epochs of a run of ``max_epochs``.
+
+        Raises:
+            ConfigError: the trajectory lacks one.
+        """
+        raise NotImplementedError
+
+    def wanted(self, max_epochs: int, run: int = 0) -> List[int]:
+        """Epochs at which the ``run``-th training of a teacher must leave a snapshot for it, where they are known before."""
+        return []
+
+    def check(self, available: Sequence[Sequence[int]], max_epochs: Sequence[int]) -> None:
+        """
+        Args:
+            available: snapshot epochs of each trajectory.
+
+        Raises:
+            ConfigError: it cannot choose among these.
+        """
+        for epochs, last in zip(available, max_epochs):
+            self.epochs(epochs, last)
+
+    def score_of_epoch(self, epoch: int, max_epochs: int) -> Optional[float]:
+        """How much the epoch alone speaks for a snapshot, None where there is no such order."""
+        return None
+
+    def reason(self, epochs: Sequence[int], max_epochs: int) -> str:
+        raise NotImplementedError
+
+    def select(self, trajectory: Trajectory, context: Optional[SelectionContext] = None) -> Selection:
+        """Choose among the snapshots of one trajectory."""
+        epochs = self.epochs(trajectory.epochs, trajectory.max_epochs)
+        scores = [dict(epoch=epoch, score=self.score_of_epoch(epoch, trajectory.max_epochs)) for epoch in trajectory.epochs]
+        return Selection([trajectory.at(epoch) for epoch in epochs], self.reason(epochs, trajectory.max_epochs),
+                         [row for row in scores if row['score'] is not None], 'epochs')
+
+    def select_all(self, trajectories: Sequence[Trajectory], contexts: Sequence[SelectionContext]) -> List[Selection]:
+        """Choose among several trajectories, one selection for each; all that are chosen teach together."""
+        return [self.select(trajectory, context) for trajectory, context in zip(trajectories, contexts)]
+
+
+def all_there(wanted: List[int], available: Sequence[int]) -> List[int]:
+    """
+    Raises:
+        ConfigError: not all of the wanted epochs are available.
+    """
+    missing = [epoch for epoch in wanted if epoch not in available]
+    if missing:
+        raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at {missing}; it has '
+                          f'{sorted(available)}. Choose among these, or take snapshots there (teacher.snapshots)')
+    return wanted
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """
+    Raises:
+        ConfigError: ``value`` is no whole number of at least ``least``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f'selector: {name}={value!r} should be a whole number, at least {least}')
+    return value
+
+
+def positive(name: str, value: Any) -> float:
+    """
+    Raises:
+        ConfigError: ``value`` is no number above 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float('inf'):
+        raise ConfigError(f'selector: {name}={value!r} should be a number above 0')
+    return value
+
+
+def build_selector(config: Union[str, Dict]) -> Selector:
+    """From ``'half_way'`` or ``dict(type='even', k=2)``.
+
+    Raises:
+        ConfigError: there is no such selector, or it does not take these settings.
+    """
+    config = dict(type=config) if isinstance(config, str) else dict(config or {})
+    kind = config.pop('type', None)
+    selector = SELECTORS.get(kind) if isinstance(kind, str) else None
+    if selector is None:
+        raise ConfigError(f'selector: type={kind!r} should be one of {sorted(SELECTORS.module_dict)}')
+    try:
+        return selector(**config)
+    except TypeError as error:
+        raise ConfigError(f'selector: {kind} does not take these settings: {error}') from error

@@ -1,0 +1,180 @@
+"""Scores against formulas written out a second time."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss
+
+from ckd_mm.errors import CkdError, ConfigError
+from ckd_mm.selection import SelectionContext, build_selector
+from ckd_mm.selection.calibration import brier_score, negative_log_likelihood
+from ckd_mm.selection.conditional_mutual_information import conditional_mutual_information
+from ckd_mm.selection.score_selector import ScoreSelector, ScoreTable
+from ckd_mm.selection.student_gradient import gradient_spread, sketch
+
+from ..helpers import trajectory
+
+
+def cmi_by_brute_force(probs, labels) -> float:
+    """I(X;Ŷ|Y) = sum over y of P(y) sum over x, ŷ of P(x|y) P(ŷ|x) log P(ŷ|x) / P(ŷ|y), each image one x."""
+    total = 0.0
+    for y in set(labels):
+        rows = [row for row, label in zip(probs, labels) if label == y]
+        for guess in range(len(probs[0])):
+            marginal = sum(row[guess] for row in rows) / len(rows)
+            for row in rows:
+                if row[guess] > 0:
+                    total += len(rows) / len(labels) / len(rows) * row[guess] * math.log(row[guess] / marginal)
+    return total
+
+
+def test_cmi_of_a_small_table():
+    probs = [[0.7, 0.2, 0.1], [0.5, 0.5, 0.0], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.2, 0.2, 0.6]]
+    labels = [0, 0, 1, 2, 2]
+    found = conditional_mutual_information(torch.tensor(probs, dtype=torch.float64).log(), torch.tensor(labels)).item()
+    assert found == pytest.approx(cmi_by_brute_force(probs, labels), abs=1e-12)
+    # by hand: two images of one class, certain of different answers: the image tells one bit that the class does not
+    certain = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).log()
+    assert conditional_mutual_information(certain, torch.tensor([0, 0])).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_cmi_of_random_tables(seed):
+    random = np.random.default_rng(seed)
+    logits, labels = torch.from_numpy(random.normal(size=(40, 6)) * 5), torch.from_numpy(random.integers(6, size=40))
+    log_probs = logits.log_softmax(1)
+    found = conditional_mutual_information(log_probs, labels).item()
+    assert found == pytest.approx(cmi_by_brute_force(log_probs.exp().tolist(), labels.tolist()), abs=1e-10)
+    assert 0 <= found <= math.log(6)
+
+
+def test_cmi_is_zero_where_an_image_tells_no_more_than_its_class():
+    log_probs = torch.randn(4, 7, dtype=torch.float64).log_softmax(1)
+    labels = torch.tensor([0, 1, 2, 3, 3, 0])
+    assert conditional_mutual_information(log_probs[labels], labels).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_cmi_with_likelihood():
+    logits, labels = torch.randn(30, 4, dtype=torch.float64), torch.randint(4, (30, ))
+    plain, summed = (build_selector(dict(type='cmi', **settings)).value(logits, labels) for settings in ({}, dict(likelihood_weight=2.0)))
+    assert summed == pytest.approx(plain - 2 * log_loss(labels, logits.softmax(1), labels=range(4)))
+
+
+def test_calibration_measures():
+    logits, labels = torch.randn(30, 4, dtype=torch.float64), torch.randint(4, (30, ))
+    assert negative_log_likelihood(logits, labels).item() == pytest.approx(log_loss(labels, logits.softmax(1), labels=range(4)))
+    rows = zip(logits.softmax(1).tolist(), labels.tolist())
+    by_hand = np.mean([sum((p - (c == label))**2 for c, p in enumerate(row)) for row, label in rows])
+    assert brier_score(logits, labels).item() == pytest.approx(by_hand)
+    assert brier_score(torch.tensor([[50.0, 0.0]]), torch.tensor([1])).item() == pytest.approx(2)  # certain and wrong
+
+
+def test_gradient_spread_against_loops():
+    gradients, folds, nu = torch.randn(12, 5, dtype=torch.float64), 3, 0.2
+    expected = 0.0
+    for fold in range(folds):
+        inside = [g.numpy() for index, g in enumerate(gradients) if index % folds == fold]
+        others = [g.numpy() / np.linalg.norm(g.numpy()) for index, g in enumerate(gradients) if index % folds != fold]
+        second = sum(np.outer(g, g) for g in inside) / len(inside)
+        smooth = (1 - nu) * sum(np.outer(g, g) for g in others) / len(others) + nu * np.eye(5) / 5
+        expected += np.trace(second @ np.linalg.inv(smooth)) / 5 / folds
+    assert gradient_spread(gradients, folds, nu).item() == pytest.approx(expected)
+
+
+def test_gradients_that_agree_spread_less():
+    direction = torch.randn(16, dtype=torch.float64)
+    direction /= direction.norm()
+    alike = direction + 0.05 * torch.randn(24, 16, dtype=torch.float64)
+    alike /= alike.norm(dim=1, keepdim=True)
+    scattered = torch.randn(24, 16, dtype=torch.float64)
+    scattered /= scattered.norm(dim=1, keepdim=True)
+    assert gradient_spread(alike, 4, 0.1) < gradient_spread(scattered, 4, 0.1)
+    assert gradient_spread(2 * alike, 4, 0.1).item() == pytest.approx(4 * gradient_spread(alike, 4, 0.1).item())
+
+
+def test_sketch_keeps_inner_products_on_average():
+    left, right = torch.randn(2, 400, dtype=torch.float64)
+    right = left + 0.5 * right
+    found = [float(sketch(left, 64, seed) @ sketch(right, 64, seed)) for seed in range(400)]
+    error = np.std(found) / np.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(float(left @ right), abs=4 * error)
+    assert torch.equal(sketch(left, 64, 3), sketch(left, 64, 3)) and not torch.equal(sketch(left, 64, 3), sketch(left, 64, 4))
+
+
+class CountingSelector(ScoreSelector):
+    """Scores by hand, and which snapshots it was asked about."""
+    name, unit = 'counting', 'points'
+
+    def __init__(self, scores, fail_at=None):
+        self._scores, self._asked, self._fail_at = scores, [], fail_at
+
+    def score(self, snapshot, context):
+        if snapshot.epoch == self._fail_at:
+            raise KeyboardInterrupt
+        self._asked.append(snapshot.epoch)
+        return dict(score=self._scores[snapshot.epoch], teacher_forwards=10.0)
+
+
+class NoImages:
+    settings = dict(images=5)
+
+
+def test_a_killed_selection_goes_on(tmp_path):
+    run = trajectory(tmp_path / 'run', epochs=(1, 2, 3))
+    context = SelectionContext(probe=NoImages(), folder=tmp_path / 'select', log=lambda line: None)
+    killed = CountingSelector({1: 0.5, 2: 0.9, 3: 0.9}, fail_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        killed.select(run, context)
+    again = CountingSelector({1: 0.5, 2: 0.9, 3: 0.9})
+    selection = again.select(run, context)
+    assert again._asked == [3]
+    assert [snapshot.epoch for snapshot in selection.snapshots] == [2]  # of equals the cheapest to train
+    assert selection.cost['teacher_forwards'] == 30.0
+    NoImages.settings = dict(images=6)
+    try:
+        with pytest.raises(ConfigError, match='scored in another way: probe.images was 5, now 6'):
+            CountingSelector({}).select(run, context)
+    finally:
+        NoImages.settings = dict(images=5)
+
+
+def test_scores_that_are_not_numbers(tmp_path):
+    run = trajectory(tmp_path / 'run', epochs=(1, 2))
+    with pytest.raises(CkdError, match=r'counting of snapshot .*epoch_2.pth \(epoch 2\) is not finite'):
+        CountingSelector({1: 0.5, 2: math.nan}).select(run, SelectionContext(probe=NoImages(), log=lambda line: None))
+
+
+def test_another_file_is_no_table(tmp_path):
+    (tmp_path / 'scores.json').write_text('[]')
+    with pytest.raises(CkdError, match='is no table of scores'):
+        ScoreTable(tmp_path / 'scores.json', {})
+
+
+@pytest.mark.parametrize('selector', ['cmi', 'calibration', 'student_gradient', 'short_probe'])
+def test_selectors_say_what_they_need(selector):
+    with pytest.raises(ConfigError, match=f'selector: {selector} looks at images'):
+        build_selector(selector).select(trajectory_of_nothing(), SelectionContext())
+
+
+def trajectory_of_nothing():
+    from ckd_mm.trajectory import Snapshot, Trajectory
+    return Trajectory(Path('nowhere'), [Snapshot(Path('x.pth'), epoch=1)])
+
+
+@pytest.mark.parametrize('selector, message', [
+    (dict(type='cmi', tau=0), 'tau=0 should be a number above 0'),
+    (dict(type='cmi', likelihood_weight=-1), 'likelihood_weight=-1 should be a number, at least 0'),
+    (dict(type='calibration', measure='ece'), "measure='ece' should be one of"),
+    (dict(type='student_gradient', folds=1), 'folds=1 should be a whole number, at least 2'),
+    (dict(type='student_gradient', smoothing=0), 'smoothing=0 should be above 0'),
+    (dict(type='student_gradient', group_size=0), 'group_size=0'),
+    (dict(type='short_probe', epochs=0), 'epochs=0'),
+    (dict(type='short_probe', factor=1), 'factor=1 should be a whole number, at least 2'),
+    (dict(type='ensemble', kind='all', k=2), "kind='all' should be one of"),
+    (dict(type='ensemble', kind='full', k=0), 'k=0')])
+def test_bad_settings(selector, message):
+    with pytest.raises(ConfigError, match=message):
+        build_selector(selector)
