@@ -1,0 +1,213 @@
+"""Many students of one teacher: which epoch of the teacher (Fig. 2 of CheckpointKD), which ensemble (Fig. 3)."""
+
+import copy
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from mmengine.config import Config, ConfigDict
+
+from ..errors import ConfigError
+from ..fileio import read_json, write_json
+from ..runner import CheckpointDistillRunner, DistillationPlan
+from ..runner.stage_log import StageLog
+from ..selection import build_selector
+from ..trajectory import Trajectory
+from .lock import Locked, lock
+from .results import SweepResults, read_trials, trial_folders, write_results
+from .shard import Shard
+from .trials import ALONE, EPOCH, LOCK, Trial, TrialFolder
+
+TEACHER, TRIALS, TEACHER_RECORD = 'teacher_run', 'trials', 'teacher.json'
+POLL = 5.0  # seconds
+
+
+class Teacher:
+    """The trajectories that the students of a sweep learn from: trained in ``folder``, or given by ``teacher.trajectory``.
+
+    Args:
+        config: of the sweep.
+        folder: of the teacher's run.
+        trials: whose snapshots it must leave.
+        validate: False: the teacher's training looks at no validation set, and nothing at the test set.
+
+    Raises:
+        ConfigError: a trial wants a snapshot that the teacher does not leave.
+    """
+
+    def __init__(self, config: Config, folder: Path, trials: Sequence[Trial], validate: bool = True) -> None:
+        self.folder, self.log = Path(folder), print
+        own = copy.deepcopy(config)
+        own.work_dir, own.launcher, own.resume, own.load_from = str(folder), 'none', True, None
+        own.student_alone = False
+        selectors = [build_selector(trial.selector) for trial in trials]
+        plan = DistillationPlan(own)
+        self.trains = plan.trains_teacher
+        if not self.trains:
+            self.folders = plan.trajectory_folders
+            self.given = plan.open_trajectories()
+            for selector in selectors:
+                there = self.given[:selector.runs]
+                selector.check([trajectory.epochs for trajectory in there], [trajectory.max_epochs for trajectory in there])
+            return
+        if plan.probe is not None and own.get('probe') is None:  # its selector asked for one; that of the trials does not
+            own.probe = ConfigDict()
+        largest = max(selectors, key=lambda selector: selector.runs)
+        own.selector = ConfigDict(trials[selectors.index(largest)].selector)
+        wanted = {epoch for selector in selectors for run in range(selector.runs) for epoch in selector.wanted(plan.teacher_epochs, run)}
+        self.record = dict(snapshot_epochs=sorted({*plan.snapshot_epochs_of(0), *wanted}), validated=validate)
+        if (self.folder / TEACHER_RECORD).exists():
+            self.record = read_json(self.folder / TEACHER_RECORD)
+            missing = sorted(wanted - set(self.record['snapshot_epochs']))
+            if missing:
+                raise ConfigError(f'the teacher in {self.folder} leaves no snapshot after epochs {missing}; choose among '
+                                  f'{self.record["snapshot_epochs"]}, or another --work-dir')
+        own.teacher.snapshots = ConfigDict(epochs=self.record['snapshot_epochs'], ema=own.teacher.snapshots.get('ema', False))
+        if not self.record['validated']:
+            for part in (own, own.teacher):
+                for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+                    part.pop(key, None)
+        self.config = own
+        self.plan = DistillationPlan(own)
+        self.folders = self.plan.trajectory_folders
+
+    def trajectories(self) -> List[Trajectory]:
+        return [Trajectory.open(folder) for folder in self.folders] if self.trains else self.given
+
+    @property
+    def trained(self) -> bool:
+        """
+        Raises:
+            ConfigError: it was trained with other settings.
+        """
+        if not self.trains:
+            return True
+        stages = StageLog(self.folder)
+        names = [self.plan.teacher_stage(run) for run in range(self.plan.runs)]
+        for run, name in enumerate(names):
+            if stages.is_done(name):
+                stages.require_unchanged(name, self.plan.teacher_config(run).to_dict())
+        return all(map(stages.is_done, names))
+
+    def train(self, poll: float = POLL) -> None:
+        """Train it, or wait until another process has; one that dies is relieved."""
+        polls = 0
+        while not self.trained:
+            try:
+                with lock(self.folder / LOCK):
+                    if not self.trained:
+                        write_json(self.folder / TEACHER_RECORD, self.record)
+                        CheckpointDistillRunner(self.config).train(until='teacher')
+            except Locked as other:
+                if polls % 12 == 0:
+                    self.log(f'The teacher is being trained by {other}: waiting for it')
+                polls += 1
+                time.sleep(poll)
+
+
+def plan_trials(seeds: Sequence[int], epochs: Sequence[int] = (), ensembles: Sequence[str] = (), sizes: Sequence[int] = (),
+                alone: bool = True) -> List[Trial]:
+    """All of them, each shard's in the order in which it does them: seed after seed, so that a figure can be drawn early."""
+    found = []
+    for seed in seeds:
+        found += [Trial(ALONE, seed)] if alone else []
+        found += [Trial(EPOCH, seed, epoch=epoch) for epoch in epochs]
+        found += [Trial(kind, seed, k=k) for kind in ensembles for k in sizes]
+    return found
+
+
+def snapshot_epochs_of(config: Config) -> List[int]:
+    """All epochs at which a config's teacher leaves, or left, a snapshot."""
+    plan = DistillationPlan(config)
+    return plan.snapshot_epochs_of(0) if plan.trains_teacher else plan.open_trajectories()[0].epochs
+
+
+class Sweep:
+    """
+    Args:
+        config: that all trials share, with its ``work_dir``.
+        trials: all, those of other processes too.
+        shard: which of them are this process's.
+        folder: of the trials, below the work_dir.
+        validate: as of :class:`Teacher`.
+
+    Raises:
+        ConfigError: a trial cannot work, or was begun with other settings; nothing is trained before.
+    """
+
+    def __init__(self, config: Config, trials: Sequence[Trial], shard: Shard = Shard(), folder: str = TRIALS, validate: bool = True,
+                 teacher_config: Optional[Config] = None) -> None:
+        self.config, self.trials, self.shard = config, list(trials), shard
+        self.work_dir = Path(config.work_dir)
+        self.folder = self.work_dir / folder
+        self.teacher = Teacher(teacher_config or config, self.work_dir / TEACHER, self.trials, validate)
+        self.teacher.log = self.log
+        names = [trial.name for trial in self.trials]
+        twice = [name for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            raise ConfigError(f'trial {twice[0]} is asked for twice; name every epoch, seed, size and value once')
+        self.todo: List[Tuple[Trial, TrialFolder, Config]] = []
+        trajectories = self.teacher.trajectories() if self.teacher.trained else None
+        for index, trial in enumerate(self.trials):
+            place = TrialFolder(self.folder / trial.name)
+            settings = trial.config(config, place.folder, self.teacher.folders[:build_selector(trial.selector).runs])
+            place.check(trial, settings)
+            if place.finished:
+                if trajectories is not None:
+                    place.check_teachers(trajectories)
+            elif shard.owns(index):
+                self.todo.append((trial, place, settings))
+
+    def log(self, line: str) -> None:
+        print(f'[sweep {self.shard.index}/{self.shard.total}] {line}', flush=True)
+
+    def run(self) -> Dict[str, str]:
+        """Do what is left of this process's trials, the teacher first.
+
+        Returns:
+            What failed: name of the trial and error.
+        """
+        mine = sum(map(self.shard.owns, range(len(self.trials))))
+        self.log(f'{len(self.trials)} trials, {mine} of them here, {mine - len(self.todo)} finished before')
+        if self.todo:
+            self.teacher.train()
+        failed = {}
+        for number, (trial, place, config) in enumerate(self.todo, 1):
+            self.log(f'Trial {number} of {len(self.todo)}: {trial.name}')
+            try:
+                place.run(trial, config)
+            except Locked as other:
+                self.log(f'Trial {trial.name} is being run by {other}: skipped')
+            except Exception as error:  # the others go on; the traceback is in its folder
+                failed[trial.name] = f'{type(error).__name__}: {error}'
+                self.log(f'Trial {trial.name} failed: {failed[trial.name]}')
+        return failed
+
+    def rows(self) -> List[Dict[str, Any]]:
+        """Of its trials, see :func:`read_trials`; those that nobody has begun have the ``status`` 'waiting'."""
+        found = {row['name']: row for row in read_trials(trial_folders(self.folder))}
+        return [found.get(trial.name, dict(asdict(trial), name=trial.name, status='waiting')) for trial in self.trials]
+
+    def collect(self) -> str:
+        """Write down what there is, that of earlier sweeps in this work_dir too.
+
+        Returns:
+            Tables and files, for a person.
+        """
+        with lock(self.work_dir / 'results.lock', wait=True):
+            results = SweepResults(read_trials(trial_folders(self.folder)), [str(folder) for folder in self.teacher.folders],
+                                   self.config.pretty_text)
+            written = write_results(results, self.work_dir)
+        return '\n'.join([results.table(), *self.open_trials(), 'Written: ' + ', '.join(map(str, written))])
+
+    def open_trials(self) -> List[str]:
+        """A line on those that are not finished, if there are any."""
+        still = [row['status'] for row in self.rows() if row['status'] != 'finished']
+        counts = ', '.join(f'{still.count(status)} {status}' for status in sorted(set(still)))
+        return [f'{len(still)} of {len(self.trials)} trials are not finished: {counts}'] if still else []
+
+    def wait_for_others(self, poll: float = POLL) -> None:
+        """Until nothing is being trained: a process of torchrun that ends with an error takes the others with it."""
+        while any(row['status'] in ('running', 'begun', 'waiting') for row in self.rows()):
+            time.sleep(poll)

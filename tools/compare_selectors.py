@@ -1,0 +1,115 @@
+#!/usr/bin/env python
+"""Compare selectors: which of them foretells what students learn from each snapshot, and at what cost?
+
+    python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2
+    python tools/compare_selectors.py CONFIG work_dirs/sweep
+
+The truth is a finished sweep: students taught by each snapshot. Of each selector the table says what it chose, the rank
+correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, how much accuracy its choice lost, and
+its cost in forward passes of one image through the teacher and in seconds. Several sweeps, of teachers trained with other
+seeds, give means over them.
+"""
+
+import argparse
+import ast
+from pathlib import Path
+
+SELECTORS = ['last', 'half_way', 'information_plane', 'cmi', 'calibration', 'student_gradient', 'short_probe']
+
+
+def parse_args() -> argparse.Namespace:
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the sweeps')
+    parser.add_argument('sweeps', nargs='+', help='work_dirs of tools/sweep.py')
+    parser.add_argument('--selectors', nargs='+', default=SELECTORS, metavar='NAME[:KEY=VALUE[,KEY=VALUE]]',
+                        help='say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
+    parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in each sweep, of several the first')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as they were given to the sweeps')
+    return parser.parse_args()
+
+
+def selector_of(text: str) -> dict:
+    """``'short_probe:epochs=2'`` as a config."""
+    from ckd_mm.errors import ConfigError
+    name, _, settings = text.partition(':')
+    found = dict(type=name)
+    for item in filter(None, settings.split(',')):
+        key, equals, value = item.partition('=')
+        if not equals:
+            raise ConfigError(f'--selectors {text}: expected NAME:KEY=VALUE,...')
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = value  # a word
+    return found
+
+
+def compare(config, sweep: Path, selectors: list) -> tuple:
+    """Judgements of all selectors on one sweep, and its truth. What was scored before is not scored again."""
+    from ckd_mm.errors import CkdError
+    from ckd_mm.experiments import load_results
+    from ckd_mm.infoplane import PLANE
+    from ckd_mm.infoplane.probe import probe_trajectory
+    from ckd_mm.runner import DistillationPlan, selection_context
+    from ckd_mm.selection.comparison import judge
+    from ckd_mm.trajectory import Trajectory
+    results = load_results(sweep)
+    truth = {epoch: found for epoch, found in results.by_epoch().items() if found}
+    if len(truth) < 3:
+        raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least 3 (tools/sweep.py --epochs)')
+    folder = Path(sweep) / 'selectors'
+    trajectory = Trajectory.open(results.trajectory[0])
+    trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
+    judgements = []
+    for text in selectors:
+        own = config.copy()
+        own.work_dir, own.selector = str(folder), selector_of(text)
+        own.teacher = dict(trajectory=str(results.trajectory[0]), model=(config.get('teacher') or {}).get('model'))
+        plan = DistillationPlan(own)
+        # folders of its own: the same selector with other settings has other scores
+        context = selection_context(plan, folder / text.replace(':', '_').replace('=', '-').replace(',', '_'))
+        if plan.selector.needs_plane:
+            context.plane = probe_trajectory(trajectory, plan.probe, folder / PLANE)
+        judgements.append(judge(text, plan.selector.select(trajectory, context), truth))
+    return judgements, truth
+
+
+def main() -> None:
+    args = parse_args()
+    from mmengine.config import Config
+
+    from ckd_mm.fileio import atomic_write, write_json
+    from ckd_mm.registry import use_scope
+    from ckd_mm.selection.comparison import reliability, summarise, summary_of, table_of
+    from ckd_mm.visualization.selector_figures import draw_selectors
+    config = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    use_scope(config)
+    found, pages = [], []
+    for sweep in args.sweeps:
+        judgements, truth = compare(config, Path(sweep), args.selectors)
+        found.append(judgements)
+        agreement = reliability(truth)
+        lines = [table_of(judgements), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students of each.']
+        if agreement is not None:
+            lines.append(f'One half of the students foretells the order of the other with a rank correlation of {agreement:+.2f}.')
+        out = Path(args.out or Path(sweep) / 'selectors')
+        out = out if args.out is None or len(args.sweeps) == 1 else out / Path(sweep).name
+        write_json(out / 'comparison.json', dict(
+            sweep=str(sweep), truth=truth, reliability=agreement, judgements=[judgement.to_dict() for judgement in judgements]))
+        draw_selectors(judgements, truth, out / 'comparison.png')
+        pages.append('\n\n'.join(lines))
+        atomic_write(out / 'comparison.md', (pages[-1] + '\n').encode())
+        print(f'\n{sweep}\n\n{pages[-1]}\n\nWritten: {out}/comparison.json, .md, .png')
+    if len(found) > 1:
+        out, rows = Path(args.out or Path(args.sweeps[0]) / 'selectors'), summarise(found)
+        write_json(out / 'summary.json', dict(sweeps=args.sweeps, rows=rows))
+        atomic_write(out / 'summary.md', (summary_of(rows) + '\n').encode())
+        print(f'\nMeans over {len(found)} teachers\n\n{summary_of(rows)}\n\nWritten: {out}/summary.json, .md')
+
+
+if __name__ == '__main__':
+    from ckd_mm.cli import run
+    run(main)
