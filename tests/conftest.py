@@ -2,6 +2,7 @@
 
 import gc
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,22 @@ def distil_run(digits_run):
         return config
 
     return make
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+
+    def call(name, *arguments):
+        """Exit status, stdout, stderr of a command line tool, run as a script in this process."""
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return call
 
 
 def run_tool(*command, check: bool = True, timeout: int = 900, **environment: str) -> subprocess.CompletedProcess:

@@ -13,22 +13,6 @@ from .conftest import DEMO, ROOT, resnet
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-
-    def call(name, *arguments):
-        """Exit status, stdout, stderr."""
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def run(digits_run, tmp_path):
     """An ordinary run with snapshots, its config as a file."""
     config = digits_run(epochs=4, model=resnet(2), custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])

@@ -1,7 +1,6 @@
 """Real sweeps on a few digits: 3 epochs of teacher, 2 of students."""
 
 import json
-import runpy
 import subprocess
 import sys
 
@@ -184,7 +183,7 @@ def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path):
         Sweep(given, plan_trials([0], (), ['full'], [2]))
 
 
-def test_exit_status(config, tmp_path, monkeypatch, capsys):
+def test_exit_status(config, tmp_path, monkeypatch, tool):
     """As a command: failed trials are named at the end; --collect says what there is; --trajectory stands for training a teacher."""
     made = config()
     made.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
@@ -192,14 +191,8 @@ def test_exit_status(config, tmp_path, monkeypatch, capsys):
     trajectory(tmp_path / 'given', epochs=(1, 2, 3))
 
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['sweep.py', str(tmp_path / 'config.py'), '--work-dir', str(tmp_path / 'sweep'), '--trajectory',
-                                          str(tmp_path / 'given'), '--seeds', '0', '--no-alone', *arguments])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / 'tools' / 'sweep.py'), run_name='__main__')
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
+        return tool('sweep.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'sweep', '--trajectory', tmp_path / 'given', '--seeds', 0,
+                    '--no-alone', *arguments)
 
     def full(self, until=None):
         if self.work_dir.name == 'epoch_2_seed_0':
