@@ -15,7 +15,6 @@ from ckd_mm.infoplane import ProbeImages
 
 from ..conftest import resnet
 from ..helpers import batch, network, trajectory, with_statistics
-from ..test_tools import tool  # noqa: F401
 
 CPU = torch.device('cpu')
 

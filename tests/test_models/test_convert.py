@@ -13,7 +13,6 @@ from ckd_mm.trajectory import Trajectory
 from ckd_mm.trajectory.convert import convert_checkpoint, convert_state_dict
 
 from ..helpers import with_statistics
-from ..test_tools import tool  # noqa: F401
 from .test_backbones import classifier
 
 

@@ -13,7 +13,6 @@ from ckd_mm.runner.stage_runner import StageRunner
 from ckd_mm.trajectory import Trajectory
 
 from ..helpers import assert_same_weights, train
-from ..test_tools import tool  # noqa: F401
 
 SMOOTH = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
 
