@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 class Contender:
     """
     Args:
-        step: one training step on a batch; returns its loss.
+        step: what is timed, one training step on a batch, say; returns its loss, or another number that says what it did.
         batch: makes the collated batch of a step. Not timed, and called for every step: a data loader never gives the
             same batch twice either, and mmpretrain writes into its labels.
     """
@@ -26,7 +26,8 @@ Pair = Tuple[Contender, Contender]
 FRESH_AFTER = 25  # repetitions
 
 
-def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, device: torch.device, tolerance: float) -> List[float]:
+def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, device: torch.device,
+                  tolerance: Optional[float] = None) -> List[float]:
     """Time of the pair's first contender over time of its second, ``repeats`` times.
 
     The two halves of a repetition follow each other at once, so that a slow moment of the machine meets both, and who goes
@@ -34,13 +35,17 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
 
     Args:
         steps: training steps in a half. The device is waited for at its end only, as in training.
-        tolerance: relative, see :func:`check_same_work`.
+        tolerance: relative, see :func:`check_same_work`; None: the contenders do different things and are only warmed up.
     """
     ratios = []
     for repeat in range(repeats):
         if repeat % FRESH_AFTER == 0:
             pair = make_pair()
-            check_same_work(pair, tolerance)
+            if tolerance is None:
+                for contender in pair:
+                    contender.step(contender.batch())
+            else:
+                check_same_work(pair, tolerance)
         order = (0, 1) if repeat % 2 == 0 else (1, 0)
         seconds = {index: _seconds(pair[index], steps, device) for index in order}
         ratios.append(seconds[0] / seconds[1])

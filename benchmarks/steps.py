@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from measure import Contender, Pair, paired_ratios
 from torch import Tensor, nn
-from workload import Workload, build, sgd
+from workload import Workload, build, normaliser, sgd
 
 from ckd_mm.models import CheckpointDistill
 from ckd_mm.trajectory import write_snapshot
@@ -70,15 +70,12 @@ def hand_written_step(teacher: nn.Module, student: nn.Module, work: Workload) ->
     teacher.to(work.device).eval().requires_grad_(False)
     student.to(work.device).train()
     optimizer = sgd(student)
-    statistics = work.student['data_preprocessor']
-    mean, std = (torch.tensor(statistics[name], device=work.device).view(3, 1, 1) for name in ('mean', 'std'))
+    normalise = normaliser(work.student, work.device)
 
     def step(batch: tuple) -> Tensor:
         images, labels = (part.to(work.device, non_blocking=True) for part in batch)
-        if statistics['to_rgb']:
-            images = images.flip(1)
         with torch.autocast(work.device.type, torch.bfloat16, enabled=work.dtype == 'bf16'):
-            inputs = (images.float() - mean) / std
+            inputs = normalise(images)
             with torch.no_grad():
                 teacher_logits = teacher(inputs).float()
             student_logits = student(inputs).float()

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Callable, Dict, Tuple
 
 import torch
 from mmengine.config import Config
@@ -78,13 +78,11 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workloa
     return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats)
 
 
-def normalise(images: Tensor, model: Dict) -> Tensor:
-    """uint8 images as the network of this config wants them, with torch alone."""
+def normaliser(model: Dict, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Makes of uint8 images on the device what the network of this config wants, with torch alone."""
     statistics = model['data_preprocessor']
-    mean, std = (torch.tensor(statistics[name], device=images.device).view(3, 1, 1) for name in ('mean', 'std'))
-    if statistics['to_rgb']:
-        images = images.flip(1)
-    return (images.float() - mean) / std
+    mean, std = (torch.tensor(statistics[name], device=device).view(3, 1, 1) for name in ('mean', 'std'))
+    return lambda images: ((images.flip(1) if statistics['to_rgb'] else images).float() - mean) / std
 
 
 def build(model: Dict) -> nn.Module:

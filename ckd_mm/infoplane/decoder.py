@@ -1,7 +1,8 @@
 """The decoder that reconstructs images from features."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .resized_convolution import resized_convolution
 
 
 class Decoder(nn.Module):
@@ -24,4 +25,4 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, F, h, w) to the logits (before the sigmoid) of an image in [0, 1], (N, channels, H, W)."""
-        return self.layers(F.interpolate(features, size=self.size, mode='bilinear', align_corners=True))
+        return self.layers[1:](resized_convolution(features, self.layers[0], self.size))  # the first is a fraction of the work so

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..flops import forward_flops, network_flops
 from ..progress import Progress
 from .decoder import Decoder
 
@@ -23,7 +24,7 @@ class EstimatorSettings:
         decoder_widen: 12 times this many channels inside the decoder.
         fit_fraction: part of the probe images that the decoder learns from; its loss is measured on the rest.
         reconstruct_size: height and width in pixels to which images are averaged down before they are reconstructed;
-            default: the image's own (a decoder at 224 pixels costs more than the network it looks at).
+            default: the image's own (the decoder's work and memory grow with them).
         seed: of the decoder's start, of the split and of the order; the same for every snapshot.
     """
     decoder_epochs: int = 10
@@ -154,5 +155,17 @@ def estimate_point(network: nn.Module, images: ProbeImages, settings: EstimatorS
                    log: Callable[[str], None] = print) -> Dict[str, float]:
     """A network's place on the information plane. The caller's random state is left as it was."""
     features = extract_features(network, images, device, log=log)
-    return dict(information_x(features.maps, images, settings, device, log),
-                information_y=information_y(features.predictions, images.labels))
+    found = information_x(features.maps, images, settings, device, log)
+    forwards = len(images) + _decoder_flops(features.maps, images, settings) / max(network_flops(network, images.pixels), 1)
+    return dict(found, information_y=information_y(features.predictions, images.labels), teacher_forwards=forwards)
+
+
+def _decoder_flops(maps: Tensor, images: ProbeImages, settings: EstimatorSettings) -> float:
+    """Of fitting and measuring; a backward pass counts as two forward passes."""
+    size = tuple(images.pixels.shape[-2:])
+    if settings.reconstruct_size is not None and settings.reconstruct_size < min(size):
+        size = (settings.reconstruct_size, settings.reconstruct_size)
+    with torch.random.fork_rng(devices=[]):
+        decoder = Decoder(maps.shape[1], images.pixels.shape[1], size, settings.decoder_widen).eval()
+    passes = 3 * settings.fit_fraction * settings.decoder_epochs + 1 - settings.fit_fraction
+    return forward_flops(decoder, maps[:1]) * len(images) * passes
