@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Callable
 
-from .errors import CkdError
+from .errors import CkdError, ConfigError
 
 
 def run(main: Callable[[], None]) -> None:
@@ -22,6 +22,25 @@ def run(main: Callable[[], None]) -> None:
             raise
         print('interrupted; a training goes on with --resume', file=sys.stderr)
         sys.exit(130)
+
+
+def use_amp(config) -> None:
+    """Mixed precision in every stage that trains, as ``--amp`` of mmpretrain."""
+    own = (config.get('teacher') or {}).get('optim_wrapper')
+    for wrapper in [config.optim_wrapper] + ([own] if own else []):
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def use_auto_scale_lr(config, name: str) -> None:
+    """The learning rate scaled by the batch size, as ``--auto-scale-lr`` of mmpretrain.
+
+    Raises:
+        ConfigError: the config does not say which batch size its learning rate is for.
+    """
+    if 'auto_scale_lr' not in config or 'base_batch_size' not in config.auto_scale_lr:
+        raise ConfigError(f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {name}')
+    config.auto_scale_lr.enable = True
 
 
 def set_loader_defaults(config) -> None:

@@ -25,6 +25,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--selectors', nargs='+', default=SELECTORS, metavar='NAME[:KEY=VALUE[,KEY=VALUE]]',
                         help='say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
     parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in each sweep, of several the first')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings of the student')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as they were given to the sweeps')
     return parser.parse_args()
 
@@ -48,25 +50,27 @@ def selector_of(text: str) -> dict:
 def compare(config, sweep: Path, selectors: list) -> tuple:
     """Judgements of all selectors on one sweep, and its truth. What was scored before is not scored again."""
     from ckd_mm.errors import CkdError
-    from ckd_mm.experiments import load_results
+    from ckd_mm.experiments import check_batch, load_results
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
     from ckd_mm.runner import DistillationPlan, selection_context
     from ckd_mm.selection.comparison import judge
-    from ckd_mm.trajectory import Trajectory
     results = load_results(sweep)
     truth = {epoch: found for epoch, found in results.by_epoch().items() if found}
     if len(truth) < 3:
         raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least 3 (tools/sweep.py --epochs)')
     folder = Path(sweep) / 'selectors'
-    trajectory = Trajectory.open(results.trajectory[0])
-    trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
-    judgements = []
-    for text in selectors:
+    plans, judgements = {}, []
+    for text in selectors:  # all of them before the first is put to work
         own = config.copy()
         own.work_dir, own.selector = str(folder), selector_of(text)
         own.teacher = dict(trajectory=str(results.trajectory[0]), model=(config.get('teacher') or {}).get('model'))
-        plan = DistillationPlan(own)
+        plans[text] = DistillationPlan(own)
+    if any(plan.selector.needs_student for plan in plans.values()):
+        check_batch(config)
+    for text, plan in plans.items():
+        trajectory = plan.open_trajectories()[0]
+        trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
         # folders of its own: the same selector with other settings has other scores
         context = selection_context(plan, folder / text.replace(':', '_').replace('=', '-').replace(',', '_'))
         if plan.selector.needs_plane:
@@ -79,6 +83,7 @@ def main() -> None:
     args = parse_args()
     from mmengine.config import Config
 
+    from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
     from ckd_mm.fileio import atomic_write, write_json
     from ckd_mm.registry import use_scope
     from ckd_mm.selection.comparison import reliability, summarise, summary_of, table_of
@@ -86,6 +91,11 @@ def main() -> None:
     config = Config.fromfile(args.config)
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
+    if args.amp:
+        use_amp(config)
+    if args.auto_scale_lr:
+        use_auto_scale_lr(config, args.config)
+    set_loader_defaults(config)
     use_scope(config)
     found, pages = [], []
     for sweep in args.sweeps:

@@ -5,6 +5,7 @@
 
 writes teachers/wrn40-2/epoch_240.pth. A folder of such files is a trajectory: teacher=dict(trajectory='teachers/wrn40-2').
 The config says the network and the input statistics (data_preprocessor), which should be those it was trained with.
+ResNets of RepDistiller and mdistiller are ckd_mm.CIFARResNet(shortcut='B'), those of CheckpointKD's authors shortcut='A'.
 """
 
 import argparse

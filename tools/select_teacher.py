@@ -19,22 +19,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
     parser.add_argument('--config', help='config of the student, for selectors that look at images or at the student')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='override settings of the config: key=value')
     parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')
     return parser.parse_args()
 
 
-def context_of(config_file: str, kind: str, options: dict, trajectory):
-    """Images and student of a config; scores are kept in the folder ``select`` beside the trajectory."""
+def plan_of(config_file: str, options: dict, selector: dict, path: Path):
+    """The config's own images and student, with this trajectory and selector."""
     from mmengine.config import Config
 
+    from ckd_mm.cli import set_loader_defaults
     from ckd_mm.registry import use_scope
-    from ckd_mm.runner import DistillationPlan, selection_context
+    from ckd_mm.runner import DistillationPlan
     config = Config.fromfile(config_file)
-    config.work_dir = str(trajectory.folder)
-    config.teacher = dict(trajectory=str(trajectory.folder), model=(config.get('teacher') or {}).get('model'))
-    config.selector = dict(options, type=kind)
+    config.merge_from_dict(options)
+    set_loader_defaults(config)
+    config.work_dir = str(path.parent if path.is_file() else path)
+    config.teacher = dict(trajectory=str(path), model=(config.get('teacher') or {}).get('model'))
+    config.selector = selector
     use_scope(config)
-    return selection_context(DistillationPlan(config), trajectory.folder / 'select')
+    return DistillationPlan(config)
 
 
 def main() -> None:
@@ -42,15 +46,19 @@ def main() -> None:
     from ckd_mm.errors import ConfigError
     from ckd_mm.fileio import write_json
     from ckd_mm.infoplane import PLANE, InformationPlane
+    from ckd_mm.runner import selection_context
     from ckd_mm.selection import SelectionContext, build_selector
     from ckd_mm.trajectory import Trajectory
     selector = build_selector(dict(args.options, type=args.selector))
-    trajectory = Trajectory.open(args.trajectory)
-    context = SelectionContext()
     if selector.needs_images:
         if args.config is None:
             raise ConfigError(f'{args.selector} looks at images, which a config names: give --config')
-        context = context_of(args.config, args.selector, args.options, trajectory)
+        plan = plan_of(args.config, args.cfg_options, dict(args.options, type=args.selector), Path(args.trajectory))
+        trajectory = plan.open_trajectories()[0]
+        # scores are kept beside the trajectory
+        context = selection_context(plan, trajectory.folder / 'select')
+    else:
+        trajectory, context = Trajectory.open(args.trajectory), SelectionContext()
     if selector.needs_plane:
         path = Path(args.plane or trajectory.folder / PLANE)
         if not path.exists():

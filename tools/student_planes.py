@@ -31,6 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--arms', nargs='+', choices=ARMS, default=ARMS, help='students to follow; default: all')
     parser.add_argument('--inter-selector', default='half_way',
                         help="selector of the intermediate teacher; 'config': the config's own; default: half_way")
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every training')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
     parser.add_argument('--resume', action='store_true', help='go on with the runs in the work_dir')
     return parser.parse_args()
 
@@ -64,16 +66,27 @@ def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, pr
 
 def main() -> None:
     args = parse_args()
-    from ckd_mm.cli import load_config
+    from ckd_mm.cli import load_config, use_amp, use_auto_scale_lr
     from ckd_mm.errors import ConfigError
+    from ckd_mm.experiments import check_batch
     from ckd_mm.fileio import write_json
+    from ckd_mm.hooks.schedule_hook import schedule_class
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
     from ckd_mm.runner import CheckpointDistillRunner
     from ckd_mm.trajectory import Trajectory
     from ckd_mm.visualization import draw_planes
     config = load_config(args)
+    if args.amp:
+        use_amp(config)
+    if args.auto_scale_lr:
+        use_auto_scale_lr(config, args.config)
+    check_batch(config)
     config.resume = args.resume
+    schedule = (config.get('distill') or {}).get('schedule') or []
+    if any(schedule_class(item).needs_one_teacher for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):
+        raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on images that neither learns from, and here the probe has '
+                          'them: take it out, say with --cfg-options distill.schedule=None')
     work_dir = Path(config.work_dir)
     runner = CheckpointDistillRunner(teacher_config(config, work_dir, args.inter_selector))
     runner.train(until='select')

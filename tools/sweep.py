@@ -5,14 +5,19 @@
     python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4    Figure 3
     python tools/sweep.py CONFIG --work-dir W --search distill.tau=1,2,4,8 distill.kd_weight=0.5,0.9
 
-The teacher is trained first, in W/teacher_run; each trial is an ordinary run in W/trials. The same command again goes on where it
-was stopped, and with more epochs, seeds or sizes does what is new. Several processes share the trials:
+The teacher is trained first, in W/teacher_run (further trainings of an ensemble in W/teacher_run_2, ...); each trial is an ordinary
+run in W/trials. The same command again goes on where it was stopped, and with more epochs, seeds or sizes does what is new. Several
+processes share trainings and trials:
 
     torchrun --nproc_per_node=8 tools/sweep.py ...      srun --ntasks=8 --gpus-per-task=1 python tools/sweep.py ...
-    sbatch --array=0-7 ...                              python tools/sweep.py ... --shard 0/2 & python tools/sweep.py ... --shard 1/2
+    sbatch --array=0-7 ...        or by hand:           python tools/sweep.py ... --shard 0/2 & python tools/sweep.py ... --shard 1/2
 
 A search trains on the training images without their held-out part (probe.held_out, probe.seed), which chooses the settings; the test
 set is not looked at.
+
+The first command in a W settles after which epochs its teacher keeps snapshots: give --epochs and --ensembles together, or begin with
+the ensembles. Where probe.probe_split is test, a search needs a W of its own, for its teacher must not see the held-out images.
+Each training is done by one process, so a teacher that takes several GPUs is trained by tools/dist_train.sh, then --trajectory.
 """
 
 import argparse
@@ -35,6 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--search', nargs='+', action=DictAction,
                         help='key=value,value,...: try every combination; "key+key=[(value,value),...]": '
                         'keys that change together')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every training')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
     parser.add_argument('--shard', help='i/n: do every n-th trial, beginning with the i-th from 0; default: as torchrun or slurm say')
     parser.add_argument('--collect', action='store_true', help='train nothing, only gather the results')
     # torch.distributed.launch passes --local-rank, older versions --local_rank
@@ -43,7 +50,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace):
-    from ckd_mm.cli import load_config
+    from ckd_mm.cli import load_config, use_amp, use_auto_scale_lr
     from ckd_mm.errors import ConfigError
     from ckd_mm.experiments import Search, Sweep, plan_trials, shard_of, snapshot_epochs_of
     from ckd_mm.registry import use_scope
@@ -52,6 +59,10 @@ def build(args: argparse.Namespace):
         config.setdefault('teacher', {})['trajectory'] = args.trajectory
     if not config.get('teacher'):
         raise ConfigError(f'{args.config} has no `teacher`: a sweep needs a checkpoint-distillation config')
+    if args.amp:
+        use_amp(config)
+    if args.auto_scale_lr:
+        use_auto_scale_lr(config, args.config)
     use_scope(config)
     shard = shard_of(args.shard, os.environ)
     if args.search and args.ensembles:

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 
@@ -31,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
-    from ckd_mm.cli import set_loader_defaults
+    from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
@@ -42,19 +41,13 @@ def merge_args(cfg, args: argparse.Namespace):
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.amp:
-        wrappers = [cfg.optim_wrapper]
-        own = (cfg.get('teacher') or {}).get('optim_wrapper')
-        for wrapper in wrappers + ([own] if own else []):
-            wrapper.type = 'AmpOptimWrapper'
-            wrapper.setdefault('loss_scale', 'dynamic')
+        use_amp(cfg)
     if args.resume == 'auto':
         cfg.resume, cfg.load_from = True, None
     elif args.resume is not None:
         cfg.resume, cfg.load_from = True, args.resume
     if args.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg or 'base_batch_size' not in cfg.auto_scale_lr:
-            sys.exit(f'error: --auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {args.config}')
-        cfg.auto_scale_lr.enable = True
+        use_auto_scale_lr(cfg, args.config)
     # before the defaults below, which depend on num_workers
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

@@ -3,7 +3,9 @@
 from .results import SweepResults, load_results
 from .search import Search
 from .shard import Shard, shard_of
-from .sweep import Sweep, plan_trials, snapshot_epochs_of
+from .sweep import Sweep, check_batch, plan_trials, snapshot_epochs_of
 from .trials import Trial
 
-__all__ = ['Search', 'Shard', 'Sweep', 'SweepResults', 'Trial', 'load_results', 'plan_trials', 'shard_of', 'snapshot_epochs_of']
+__all__ = [
+    'Search', 'Shard', 'Sweep', 'SweepResults', 'Trial', 'check_batch', 'load_results', 'plan_trials', 'shard_of', 'snapshot_epochs_of'
+]

@@ -11,6 +11,8 @@ from ..evaluation.evaluate import evaluation_parts
 from ..fileio import plain, write_json
 from ..infoplane.images import held_out_part
 from ..infoplane.probe import Probe, held_out_record
+from ..runner import DistillationPlan
+from ..runner.settings import OWN_KEYS
 from .lock import lock
 from .results import groups, shown
 from .shard import Shard
@@ -58,6 +60,9 @@ def search_configs(config: Config, probe: Probe) -> Tuple[Config, Config]:
     Raises:
         ConfigError: no part of the training set can be held out.
     """
+    if DistillationPlan(config).schedule.comparison is not None:
+        raise ConfigError('a search chooses on held-out images, and StopWhenOvertakenHook compares on such images: search without it, '
+                          '--cfg-options distill.schedule=None')
     students, teacher = copy.deepcopy(config), copy.deepcopy(config)
     for name in ('val_dataloader', 'test_dataloader'):
         if students.get(name) is not None:
@@ -92,10 +97,14 @@ def options(overrides: Dict[str, Any]) -> str:
     return '--cfg-options ' + ' '.join(f'{key}={str(value).replace(" ", "")}' for key, value in overrides.items())
 
 
+def teacher_of(row: Dict[str, Any]) -> str:
+    return 'last' if row['epoch'] is None else f'epoch {row["epoch"]}'
+
+
 def search_table(rows: Sequence[Dict[str, Any]]) -> str:
     lines = [f'{"teacher":<12} {"held-out top-1 %":>16} {"spread":>7} {"seeds":>6}  settings']
     for row in rows:
-        teacher = 'last' if row['epoch'] is None else f'epoch {row["epoch"]}'
+        teacher = teacher_of(row)
         settings = ' '.join(f'{key}={value}' for key, value in row['overrides'].items())
         lines.append(f'{teacher:<12} {shown(row["mean"]):>16} {shown(row["spread"]):>7} {row["n"]:>6}  {settings}'
                      f'{"  <- best" if row["best"] else ""}')
@@ -114,9 +123,15 @@ class Search(Sweep):
 
     def __init__(self, config: Config, settings: Dict[str, Any], seeds: Sequence[int], epochs: Sequence[Optional[int]] = (None, ),
                  shard: Shard = Shard()) -> None:
+        unknown = [key for joined in settings for key in joined.split('+') if key.split('.')[0] not in {*config, *OWN_KEYS}]
+        if unknown:  # it would change nothing, and all values would seem equal
+            raise ConfigError(f'--search {unknown[0]}: the config has no {unknown[0].split(".")[0]!r}')
         self.probe = held_out_probe(config)
         students, teacher = search_configs(config, self.probe)
         super().__init__(students, search_trials(settings, seeds, epochs), shard, SEARCH, validate=False, teacher_config=teacher)
+
+    def check_earlier(self) -> None:
+        """Only its own trials are compared."""
 
     def run(self) -> Dict[str, str]:
         failed = super().run()
@@ -134,4 +149,5 @@ class Search(Sweep):
         with lock(self.work_dir / 'results.lock', wait=True):
             write_json(self.folder / RESULT, dict(best=best, settings=rows, trials=trials, images=self.probe.dataset,
                                                   held_out=held_out_record(self.probe.held_out, self.probe.seed)))
-        return '\n'.join([search_table(rows), *still, *(row['cfg_options'] for row in best), f'Written: {self.folder / RESULT}'])
+        return '\n'.join([search_table(rows), *still, *(f'best for {teacher_of(row)}: {row["cfg_options"]}' for row in best),
+                          f'Written: {self.folder / RESULT}'])

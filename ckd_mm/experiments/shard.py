@@ -40,7 +40,8 @@ def shard_of(text: Optional[str], environment: Mapping[str, str]) -> Shard:
     if 'RANK' in environment:
         index, total = number('RANK', 0), number('WORLD_SIZE', 1)
     else:
-        index, total = number('SLURM_PROCID', 0), number('SLURM_NTASKS', 1)
+        # SLURM_NTASKS is there without srun as well, where this is the only process; srun alone says how many it started
+        index, total = number('SLURM_PROCID', 0), number('SLURM_STEP_NUM_TASKS', 1)
     if 'SLURM_ARRAY_TASK_ID' in environment:
         first, count = number('SLURM_ARRAY_TASK_MIN', 0), number('SLURM_ARRAY_TASK_COUNT', 1)
         task, rest = divmod(number('SLURM_ARRAY_TASK_ID', 0) - first, number('SLURM_ARRAY_TASK_STEP', 1))

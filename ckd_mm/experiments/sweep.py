@@ -2,7 +2,7 @@
 
 import copy
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -23,12 +23,65 @@ TEACHER, TRIALS, TEACHER_RECORD = 'teacher_run', 'trials', 'teacher.json'
 POLL = 5.0  # seconds
 
 
+class Training:
+    """One training of the teacher, an ordinary run in ``folder``.
+
+    Args:
+        config: of the sweep, with the seed of this training.
+        epochs: at which it leaves snapshots.
+        wanted: those of them that somebody is to be taught by.
+        validate: as of :class:`Teacher`.
+
+    Raises:
+        ConfigError: it has begun, and does not leave a snapshot that is wanted.
+    """
+
+    def __init__(self, config: Config, folder: Path, epochs: Sequence[int], wanted: Sequence[int], validate: bool) -> None:
+        self.folder = Path(folder)
+        record = self.folder / TEACHER_RECORD
+        self.record = read_json(record) if record.exists() else dict(snapshot_epochs=sorted(epochs), validated=validate)
+        missing = sorted(set(wanted) - set(self.record['snapshot_epochs']))
+        if missing:
+            raise ConfigError(f'the teacher in {self.folder} leaves no snapshot after epochs {missing}; choose among '
+                              f'{self.record["snapshot_epochs"]}, or another --work-dir')
+        own = copy.deepcopy(config)
+        own.work_dir, own.selector = str(self.folder), 'last'
+        own.teacher.snapshots = ConfigDict(epochs=self.record['snapshot_epochs'], ema=own.teacher.snapshots.get('ema', False))
+        if not self.record['validated']:
+            for part in (own, own.teacher):
+                for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+                    part.pop(key, None)
+        self.config, self.plan = own, DistillationPlan(own)
+
+    @property
+    def done(self) -> bool:
+        """
+        Raises:
+            ConfigError: it was done with other settings.
+        """
+        stages = StageLog(self.folder)
+        if stages.is_done('teacher'):
+            stages.require_unchanged('teacher', self.plan.teacher_config().to_dict())
+        return stages.is_done('teacher')
+
+    def run(self) -> None:
+        """
+        Raises:
+            Locked: another process is at it.
+        """
+        with lock(self.folder / LOCK):
+            if not self.done:
+                write_json(self.folder / TEACHER_RECORD, self.record)
+                CheckpointDistillRunner(self.config).train(until='teacher')
+
+
 class Teacher:
-    """The trajectories that the students of a sweep learn from: trained in ``folder``, or given by ``teacher.trajectory``.
+    """The trajectories that the students of a sweep learn from: trained in ``folder``, ``folder_2``, ... with a seed each, or given
+    by ``teacher.trajectory``.
 
     Args:
         config: of the sweep.
-        folder: of the teacher's run.
+        folder: of the first training.
         trials: whose snapshots it must leave.
         validate: False: the teacher's training looks at no validation set, and nothing at the test set.
 
@@ -37,43 +90,33 @@ class Teacher:
     """
 
     def __init__(self, config: Config, folder: Path, trials: Sequence[Trial], validate: bool = True) -> None:
-        self.folder, self.log = Path(folder), print
+        self.log = print
         own = copy.deepcopy(config)
         own.work_dir, own.launcher, own.resume, own.load_from = str(folder), 'none', True, None
         own.student_alone = False
         selectors = [build_selector(trial.selector) for trial in trials]
         plan = DistillationPlan(own)
-        self.trains = plan.trains_teacher
-        if not self.trains:
-            self.folders = plan.trajectory_folders
-            self.given = plan.open_trajectories()
+        self.trainings: List[Training] = []
+        self.given: List[Trajectory] = []
+        if not plan.trains_teacher:
+            self.folders, self.given = plan.trajectory_folders, plan.open_trajectories()
             for selector in selectors:
                 there = self.given[:selector.runs]
                 selector.check([trajectory.epochs for trajectory in there], [trajectory.max_epochs for trajectory in there])
             return
         if plan.probe is not None and own.get('probe') is None:  # its selector asked for one; that of the trials does not
             own.probe = ConfigDict()
-        largest = max(selectors, key=lambda selector: selector.runs)
-        own.selector = ConfigDict(trials[selectors.index(largest)].selector)
-        wanted = {epoch for selector in selectors for run in range(selector.runs) for epoch in selector.wanted(plan.teacher_epochs, run)}
-        self.record = dict(snapshot_epochs=sorted({*plan.snapshot_epochs_of(0), *wanted}), validated=validate)
-        if (self.folder / TEACHER_RECORD).exists():
-            self.record = read_json(self.folder / TEACHER_RECORD)
-            missing = sorted(wanted - set(self.record['snapshot_epochs']))
-            if missing:
-                raise ConfigError(f'the teacher in {self.folder} leaves no snapshot after epochs {missing}; choose among '
-                                  f'{self.record["snapshot_epochs"]}, or another --work-dir')
-        own.teacher.snapshots = ConfigDict(epochs=self.record['snapshot_epochs'], ema=own.teacher.snapshots.get('ema', False))
-        if not self.record['validated']:
-            for part in (own, own.teacher):
-                for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
-                    part.pop(key, None)
-        self.config = own
-        self.plan = DistillationPlan(own)
-        self.folders = self.plan.trajectory_folders
+        seed = (plan.merged_teacher().get('randomness') or {}).get('seed')
+        for run in range(max(selector.runs for selector in selectors)):
+            wanted = {epoch for selector in selectors if run < selector.runs for epoch in selector.wanted(plan.teacher_epochs, run)}
+            if run > 0 and seed is not None:
+                own.teacher.randomness = ConfigDict(seed=seed + run)
+            self.trainings.append(Training(own, folder if run == 0 else Path(f'{folder}_{run + 1}'),
+                                           {*wanted, *(plan.snapshot_epochs_of(0) if run == 0 else ())}, wanted, validate))
+        self.folders = [training.folder for training in self.trainings]
 
     def trajectories(self) -> List[Trajectory]:
-        return [Trajectory.open(folder) for folder in self.folders] if self.trains else self.given
+        return self.given or [Trajectory.open(folder) for folder in self.folders]
 
     @property
     def trained(self) -> bool:
@@ -81,29 +124,36 @@ class Teacher:
         Raises:
             ConfigError: it was trained with other settings.
         """
-        if not self.trains:
-            return True
-        stages = StageLog(self.folder)
-        names = [self.plan.teacher_stage(run) for run in range(self.plan.runs)]
-        for run, name in enumerate(names):
-            if stages.is_done(name):
-                stages.require_unchanged(name, self.plan.teacher_config(run).to_dict())
-        return all(map(stages.is_done, names))
+        return all([training.done for training in self.trainings])  # a list: each is looked at
 
     def train(self, poll: float = POLL) -> None:
-        """Train it, or wait until another process has; one that dies is relieved."""
+        """Train what no other process is training, and wait for the rest; a process that dies is relieved."""
         polls = 0
         while not self.trained:
-            try:
-                with lock(self.folder / LOCK):
-                    if not self.trained:
-                        write_json(self.folder / TEACHER_RECORD, self.record)
-                        CheckpointDistillRunner(self.config).train(until='teacher')
-            except Locked as other:
+            busy = []
+            for training in self.trainings:
+                try:
+                    training.run()
+                except Locked as other:
+                    busy.append(f'{training.folder.name} by {other}')
+            if busy:
                 if polls % 12 == 0:
-                    self.log(f'The teacher is being trained by {other}: waiting for it')
+                    self.log(f'The teacher is being trained in {"; ".join(busy)}: waiting for it')
                 polls += 1
                 time.sleep(poll)
+
+
+def check_batch(config: Config) -> None:
+    """
+    Raises:
+        ConfigError: the learning rate is for another number of images a step than the one process of a trial sees.
+    """
+    scaling, images = config.get('auto_scale_lr') or {}, config.train_dataloader.get('batch_size')
+    wanted, steps = scaling.get('base_batch_size'), config.optim_wrapper.get('accumulative_counts', 1)
+    if None not in (wanted, images) and images * steps != wanted and not scaling.get('enable'):
+        raise ConfigError(f'each training of a sweep runs in one process, {images * steps} images a step, and the learning rate is for '
+                          f'{wanted} (auto_scale_lr.base_batch_size): add --auto-scale-lr, or --cfg-options '
+                          f'train_dataloader.batch_size={wanted}')
 
 
 def plan_trials(seeds: Sequence[int], epochs: Sequence[int] = (), ensembles: Sequence[str] = (), sizes: Sequence[int] = (),
@@ -138,6 +188,7 @@ class Sweep:
 
     def __init__(self, config: Config, trials: Sequence[Trial], shard: Shard = Shard(), folder: str = TRIALS, validate: bool = True,
                  teacher_config: Optional[Config] = None) -> None:
+        check_batch(config)
         self.config, self.trials, self.shard = config, list(trials), shard
         self.work_dir = Path(config.work_dir)
         self.folder = self.work_dir / folder
@@ -158,6 +209,18 @@ class Sweep:
                     place.check_teachers(trajectories)
             elif shard.owns(index):
                 self.todo.append((trial, place, settings))
+        self.check_earlier()
+
+    def check_earlier(self) -> None:
+        """
+        Raises:
+            ConfigError: trials of an earlier sweep, which are drawn together with these, had other settings.
+        """
+        for folder in trial_folders(self.folder):
+            place = TrialFolder(folder)
+            if place.finished and folder.name not in [trial.name for trial in self.trials]:
+                trial = Trial(**{field.name: place.record[field.name] for field in fields(Trial)})
+                place.check(trial, trial.config(self.config, folder, self.teacher.folders[:1]))
 
     def log(self, line: str) -> None:
         print(f'[sweep {self.shard.index}/{self.shard.total}] {line}', flush=True)

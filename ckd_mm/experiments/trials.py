@@ -12,8 +12,11 @@ from ..cli import set_loader_defaults
 from ..errors import ConfigError
 from ..fileio import read_json, write_json
 from ..fingerprint import differences, flatten
+from ..hooks.schedule_hook import schedule_class
+from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..runner import CheckpointDistillRunner, DistillationPlan
 from ..runner.checkpoint_distill_runner import SELECTION, SUMMARY
+from ..runner.schedule import IMAGES
 from ..runner.stage_log import StageLog
 from ..trajectory import Trajectory
 from .lock import is_locked, lock
@@ -62,10 +65,16 @@ class Trial:
         config.merge_from_dict(self.overrides)
         config.work_dir, config.launcher = str(folder), 'none'
         config.setdefault('randomness', ConfigDict()).seed = self.seed
+        probe, schedules = config.get('probe') or {}, (config.get('distill') or {}).get('schedule') or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            if schedule_class(schedule) is StopWhenOvertakenHook:  # which has its images of the probe, and trials measure no plane
+                schedule.update({key: probe[key] for key in IMAGES if key in probe})
         config.selector, config.probe, config.student_alone = ConfigDict(self.selector), None, False
-        if self.kind == ALONE:
-            config.distill = ConfigDict(ce_weight=1.0, kd_weight=0.0)  # plain training, bit for bit
         config.teacher = _given(config.teacher, [str(trajectory) for trajectory in trajectories])
+        if self.kind == ALONE:
+            # on the images of those that are taught: a schedule may hold out some
+            config.train_dataloader = DistillationPlan(config).student_alone_config().train_dataloader
+            config.distill = ConfigDict(ce_weight=1.0, kd_weight=0.0)  # plain training, bit for bit
         set_loader_defaults(config)
         return config
 

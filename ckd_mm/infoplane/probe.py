@@ -56,13 +56,22 @@ class Probe:
             self._images = load_probe_images(self.dataset, self.num_images, self.seed, self.log)
         return self._images
 
+    def was_seen(self, trajectory: Trajectory) -> Optional[bool]:
+        """Whether the teacher may have been trained on the images; None of test images."""
+        if self.probe_split == 'test':
+            return None
+        return trajectory.info.get('held_out') != plain(held_out_record(self.held_out, self.seed))
+
+    def warn_if_seen(self, trajectory: Trajectory, log: Callable[[str], None]) -> None:
+        if self.was_seen(trajectory):
+            log('Warning: the trajectory does not say that its teacher was trained without the held-out images; accuracy on images it '
+                "has seen says little. Use probe_split='test', or images of your own, to be sure")
+
     def notes(self, trajectory: Trajectory) -> Dict[str, Any]:
         images = self.images
-        held_out = trajectory.info.get('held_out')
-        seen = None if self.probe_split == 'test' else held_out != plain(held_out_record(self.held_out, self.seed))
         return dict(probe_split=self.probe_split, images=len(images), image_size=list(images.pixels.shape[1:]),
                     images_sha256=hashlib.sha256(images.pixels.numpy().tobytes()).hexdigest(),
-                    teacher_trained_on_probe_images=seen)
+                    teacher_trained_on_probe_images=self.was_seen(trajectory))
 
     def measure(self, network: torch.nn.Module, epoch: int, sha256: Optional[str]) -> PlanePoint:
         started = time.perf_counter()
@@ -101,9 +110,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
     if problem[0] is not None:
         raise problem[0]
     notes = probe.notes(trajectory)
-    if notes['teacher_trained_on_probe_images']:
-        log('Warning: the trajectory does not say that its teacher was trained without the held-out images; accuracy on images it '
-            "has seen says little. Use probe_split='test', or images of your own, to be sure")
+    probe.warn_if_seen(trajectory, log)
     found = [InformationPlane.continue_from(path, probe.settings, notes)] if rank == 0 else [None]
     broadcast_object_list(found)
     plane = found[0]

@@ -179,9 +179,8 @@ class CheckpointDistillRunner:
             config.resume = resume_from is not None or find_latest_checkpoint(config.work_dir) is not None
             if config.resume:
                 config.load_from = resume_from  # None: mmengine takes the latest
-            elif config.get('load_from') is None and not Path(config.work_dir).name.startswith('teacher') and self.cfg.filename:
-                # `--resume` clears load_from, but a stage that never came to a checkpoint still starts from its initial weights
-                config.load_from = Config.fromfile(self.cfg.filename).get('load_from')
+            elif config.get('load_from') is None and not Path(config.work_dir).name.startswith('teacher'):
+                config.load_from = self.plan.initial_weights  # of a stage that never came to a checkpoint
         runner = StageRunner.from_cfg(config)
         runner.train()
         barrier()  # rank 0 may still be writing
@@ -319,10 +318,12 @@ class CheckpointDistillRunner:
         if self.stages.is_done('student_alone'):
             alone = self.stages.result('student_alone')
             summary['student_alone'] = dict(accuracy_top1=top1(alone['metrics']), epoch=alone['epochs'], metrics=alone['metrics'])
+        # a selection of an earlier version knows no hours
+        trainings = [part.get('training') or dict(epochs=max(part['epochs']), hours=None) for part in select['by_trajectory']]
         summary.update(
             selection=dict(epochs=select['epochs'], selector=select['selector'],
                            reason='; '.join(part['reason'] for part in select['by_trajectory'])),
-            cost=run_cost([part['training'] for part in select['by_trajectory']], student['epochs'], self.stages.seconds['student']),
+            cost=run_cost(trainings, student['epochs'], self.stages.seconds['student']),
             seconds=self.stages.seconds, processes=self.stages.processes('student'),
             images_a_step=self.cfg.train_dataloader.get('batch_size', 1) * self.stages.processes('student'),
             config=dict(name=self.plan.name, text=self.cfg.pretty_text), versions=versions())

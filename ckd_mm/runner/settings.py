@@ -93,11 +93,16 @@ class DistillationPlan:
         self.schedule.check_folders(self.trajectory_folders)
         self._read_student_snapshots()
         self._check_hooks()
+        if self.selector.needs_plane or self.selector.needs_images:
+            self.schedule.check(1)  # such a selector takes long, and chooses the best snapshot of a trajectory
         if self.trains_teacher:
             # of runs yet to come the epochs are known: better now than after training them
             self.selector.check([self.snapshot_epochs_of(run) for run in range(self.runs)], [self.teacher_epochs] * self.runs)
+            chosen = 1  # of each training, by every selector that looks at more than epochs
             if not (self.selector.needs_plane or self.selector.needs_images or self.selector.needs_student):
-                self.schedule.check(len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs)))
+                chosen = len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs))
+                self.schedule.check(chosen)
+            self._check_teacher_weights(chosen * self.runs)
 
     def _read_distill(self, distill: Dict) -> None:
         _known('distill', distill, DISTILL_KEYS)
@@ -111,6 +116,11 @@ class DistillationPlan:
         if self.stop_epoch is not None and (not isinstance(self.stop_epoch, int) or not 0 <= self.stop_epoch <= self.student_epochs):
             raise ConfigError(f'distill.stop_epoch={self.stop_epoch!r} should be a whole number of epochs, 0 to '
                               f'{self.student_epochs} (train_cfg.max_epochs), or None to distil to the end')
+
+    def _check_teacher_weights(self, teachers: int) -> None:
+        weights = self.kd_loss.get('teacher_weights')
+        if weights is not None and len(weights) != teachers:
+            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one for each teacher')
 
     def _read_teacher(self) -> None:
         self.trains_teacher = 'trajectory' not in self.teacher
@@ -165,6 +175,13 @@ class DistillationPlan:
     @property
     def name(self) -> str:
         return Path(self.config.filename).stem if self.config.filename else 'ckd_mm'
+
+    @property
+    def initial_weights(self) -> Optional[str]:
+        """The config's ``load_from``, from which the student starts; ``--resume`` clears it, or puts a checkpoint in its place."""
+        if not self.config.get('resume'):
+            return self.config.get('load_from')
+        return Config.fromfile(self.config.filename).get('load_from') if self.config.filename else None
 
     def plain(self) -> Config:
         """The student's own mmengine config, as if there were no distillation."""
@@ -233,16 +250,20 @@ class DistillationPlan:
         """
         Args:
             snapshots: the teachers, as :class:`ckd_mm.models.SnapshotEnsemble` takes them.
-            scheduled: False: distil to the end from all of them, as short trials do, and train on all images.
+            scheduled: False: distil to the end from all of them alike, as short trials do, and train on all images.
         """
+        kd_loss = dict(self.kd_loss)
         if scheduled:
+            self._check_teacher_weights(len(snapshots))
             self.schedule.check(len(snapshots))
+        else:
+            kd_loss.pop('teacher_weights', None)
         config = self._student_training() if scheduled else self.plain()
         student = copy.deepcopy(config.model)
         if config.get('data_preprocessor') is not None:
             student.setdefault('data_preprocessor', copy.deepcopy(config.data_preprocessor))
         config.model = ConfigDict(
-            type='ckd_mm.CheckpointDistill', student=student, kd_loss=self.kd_loss, distiller=self.distiller, **self.weights,
+            type='ckd_mm.CheckpointDistill', student=student, kd_loss=kd_loss, distiller=self.distiller, **self.weights,
             cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots, model=self.teacher.get('model')),
             compile=config.get('compile') or False)
         config.compile = None

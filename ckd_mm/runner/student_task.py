@@ -7,12 +7,13 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier
+from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint, load_checkpoint
+from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
 from ..evaluation import evaluate, top1
-from ..evaluation.evaluate import evaluation_parts
 from ..flops import network_flops
 from ..infoplane import held_out_part
 from ..models.losses.cohort_kd_loss import CohortKDLoss
@@ -31,15 +32,18 @@ class StudentTask:
 
     def __init__(self, plan: DistillationPlan, folder: Path, log: Callable[[str], None] = print) -> None:
         self.plan, self.folder, self.log = plan, Path(folder), log
-        self.kd_loss = CohortKDLoss(**{key: value for key, value in plan.kd_loss.items() if key != 'type'})
+        # weights are of teachers who teach together; here each teaches alone
+        self.kd_loss = CohortKDLoss(**{key: value for key, value in plan.kd_loss.items() if key not in ('type', 'teacher_weights')})
         self._flops: Optional[int] = None
 
     @property
     def settings(self) -> Dict[str, Any]:
         """Everything the student's training depends on besides its teacher."""
         config = self.plan.plain()
-        keys = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness')
-        return dict({key: config.get(key) for key in keys}, kd_loss=self.plan.kd_loss, **self.plan.weights)
+        keys = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness',
+                'custom_hooks')
+        return dict({key: config.get(key) for key in keys}, initial_weights=self.plan.initial_weights, kd_loss=self.plan.kd_loss,
+                    **self.plan.weights)
 
     @property
     def epochs(self) -> int:
@@ -60,6 +64,8 @@ class StudentTask:
             torch.manual_seed((self.plan.config.get('randomness') or {}).get('seed') or 0)
             network = MODELS.build(copy.deepcopy(model_config_of(self.plan.plain())))
             network.init_weights()
+        if self.plan.initial_weights is not None:
+            load_checkpoint(network, self.plan.initial_weights, map_location='cpu')
         return network
 
     def loss(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -81,15 +87,17 @@ class StudentTask:
         call for fewer epochs stopped.
 
         Returns:
-            Accuracy in percent on the probe's images; images trained on from the start; images judged.
+            Accuracy in percent on the images of the probe's split, all of them; images trained on from the start; images judged.
         """
         config = self.plan.student_config([as_teacher(trajectory, snapshot)], scheduled=False)
         config = self._short(config, f'epoch_{snapshot.epoch}', epochs)
         runner = self._run(config)
-        loader = dict(copy.deepcopy(evaluation_parts(self.plan.config)[0]), dataset=copy.deepcopy(self.plan.probe.dataset))
-        metrics = evaluate(runner.model, dict(test_dataloader=loader, test_evaluator=dict(type='Accuracy', topk=(1, ))), self.log,
+        averaged = next((hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)), runner.model)
+        dataset = DATASETS.build(copy.deepcopy(self.plan.probe.dataset))
+        loader = dict(self.plan.config.get('test_dataloader') or self.plan.config.val_dataloader, dataset=dataset)
+        metrics = evaluate(averaged, dict(test_dataloader=loader, test_evaluator=dict(type='Accuracy', topk=(1, ))), self.log,
                            'the student')
-        return top1(metrics), epochs * len(runner.train_dataloader.dataset), len(self.plan.probe.images)
+        return top1(metrics), epochs * len(runner.train_dataloader.dataset), len(dataset)
 
     def _short(self, config: Config, name: str, epochs: int) -> Config:
         config.work_dir = str(self.folder / name)
@@ -98,19 +106,20 @@ class StudentTask:
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             config[key] = None
         config.custom_hooks = [hook for hook in config.custom_hooks if hook.get('type') != 'ckd_mm.SnapshotHook']
-        schedulers = config.get('param_scheduler') or []
-        for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
-            if scheduler.get('by_epoch', True):
-                scheduler.setdefault('end', self.epochs)  # the first part of the whole schedule, not the whole in short
         probe = self.plan.probe
         if probe.probe_split == 'held_out':
             config.train_dataloader.dataset = ConfigDict(
                 held_out_part(self.plan.plain().train_dataloader.dataset, probe.held_out, probe.seed, 'rest'))
-        config.load_from, config.resume = None, find_latest_checkpoint(config.work_dir) is not None
+        config.resume = find_latest_checkpoint(config.work_dir) is not None
+        config.load_from = None if config.resume else self.plan.initial_weights
         return config
 
     def _run(self, config: Config) -> StageRunner:
         runner = StageRunner.from_cfg(config)
+        schedulers = runner.param_schedulers or []
+        for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
+            # the first part of the whole schedule, not the whole in short
+            scheduler.setdefault('end', self.epochs * (1 if scheduler.get('by_epoch', True) else len(runner.train_dataloader)))
         runner.train()
         barrier()  # rank 0 may still be writing what the next call looks for
         return runner

@@ -11,6 +11,8 @@ from ..registry import SELECTORS
 from .score_selector import LogitSelector
 from .selector import positive
 
+FEW = 20  # images a class
+
 
 def conditional_mutual_information(log_probs: Tensor, labels: Tensor) -> Tensor:
     r"""The empirical I(X;Ŷ|Y) of a classifier, nats.
@@ -52,9 +54,15 @@ class ConditionalMutualInformationSelector(LogitSelector):
             raise ConfigError(f'selector: likelihood_weight={likelihood_weight!r} should be a number, at least 0')
         self.likelihood_weight = likelihood_weight
 
+    def fill(self, todo, table, trajectory, context) -> None:
+        labels = context.probe.images.labels
+        found = len(labels) / len(labels.unique())
+        if found < FEW:
+            context.log(f'Warning: cmi: there are {found:.1f} images a class, and of so few their mean prediction is known badly: scores '
+                        f'are too low, high ones most, and at most log {found:.1f}. Raise probe.num_images (and probe.held_out)')
+        super().fill(todo, table, trajectory, context)
+
     def value(self, logits, labels):
-        if labels.max() >= logits.shape[1]:
-            raise ConfigError(f'selector: cmi: an image has label {int(labels.max())}, but the teacher has {logits.shape[1]} classes')
         log_probs = (logits / self.tau).log_softmax(dim=1)
         found = conditional_mutual_information(log_probs, labels)
         if self.likelihood_weight:

@@ -40,14 +40,16 @@ class ScoreTable:
         changed = differences(flatten(found['settings']), flatten(self.settings))
         if changed:
             raise ConfigError(f'{path} was scored in another way: {"; ".join(changed[:3])}. Scores of two ways cannot be compared: '
-                              'restore the setting, or move the file away')
+                              f'restore the setting, or move {Path(path).parent} away')
         self.rows = found['rows']
 
     def find(self, snapshot: Snapshot) -> Optional[Dict[str, Any]]:
         return next((row for row in self.rows if row['epoch'] == snapshot.epoch and row['sha256'] == snapshot.sha256), None)
 
     def add(self, rows: Sequence[Dict[str, Any]]) -> None:
-        self.rows = sorted(self.rows + [plain(row) for row in rows], key=lambda row: row['epoch'])
+        new = {(row['epoch'], row['sha256']) for row in rows}
+        kept = [row for row in self.rows if (row['epoch'], row['sha256']) not in new]
+        self.rows = sorted(kept + [plain(row) for row in rows], key=lambda row: row['epoch'])
         if self.path is not None and get_rank() == 0:
             write_json(self.path, dict(format=FORMAT, settings=self.settings, rows=self.rows))
 
@@ -92,6 +94,7 @@ class ScoreSelector(Selector):
         todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
         if todo:
             context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at')
+            context.probe.warn_if_seen(trajectory, context.log)
             self.fill(todo, table, trajectory, context)
         return [table.find(snapshot) for snapshot in trajectory]
 
@@ -123,6 +126,9 @@ class LogitSelector(ScoreSelector):
         from ..evaluation.logits import predict_logits
         images = context.probe.images
         logits = predict_logits(snapshot.build(), images, torch.device(get_device()), log=context.log).double()
+        if images.labels.max() >= logits.shape[1]:
+            raise ConfigError(f'selector: {self.name}: an image has label {int(images.labels.max())}, but the teacher {snapshot} has '
+                              f'{logits.shape[1]} classes; use the data set it was trained for')
         return dict(score=self.value(logits, images.labels), accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
                     teacher_forwards=float(len(images)))
 
@@ -134,6 +140,8 @@ def open_table(context: SelectionContext, name: str, settings: Dict[str, Any]) -
     if get_rank() == 0:
         try:
             outcome = [ScoreTable(path, settings)]
+            if path is not None and not path.exists():
+                outcome[0].add([])  # before the work: what a killed selection leaves behind belongs to these settings
         except CkdError as error:
             outcome = [error]
     broadcast_object_list(outcome)

@@ -149,4 +149,5 @@ def build_selector(config: Union[str, Dict]) -> Selector:
     try:
         return selector(**config)
     except TypeError as error:
-        raise ConfigError(f'selector: {kind} does not take these settings: {error}') from error
+        raise ConfigError(f'selector: {kind} does not take these settings: {error}. Settings of another selector go with its '
+                          'selector.type') from error

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Sequence
 from ..flops import network_flops
 from ..registry import SELECTORS
 from ..trajectory import Snapshot, Trajectory
-from .score_selector import ScoreSelector, ScoreTable
+from .score_selector import ScoreSelector, ScoreTable, open_table
 from .selector import SelectionContext, whole_number
 
 
@@ -38,8 +38,12 @@ class ShortProbeSelector(ScoreSelector):
         alive, epochs, rounds = list(trajectory), self.first, 0
         while True:
             epochs = min(epochs, student.epochs)
+            # a table for each round: a student who was trained further since would be judged by what it learnt later
+            done = open_table(context, f'{self.name}_round_{rounds + 1}', table.settings)
             for snapshot in alive:
-                found[snapshot.epoch] = self._run(snapshot, trajectory, epochs, rounds, found.get(snapshot.epoch), context)
+                if done.find(snapshot) is None:
+                    done.add([self._run(snapshot, trajectory, epochs, rounds, found.get(snapshot.epoch), context)])
+                found[snapshot.epoch] = done.find(snapshot)
             ranked = sorted(alive, key=lambda snapshot: (-found[snapshot.epoch]['accuracy'], snapshot.epoch))
             alive = sorted(ranked[:math.ceil(len(alive) / self.factor)], key=lambda snapshot: snapshot.epoch)
             if len(alive) == 1 or epochs == student.epochs:

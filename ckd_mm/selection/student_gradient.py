@@ -40,13 +40,18 @@ def gradient_spread(gradients: Tensor, folds: int, smoothing: float) -> Tensor:
     return total / folds
 
 
-def sketch(vector: Tensor, size: int, seed: int) -> Tensor:
-    """A random projection of (p,) to (size,) that keeps inner products on average (count sketch, Charikar et al., 2002);
-    the same for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    bucket = torch.randint(size, (len(vector), ), generator=generator)
-    sign = torch.randint(2, (len(vector), ), generator=generator, dtype=torch.int8) * 2 - 1
-    return vector.new_zeros(size).index_add_(0, bucket.to(vector.device), vector * sign.to(vector))
+class CountSketch:
+    """A random projection of (length,) to (size,) that keeps inner products on average (Charikar et al., 2002); the same for
+    the same seed."""
+
+    def __init__(self, length: int, size: int, seed: int, device: Any = 'cpu') -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.size = size
+        self.bucket = torch.randint(size, (length, ), generator=generator).to(device)
+        self.sign = (torch.randint(2, (length, ), generator=generator, dtype=torch.int8) * 2 - 1).to(device)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        return vector.new_zeros(self.size).index_add_(0, self.bucket, vector * self.sign)
 
 
 @SELECTORS.register_module(name='student_gradient')
@@ -58,7 +63,7 @@ class StudentGradientSelector(ScoreSelector):
         warmup_epochs: the student is first trained alone for so many epochs, once for all snapshots; 0: as initialised.
         group_size: images a gradient.
         num_images: at most this many of the held-out images.
-        dimensions: gradients are projected to so many by :func:`sketch`.
+        dimensions: gradients are projected to so many by :class:`CountSketch`.
         folds, smoothing: see :func:`gradient_spread`.
     """
 
@@ -95,7 +100,7 @@ class StudentGradientSelector(ScoreSelector):
         images = context.probe.images
         pixels, labels = images.pixels[:self.num_images], images.labels[:self.num_images]
         parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        gradients = []
+        gradients, sketch = [], None
         for start in range(0, len(labels) - self.group_size + 1, self.group_size):
             group = slice(start, start + self.group_size)
             with torch.no_grad():
@@ -104,7 +109,8 @@ class StudentGradientSelector(ScoreSelector):
             loss = context.student.loss(logits, wanted, labels[group].to(device))
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             flat = torch.cat([gradient.reshape(-1) for gradient in found if gradient is not None])
-            gradients.append(sketch(flat, self.dimensions, 0).double().cpu())
+            sketch = sketch or CountSketch(len(flat), self.dimensions, 0, flat.device)
+            gradients.append(sketch(flat).double().cpu())
         spread = gradient_spread(torch.stack(gradients), self.folds, self.smoothing).item()
         seen = len(gradients) * self.group_size
         relative = context.student.flops / max(network_flops(teacher, pixels), 1)

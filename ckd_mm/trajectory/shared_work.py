@@ -5,6 +5,7 @@ from typing import Any, Callable, List, Sequence
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 
+from ..errors import CkdError
 from .snapshot import Snapshot
 
 
@@ -16,12 +17,26 @@ def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot],
         measure: called on one process.
         keep: called on every process with the results of a round, so that they can be written down at once.
         what: names the work in log lines.
+
+    Raises:
+        CkdError: it failed in another process; in that process whatever was raised there.
     """
     rank, world, started = get_rank(), get_world_size(), time.perf_counter()
     for start in range(0, len(snapshots), world):
         mine = snapshots[start + rank] if start + rank < len(snapshots) else None
-        found = all_gather_object(None if mine is None else measure(mine))
-        keep([result for result in found if result is not None])
+        result = problem = None
+        if mine is not None:
+            try:
+                result = measure(mine)
+            except Exception as error:  # the others should neither wait for this process nor lose what they found
+                problem = error
+        found = all_gather_object((result, None if problem is None else f'{type(problem).__name__}: {problem}'))
+        keep([result for result, _ in found if result is not None])
+        if problem is not None:
+            raise problem
+        for _, text in found:
+            if text is not None:
+                raise CkdError(f'{what} failed in another process: {text}')
         done = min(start + world, len(snapshots))
         if done < len(snapshots):
             spent = time.perf_counter() - started

@@ -44,6 +44,17 @@ def test_not_a_grid(settings, message):
         grid(settings)
 
 
+def test_a_mistyped_key(distil_run, tmp_path):
+    with pytest.raises(ConfigError, match="--search optim_wraper.optimizer.lr: the config has no 'optim_wraper'"):
+        Search(distil_run(work_dir=str(tmp_path)), {'distill.tau': [1.0], 'optim_wraper.optimizer.lr': [0.1, 0.2]}, seeds=[0])
+
+
+def test_images_that_choose_do_nothing_else(distil_run, tmp_path):
+    config = distil_run(work_dir=str(tmp_path), distill=dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook')))
+    with pytest.raises(ConfigError, match='StopWhenOvertakenHook .* distill.schedule=None'):
+        Search(config, {'distill.tau': [1.0]}, seeds=[0])
+
+
 def test_the_highest_mean_of_each_teacher_and_not_the_highest_trial():
     def row(epoch, tau, seed, accuracy):
         return dict(kind='epoch', epoch=epoch, overrides={'distill.tau': tau}, seed=seed, accuracy_top1=accuracy, cohort_accuracy_top1=9,

@@ -1,5 +1,6 @@
 """Real sweeps on a few digits: 3 epochs of teacher, 2 of students."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from mmengine.runner import Runner
 from ckd_mm.errors import ConfigError
 from ckd_mm.experiments import Sweep, Trial, load_results, plan_trials, snapshot_epochs_of
 from ckd_mm.experiments import trials as trials_module
+from ckd_mm.experiments.lock import Locked, lock
+from ckd_mm.experiments.trials import LOCK
 from ckd_mm.runner import CheckpointDistillRunner, ResumableEpochLoop
 from ckd_mm.trajectory import Trajectory
 
@@ -91,6 +94,8 @@ def test_extended_and_not_repeated(config, tmp_path, monkeypatch):
 
     with pytest.raises(ConfigError, match=r'trial epoch_1_seed_0 was finished with other settings: distill.tau was 4.0, now 2.0'):
         Sweep(config(distill=dict(tau=2.0)), plan_trials([0], [1]))
+    with pytest.raises(ConfigError, match=r'trial epoch_1_seed_0 was finished with other settings: distill.tau was 4.0, now 2.0'):
+        Sweep(config(distill=dict(tau=2.0)), plan_trials([5], [1]))  # the same mean would hold both
     with pytest.raises(ConfigError, match=r'stage teacher was finished with other settings: optim_wrapper.optimizer.lr was 0.05, now 0.5'):
         Sweep(config(teacher=dict(optim_wrapper=dict(optimizer=dict(lr=0.5)))), plan_trials([5], [1]))
     trained = json.loads((tmp_path / 'sweep' / 'teacher_run' / 'trajectory.json').read_text())
@@ -147,6 +152,27 @@ def test_a_trial_that_another_process_runs_is_skipped(config, capsys):
     assert 'Trial epoch_3_seed_0 is being run by process' in capsys.readouterr().out
 
 
+def test_a_schedule_that_compares_on_the_images_of_the_probe(config):
+    made = config(distill=dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook')))
+    sweep = Sweep(made, plan_trials([0], [3]))
+    assert sweep.run() == {}
+    for name in ('epoch_3_seed_0', 'alone_seed_0'):  # which are compared: on the same images
+        stages = json.loads((sweep.folder / name / 'stages.json').read_text())
+        assert stages['student']['settings'].get('train_dataloader.dataset.held_out') == 16, name
+
+
+def test_one_process_is_not_eight(config):
+    # 16 images a step
+    made = config(auto_scale_lr=dict(base_batch_size=128))
+    with pytest.raises(ConfigError, match='one process, 16 images a step, and the learning rate is for 128'):
+        Sweep(made, plan_trials([0], [3]))
+    for way in (dict(auto_scale_lr=dict(enable=True)), dict(train_dataloader=dict(batch_size=128)),
+                dict(optim_wrapper=dict(accumulative_counts=8))):
+        right = copy.deepcopy(made)
+        right.merge_from_dict(way)
+        Sweep(right, plan_trials([0], [3]))
+
+
 @pytest.mark.parametrize('trials, settings, message', [
     (plan_trials([0], [4]), {}, r'snapshots: epochs=\[1, 2, 3, 4\] asks for epoch 4, but the run ends after 3 epochs'),
     (plan_trials([0], [1, 1]), {}, 'trial epoch_1_seed_0 is asked for twice'),
@@ -166,11 +192,26 @@ def test_epochs_that_the_trained_teacher_did_not_leave(config):
         Sweep(made, plan_trials([0], [2]))
 
 
+def test_teachers_are_trained_by_whoever_is_free(config, tmp_path):
+    sweep = Sweep(config(), plan_trials([0], (), ['full'], [2], alone=False))
+    first, second = sweep.teacher.trainings
+    with lock(first.folder / LOCK):  # another process is at the first
+        with pytest.raises(Locked, match='process'):
+            first.run()
+        second.run()
+        assert (first.done, second.done, sweep.teacher.trained) == (False, True, False)
+    sweep.teacher.train(poll=0)
+    assert sweep.teacher.trained and [folder.name for folder in sweep.teacher.folders] == ['teacher_run', 'teacher_run_2']
+
+
 def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path):
     sweep = Sweep(config(), plan_trials([0], (), ['snapshot', 'full'], [1, 2], alone=False))
     assert sweep.run() == {}
     results = sweep.collect() and load_results(tmp_path / 'sweep')
-    assert results.trajectory == [str(tmp_path / 'sweep' / 'teacher_run'), str(tmp_path / 'sweep' / 'teacher_run' / 'teacher_2')]
+    assert results.trajectory == [str(tmp_path / 'sweep' / 'teacher_run'), str(tmp_path / 'sweep' / 'teacher_run_2')]
+    first, second = map(Trajectory.open, results.trajectory)
+    assert second.info['seed'] == first.info['seed'] + 1
+    assert (first.epochs, second.epochs) == ([1, 2, 3], [3]), 'of the second only its end is wanted'
     # Figure 3: the snapshots of one training of 3 epochs, or the ends of k trainings; the student learns for 2
     assert [(row['kind'], row['k'], row['cost']['total_epochs']) for row in results.ensembles] == \
         [('full', 1, 5), ('full', 2, 8), ('snapshot', 1, 5), ('snapshot', 2, 5)]
@@ -230,7 +271,7 @@ def test_two_processes(distil_run, tmp_path):
         assert [line.split(': ')[1] for line in output.splitlines() if line.startswith(f'[sweep {index}/2] Trial ')] == \
             [f'epoch_{epoch}_seed_{seed}' for seed in (0, 1)]
     assert sum('Stage teacher: starting' in output.split('Trial 1 of 2')[0] for output in outputs) == 1
-    assert sum('The teacher is being trained by process' in output for output in outputs) == 1
+    assert sum('The teacher is being trained in teacher_run by process' in output for output in outputs) == 1
     results = load_results(tmp_path / 'sweep')
     assert {epoch: len(found) for epoch, found in results.by_epoch().items()} == {1: 2, 3: 2}
     assert (tmp_path / 'sweep' / 'sweep.png').exists()

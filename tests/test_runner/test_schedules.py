@@ -226,9 +226,9 @@ def test_bad_schedules_are_named_before_the_teacher_is_trained(scheduled, schedu
 
 
 def test_one_snapshot_or_several_trajectories_are_not_a_walk(scheduled):
-    plan = DistillationPlan(scheduled(PROGRESSIVE, 'information_plane', dict(held_out=16)))
-    with pytest.raises(ConfigError, match='one snapshot cannot take turns'):
-        plan.student_config([dict(trajectory='there', epoch=1)])
+    for selector in ('information_plane', 'calibration', 'short_probe'):  # they choose one: better said now than after that
+        with pytest.raises(ConfigError, match='one snapshot cannot take turns'):
+            DistillationPlan(scheduled(PROGRESSIVE, selector, dict(held_out=16)))
     config = scheduled(PROGRESSIVE)
     config.teacher = dict(trajectory=['one', 'two'])
     with pytest.raises(ConfigError, match='ProgressiveTeacherHook walks along one trajectory, but there are 2'):

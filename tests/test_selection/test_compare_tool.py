@@ -70,6 +70,12 @@ def test_bad_selectors(compare, tmp_path, selector, message):
     assert status == 1 and message in error
 
 
+def test_a_bad_selector_is_named_before_another_is_put_to_work(compare, tmp_path):
+    status, _, error = compare(tmp_path / 'sweep', '--selectors', 'cmi', 'best')
+    assert status == 1 and "type='best' should be one of" in error
+    assert not list(tmp_path.rglob('scores_*.json'))
+
+
 def test_no_sweep(compare, tmp_path):
     status, _, error = compare(tmp_path / 'nothing')
     assert status == 1 and 'results.json does not exist' in error

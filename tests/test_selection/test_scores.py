@@ -9,13 +9,15 @@ import torch
 from sklearn.metrics import log_loss
 
 from ckd_mm.errors import CkdError, ConfigError
+from ckd_mm.infoplane.estimators import ProbeImages
 from ckd_mm.selection import SelectionContext, build_selector
 from ckd_mm.selection.calibration import brier_score, negative_log_likelihood
 from ckd_mm.selection.conditional_mutual_information import conditional_mutual_information
 from ckd_mm.selection.score_selector import ScoreSelector, ScoreTable
-from ckd_mm.selection.student_gradient import gradient_spread, sketch
+from ckd_mm.selection.student_gradient import CountSketch, gradient_spread
 
-from ..helpers import trajectory
+from ..conftest import resnet
+from ..helpers import trajectory, with_statistics
 
 
 def cmi_by_brute_force(probs, labels) -> float:
@@ -98,10 +100,11 @@ def test_gradients_that_agree_spread_less():
 def test_sketch_keeps_inner_products_on_average():
     left, right = torch.randn(2, 400, dtype=torch.float64)
     right = left + 0.5 * right
-    found = [float(sketch(left, 64, seed) @ sketch(right, 64, seed)) for seed in range(400)]
+    found = [float(sketch(left) @ sketch(right)) for sketch in (CountSketch(400, 64, seed) for seed in range(400))]
     error = np.std(found) / np.sqrt(len(found))
     assert np.mean(found) == pytest.approx(float(left @ right), abs=4 * error)
-    assert torch.equal(sketch(left, 64, 3), sketch(left, 64, 3)) and not torch.equal(sketch(left, 64, 3), sketch(left, 64, 4))
+    again = [CountSketch(400, 64, seed)(left) for seed in (3, 3, 4)]
+    assert torch.equal(again[0], again[1]) and not torch.equal(again[0], again[2])
 
 
 class CountingSelector(ScoreSelector):
@@ -121,6 +124,9 @@ class CountingSelector(ScoreSelector):
 class NoImages:
     settings = dict(images=5)
 
+    def warn_if_seen(self, trajectory, log):
+        pass
+
 
 def test_a_killed_selection_goes_on(tmp_path):
     run = trajectory(tmp_path / 'run', epochs=(1, 2, 3))
@@ -139,6 +145,34 @@ def test_a_killed_selection_goes_on(tmp_path):
             CountingSelector({}).select(run, context)
     finally:
         NoImages.settings = dict(images=5)
+
+
+def test_a_snapshot_that_is_scored_anew_has_one_row(tmp_path):
+    table = ScoreTable(tmp_path / 'scores.json', {})
+    table.add([dict(epoch=1, sha256='a', score=1.0), dict(epoch=2, sha256='b', score=2.0)])
+    table.add([dict(epoch=1, sha256='a', score=3.0), dict(epoch=3, sha256='c', score=0.0)])
+    assert [(row['epoch'], row['score']) for row in ScoreTable(tmp_path / 'scores.json', {}).rows] == [(1, 3.0), (2, 2.0), (3, 0.0)]
+
+
+class Images(NoImages):
+    def __init__(self, labels):
+        self.images = ProbeImages(torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8), torch.tensor(labels))
+
+
+@pytest.mark.parametrize('selector', ['cmi', 'calibration'])
+def test_labels_that_are_no_class_of_the_teacher(tmp_path, selector):
+    run = trajectory(tmp_path / 'run', epochs=(1, ), model=with_statistics(resnet(2, classes=5)), classes=tuple('01234'))
+    with pytest.raises(ConfigError, match=rf'{selector}: an image has label 7, but the teacher .*epoch_1.pth \(epoch 1\) has 5 classes'):
+        build_selector(selector).select(run, SelectionContext(probe=Images([0, 7]), log=lambda line: None))
+
+
+def test_cmi_of_few_images_a_class_says_so(tmp_path):
+    run, lines = trajectory(tmp_path / 'run', epochs=(1, )), []
+    build_selector('cmi').select(run, SelectionContext(probe=Images([0, 1, 2, 2, 1]), log=lines.append))
+    assert 'Warning: cmi: there are 1.7 images a class' in '\n'.join(lines)
+    lines.clear()
+    build_selector('cmi').select(run, SelectionContext(probe=Images([0, 1] * 20), log=lines.append))
+    assert 'Warning' not in '\n'.join(lines)
 
 
 def test_scores_that_are_not_numbers(tmp_path):

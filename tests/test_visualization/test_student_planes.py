@@ -88,3 +88,14 @@ def test_a_given_teacher_probed_on_test_images(tool, distil_run, tmp_path):  # n
     student = Trajectory.open(work_dir / 'inter' / 'student')
     assert student.epochs == [1, 2] and student.last.iteration == 2 * 4 and 'held_out' not in student.info
     assert not (tmp_path / 'made' / 'information_plane.json').exists(), 'the given folder should be left as it was'
+
+
+def test_a_comparison_on_other_images_is_refused(tool, distil_run, tmp_path):
+    """The probe's are held out already: of the rest, which the teacher learns from, a tenth would be held out again."""
+    config = distil_run()
+    config.probe.held_out, config.distill.schedule = 0.1, dict(type='ckd_mm.StopWhenOvertakenHook')
+    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+    config.dump(tmp_path / 'config.py')
+    status, _, error = tool('student_planes.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'planes')
+    assert status == 1 and 'distill.schedule: StopWhenOvertakenHook compares on images that neither learns from' in error
+    assert not (tmp_path / 'planes').exists()
