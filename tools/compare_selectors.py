@@ -68,7 +68,10 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         plans[text] = DistillationPlan(own)
     if any(plan.selector.needs_student for plan in plans.values()):
         check_batch(config)
+    shared = next((plan.probe for plan in plans.values() if plan.probe is not None), None)
     for text, plan in plans.items():
+        if plan.probe is not None:
+            plan.probe = shared  # its images are read once
         trajectory = plan.open_trajectories()[0]
         trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
         # folders of its own: the same selector with other settings has other scores

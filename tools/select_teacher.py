@@ -55,8 +55,9 @@ def main() -> None:
             raise ConfigError(f'{args.selector} looks at images, which a config names: give --config')
         plan = plan_of(args.config, args.cfg_options, dict(args.options, type=args.selector), Path(args.trajectory))
         trajectory = plan.open_trajectories()[0]
-        # scores are kept beside the trajectory
-        context = selection_context(plan, trajectory.folder / 'select')
+        # kept beside what is written, and apart from those of a run and of other settings
+        name = '_'.join([args.selector, *(f'{key}-{value}' for key, value in sorted(args.options.items()))])
+        context = selection_context(plan, (Path(args.out).parent if args.out else trajectory.folder) / 'select_teacher' / name)
     else:
         trajectory, context = Trajectory.open(args.trajectory), SelectionContext()
     if selector.needs_plane:

@@ -129,7 +129,7 @@ class LogitSelector(ScoreSelector):
         if images.labels.max() >= logits.shape[1]:
             raise ConfigError(f'selector: {self.name}: an image has label {int(images.labels.max())}, but the teacher {snapshot} has '
                               f'{logits.shape[1]} classes; use the data set it was trained for')
-        return dict(score=self.value(logits, images.labels), accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
+        return dict(score=self.value(logits, images.labels), teacher_accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
                     teacher_forwards=float(len(images)))
 
 

@@ -117,6 +117,7 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
     if selecting:
         cost += (f'<p>Choosing took {sum(part["teacher_forwards"] for part in selecting):,.0f} forward passes of one image through the '
                  f'teacher, or what equals them in operations, and {sum(part["seconds"] for part in selecting):.1f} s.</p>')
+    scores = ''.join(map(_score_table, selection['by_trajectory']))
     drawn = ''.join(f'<div>{figure}</div>' for figure in figures)
     return f'''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}: checkpoint distillation</title><style>{STYLE}</style></head><body>
@@ -126,7 +127,7 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
 <p class="lead">Measured once, on the test set, with the weights after the last epoch (no best epoch is picked).</p>
 <div class="figures">{drawn}</div>
 <h2>Who teaches, and why</h2>
-<p>Selector: <code>{html.escape(_selector(summary))}</code>.</p>{reasons}{''.join(_plane_table(*plane) for plane in planes)}
+<p>Selector: <code>{html.escape(_selector(summary))}</code>.</p>{reasons}{scores}{''.join(_plane_table(*plane) for plane in planes)}
 <h2>Cost</h2>
 {cost}
 <h2>Time</h2>
@@ -165,6 +166,20 @@ def _cost(cost: Dict) -> str:
         f' ({cost["teacher_hours"]:.3g} + {cost["student_hours"]:.3g} = {cost["total_hours"]:.3g} hours)'
     return (f'training cost: {cost["teacher_epochs"]} epochs of teachers, up to the last that teaches, + {cost["student_epochs"]} of the '
             f'student = {cost["total_epochs"]}{hours}')
+
+
+def _score_table(part: Dict) -> str:
+    """Scores that are measured; those of the information plane stand in its own table, an epoch needs none."""
+    rows = [row for row in part['scores'] if 'teacher_forwards' in row]
+    if not rows:
+        return ''
+    lines = []
+    for row in rows:
+        mark = ' class="chosen"' if row['epoch'] in part['epochs'] else ''
+        lines.append(f'<tr{mark}><td class="n">{row["epoch"]}</td><td class="n">{row["score"]:.6g}</td>'
+                     f'<td class="n">{row["teacher_forwards"]:,.0f}</td><td class="n">{row["seconds"]:.1f}</td></tr>')
+    return (f'<table><tr><th class="n">epoch</th><th class="n">score, {html.escape(part["score_unit"])}</th>'
+            f'<th class="n">forward passes</th><th class="n">seconds</th></tr>{"".join(lines)}</table>')
 
 
 def _selector(summary: Dict) -> str:

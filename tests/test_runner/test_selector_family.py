@@ -59,6 +59,8 @@ def test_cmi_of_a_run_is_that_of_its_networks(given, teacher_run):
     assert selection['epochs'] == [max(expected, key=expected.get)]
     assert part['cost']['teacher_forwards'] == len(probe.images) * 3  # one forward pass over the held-out images a snapshot
     assert 'probe' not in summary['seconds']  # the plane was not asked for
+    page, best = Path(config.work_dir, 'report.html').read_text(), max(expected, key=expected.get)
+    assert f'<tr class="chosen"><td class="n">{best}</td><td class="n">{part["scores"][best - 1]["score"]:.6g}</td>' in page
 
 
 def test_student_gradient_sees_the_student(given):
