@@ -33,7 +33,7 @@ def test_probe_then_select(tool, run, tmp_path):
     selection = json.loads((folder / 'selection.json').read_text())
     (folder / 'stages.json').write_text('{}')  # as of a whole run
     status, out, _ = tool('select_teacher.py', folder, 'last')
-    assert status == 0 and out.startswith('epochs [4]') and 'Not written' in out
+    assert status == 0 and out.startswith('epochs [4]') and 'stays as it is' in out
     assert json.loads((folder / 'selection.json').read_text()) == selection
     assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4] and len(selection['scores']) == 4
     status, out, _ = tool('select_teacher.py', folder, 'even', '--options', 'k=2', '--out', tmp_path / 'even.json')

@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config of the sweeps')
     parser.add_argument('sweeps', nargs='+', help='work_dirs of tools/sweep.py')
     parser.add_argument('--selectors', nargs='+', default=SELECTORS, metavar='NAME[:KEY=VALUE[,KEY=VALUE]]',
-                        help='say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
+                        help='each chooses one snapshot; say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
     parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in each sweep, of several the first')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings of the student')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
@@ -68,12 +68,16 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         plans[text] = DistillationPlan(own)
     if any(plan.selector.needs_student for plan in plans.values()):
         check_batch(config)
+    for text, plan in plans.items():
+        trajectory = plan.open_trajectories()[0]
+        trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
+        if not (plan.selector.needs_plane or plan.selector.needs_images):
+            judge(text, plan.selector.select(trajectory), truth)  # what costs nothing fails first
     shared = next((plan.probe for plan in plans.values() if plan.probe is not None), None)
     for text, plan in plans.items():
         if plan.probe is not None:
             plan.probe = shared  # its images are read once
         trajectory = plan.open_trajectories()[0]
-        trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
         # folders of its own: the same selector with other settings has other scores
         context = selection_context(plan, folder / text.replace(':', '_').replace('=', '-').replace(',', '_'))
         if plan.selector.needs_plane:

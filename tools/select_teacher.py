@@ -75,7 +75,7 @@ def main() -> None:
         print(f'{row["epoch"]:>6}  {row["score"]:.6g}')
     out = Path(args.out or trajectory.folder / 'selection.json')
     if args.out is None and (trajectory.folder / 'stages.json').exists():
-        print(f'Not written: {out} is that of the run; --out names another file')
+        print(f"{out} is the run's own and stays as it is; --out keeps this answer in another file")
         return
     write_json(out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots], selector=dict(args.options, type=args.selector),
                          files=[str(snapshot.file) for snapshot in selection.snapshots], trajectory=str(trajectory.folder),

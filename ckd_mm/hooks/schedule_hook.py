@@ -1,5 +1,6 @@
 """What the schedules of distillation have in common."""
 
+import inspect
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.hooks import Hook
@@ -144,4 +145,5 @@ def build_schedule(config: Dict[str, Any]) -> ScheduleHook:
     try:
         return kind(**{key: value for key, value in config.items() if key != 'type'})
     except TypeError as error:
-        raise ConfigError(f'distill.schedule: {kind.__name__} does not take these settings: {error}') from error
+        known = ', '.join(inspect.signature(kind).parameters)
+        raise ConfigError(f'distill.schedule: {kind.__name__} does not take these settings: {error}; known are {known}') from error

@@ -243,7 +243,10 @@ class CheckpointDistillRunner:
         last = trajectories[0].last
         teacher = evaluate(SnapshotEnsemble([last]), config, self.log, 'the teacher')
         same = len(chosen) == 1 and chosen[0].file == last.file
-        cohort = teacher if same else evaluate(SnapshotEnsemble(chosen), config, self.log, 'the cohort')
+        if self.plan.schedule.progressive:
+            cohort: Dict[str, float] = {}  # they never teach together
+        else:
+            cohort = teacher if same else evaluate(SnapshotEnsemble(chosen), config, self.log, 'the cohort')
         self.log(f'Teacher after epoch {last.epoch}: {_percent(top1(teacher))} top-1; who teaches: {_percent(top1(cohort))}')
         result = dict(epochs=[snapshot.epoch for snapshot in chosen], teachers=teachers,
                       selector=self.cfg.get('selector', 'last'), by_trajectory=parts, cohort_metrics=cohort, teacher_metrics=teacher,
@@ -321,7 +324,9 @@ class CheckpointDistillRunner:
         # a selection of an earlier version knows no hours
         trainings = [part.get('training') or dict(epochs=max(part['epochs']), hours=None) for part in select['by_trajectory']]
         summary.update(
-            selection=dict(epochs=select['epochs'], selector=select['selector'],
+            schedule=self.plan.schedule.configs,
+            selection=dict(epochs=select['epochs'], by_training=[part['epochs'] for part in select['by_trajectory']],
+                           in_turn=self.plan.schedule.progressive, selector=select['selector'],
                            reason='; '.join(part['reason'] for part in select['by_trajectory'])),
             cost=run_cost(trainings, student['epochs'], self.stages.seconds['student']),
             seconds=self.stages.seconds, processes=self.stages.processes('student'),

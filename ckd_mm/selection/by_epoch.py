@@ -96,7 +96,8 @@ class EvenSelector(Selector):
 
     def wanted(self, max_epochs, run=0):
         if self.k > max_epochs:
-            raise ConfigError(f'selector: k={self.k} phases, but the run has only {max_epochs} epochs')
+            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher trains for only {max_epochs} '
+                              'epochs; lower k, or raise teacher.train_cfg.max_epochs')
         return [phase_end(max_epochs, index, self.k) for index in range(1, self.k + 1)]
 
     def reason(self, epochs, max_epochs):

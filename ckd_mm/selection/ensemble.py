@@ -30,7 +30,8 @@ class EnsembleSelector(Selector):
 
     def wanted(self, max_epochs, run=0):
         if self.k > max_epochs and self.kind != 'full':
-            raise ConfigError(f'selector: k={self.k} phases, but the run has only {max_epochs} epochs')
+            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher trains for only {max_epochs} '
+                              'epochs; lower k, or raise teacher.train_cfg.max_epochs')
         if self.kind == 'full':
             return [max_epochs]
         phases = range(1, self.k + 1) if self.kind == 'snapshot' else [run + 1]
@@ -49,8 +50,8 @@ class EnsembleSelector(Selector):
 
     def reason(self, epochs, max_epochs):
         return {'snapshot': f'snapshot ensemble: the ends of {self.k} equal phases of {max_epochs} epochs',
-                'full': f'full ensemble of {self.k}: the last snapshot of this training',
-                'mixed': f'mixed ensemble of {self.k}: a phase end of this training'}[self.kind]
+                'full': f'its last, for the full ensemble of {self.k}',
+                'mixed': f'the end of a phase, for the mixed ensemble of {self.k}'}[self.kind]
 
     def select_all(self, trajectories, contexts):
         self.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
@@ -58,6 +59,8 @@ class EnsembleSelector(Selector):
         for run, trajectory in enumerate(trajectories):
             epochs = self.epochs(trajectory.epochs, trajectory.max_epochs, run) if run < self.runs else []
             reason = self.reason(epochs, trajectory.max_epochs) if epochs else f'not needed for k={self.k}'
+            if self.runs > 1 and epochs:
+                reason = f'training {run + 1}: epoch {epochs[0]}, {reason}'
             found.append(Selection([trajectory.at(epoch) for epoch in epochs], reason))
         return found
 

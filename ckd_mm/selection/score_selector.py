@@ -80,7 +80,7 @@ class ScoreSelector(Selector):
         rows = self.table(trajectory, context)
         best = max(rows, key=lambda row: (row['score'], -row['epoch']))
         return Selection([trajectory.at(best['epoch'])],
-                         f'{self.name}: {best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows, self.unit,
+                         f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows, self.unit,
                          dict(teacher_forwards=sum(row['teacher_forwards'] for row in rows),
                               seconds=sum(row['seconds'] + row.get('warmup_seconds', 0.0) for row in rows)))
 

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..fileio import atomic_write
 from ..infoplane.plane import InformationPlane
@@ -64,6 +65,7 @@ def draw_training(curves: Dict[str, Curve], marks: Sequence[int] = (), path: Opt
     if shown:
         axes.scatter(shown, [teacher[epoch] for epoch in shown], s=220, marker='*', color=CHOSEN, edgecolor='black', linewidth=0.8,
                      zorder=3, label='teaches')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel('epoch')
     axes.set_ylabel('top-1 accuracy on validation images, %')
     axes.set_title('Training', fontsize=10)

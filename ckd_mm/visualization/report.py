@@ -41,14 +41,28 @@ def read_curve(folder: Path) -> Curve:
 def accuracy_rows(summary: Dict[str, Any]) -> List[tuple]:
     """Name, what it is, top-1 accuracy in percent or None."""
     rows = [('teacher', f'after its last epoch, {summary["teacher"]["epoch"]}', summary['teacher']['accuracy_top1'])]
-    epochs = summary['selection']['epochs']
-    rows.append(('who teaches', f'epoch {epochs[0]}' if len(epochs) == 1 else f'ensemble of epochs {", ".join(map(str, epochs))}',
-                 summary['cohort']['accuracy_top1']))
+    rows.append(('who teaches', _teachers(summary['selection']), summary['cohort']['accuracy_top1']))
     if 'student_alone' in summary:
         rows.append(('student alone', f'no teacher, after epoch {summary["student_alone"]["epoch"]}',
                      summary['student_alone']['accuracy_top1']))
     rows.append(('student', f'distilled, after epoch {summary["student"]["epoch"]}', summary['student']['accuracy_top1']))
     return rows
+
+
+def _teachers(selection: Dict[str, Any]) -> str:
+    epochs, trainings = selection['epochs'], [part for part in selection.get('by_training', []) if part]
+    if len(epochs) == 1:
+        return f'epoch {epochs[0]}'
+    if len(trainings) > 1:
+        named = [f'epoch {epoch} of training {number}' for number, part in enumerate(trainings, 1) for epoch in part]
+        return 'ensemble of ' + ', '.join(named)
+    return ('in turn epochs ' if selection.get('in_turn') else 'ensemble of epochs ') + ', '.join(map(str, epochs))
+
+
+def _schedule(summary: Dict[str, Any]) -> str:
+    """Empty where the student is distilled alike from the first epoch to the last."""
+    return '; '.join(f'{hook["type"].split(".")[-1]}(' + ', '.join(
+        f'{key}={value}' for key, value in hook.items() if key not in ('type', 'dataset')) + ')' for hook in summary.get('schedule', []))
 
 
 def results_table(summary: Dict[str, Any]) -> str:
@@ -57,9 +71,10 @@ def results_table(summary: Dict[str, Any]) -> str:
     first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     lines = [f'{name:<{first}}  {what:<{second}}  {_number(value):>8}' for name, what, value in rows]
     total = sum(summary['seconds'].values())
+    schedule = [f'schedule: {_schedule(summary)}'] if _schedule(summary) else []
     cost = [_cost(summary['cost'])] if 'cost' in summary else []  # pages of older runs can be made anew, too
     return '\n'.join([f'{"":<{first}}  {"":<{second}}  {"top-1 %":>8}', *lines,
-                      f'selected by {_selector(summary)}: {summary["selection"]["reason"]}', *cost,
+                      f'selected by {_selector(summary)}: {summary["selection"]["reason"]}', *schedule, *cost,
                       f'{total:.0f} s in all: ' + ', '.join(f'{stage} {seconds:.0f}' for stage, seconds in summary['seconds'].items())])
 
 
@@ -117,6 +132,7 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
     if selecting:
         cost += (f'<p>Choosing took {sum(part["teacher_forwards"] for part in selecting):,.0f} forward passes of one image through the '
                  f'teacher, or what equals them in operations, and {sum(part["seconds"] for part in selecting):.1f} s.</p>')
+    reasons += f'<p>Schedule: {html.escape(_schedule(summary))}.</p>' if _schedule(summary) else ''
     scores = ''.join(map(_score_table, selection['by_trajectory']))
     drawn = ''.join(f'<div>{figure}</div>' for figure in figures)
     return f'''<!DOCTYPE html>

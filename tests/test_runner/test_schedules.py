@@ -14,6 +14,7 @@ from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import StopWhenOvertakenHook
 from ckd_mm.models import SnapshotEnsemble
 from ckd_mm.runner import DistillationPlan
+from ckd_mm.visualization import results_table
 
 from ..conftest import resnet, run_tool
 from .test_distributed import free_port
@@ -75,7 +76,11 @@ def test_progressive(scheduled, taught, monkeypatch):
     """The chosen snapshots one after another, also in a run in two parts; another run lets them teach together."""
     config = scheduled(PROGRESSIVE, dict(type='even', k=3))
     stopped_before(monkeypatch, config, 2)
-    assert RUNNERS.build(config).train()['selection']['epochs'] == [1, 2, 3]
+    summary = RUNNERS.build(config).train()
+    assert summary['selection']['epochs'] == [1, 2, 3]
+    assert summary['cohort']['accuracy_top1'] is None, 'an ensemble of them never taught'
+    said = results_table(summary)
+    assert 'in turn epochs 1, 2, 3' in said and 'schedule: ProgressiveTeacherHook()' in said
     assert taught == [[1]] * 4 + [[2]] * 4 + [[3]] * 4
     taught.clear()
     together = scheduled([], dict(type='even', k=3), work_dir=config.work_dir + '_together')

@@ -121,6 +121,7 @@ def test_ensemble_of_two_trainings(distil_run):
     assert cost['total_hours'] == pytest.approx(cost['teacher_hours'] + summary['seconds']['student'] / 3600)
     assert 0 < first.at(2).seconds < first.at(3).seconds <= summary['seconds']['teacher'] + 0.01
     page = Path(config.work_dir, 'report.html').read_text()
+    assert 'ensemble of epoch 2 of training 1, epoch 4 of training 2' in page
     assert 'training cost: 6 epochs of teachers' in page and 'teacher_2' in page
     # the same from one option, over the trainings that exist
     again = distil_run(work_dir=config.work_dir + '_full')
