@@ -234,3 +234,9 @@ def compile_in_place(modules: List, options: Dict) -> None:
             module.compile(**options)
         else:
             module.forward = torch.compile(module.forward, **options)
+
+
+def compiled_networks_run_hooks() -> bool:
+    """Whether forward hooks of the modules inside a compiled network see every call: seen with torch 2.15, not with 2.1."""
+    import torch
+    return tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 4)

@@ -9,6 +9,7 @@ import time
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import DefaultScope, Registry
@@ -16,6 +17,7 @@ from mmengine.registry import DefaultScope, Registry
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ckd_mm', locations=['ckd_mm.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='ckd_mm', locations=['ckd_mm.hooks'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='ckd_mm', locations=['ckd_mm.runner'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='ckd_mm', locations=['ckd_mm.evaluation'])
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ckd_mm', locations=['ckd_mm.models'])
 RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='ckd_mm', locations=['ckd_mm.runner'])
 SELECTORS = Registry('selector', scope='ckd_mm', locations=['ckd_mm.selection'])

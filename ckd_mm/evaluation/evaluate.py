@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Iterable, List, Optional, Union
 
 import torch
 from mmengine.device import get_device
@@ -25,29 +25,49 @@ def evaluation_parts(config: Dict) -> Optional[tuple]:
     return None
 
 
-@torch.no_grad()
 def evaluate(model: BaseModel, config: Dict, log: Callable[[str], None] = print, what: str = 'model') -> Dict[str, float]:
     """Metrics of ``model`` on the test set of ``config`` (validation set if it has none), over all processes.
 
     Returns:
         mmengine's names and values, say ``{'accuracy/top1': 93.1}``; empty where the config has neither set.
     """
+    return evaluate_predictions(model, lambda batch: [model.test_step(batch)], 1, config, log, what)[0]
+
+
+@torch.no_grad()
+def evaluate_predictions(model: BaseModel, predict: Callable[[Dict], Iterable[list]], count: int, config: Dict,
+                         log: Callable[[str], None] = print, what: str = 'model') -> List[Dict[str, float]]:
+    """Metrics of ``count`` predictions of the same images, from one pass over the test set.
+
+    Args:
+        model: it is in eval mode and on the device meanwhile.
+        predict: the data samples of a batch with each prediction, one after the other; they may be the same objects.
+
+    Returns:
+        For each prediction what :func:`evaluate` returns.
+    """
     parts = evaluation_parts(config)
     if parts is None:
-        return {}
+        return [{} for _ in range(count)]
     loader = Runner.build_dataloader(copy.deepcopy(parts[0]), seed=0)
-    metrics = copy.deepcopy(parts[1])
-    evaluator = Evaluator(metrics if isinstance(metrics, list) else [metrics])
-    evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    evaluators = [_evaluator(parts[1], loader) for _ in range(count)]
     model = model.to(get_device())
     was_training, progress = model.training, Progress(log, f'Evaluating {what}: batch', len(loader))
     model.eval()
     for batch in loader:
-        evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+        for evaluator, samples in zip(evaluators, predict(batch)):
+            evaluator.process(data_samples=samples, data_batch=batch)
         progress.step()
     model.train(was_training)
-    return {name: round(value, 4) if isinstance(value, float) else value
-            for name, value in plain(evaluator.evaluate(len(loader.dataset))).items()}
+    return [{name: round(value, 4) if isinstance(value, float) else value
+             for name, value in plain(evaluator.evaluate(len(loader.dataset))).items()} for evaluator in evaluators]
+
+
+def _evaluator(metrics: Union[Dict, List], loader: DataLoader) -> Evaluator:
+    metrics = copy.deepcopy(metrics)
+    evaluator = Evaluator(metrics if isinstance(metrics, list) else [metrics])
+    evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    return evaluator
 
 
 def top1(metrics: Dict[str, float]) -> Optional[float]:

@@ -7,8 +7,9 @@ from .snapshot_hook import SnapshotHook
 from .stage_state_hook import StageStateHook
 from .stop_distillation_hook import StopDistillationHook
 from .stop_when_overtaken_hook import StopWhenOvertakenHook
+from .train_agreement_hook import TrainAgreementHook
 
 __all__ = [
     'AnnealDistillationHook', 'FiniteLossHook', 'InfoPlaneHook', 'ProgressiveTeacherHook', 'ScheduleHook', 'SnapshotHook',
-    'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook', 'build_schedule', 'check_schedules'
+    'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook', 'TrainAgreementHook', 'build_schedule', 'check_schedules'
 ]

@@ -21,6 +21,9 @@ def annealed(first: float, last: float, part: float, mode: str) -> float:
 class AnnealDistillationHook(ScheduleHook):
     """The weight of the distillation loss goes from the model's ``kd_weight`` to ``end_value`` between two epochs.
 
+    It may also rise: ``begin=0, end=20, start_value=0, end_value=1`` is the warm-up of DKD (Zhao et al., CVPR 2022, whose code raises
+    the weight once an epoch).
+
     With ``ce_weight=0``, ``kd_weight=1`` and ``ce_end_value=1`` this is the teacher annealing of BAM (Clark et al., ACL 2019,
     arXiv 1907.04829, Sec. 3.2), whose target goes from the teacher's to the label: cross-entropy is linear in its target.
 
@@ -34,9 +37,11 @@ class AnnealDistillationHook(ScheduleHook):
         end_value: the weight from then on, at least 0.
         mode: 'linear', or 'cosine' (half a period, slow at both ends).
         ce_end_value: takes the weight of the student's own loss along, from ``ce_weight`` to this; None: it stays as it is.
+        start_value: the weight until ``begin``, at least 0, instead of the model's ``kd_weight``.
     """
 
-    def __init__(self, begin: int, end: int, end_value: float = 0.0, mode: str = 'linear', ce_end_value: Optional[float] = None) -> None:
+    def __init__(self, begin: int, end: int, end_value: float = 0.0, mode: str = 'linear', ce_end_value: Optional[float] = None,
+                 start_value: Optional[float] = None) -> None:
         for name, value in dict(begin=begin, end=end).items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ConfigError(f'AnnealDistillationHook: {name}={value!r} should be a whole number of epochs, at least 0')
@@ -47,7 +52,12 @@ class AnnealDistillationHook(ScheduleHook):
         check_weight('AnnealDistillationHook: end_value', end_value)
         if ce_end_value is not None:
             check_weight('AnnealDistillationHook: ce_end_value', ce_end_value)
+        if start_value is not None:
+            check_weight('AnnealDistillationHook: start_value', start_value)
+            if start_value == end_value == 0:
+                raise ConfigError('AnnealDistillationHook: start_value and end_value are both 0, so no teacher would ever teach')
         self.begin, self.end, self.end_value, self.mode, self.ce_end_value = begin, end, end_value, mode, ce_end_value
+        self.start_value = start_value
         self.first: Optional[Tuple[float, float]] = None
 
     @property
@@ -68,7 +78,8 @@ class AnnealDistillationHook(ScheduleHook):
         if self.end_value > 0 and not model.has_teachers:
             raise ConfigError(f'AnnealDistillationHook: end_value={self.end_value} needs teachers, but the model has no cohort; give one')
         if self.first is None:
-            self.first = (model.kd_weight, model.ce_weight)  # as configured: checkpoints hold no weights of losses
+            start = model.kd_weight if self.start_value is None else self.start_value
+            self.first = (start, model.ce_weight)  # as configured: checkpoints hold no weights of losses
         self.before_train_epoch(runner)
 
     def before_train_epoch(self, runner) -> None:

@@ -52,14 +52,17 @@ def draw_training(curves: Dict[str, Curve], marks: Sequence[int] = (), path: Opt
     """Validation accuracy (percent) against the epoch.
 
     Args:
-        curves: name ('teacher', 'student', 'student alone') to points (epoch, accuracy).
+        curves: name ('teacher', 'student', 'student alone', and of others what they are called) to points (epoch, accuracy).
         marks: teacher epochs that teach.
     """
     figure, axes = _figure(5.4, 4.6)
     colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': ALONE}
+    others = [name for name in curves if name not in colours]
+    # what lies between teacher and student, from light to dark
+    colours.update({name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others)) for index, name in enumerate(others)})
     for name, curve in curves.items():
         if curve:
-            axes.plot(*zip(*curve), color=colours.get(name), label=name, linewidth=1.6, marker='o', markersize=3)
+            axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
     teacher = dict(curves.get('teacher') or [])
     shown = [epoch for epoch in marks if epoch in teacher]
     if shown:

@@ -15,7 +15,7 @@ from .figures import Curve, as_svg, draw_information_plane, draw_training
 STYLE = '''
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin-top: 2em; }
-.lead { color: #555; } .figures { display: flex; flex-wrap: wrap; gap: 1em; } .figures > div { flex: 1 1 420px; }
+.lead { color: #555; } .figures { display: flex; flex-wrap: wrap; gap: 1em; } .figures > div { flex: 1 1 420px; max-width: 560px; }
 .figures svg { width: 100%; height: auto; }
 table { border-collapse: collapse; }
 td, th { padding: .3em .9em .3em 0; text-align: left; border-bottom: 1px solid #e5e5e5; vertical-align: top; }
@@ -24,7 +24,7 @@ pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px; } .w
 '''
 
 
-def read_curve(folder: Path) -> Curve:
+def read_curve(folder: Path, metric: str = ACCURACY) -> Curve:
     """Validation accuracy by epoch from mmengine's logs in ``folder``; of an epoch that was run twice the later counts."""
     points: Dict[float, float] = {}
     for log in sorted(folder.glob('*/vis_data/scalars.json')):
@@ -33,26 +33,53 @@ def read_curve(folder: Path) -> Curve:
                 row = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the last line of a killed run
-            if ACCURACY in row and 'step' in row:
-                points[row['step']] = row[ACCURACY]
+            if metric in row and 'step' in row:
+                points[row['step']] = row[metric]
     return sorted(points.items())
 
 
 def accuracy_rows(summary: Dict[str, Any]) -> List[tuple]:
     """Name, what it is, top-1 accuracy in percent or None."""
-    rows = [('teacher', f'after its last epoch, {summary["teacher"]["epoch"]}', summary['teacher']['accuracy_top1'])]
-    rows.append(('who teaches', _teachers(summary['selection']), summary['cohort']['accuracy_top1']))
-    if 'student_alone' in summary:
-        rows.append(('student alone', f'no teacher, after epoch {summary["student_alone"]["epoch"]}',
-                     summary['student_alone']['accuracy_top1']))
-    rows.append(('student', f'distilled, after epoch {summary["student"]["epoch"]}', summary['student']['accuracy_top1']))
+    rows = []
+    if 'teacher' in summary:
+        rows.append(('teacher', f'after its last epoch, {summary["teacher"]["epoch"]}', summary['teacher']['accuracy_top1']))
+        heads = summary.get('heads', {}).get('members', [])
+        rows += [(head['name'], 'on its feature maps', head['accuracy_top1']) for head in heads if head['name'].startswith('head')]
+        rows.append(('who teaches', _teachers(summary['selection'], len(heads)), summary['cohort']['accuracy_top1']))
+    alone = summary.get('students_alone', [summary['student_alone']] if 'student_alone' in summary else [])
+    for number, student in enumerate(alone, 1):
+        rows.append(('student alone' + (f' {number}' if len(alone) > 1 else ''), f'no teacher, after epoch {student["epoch"]}',
+                     student['accuracy_top1']))
+    rows += [(link['name'], f'distilled, after epoch {link["epoch"]}', link['accuracy_top1']) for link in summary.get('links', [])]
+    how = 'distilled' if 'teacher' in summary else 'with its peer' if 'peer' in summary else 'no teacher'
+    rows.append(('student', f'{how}, after epoch {summary["student"]["epoch"]}', summary['student']['accuracy_top1']))
+    if 'peer' in summary:
+        rows.append(('peer', f'with the student, after epoch {summary["peer"]["epoch"]}', summary['peer']['accuracy_top1']))
+    rows += [('ensemble', _ensemble(name, found['size']), found['accuracy_top1']) for name, found in summary.get('ensembles', {}).items()]
     return rows
 
 
-def _teachers(selection: Dict[str, Any]) -> str:
+def _ensemble(name: str, size: int) -> str:
+    if name == 'generations and teacher':
+        return f'of the {size - 1} generations and their first teacher'
+    return f'of the {size} {name}'
+
+
+def _agreement(summary: Dict[str, Any]) -> str:
+    """KD error of each student that has one; empty where it was not measured."""
+    students = [*summary.get('links', []), dict(summary['student'], name='student')]
+    found = [f'{student["name"]} {student["metrics"]["kd/error"]:.2f} %' for student in students if 'kd/error' in student['metrics']]
+    return f'KD error, images on which a student and its teacher differ: {", ".join(found)}' if found else ''
+
+
+def _teachers(selection: Dict[str, Any], members: int) -> str:
+    """
+    Args:
+        members: of a teacher with heads, those who teach; else 0.
+    """
     epochs, trainings = selection['epochs'], [part for part in selection.get('by_training', []) if part]
     if len(epochs) == 1:
-        return f'epoch {epochs[0]}'
+        return f'epoch {epochs[0]}' + (f', {members} together' if members else '')
     if len(trainings) > 1:
         named = [f'epoch {epoch} of training {number}' for number, part in enumerate(trainings, 1) for epoch in part]
         return 'ensemble of ' + ', '.join(named)
@@ -71,10 +98,11 @@ def results_table(summary: Dict[str, Any]) -> str:
     first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     lines = [f'{name:<{first}}  {what:<{second}}  {_number(value):>8}' for name, what, value in rows]
     total = sum(summary['seconds'].values())
+    selected = [f'selected by {_selector(summary)}: {summary["selection"]["reason"]}'] if 'selection' in summary else []
     schedule = [f'schedule: {_schedule(summary)}'] if _schedule(summary) else []
     cost = [_cost(summary['cost'])] if 'cost' in summary else []  # pages of older runs can be made anew, too
     return '\n'.join([f'{"":<{first}}  {"":<{second}}  {"top-1 %":>8}', *lines,
-                      f'selected by {_selector(summary)}: {summary["selection"]["reason"]}', *schedule, *cost,
+                      *([_agreement(summary)] if _agreement(summary) else []), *selected, *schedule, *cost,
                       f'{total:.0f} s in all: ' + ', '.join(f'{stage} {seconds:.0f}' for stage, seconds in summary['seconds'].items())])
 
 
@@ -86,7 +114,7 @@ def write_report(work_dir: Path) -> Path:
     """
     work_dir = Path(work_dir)
     summary = read_json(work_dir / 'summary.json')
-    selection = read_json(work_dir / 'selection.json')
+    selection = read_json(work_dir / 'selection.json') if 'selection' in summary else dict(by_trajectory=[], epochs=[])
     planes = []
     for number, part in enumerate(selection['by_trajectory']):
         file = work_dir / (PLANE if number == 0 else PLANE.replace('.json', f'_{number + 1}.json'))
@@ -95,7 +123,11 @@ def write_report(work_dir: Path) -> Path:
     figures = []
     for plane, epochs, file in planes:
         figures.append(as_svg(draw_information_plane(plane, file.with_suffix('.png'), epochs)))
-    curves = {'teacher': _teacher_curve(work_dir, selection), 'student': read_curve(work_dir / 'student')}
+    curves = {'teacher': _teacher_curve(work_dir, selection)} if selection['by_trajectory'] else {}
+    curves.update({link['name']: read_curve(work_dir / link['name'].replace(' ', '_')) for link in summary.get('links', [])})
+    curves['student'] = read_curve(work_dir / 'student')
+    if 'peer' in summary:
+        curves['peer'] = read_curve(work_dir / 'student', 'peer/top1')
     if 'student_alone' in summary:
         curves['student alone'] = read_curve(work_dir / 'student_alone')
     if any(curves.values()):
@@ -121,6 +153,9 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
     name = html.escape(summary['config']['name'])
     rows = ''.join(f'<tr><td>{html.escape(who)}</td><td>{html.escape(what)}</td><td class="n">{_number(value)}</td></tr>'
                    for who, what, value in accuracy_rows(summary))
+    lead = ('Checkpoint distillation: a teacher\'s trajectory, who of it teaches, and what the student learnt.' if 'teacher' in summary else
+            'Deep mutual learning: two networks that learn from each other.' if 'peer' in summary else
+            'A student that learns without a teacher, for comparison.')
     reasons = ''.join(f'<p>{html.escape(part["reason"])}; candidates: epochs {", ".join(map(str, part["candidates"]))}.</p>'
                       for part in selection['by_trajectory'])
     seconds = ''.join(f'<tr><td>{html.escape(stage)}</td><td class="n">{value:.1f}</td></tr>'
@@ -134,18 +169,19 @@ def _page(summary: Dict, selection: Dict, planes: List[tuple], figures: List[str
                  f'teacher, or what equals them in operations, and {sum(part["seconds"] for part in selecting):.1f} s.</p>')
     reasons += f'<p>Schedule: {html.escape(_schedule(summary))}.</p>' if _schedule(summary) else ''
     scores = ''.join(map(_score_table, selection['by_trajectory']))
+    agreement = f' {html.escape(_agreement(summary))}.' if _agreement(summary) else ''
     drawn = ''.join(f'<div>{figure}</div>' for figure in figures)
+    choice = '' if 'selection' not in summary else (
+        f'<h2>Who teaches, and why</h2>\n<p>Selector: <code>{html.escape(_selector(summary))}</code>.</p>{reasons}{scores}'
+        f'{"".join(_plane_table(*plane) for plane in planes)}\n<h2>Cost</h2>\n{cost}')
     return f'''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}: checkpoint distillation</title><style>{STYLE}</style></head><body>
-<h1>{name}</h1><p class="lead">Checkpoint distillation: a teacher's trajectory, who of it teaches, and what the student learnt.</p>
+<h1>{name}</h1><p class="lead">{lead}</p>
 <h2>Accuracy</h2>
 <table><tr><th></th><th></th><th class="n">top-1, %</th></tr>{rows}</table>
-<p class="lead">Measured once, on the test set, with the weights after the last epoch (no best epoch is picked).</p>
+<p class="lead">Measured once, on the test set, with the weights after the last epoch (no best epoch is picked).{agreement}</p>
 <div class="figures">{drawn}</div>
-<h2>Who teaches, and why</h2>
-<p>Selector: <code>{html.escape(_selector(summary))}</code>.</p>{reasons}{scores}{''.join(_plane_table(*plane) for plane in planes)}
-<h2>Cost</h2>
-{cost}
+{choice}
 <h2>Time</h2>
 <table><tr><th>stage</th><th class="n">seconds</th></tr>{seconds}</table>
 <h2>Made with</h2>
@@ -180,8 +216,10 @@ def _cost(cost: Dict) -> str:
     """As in Figure 3 of CheckpointKD."""
     hours = '' if cost['total_hours'] is None else \
         f' ({cost["teacher_hours"]:.3g} + {cost["student_hours"]:.3g} = {cost["total_hours"]:.3g} hours)'
-    return (f'training cost: {cost["teacher_epochs"]} epochs of teachers, up to the last that teaches, + {cost["student_epochs"]} of the '
-            f'student = {cost["total_epochs"]}{hours}')
+    heads = f' + {cost["head_epochs"]} of their heads' if 'head_epochs' in cost else ''
+    students = f'the {cost["students"]} students' if 'students' in cost else 'the student'
+    return (f'training cost: {cost["teacher_epochs"]} epochs of teachers, up to the last that teaches,{heads} + {cost["student_epochs"]} '
+            f'of {students} = {cost["total_epochs"]}{hours}')
 
 
 def _score_table(part: Dict) -> str:

@@ -177,6 +177,18 @@ def test_anneal_up_from_nothing(scheduled, teaching):
     assert teaching.steps == [[3]] * 7 and not runner.model.stopped
 
 
+def test_warm_up_is_that_of_an_unweighted_start(scheduled, teaching):
+    """DKD's: the config says the weight that is reached, the hook where it begins."""
+    logs = [WeightLog(), WeightLog()]
+    hook = dict(ANNEAL, begin=0, end=2, end_value=0.5)
+    runner = train(scheduled(dict(hook, start_value=0.0), epochs=3), logs[0])
+    assert [kd_weight for _, kd_weight in logs[0].weights] == [step / 16 for step in range(8)] + [0.5] * 4
+    assert teaching.steps == [[3]] * 11 and not runner.model.stopped
+    other = train(scheduled(hook, epochs=3, distill=dict(kd_weight=0.0)), logs[1])
+    assert logs[1].weights == logs[0].weights
+    assert_same_weights(runner.model.state_dict(), other.model.state_dict())
+
+
 @pytest.mark.parametrize('epoch, batch', [(1, 0), (2, 3), (3, 2)])
 def test_anneal_resumed(scheduled, tmp_path, monkeypatch, epoch, batch):
     """Inside an epoch and between two; past the end the teacher may be gone."""
@@ -481,6 +493,8 @@ def test_a_missing_teacher_is_named_when_its_turn_comes(scheduled, tmp_path):
     (dict(begin=0, end=2, mode='step'), r"mode='step' should be one of \('linear', 'cosine'\)"),
     (dict(begin=0, end=2, end_value=-1), 'end_value=-1 should be a finite number, at least 0'),
     (dict(begin=0, end=2, ce_end_value='1'), "ce_end_value='1' should be a finite number"),
+    (dict(begin=0, end=2, start_value=-1), 'start_value=-1 should be a finite number, at least 0'),
+    (dict(begin=0, end=2, start_value=0), 'start_value and end_value are both 0, so no teacher would ever teach'),
 ])
 def test_bad_anneal_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=f'AnnealDistillationHook: {message}'):

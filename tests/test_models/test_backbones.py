@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.models.backbones import CIFARResNet, MobileNetV2CIFAR, WideResNet
+from ckd_mm.models.backbones import CIFARResNet, DenseNetCIFAR, MobileNetV2CIFAR, WideResNet
 from ckd_mm.models.backbones.cifar_resnet import PadShortcut
 
 from ..helpers import network
@@ -61,9 +61,32 @@ def test_size_is_that_of_the_distillation_literature(model, expected):
     (classifier('WideResNet', 128, 10, depth=40, widen_factor=2), 2.2, 1),
     (classifier('WideResNet', 512, 10, depth=16, widen_factor=8), 11.0, 1),
     (classifier('WideResNet', 640, 10, depth=28, widen_factor=10), 36.5, 1),
+    (classifier('WideResNet', 128, 10, depth=16, widen_factor=2), 0.69, 2),  # ESKD, Table 4
+    # Huang et al., arXiv 1608.06993, Table 2, CIFAR-10
+    (classifier('DenseNetCIFAR', 448, 10, depth=40, growth_rate=12), 1.0, 1),
+    (classifier('DenseNetCIFAR', 1168, 10, depth=100, growth_rate=12), 7.0, 1),
+    (classifier('DenseNetCIFAR', 2320, 10, depth=100, growth_rate=24), 27.2, 1),
 ])
 def test_size_is_that_of_the_original_papers(model, millions, digits):
     assert round(parameters(model) / 1e6, digits) == millions
+
+
+def densenet_size(layers: int, growth: int, classes: int) -> int:
+    """Of each layer a 3x3 convolution and two numbers a channel that comes in; two transitions; BatchNorm and classifier."""
+    channels, size = 16, 3 * 9 * 16
+    for block in range(3):
+        for _ in range(layers):
+            size += 2 * channels + 9 * channels * growth
+            channels += growth
+        size += 2 * channels + (channels * channels if block < 2 else 0)
+    return size + (channels + 1) * classes
+
+
+@pytest.mark.parametrize(('depth', 'growth', 'classes'), [(7, 4, 10), (40, 12, 10), (40, 24, 100), (58, 12, 10)])
+def test_densenet_has_no_other_weights(depth, growth, classes):
+    layers = (depth - 4) // 3
+    model = classifier('DenseNetCIFAR', 16 + 3 * layers * growth, classes, depth=depth, growth_rate=growth)
+    assert parameters(model) == densenet_size(layers, growth, classes)
 
 
 def mobilenet_size(width: float, classes: int) -> int:
@@ -90,6 +113,8 @@ MAPS = [
     (CIFARResNet, dict(depth=8, shortcut='A', in_channels=1), [(16, 1), (32, 2), (64, 4)]),
     (WideResNet, dict(depth=10, widen_factor=2), [(32, 1), (64, 2), (128, 4)]),
     (WideResNet, dict(depth=10, widen_factor=1, in_channels=1), [(16, 1), (32, 2), (64, 4)]),
+    (DenseNetCIFAR, dict(depth=10, growth_rate=6), [(28, 1), (40, 2), (52, 4)]),
+    (DenseNetCIFAR, dict(depth=7, growth_rate=4, in_channels=1), [(20, 1), (24, 2), (28, 4)]),
     (MobileNetV2CIFAR, dict(widen_factor=0.75),
      [(12, 2), (18, 2), (24, 4), (48, 8), (72, 8), (120, 16), (240, 16), (1280, 16)]),
 ]
@@ -162,6 +187,40 @@ def test_shortcut_a_by_hand():
     assert PadShortcut(new_channels=3, stride=2)(x)[0].tolist() == [zero, [[0., 2.], [6., 8.]], [[9., 11.], [15., 17.]], zero, zero]
 
 
+class Dense(nn.Sequential):
+
+    def forward(self, x):
+        return torch.cat([x, super().forward(x)], dim=1)
+
+
+def plain_densenet(layers: int, growth: int, classes: int) -> nn.Sequential:
+    """The same network from torch's layers alone."""
+    modules, channels = [nn.Conv2d(3, 16, 3, padding=1, bias=False)], 16
+    for block in range(3):
+        for _ in range(layers):
+            modules.append(Dense(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, growth, 3, padding=1, bias=False)))
+            channels += growth
+        modules += [nn.BatchNorm2d(channels), nn.ReLU()]
+        modules += [nn.Conv2d(channels, channels, 1, bias=False), nn.AvgPool2d(2)] if block < 2 else [nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*modules, nn.Flatten(), nn.Linear(channels, classes))
+
+
+def test_densenet_computes_what_its_definition_says():
+    ours = network(classifier('DenseNetCIFAR', 16 + 9 * 5, 10, depth=13, growth_rate=5), seed=0)
+    weights = ours.state_dict()
+    order = ['conv1', 'layer1', 'transition1', 'layer2', 'transition2', 'layer3', 'bn']  # as images pass them
+    keys = [key for part in order for key in weights if key.startswith(f'backbone.{part}.')]
+    keys += [key for key in weights if key.startswith('head.')]
+    assert sorted(keys) == sorted(weights)
+    theirs = plain_densenet(3, 5, 10).eval()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), (weights[key] for key in keys))))
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        logits = ours(images)
+        assert logits.std() > 1e-3
+        torch.testing.assert_close(logits, theirs(images), rtol=1e-5, atol=1e-5 * logits.abs().max().item())
+
+
 class Residual(nn.Sequential):
 
     def forward(self, x):
@@ -215,6 +274,10 @@ def test_mobilenet_computes_what_its_definition_says():
     (WideResNet, dict(depth=16, widen_factor=1, dropout=1.0), r'dropout=1.0 should be a number from 0 to below 1'),
     (WideResNet, dict(depth=16, widen_factor=1, out_indices=(2, 0)), r'out_indices=\(2, 0\) should list .* in rising order'),
     (WideResNet, dict(depth=16, widen_factor=1, out_indices=[]), r'out_indices=\[\] should list'),
+    (DenseNetCIFAR, dict(depth=41, growth_rate=12), r'depth=41 should be 3n\+4, at least 7'),
+    (DenseNetCIFAR, dict(depth=4, growth_rate=12), r'depth=4 should be 3n\+4'),
+    (DenseNetCIFAR, dict(depth=40, growth_rate=0), r'growth_rate=0 should be a whole number, at least 1'),
+    (DenseNetCIFAR, dict(depth=40, growth_rate=12, out_indices=(0, 3)), r'out_indices=\(0, 3\) should list one or more of'),
     (MobileNetV2CIFAR, dict(widen_factor=0), r'widen_factor=0 should be a number from 1/16'),
     (MobileNetV2CIFAR, dict(widen_factor='0.75'), r"widen_factor='0.75' should be"),
     (MobileNetV2CIFAR, dict(widen_factor=float('nan')), r'widen_factor=nan should be'),

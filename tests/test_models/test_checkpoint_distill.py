@@ -231,6 +231,44 @@ def test_a_step_is_the_loop_one_would_write_by_hand(tmp_path, ce_weight, kd_weig
     assert all(parameter.grad is None for parameter in model.cohort.parameters())
 
 
+@pytest.mark.parametrize('aggregation', ['loss', 'prob'])
+def test_sum_is_every_teachers_own_loss_with_its_own_cross_entropy(tmp_path, aggregation):
+    """The DIH authors' loop: for each teacher alpha * tau^2 * KL + (1 - alpha) * CE, added up: M times the mean, gradient and all."""
+    epochs, tau, alpha = (1, 2, 3), 5.0, 0.1
+    loss = dict(type='ckd_mm.CohortKDLoss', tau=tau, aggregation=aggregation)
+    summed, mean = (distill(tmp_path, cohort=cohort_of(tmp_path, *epochs), ce_weight=1 - alpha, kd_weight=alpha, kd_loss=loss,
+                            reduction=reduction).train() for reduction in ('sum', 'mean'))
+    mean.load_state_dict(summed.state_dict())
+    student = plain_student()
+    student.load_state_dict(summed.state_dict())
+    losses, averaged = summed.loss(**step_inputs(summed)), mean.loss(**step_inputs(mean))
+    sum(losses.values()).backward()
+
+    images, labels = torch.stack(batch()['inputs']).float().sub(77.9).div(95.9), labels_of(batch())
+    logits, total = student.train()(images, mode='tensor'), 0
+    for epoch in epochs:
+        with torch.no_grad():
+            target = network(TEACHER, epoch)(images, mode='tensor').div(tau).softmax(dim=1)
+        kd = F.kl_div((logits / tau).log_softmax(dim=1), target, reduction='batchmean') * (alpha * tau**2)
+        total = total + kd + F.cross_entropy(logits, labels) * (1 - alpha)
+    total.backward()
+    if aggregation == 'loss':  # of the mean probability the KL is less by a constant, the gradient is the same
+        assert_close(sum(losses.values()), total)
+    for (name, ours), theirs in zip(summed.student.named_parameters(), student.parameters()):
+        assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
+    assert_close(losses, {name: 3 * value for name, value in averaged.items()})
+    summed.stop_distillation()
+    mean.stop_distillation()
+    assert torch.equal(summed.eval().loss(**step_inputs(summed))['loss'], mean.eval().loss(**step_inputs(mean))['loss'])
+
+
+def test_one_teacher_is_its_own_sum(tmp_path):
+    summed, mean = distill(tmp_path, reduction='sum'), distill(tmp_path)
+    mean.load_state_dict(summed.state_dict())
+    left, right = summed.loss(**step_inputs(summed)), mean.loss(**step_inputs(mean))
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
 def test_train_step_logs_each_term_and_their_sum(tmp_path):
     model = distill(tmp_path, ce_weight=0.1, kd_weight=0.9)
     logged = model.train_step(batch(), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
@@ -443,6 +481,22 @@ def test_mmrazors_distiller_adds_losses(tmp_path):
         {f'student.{name}' for name, _ in plain_student().named_parameters()}
 
 
+def test_types_inside_a_distiller_are_mmrazors(tmp_path):
+    config = {key: value for key, value in FEATURES.items() if key != '_scope_'}
+    assert 'loss_feature' in distill(tmp_path, distiller=dict(config, type='mmrazor.ConfigurableDistiller')).loss(**batch_of(STUDENT))
+    assert '_scope_' not in config
+
+
+def test_recorders_forget_what_a_step_gave_them(tmp_path):
+    model = distill(tmp_path, distiller=FEATURES)
+    kept = []
+    model.student.backbone.layer1[1].conv2.register_forward_hook(lambda module, inputs, output: kept.append(weakref.ref(output)))
+    sum(model.loss(**step_inputs(model)).values()).backward()
+    gc.collect()
+    assert len(kept) == 1 and kept[0]() is None
+    copy.deepcopy(model)  # which tensors inside a graph would not let
+
+
 def test_a_distiller_works_with_a_cohort_that_is_built_already(tmp_path):
     built = SnapshotEnsemble(cohort_of(tmp_path)['snapshots'])
     assert 'loss_feature' in CheckpointDistill(STUDENT, built, distiller=FEATURES).loss(**batch_of(STUDENT))
@@ -499,6 +553,7 @@ def test_missing_mmrazor_is_one_clear_line(tmp_path, monkeypatch):
     (dict(kd_weight=-0.5), r'kd_weight=-0\.5'),
     (dict(kd_weight='1'), r"kd_weight='1'"),
     (dict(ce_weight_after_stop=float('nan')), r'ce_weight_after_stop=nan'),
+    (dict(reduction='max'), r"reduction='max' should be one of \('mean', 'sum'\)"),
     (dict(cohort=None), r'cohort is missing: kd_weight=1\.0 needs teachers'),
     (dict(kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=0)), r'tau=0: the temperature'),
     (dict(student=dict(type='ImageClassifier', backbone=dict(type='ResNet_CIFAR', depth=18))),

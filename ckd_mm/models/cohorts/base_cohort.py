@@ -19,6 +19,11 @@ class BaseCohort(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         self.logits = nn.Identity()
 
+    @property
+    def member_names(self) -> Optional[List[str]]:
+        """What tables and figures call the M teachers, in the order of their logits; None where they have no names."""
+        return None
+
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         """Say which data preprocessor made the inputs that will come; each teacher gets its own statistics from them."""
         raise NotImplementedError
@@ -43,10 +48,19 @@ class BaseCohort(BaseModel):
 
     def predict(self, inputs: Tensor, data_samples: Optional[list] = None) -> list:
         """Data samples with the ensemble's mean probabilities and its prediction."""
-        from mmpretrain.structures import DataSample
-        scores = self(inputs).float().softmax(dim=2).mean(dim=0)
-        data_samples = data_samples or [DataSample() for _ in scores]
-        return [
-            sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
-            for sample, score in zip(data_samples, scores)
-        ]
+        return with_predictions(self(inputs).float().softmax(dim=2).mean(dim=0), data_samples)
+
+
+def with_predictions(scores: Tensor, data_samples: Optional[list] = None) -> list:
+    """Data samples with these probabilities (N, C) and the most probable classes."""
+    from mmpretrain.structures import DataSample
+    data_samples = data_samples or [DataSample() for _ in scores]
+    return [
+        sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
+        for sample, score in zip(data_samples, scores)
+    ]
+
+
+def head_name(index: int) -> str:
+    """How tables and figures call the head at an output of the backbone."""
+    return f'head {index}'

@@ -43,3 +43,9 @@ class InputConverter(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
+
+
+def rgb_images(inputs: Tensor, preprocessor: nn.Module) -> list:
+    """Raw images (N, 3, H, W), as a dataloader gives them to ``preprocessor``, as a person sees them: (H, W, 3), RGB, uint8 each."""
+    images = inputs.flip(1) if _is_flipped(preprocessor) else inputs
+    return list(images.permute(0, 2, 3, 1).cpu().numpy())

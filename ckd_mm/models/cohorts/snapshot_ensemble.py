@@ -80,6 +80,11 @@ class SnapshotEnsemble(BaseCohort):
             self.data_preprocessor = self.networks[0].data_preprocessor
         self.expect_inputs_of(self.data_preprocessor)
 
+    @property
+    def member_names(self) -> List[str]:
+        return [f'snapshot {number}' + ('' if snapshot.epoch is None else f' (epoch {snapshot.epoch})')
+                for number, snapshot in enumerate(self.snapshots, 1)]
+
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.converters = nn.ModuleList(
             input_converter(preprocessor, network.data_preprocessor) or nn.Identity() for network in self.networks)

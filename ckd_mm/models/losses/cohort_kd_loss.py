@@ -122,8 +122,7 @@ class CohortKDLoss(nn.Module):
     def __init__(self, tau: float = 4.0, aggregation: str = 'prob', loss_weight: float = 1.0,
                  teacher_weights: Optional[Sequence[float]] = None, standardize: bool = False) -> None:
         super().__init__()
-        if not _is_number(tau) or tau <= 0:
-            raise ConfigError(f'tau={tau!r}: the temperature should be a number above 0')
+        check_temperature(tau)
         if aggregation not in AGGREGATIONS:
             raise ConfigError(f'aggregation={aggregation!r} should be one of {AGGREGATIONS}')
         check_weight('loss_weight', loss_weight)
@@ -150,6 +149,15 @@ class CohortKDLoss(nn.Module):
     def extra_repr(self) -> str:
         return f'tau={self.tau}, aggregation={self.aggregation}, loss_weight={self.loss_weight}' + \
             (', standardize=True' if self.standardize else '')
+
+
+def check_temperature(tau) -> None:
+    """
+    Raises:
+        ConfigError: ``tau`` is no finite number above 0.
+    """
+    if not _is_number(tau) or tau <= 0:
+        raise ConfigError(f'tau={tau!r}: the temperature should be a number above 0')
 
 
 def check_weight(name: str, value) -> None:

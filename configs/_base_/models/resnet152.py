@@ -1,0 +1,6 @@
+"""ResNet-152 for ImageNet (He et al., arXiv 1512.03385), stride in the 3x3 convolutions."""
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=152, num_stages=4, out_indices=(3, ), style='pytorch'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048, loss=dict(type='CrossEntropyLoss'), topk=(1, 5)))

@@ -1,0 +1,6 @@
+"""WRN-28-6 for CIFAR-10 (Zagoruyko and Komodakis, arXiv 1605.07146)."""
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ckd_mm.WideResNet', depth=28, widen_factor=6),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=384, loss=dict(type='CrossEntropyLoss')))
