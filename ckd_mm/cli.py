@@ -26,8 +26,8 @@ def run(main: Callable[[], None]) -> None:
 
 def use_amp(config) -> None:
     """Mixed precision in every stage that trains, as ``--amp`` of mmpretrain."""
-    own = (config.get('teacher') or {}).get('optim_wrapper')
-    for wrapper in [config.optim_wrapper] + ([own] if own else []):
+    from .runner.settings import changes_of
+    for wrapper in [config.optim_wrapper] + [own['optim_wrapper'] for own in changes_of(config).values() if own.get('optim_wrapper')]:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
 

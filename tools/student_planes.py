@@ -59,6 +59,8 @@ def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, pr
         run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed, 'rest')
     if arm in ('alone', 'smooth'):
         run.distill = dict(ce_weight=1.0, kd_weight=0.0)
+        for key in ('heads', 'hint', 'assistants', 'generations'):
+            run.pop(key, None)
     if arm == 'smooth':
         run.model.head.loss = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
     return run

@@ -40,7 +40,7 @@ def main() -> None:
         if (config.get('teacher') or {}).get('model') is None:
             raise ConfigError(f'--teacher: {args.config} has no teacher.model')
         config.model, config.data_preprocessor = config.teacher.model, DistillationPlan(config).merged_teacher().get('data_preprocessor')
-    if 'runner_type' in config:
+    if config.get('runner_type', 'Runner') != 'Runner':
         # mmengine would evaluate whatever fits: weights of another network are an error here
         Snapshot(Path(args.checkpoint)).build(config.model)
         runner = RUNNERS.build(config)

@@ -31,10 +31,12 @@ def parse_args() -> argparse.Namespace:
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
     from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
+    from ckd_mm.runner.settings import changes_of
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
-            (cfg.get('teacher') or {}).pop(name, None)
+            for own in changes_of(cfg).values():
+                own.pop(name, None)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -68,7 +70,7 @@ def main() -> None:
 
     from ckd_mm.compat import prepare_distributed
     cfg = merge_args(Config.fromfile(args.config), args)
-    if 'runner_type' in cfg:
+    if cfg.get('runner_type', 'Runner') != 'Runner':
         runner = RUNNERS.build(cfg)
     else:
         prepare_distributed(cfg)

@@ -75,6 +75,8 @@ class Trial:
             # on the images of those that are taught: a schedule may hold out some
             config.train_dataloader = DistillationPlan(config).student_alone_config().train_dataloader
             config.distill = ConfigDict(ce_weight=1.0, kd_weight=0.0)  # plain training, bit for bit
+            for key in ('heads', 'hint', 'assistants', 'generations'):
+                config.pop(key, None)
         set_loader_defaults(config)
         return config
 

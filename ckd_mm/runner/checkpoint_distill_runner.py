@@ -1,43 +1,41 @@
-"""The whole method as one runner: teacher, probe, select, student, report."""
+"""Whole methods as one runner: teacher, probe, select, heads, hint, students, report."""
 
-import gc
-import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
-import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, get_world_size, init_dist, is_distributed, is_main_process
-from mmengine.logging import MMLogger
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.dist import barrier, is_main_process
 
-from ..compat import prepare_distributed, versions
+from ..compat import versions
 from ..errors import CkdError, ConfigError, SnapshotError
-from ..evaluation import check_promised_accuracy, evaluate, top1
+from ..evaluation import check_promised_accuracy, evaluate, evaluate_members, top1
 from ..evaluation.evaluate import require_same_classes
 from ..fileio import plain, write_json
 from ..infoplane import PLANE, InformationPlane
 from ..infoplane.probe import probe_trajectory
 from ..models import SnapshotEnsemble
 from ..models.cohorts.snapshot_ensemble import find_snapshot
-from ..registry import RUNNERS, use_scope
+from ..registry import MODELS, RUNNERS
 from ..selection import SelectionContext
-from ..trajectory import MANIFEST, Snapshot, Trajectory, model_config_of, write_snapshot
+from ..trajectory import MANIFEST, Snapshot, Trajectory
 from ..visualization import results_table, write_report
-from .cost import run_cost, training_cost
-from .model_files import resolve_model_files
-from .preflight import class_names, preflight
-from .settings import DistillationPlan, as_teacher
-from .stage_log import StageLog
-from .stage_runner import StageRunner
+from .cost import training_cost
+from .distillation_plan import HEADS, HINT, DistillationPlan, as_teacher
+from .links import STUDENT, Link, chain_of
+from .mutual_plan import MutualPlan
+from .preflight import class_names, image_shape
+from .staged_runner import StagedRunner, trained_model
 from .student_task import StudentTask, selection_context
+from .summary import summarize
 
-SELECTION, SUMMARY, REPORT, STUDENT = 'selection.json', 'summary.json', 'report.html', 'student.pth'
+SELECTION, SUMMARY, REPORT = 'selection.json', 'summary.json', 'report.html'
+STOPS = ('teacher', 'probe', 'select', 'heads')
 
 
 @RUNNERS.register_module()
-class CheckpointDistillRunner:
+class CheckpointDistillRunner(StagedRunner):
     """Runs the stages of a checkpoint-distillation config (see :mod:`ckd_mm.runner.settings`).
 
     Set ``runner_type = 'ckd_mm.CheckpointDistillRunner'`` in a config and mmpretrain's own ``tools/train.py`` and
@@ -46,46 +44,11 @@ class CheckpointDistillRunner:
     goes on from its last checkpoint.
     """
 
-    def __init__(self, config: Config) -> None:
-        resolve_model_files(config)
-        self.cfg = config
-        if not config.get('work_dir'):
-            raise ConfigError('work_dir is missing: pass --work-dir, or set it in the config')
-        self.work_dir = Path(config.work_dir)
-        self._plain_runner: Optional[Runner] = None
-
-    @classmethod
-    def from_cfg(cls, cfg: Config) -> 'CheckpointDistillRunner':
-        return cls(cfg if isinstance(cfg, Config) else Config(cfg))
-
-    # ------------------------------------------------------------ evaluation of the student, as of any model
-    @property
-    def plain_runner(self) -> Runner:
-        """The student's own mmengine runner, for evaluation."""
-        if self._plain_runner is None:
-            prepare_distributed(self.cfg)
-            config = DistillationPlan(self.cfg).plain()
-            for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-                config[key] = None
-            self._plain_runner = Runner.from_cfg(config)
-        return self._plain_runner
-
-    @property
-    def test_evaluator(self):
-        return self.plain_runner.test_evaluator
-
-    def test(self) -> Dict[str, float]:
-        return self.plain_runner.test()
-
-    def val(self) -> Dict[str, float]:
-        return self.plain_runner.val()
-
-    # ------------------------------------------------------------ the stages
     def train(self, until: Optional[str] = None) -> Optional[Dict[str, Any]]:
         """Run what is left to do.
 
         Args:
-            until: the stage to stop after: 'teacher', 'probe' or 'select'. None runs them all.
+            until: the stage to stop after: 'teacher', 'probe', 'select' or 'heads'. None runs them all.
 
         Returns:
             The content of ``summary.json``; None where it stops before.
@@ -93,98 +56,65 @@ class CheckpointDistillRunner:
         Raises:
             CkdError: before any training where possible, naming the setting or file.
         """
-        if until not in (None, 'teacher', 'probe', 'select'):
-            raise ConfigError(f"until={until!r} is not a stage to stop after: 'teacher', 'probe' or 'select'")
+        if until is not None and until not in STOPS:
+            raise ConfigError(f'until={until!r} is not a stage to stop after: {", ".join(map(repr, STOPS))}')
         self._start()
+        self._require_students_turn()
         plan = self.plan
-        for run in range(max(plan.runs, 1)):
-            self._stage(plan.teacher_stage(run), partial(self._teacher_settings, run), partial(self._teacher, run))
-        if until == 'teacher':
-            return None
-        if plan.measures_plane:
-            self._stage('probe', lambda: plan.probe.settings, self._probe)
-        if until == 'probe':
-            return None
-        self._stage('select', self._select_settings, self._select)
-        if until == 'select':
-            return None
-        self._stage('student', lambda: self._student_config().to_dict(), self._student)
-        if self.cfg.get('student_alone'):
-            self._stage('student_alone', lambda: plan.student_alone_config().to_dict(), self._student_alone)
+        if isinstance(plan, DistillationPlan):
+            if self._choose_teachers(plan, until):
+                return None
+            self._distil(plan)
+        else:
+            if until is not None:
+                raise ConfigError(f'until={until!r}: this config has no teacher, its first stage is the student')
+            work = self._students_together if isinstance(plan, MutualPlan) else self._student_of_its_own
+            self._stage(STUDENT, lambda: plan.student_config().to_dict(), work)
+        for run in range(plan.students_alone):
+            self._stage(plan.alone_stage(run), lambda run=run: plan.student_alone_config(run).to_dict(), partial(self._student_alone, run))
+        members = self._ensembles()
+        if members:
+            self._stage('ensembles', lambda: members, lambda: self._evaluate_ensembles(members))
         return self._report()
 
-    def _start(self) -> None:
-        prepare_distributed(self.cfg)
-        if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
-            init_dist(self.cfg.launcher, **(self.cfg.get('env_cfg') or {}).get('dist_cfg', {}))
-        if is_main_process():
-            self.work_dir.mkdir(parents=True, exist_ok=True)
-        barrier()
-        use_scope(self.cfg)
-        self.logger = MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
-                                            log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO'))
-        self.log: Callable[[str], None] = self.logger.info
-        self._on_main(lambda: _nothing(preflight(self.cfg, self.log)))
-        self.plan = DistillationPlan(self.cfg)
-        self.stages: StageLog = self._on_main(lambda: StageLog(self.work_dir))
-        self.stages.write = is_main_process()
-        if self.cfg.get('resume') and self.cfg.get('load_from') and not self.stages.is_done('select'):
+    def _require_students_turn(self) -> None:
+        """
+        Raises:
+            ConfigError: the student is to go on from a checkpoint, but what comes before it is not finished.
+        """
+        if not (isinstance(self.plan, DistillationPlan) and self.cfg.get('resume') and self.cfg.get('load_from')):
+            return
+        before = chain_of(self.plan.links)[STUDENT] or ('heads' if self.plan.heads is not None else 'select')
+        if not self.stages.is_done(before):
             raise ConfigError(f'--resume {self.cfg.load_from} names a checkpoint of the student, but the stages before it are not '
                               f'finished in {self.work_dir}; pass --resume alone')
 
-    def _on_main(self, work: Callable[[], Any]) -> Any:
-        """Look at the disk on rank 0 alone, and give every rank the result, or the problem."""
-        outcome: List[Any] = [None, None]
-        if is_main_process():
-            try:
-                outcome[0] = work()
-            except CkdError as error:
-                outcome[1] = error
-        broadcast_object_list(outcome)
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
+    def _choose_teachers(self, plan: DistillationPlan, until: Optional[str]) -> bool:
+        """Whether the run ends here."""
+        for run in range(max(plan.runs, 1)):
+            self._stage(plan.teacher_stage(run), partial(self._teacher_settings, run), partial(self._teacher, run))
+        if until == 'teacher':
+            return True
+        if plan.measures_plane:
+            self._stage('probe', lambda: plan.probe.settings, self._probe)
+        if until == 'probe':
+            return True
+        self._stage('select', self._select_settings, self._select)
+        if until == 'select':
+            return True
+        if plan.heads is not None:
+            self._stage('heads', self._heads_settings, self._heads)
+        return until == 'heads'
 
-    def _stage(self, name: str, settings: Callable[[], Dict], work: Callable[[], Dict[str, Any]]) -> None:
-        if self.stages.is_done(name):
-            if not (name in ('teacher', 'probe') and not self.plan.trains_teacher and self.plan.teacher_is_gone()):
-                self.stages.require_unchanged(name, settings())
-            self.log(f'Stage {name}: finished before, in {self.stages.seconds[name]:.0f} s')
-            return
-        wanted, processes = settings(), get_world_size()
-        if find_latest_checkpoint(str(self.work_dir / name)) is not None and name in self.stages.stages:
-            self.stages.require_unchanged(name, wanted)
-            if self.stages.processes(name) != processes:
-                self.logger.warning(f'Stage {name} was started on {self.stages.processes(name)} processes and goes on on {processes}: the '
-                                    'images a step change with it')
-        self.stages.start(name, wanted, processes)
-        self.log(f'Stage {name}: starting')
-        started = time.perf_counter()
-        result = work()
-        seconds = result.pop('stage_seconds', time.perf_counter() - started)
-        barrier()
-        self.stages.finish(name, seconds, result)
-        self.log(f'Stage {name}: finished in {seconds:.0f} s')
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _distil(self, plan: DistillationPlan) -> None:
+        if plan.hint is not None:
+            self._stage('hint', lambda: plan.hint_config(self._teachers_of(plan.links[0])).to_dict(), self._hint)
+        for link in plan.links:
+            self._stage(link.stage, lambda link=link: self._link_config(link).to_dict(), partial(self._link, link))
 
-    def _run(self, config: Config, resume_from: Optional[str] = None) -> StageRunner:
-        """Train a stage; a resumed run goes on from its last checkpoint, if it came that far.
-
-        Args:
-            resume_from: a checkpoint to go on from instead of the last.
-        """
-        if self.cfg.get('resume'):
-            config.resume = resume_from is not None or find_latest_checkpoint(config.work_dir) is not None
-            if config.resume:
-                config.load_from = resume_from  # None: mmengine takes the latest
-            elif config.get('load_from') is None and not Path(config.work_dir).name.startswith('teacher'):
-                config.load_from = self.plan.initial_weights  # of a stage that never came to a checkpoint
-        runner = StageRunner.from_cfg(config)
-        runner.train()
-        barrier()  # rank 0 may still be writing
-        return runner
+    def _may_have_changed(self, stage: str) -> bool:
+        return stage in ('teacher', 'probe') and isinstance(self.plan, DistillationPlan) and not self.plan.trains_teacher and \
+            self.plan.teacher_is_gone()
 
     # --- 1
     def _teacher_settings(self, run: int) -> Dict:
@@ -264,15 +194,64 @@ class CheckpointDistillRunner:
             context.plane = InformationPlane.load(self._plane_path(index))
         return context
 
-    # --- 4
-    def _student_config(self) -> Config:
-        return self.plan.student_config(self.stages.result('select')['teachers'])
+    # --- 3b
+    def _heads_settings(self) -> Dict:
+        if 'file' in self.plan.heads:
+            return dict(self.plan.heads)
+        return self._heads_config().to_dict()
 
-    def _student(self) -> Dict[str, Any]:
-        config = self._student_config()
+    def _heads_config(self) -> Config:
+        return self.plan.heads_config(self.stages.result('select')['teachers'][0], image_shape(self.plan))
+
+    @property
+    def _heads_file(self) -> Optional[Path]:
+        if self.plan.heads is None:
+            return None
+        return Path(self.plan.heads.get('file') or self.work_dir / HEADS)
+
+    def _heads(self) -> Dict[str, Any]:
+        """Train them, and say how good each is and how good they are together (DIH, Sec. 4.4)."""
+        seconds, epochs = None, 0
+        if 'file' not in self.plan.heads:
+            runner = self._run(self._heads_config())
+            seconds, epochs = runner.seconds, runner.epoch
+            if is_main_process():
+                trained_model(runner).write(self._heads_file, dict(versions=versions()))
+            barrier()
+        cohort = MODELS.build(self.plan.cohort(self.stages.result('select')['teachers'], self._heads_file))
+        found = evaluate_members(cohort, self.plan.plain(), self.log)
+        for name, metrics in found['members'].items():
+            self.log(f'{name}: {_percent(top1(metrics))} top-1')
+        self.log(f'Together: {_percent(top1(found["ensemble"]))} top-1')
+        result = dict(found, file=str(self._heads_file), epochs=epochs)
+        return result if seconds is None else dict(result, stage_seconds=seconds)
+
+    # --- 4
+    def _teachers_of(self, link: Link) -> Dict:
+        before = chain_of(self.plan.links)[link.stage]
+        if before is None:
+            return self.plan.cohort(self.stages.result('select')['teachers'], self._heads_file)
+        return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(file=str(self.work_dir / self.stages.result(before)['checkpoint']))])
+
+    def _link_config(self, link: Link) -> Config:
+        return self.plan.link_config(link, self._teachers_of(link), link is self.plan.links[0])
+
+    def _hint(self) -> Dict[str, Any]:
         self._on_main(self._check_teachers)
-        resume_from = self.cfg.get('load_from') if self.cfg.get('resume') else None
-        return self._trained(self._run(config, resume_from), self.work_dir / STUDENT)
+        config = self.plan.hint_config(self._teachers_of(self.plan.links[0]))
+        runner = self._run(config)
+        if is_main_process():
+            self._write(self.work_dir / HINT, runner, trained_model(runner), self.plan.plain())
+        return dict(epochs=runner.epoch, work_dir=runner.work_dir, stage_seconds=runner.seconds)
+
+    def _link(self, link: Link) -> Dict[str, Any]:
+        config = self._link_config(link)
+        before = chain_of(self.plan.links)[link.stage]
+        self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
+        # `--resume PATH` is the student's
+        resume_from = self.cfg.get('load_from') if self.cfg.get('resume') and link.stage == STUDENT else None
+        runner = self._run(config, resume_from)
+        return self._trained(runner, self.plan.comparing(link.config.copy(), self._teachers_of(link)), self.work_dir / f'{link.stage}.pth')
 
     def _check_teachers(self) -> None:
         """Hours may lie between their selection and now, and a resumed student may have stopped distilling."""
@@ -287,62 +266,60 @@ class CheckpointDistillRunner:
                                     'the trajectory, or choose another --work-dir')
             require_same_classes(snapshot, classes, 'the classes of its training set')
 
-    # --- 4b
-    def _student_alone(self) -> Dict[str, Any]:
-        config = self.plan.student_alone_config()
-        if self.cfg.get('resume'):
-            config.load_from = None  # `--resume PATH` is the student's
-        return self._trained(self._run(config), None)
+    def _check_link(self, before: str) -> None:
+        result = self.stages.result(before)
+        file = self.work_dir / result['checkpoint']
+        if not file.is_file() and self.plan.teacher_is_gone():
+            return
+        replace(find_snapshot(str(file)), sha256=result['sha256']).check_file()
 
-    def _trained(self, runner: StageRunner, publish: Optional[Path]) -> Dict[str, Any]:
-        """Evaluate the weights after the last epoch, and write them down alone."""
-        seconds = runner.seconds
-        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
-        state = model.state_dict()
-        ema = next((hook.ema_model.module for hook in runner.hooks if hasattr(hook, 'ema_model')), None)
-        evaluated = model if ema is None else ema
-        metrics = evaluate(evaluated, self.plan.plain(), self.log, 'the student')
-        if publish is not None and is_main_process():
-            config = self.plan.plain()
-            write_snapshot(publish, state if ema is None else ema.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
-                           model=model_config_of(config), classes=runner.train_dataloader.dataset.metainfo.get('classes'),
-                           extra=dict(cfg=config.pretty_text, metrics=metrics, versions=versions()))
-        return dict(metrics=metrics, epochs=runner.epoch, work_dir=runner.work_dir, stage_seconds=seconds)
+    # --- 4b
+    def _student_alone(self, run: int) -> Dict[str, Any]:
+        publish = self.work_dir / f'{self.plan.alone_stage(run)}.pth' if self.plan.students_alone > 1 else None
+        return self._trained(self._run(self.plan.student_alone_config(run)), self.plan.plain(), publish)
+
+    def _student_of_its_own(self) -> Dict[str, Any]:
+        resume_from = self.cfg.get('load_from') if self.cfg.get('resume') else None
+        return self._trained(self._run(self.plan.student_config(), resume_from), self.plan.plain(), self.work_dir / 'student.pth')
+
+    def _students_together(self) -> Dict[str, Any]:
+        """Deep mutual learning: both are evaluated, and each is written down alone."""
+        runner = self._run(self.plan.student_config(), self.cfg.get('load_from') if self.cfg.get('resume') else None)
+        seconds, config = runner.seconds, self.plan.plain()
+        student, peer = trained_model(runner).students
+        result = self._network_result(runner, student, config, self.work_dir / 'student.pth')
+        config.model = self.plan.config.peer.model
+        result['peer'] = self._network_result(runner, peer, config, self.work_dir / 'peer.pth')
+        return dict(result, work_dir=runner.work_dir, stage_seconds=seconds)
 
     # --- 5
+    def _ensembles(self) -> Dict[str, List[Dict]]:
+        """Networks that are evaluated together: all generations, with and without the first teacher (ESKD, Table 4), and all
+        students alone."""
+        found: Dict[str, List[Dict]] = {}
+        if isinstance(self.plan, DistillationPlan) and len(self.plan.generations) > 1:
+            generations = [dict(file=str(self.work_dir / self.stages.result(stage)['checkpoint'])) for stage in self.plan.generations]
+            found['generations'] = generations
+            if len(self.plan.links) == len(generations) and not self.plan.teacher_is_gone():
+                found['generations and teacher'] = self.stages.result('select')['teachers'] + generations
+        if self.plan.students_alone > 1:
+            found['students alone'] = [dict(file=str(self.work_dir / self.stages.result(self.plan.alone_stage(run))['checkpoint']))
+                                       for run in range(self.plan.students_alone)]
+        return found
+
+    def _evaluate_ensembles(self, members: Dict[str, List[Dict]]) -> Dict[str, Any]:
+        return {name: dict(size=len(snapshots), metrics=evaluate(SnapshotEnsemble(snapshots), self.plan.plain(), self.log, name))
+                for name, snapshots in members.items()}
+
     def _report(self) -> Dict[str, Any]:
-        select = self.stages.result('select')
-        student = self.stages.result('student')
-        summary = dict(
-            teacher=dict(accuracy_top1=top1(select['teacher_metrics']), epoch=select['teacher_epoch'], metrics=select['teacher_metrics']),
-            cohort=dict(accuracy_top1=top1(select['cohort_metrics']), size=len(select['epochs']), metrics=select['cohort_metrics']),
-            student=dict(accuracy_top1=top1(student['metrics']), epoch=student['epochs'], metrics=student['metrics'],
-                         checkpoint=STUDENT))
-        if self.stages.is_done('student_alone'):
-            alone = self.stages.result('student_alone')
-            summary['student_alone'] = dict(accuracy_top1=top1(alone['metrics']), epoch=alone['epochs'], metrics=alone['metrics'])
-        # a selection of an earlier version knows no hours
-        trainings = [part.get('training') or dict(epochs=max(part['epochs']), hours=None) for part in select['by_trajectory']]
-        summary.update(
-            schedule=self.plan.schedule.configs,
-            selection=dict(epochs=select['epochs'], by_training=[part['epochs'] for part in select['by_trajectory']],
-                           in_turn=self.plan.schedule.progressive, selector=select['selector'],
-                           reason='; '.join(part['reason'] for part in select['by_trajectory'])),
-            cost=run_cost(trainings, student['epochs'], self.stages.seconds['student']),
-            seconds=self.stages.seconds, processes=self.stages.processes('student'),
-            images_a_step=self.cfg.train_dataloader.get('batch_size', 1) * self.stages.processes('student'),
-            config=dict(name=self.plan.name, text=self.cfg.pretty_text), versions=versions())
+        summary = plain(summarize(self.plan, self.stages))
         if is_main_process():
             write_json(self.work_dir / SUMMARY, summary)
             page = write_report(self.work_dir)
-            self.log('\n' + results_table(plain(summary)))
+            self.log('\n' + results_table(summary))
             self.log(f'Report: {page}')
         barrier()
-        return plain(summary)
-
-
-def _nothing(_: Any) -> None:
-    """Plans hold modules and data sets, which need not travel between processes."""
+        return summary
 
 
 def _mean(values: List[float]) -> Optional[float]:

@@ -17,24 +17,33 @@ from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import check_promised_accuracy, evaluation_parts, require_same_classes
 from ..fileio import read_json
 from ..infoplane import extract_features, load_probe_images
-from ..trajectory import MANIFEST, model_config_of
-from .settings import DistillationPlan
+from ..models import HeadTraining, SnapshotEnsemble
+from ..models.cohorts.dih_teacher import TEACHER, read_use
+from ..models.cohorts.head_file import read_heads
+from ..trajectory import MANIFEST, Snapshot, model_config_of
+from .distillation_plan import HEAD_KEYS, DistillationPlan
+from .distiller_check import check_distiller
+from .plans import make_plan
 from .stage_log import StageLog
+from .student_plan import StudentPlan
+from .untrained import UntrainedSnapshot
 
 Check = Tuple[str, Callable[[], str]]
 
 
-def preflight(config: Config, log: Callable[[str], None] = print, all_problems: bool = False) -> DistillationPlan:
+def preflight(config: Config, log: Callable[[str], None] = print, all_problems: bool = False,
+              warn: Optional[Callable[[str], None]] = None) -> StudentPlan:
     """Run every check and return the plan.
 
     Args:
+        warn: where to say what looks wrong, and may be meant; default: ``log``.
         all_problems: go on after a problem and raise all of them together (``tools/doctor.py``).
 
     Raises:
         CkdError: the first problem, with the name of the setting and what to do.
     """
     problems: List[str] = []
-    plan: Optional[DistillationPlan] = None
+    plan: Optional[StudentPlan] = None
 
     def run(name: str, check: Callable[[], str]) -> None:
         try:
@@ -49,16 +58,13 @@ def preflight(config: Config, log: Callable[[str], None] = print, all_problems: 
 
     def read() -> str:
         nonlocal plan
-        plan = DistillationPlan(config)
-        what = f'{len(plan.snapshot_epochs_of(0))} snapshots in {plan.teacher_epochs} epochs' + \
-            (f', {plan.runs} times' if plan.runs > 1 else '') if plan.trains_teacher else \
-            f'given, {", ".join(map(str, plan.trajectory_folders))}'
-        return f'teacher {what}; student {plan.student_epochs} epochs'
+        plan = make_plan(config)
+        return plan.describe()
 
     run('environment', _environment)
     run('settings', read)
     if plan is not None:
-        for name, check in _checks_of(plan):
+        for name, check in _checks_of(plan, warn or log):
             run(name, check)
     if problems:
         raise CkdError(f'{len(problems)} problem(s) found: ' + ' | '.join(problems))
@@ -70,11 +76,18 @@ def _environment() -> str:
     return ', '.join(f'{name} {version}' for name, version in versions().items() if name in ('torch', 'mmengine', 'mmcv', 'mmpretrain'))
 
 
-def _checks_of(plan: DistillationPlan) -> List[Check]:
+def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
     checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('evaluation', lambda: _evaluation(plan)),
-              ('training', lambda: _training(plan)), ('networks', lambda: _networks(plan))]
-    if plan.distiller is not None:
-        checks.append(('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'distill.distiller={plan.distiller.get("type")}').__version__))
+              ('training', lambda: _training(plan)), ('networks', lambda: _networks(plan, warn))]
+    if not isinstance(plan, DistillationPlan):
+        return checks
+    distillers = {name: distiller for name, distiller in (('distill', plan.distiller), ('hint', (plan.hint or {}).get('distiller')))
+                  if distiller is not None}
+    for name, distiller in distillers.items():
+        checks.append(('mmrazor', lambda name=name, distiller=distiller: 'mmrazor ' +
+                       require_mmrazor(f'{name}.distiller={distiller.get("type")}').__version__))
+    if distillers or plan.heads is not None:
+        checks.append(('features', lambda: _features(plan, distillers)))
     if plan.trains_teacher:
         if not StageLog(plan.work_dir).is_done(plan.teacher_stage(plan.runs - 1)):
             checks.append(('disk', lambda: _disk(plan)))
@@ -83,8 +96,8 @@ def _checks_of(plan: DistillationPlan) -> List[Check]:
     return checks
 
 
-def _work_dir(plan: DistillationPlan) -> str:
-    found = [name for name in ('teacher/last_checkpoint', 'student/last_checkpoint') if (plan.work_dir / name).exists()]
+def _work_dir(plan: StudentPlan) -> str:
+    found = sorted(str(path.relative_to(plan.work_dir)) for path in plan.work_dir.glob('*/last_checkpoint'))
     if (plan.work_dir / MANIFEST).exists() and read_json(plan.work_dir / MANIFEST).get('snapshots'):
         found.append(MANIFEST)
     if StageLog(plan.work_dir).any_done:
@@ -95,38 +108,60 @@ def _work_dir(plan: DistillationPlan) -> str:
     return f'{plan.work_dir}, {"resuming" if found else "new"}'
 
 
-def _device(plan: DistillationPlan) -> str:
+def _device(plan: StudentPlan) -> str:
     if accelerator_available():
         return torch.cuda.get_device_name() if torch.cuda.is_available() else 'accelerator'
-    wrappers = dict(optim_wrapper=plan.config.get('optim_wrapper'))
-    wrappers['teacher.optim_wrapper'] = plan.teacher.get('optim_wrapper')
-    for name, wrapper in wrappers.items():
+    for name, wrapper in plan.optim_wrappers.items():
         if str((wrapper or {}).get('type')).endswith('AmpOptimWrapper'):
             raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an accelerator and none is "
                               'visible here. Leave --amp out')
     return 'CPU only'
 
 
-def _networks(plan: DistillationPlan) -> str:
-    """Both networks are built and asked about two images: what a head or a backbone returns is seen before anything is trained."""
+def _networks(plan: StudentPlan, warn: Callable[[str], None]) -> str:
+    """All networks are built and asked about two images: what a head or a backbone returns is seen before anything is trained."""
     dataset = _evaluation_set(plan)
-    configs = dict(student=model_config_of(plan.plain()))
-    if plan.trains_teacher:
-        configs['teacher'] = model_config_of(plan.merged_teacher())
-    classes, said = {}, []
-    for name, config in configs.items():
+    classes: Dict[str, Optional[int]] = {}
+    sizes: Dict[str, int] = {}
+    for name, config in plan.networks.items():
         network = _built(name, config)
-        classes[name] = getattr(getattr(network, 'head', None), 'num_classes', None)
-        if dataset is not None:
-            classes[name] = _logits_of_two_images(name, network, dataset).shape[1]
-            if name == 'teacher' and plan.measures_plane:
-                extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
-        size = sum(parameter.numel() for parameter in network.parameters())
-        said.append(f'{name} {size:,} parameters, {classes[name]} classes')
-    if len({count for count in classes.values() if count is not None}) > 1:
-        raise ConfigError(f'teacher.model.head.num_classes={classes["teacher"]} and model.head.num_classes={classes["student"]} '
-                          'should be equal')
-    return ', '.join(said)
+        classes[name] = _classes_of(name, network, dataset, name == 'teacher' and plan.measures_plane, plan)
+        sizes[name] = sum(parameter.numel() for parameter in network.parameters())
+        if None not in (classes[name], classes['student']) and classes[name] != classes['student']:
+            raise ConfigError(f'{name}.model.head.num_classes={classes[name]} and model.head.num_classes={classes["student"]} '
+                              'should be equal')
+    _warn_of_sizes(sizes, warn)
+    return ', '.join(f'{name} {size:,} parameters, {classes[name]} classes' for name, size in sizes.items())
+
+
+def _classes_of(name: str, network: torch.nn.Module, dataset, is_probed: bool, plan: StudentPlan) -> Optional[int]:
+    """Number of logits, and whether a probe finds feature maps; what the head says, where there are no images."""
+    if dataset is None:
+        return getattr(getattr(network, 'head', None), 'num_classes', None)
+    count = _logits_of_two_images(name, network, dataset).shape[1]
+    if is_probed:
+        extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
+    return count
+
+
+def _warn_of_sizes(sizes: Dict[str, int], warn: Callable[[str], None]) -> None:
+    before = 'teacher'
+    for name in (name for name in sizes if name.startswith('assistant')):
+        if sizes[name] > sizes.get(before, sizes[name]):
+            warn(f'{name} has {sizes[name]:,} parameters, more than the {before} that it learns from ({sizes[before]:,}): assistants are '
+                 'meant to stand between teacher and student. Is the order of `assistants` from large to small?')
+        before = name
+
+
+def image_shape(plan: StudentPlan) -> Tuple[int, ...]:
+    """(C, H, W) of the images that the networks are trained on."""
+    with _random_numbers_kept():
+        return tuple(_first_image(plan.training_sets['train_dataloader']).shape)
+
+
+def _first_image(config: Dict) -> torch.Tensor:
+    from mmpretrain.registry import DATASETS
+    return DATASETS.build(copy.deepcopy(config))[0]['inputs']
 
 
 def _built(name: str, config: Dict) -> torch.nn.Module:
@@ -154,7 +189,7 @@ def _logits_of_two_images(name: str, network: torch.nn.Module, dataset) -> torch
     return logits
 
 
-def _evaluation_set(plan: DistillationPlan):
+def _evaluation_set(plan: StudentPlan):
     parts = evaluation_parts(plan.config)
     if parts is None:
         return None
@@ -165,7 +200,7 @@ def _evaluation_set(plan: DistillationPlan):
         raise ConfigError(f'the test set cannot be read: {type(error).__name__}: {error}') from error
 
 
-def _evaluation(plan: DistillationPlan) -> str:
+def _evaluation(plan: StudentPlan) -> str:
     """The test set is needed only at the end, so its absence would cost the whole run."""
     dataset = _evaluation_set(plan)
     if dataset is None:
@@ -177,22 +212,19 @@ def _evaluation(plan: DistillationPlan) -> str:
     return f'{len(dataset)} images'
 
 
-def _training(plan: DistillationPlan) -> str:
+def _training(plan: StudentPlan) -> str:
     """Both training sets are listed and one image of each is read: the student's is needed only when the teacher is trained."""
     from mmpretrain.registry import DATASETS
-    configs = {'train_dataloader': plan.plain().train_dataloader.dataset}
-    if plan.trains_teacher and plan.merged_teacher().train_dataloader.dataset != configs['train_dataloader']:
-        configs['teacher.train_dataloader'] = plan.merged_teacher().train_dataloader.dataset
     said = []
-    for name, config in configs.items():
+    for name, config in plan.training_sets.items():
         try:
             dataset = DATASETS.build(copy.deepcopy(config))
             with _random_numbers_kept():
                 dataset[0]
         except Exception as error:  # a wrong path, an unknown transform, a damaged image, ...
             raise ConfigError(f'{name}.dataset cannot be read: {type(error).__name__}: {error}') from error
-        said.append(f'{len(dataset)} images')
-    return ', the teacher '.join(said)
+        said.append(f'{name} {len(dataset)} images')
+    return ', '.join(said)
 
 
 @contextlib.contextmanager
@@ -225,6 +257,39 @@ def _disk(plan: DistillationPlan) -> str:
     return f'about {needed / 2**20:.0f} MiB needed, {free / 2**30:.0f} GiB free'
 
 
+def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
+    """What heads and distillers read of the networks is there, and fits together."""
+    said, shape = [], image_shape(plan)
+    teacher: Snapshot = UntrainedSnapshot(model=model_config_of(plan.merged_teacher())) if plan.trains_teacher \
+        else plan.open_trajectories()[0].last
+    if plan.heads is not None:
+        said.append(_heads(plan, teacher, shape))
+    if distillers:
+        networks = {link.stage: _built(link.what, model_config_of(link.config)) for link in plan.links}
+        cohort = SnapshotEnsemble([teacher], plan.teacher.get('model'))
+        images = torch.rand(2, *shape)
+        for name, distiller in distillers.items():
+            learner = 'student' if name == 'hint' else plan.links[0].stage
+            said.append(f'{name}.distiller: ' + check_distiller(networks[learner], cohort, distiller, images, key=f'{name}.distiller'))
+    return '; '.join(said)
+
+
+def _heads(plan: DistillationPlan, teacher: Snapshot, shape: Tuple[int, ...]) -> str:
+    if 'file' in plan.heads:
+        heads = read_heads(plan.heads['file'])
+        read_use(plan.heads.get('use'), heads)
+        return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
+    with torch.random.fork_rng(devices=[]):
+        training = HeadTraining(teacher, input_shape=shape, model=plan.teacher.get('model'),
+                                **{key: plan.heads[key] for key in HEAD_KEYS if key in plan.heads})
+    known = [*map(int, training.heads), TEACHER]
+    unknown = [item for item in plan.heads.get('use') or [] if item not in known]
+    if unknown:
+        raise ConfigError(f'heads.use names {unknown[0]!r}, which is none of {known}')
+    size = sum(parameter.numel() for parameter in training.heads.parameters())
+    return f'{len(training.heads)} heads of {size:,} parameters on outputs {known[:-1]}'
+
+
 def _trajectories(plan: DistillationPlan) -> str:
     said = []
     trajectories = plan.open_trajectories()
@@ -233,12 +298,8 @@ def _trajectories(plan: DistillationPlan) -> str:
         trajectory.check()
         snapshot = trajectory.last
         network = snapshot.build()
+        _classes_of('teacher', network, _evaluation_set(plan), plan.measures_plane, plan)
         classes = getattr(getattr(network, 'head', None), 'num_classes', None)
-        dataset = _evaluation_set(plan)
-        if dataset is not None:
-            _logits_of_two_images('teacher', network, dataset)
-            if plan.measures_plane:
-                extract_features(network, load_probe_images(evaluation_parts(plan.config)[0]['dataset'], 2), torch.device('cpu'))
         wanted = (plan.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and model.head.num_classes={wanted}; distillation of logits '
@@ -251,7 +312,7 @@ def _trajectories(plan: DistillationPlan) -> str:
     return '; '.join(said)
 
 
-def class_names(plan: DistillationPlan) -> Optional[Sequence[str]]:
+def class_names(plan: StudentPlan) -> Optional[Sequence[str]]:
     """Names in the order of the student's labels, if its training set has names."""
     from mmpretrain.registry import DATASETS
     config = plan.config.train_dataloader.dataset

@@ -19,7 +19,7 @@ from ..infoplane import held_out_part
 from ..models.losses.cohort_kd_loss import CohortKDLoss
 from ..selection import SelectionContext
 from ..trajectory import Snapshot, Trajectory, model_config_of
-from .settings import DistillationPlan, as_teacher
+from .distillation_plan import DistillationPlan, as_teacher
 from .stage_runner import StageRunner
 
 
@@ -32,9 +32,12 @@ class StudentTask:
 
     def __init__(self, plan: DistillationPlan, folder: Path, log: Callable[[str], None] = print) -> None:
         self.plan, self.folder, self.log = plan, Path(folder), log
-        # weights are of teachers who teach together; here each teaches alone
-        self.kd_loss = CohortKDLoss(**{key: value for key, value in plan.kd_loss.items() if key not in ('type', 'teacher_weights')})
         self._flops: Optional[int] = None
+
+    @property
+    def kd_loss(self) -> CohortKDLoss:
+        """Of one teacher: weights are of teachers who teach together."""
+        return CohortKDLoss(**{key: value for key, value in self.plan.kd_loss.items() if key not in ('type', 'teacher_weights')})
 
     @property
     def settings(self) -> Dict[str, Any]:

@@ -54,12 +54,14 @@ class Selector:
     Attributes:
         runs: trainings of the teacher that it chooses among.
         needs_plane, needs_images, needs_student: what it wants of the :class:`SelectionContext`.
+        needs_kd_loss: whether it calls the student's loss of logits itself, which must be the usual one then.
     """
 
     runs = 1
     needs_plane = False
     needs_images = False
     needs_student = False
+    needs_kd_loss = False
 
     def epochs(self, available: Sequence[int], max_epochs: int) -> List[int]:
         """The wanted ones of the ``available`` snapshot epochs of a run of ``max_epochs``.

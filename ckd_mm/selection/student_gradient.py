@@ -69,6 +69,7 @@ class StudentGradientSelector(ScoreSelector):
 
     name, unit = 'student_gradient', 'negated spread'
     needs_student = True
+    needs_kd_loss = True
 
     def __init__(self, warmup_epochs: int = 1, group_size: int = 8, num_images: int = 2048, dimensions: int = 256, folds: int = 4,
                  smoothing: float = 0.1) -> None:

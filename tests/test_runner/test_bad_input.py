@@ -43,14 +43,89 @@ SETTINGS = [
     (dict(teacher=dict(nodel=resnet())), r"teacher: unknown key 'nodel'"),
     (dict(teacher=dict(model=resnet(2, classes=9))), r'teacher.model.head.num_classes=9 and model.head.num_classes=10 should be equal'),
     (dict(teacher=dict(model=dict(type='ImageClassifier', backbone=dict(type='NoNet')))), r'the teacher network cannot be built'),
+    (dict(heads=dict(out_indices=[0, 5])), r'out_indices=\[0, 5\].*0 to 1|out_indices=\[0, 5\].*\[0, 1\]'),
+    (dict(heads=dict(out_indices=[])), r'heads.out_indices=\[\] should list at least one stage of the teacher'),
+    (dict(heads=dict(out_indices=[1, 1])), r'out_indices=\[1, 1\] names an output twice'),
+    (dict(heads=dict(kind='pool')), r'heads: give out_indices=\(...\), the stages of the teacher .*, or file=...'),
+    (dict(heads=dict(out_indices=[0], kind='conv')), r"kind='conv'"),
+    (dict(heads=dict(out_indices=[0], use=['teacher', 1])), r"heads.use names 1, which is none of \[0, 'teacher'\]"),
+    (dict(heads=dict(file='nowhere.pth')), r"heads.file='nowhere.pth' does not exist; name the heads.pth of a run"),
+    (dict(heads=dict(out_indices=[0]), selector=dict(type='even', k=2), probe=None),
+     r"heads: they are mounted on one snapshot, but the selector .* chooses 2"),
+    (dict(heads=dict(out_indices=[0, 1]), distill=dict(teacher_weights=[1, 1])),
+     r'distill.teacher_weights=\[1, 1\] should be 3 numbers, one for each teacher'),
+    (dict(generations=0), r'generations=0 should be a whole number, at least 1'),
+    (dict(generations=-1), r'generations=-1 should be'),
+    (dict(generations='2'), r"generations='2' should be a whole number"),
+    (dict(generations=2, distill=dict(schedule=dict(type='ckd_mm.ProgressiveTeacherHook')), selector=dict(type='even', k=2), probe=None),
+     r'ProgressiveTeacherHook walks along one trajectory; it cannot be combined with assistants or generations'),
+    (dict(assistants=dict(model=resnet())), r'assistants=.* should be a list of dict\(model='),
+    (dict(assistants=[dict(train_cfg=dict(max_epochs=1))]), r'assistants\[0\].model is missing'),
+    (dict(assistants=[dict(model=resnet(classes=9))]),
+     r'assistant 1.model.head.num_classes=9 and model.head.num_classes=10 should be equal'),
+    (dict(assistants=[dict(model=resnet(), train_cfg=dict(max_epochs=1))], distill=dict(stop_epoch=2)),
+     r'assistant 1, 1 epochs: .*stop_epoch=2'),
+    (dict(hint=dict(train_cfg=dict(max_epochs=1))), r'hint.distiller is missing'),
+    (dict(student_alone=-2), r'student_alone=-2 should be a whole number, at least 0'),
+    (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be 'mean'"),
+    (dict(distill=dict(loss=dict(type='ckd_mm.DecoupledKDLoss'))),
+     r'distill.tau=4.0 is a setting of the usual loss, and distill.loss names'),
+    (dict(peer=dict(model=resnet())), r'teacher=.*: with `peer` the networks learn from each other'),
+    (dict(assistents=[]), r'assistents is no key of a distillation config; did you mean assistants'),
 ]
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(distill=dict(kd_weight=0.9)), r"distill=.*: with teacher=None nothing is distilled; take it out"),
+    (dict(student_alone=True), r'student_alone=True: with teacher=None the student is alone already'),
+    (dict(peer=dict(mdoel=resnet())), r"peer: unknown key 'mdoel'; known are model"),
+    (dict(peer=dict(model=resnet(classes=9))), r'9'),
+    (dict(peer=dict(model=resnet()), distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),
+    (dict(peer=dict(model=resnet()), distill=dict(stop_epoch=1)), r"unknown key 'stop_epoch'; known are tau, ce_weight, kd_weight"),
+])
+def test_settings_without_a_teacher(distil_run, change, message):
+    config = distil_run()
+    for key in ('probe', 'selector', 'distill'):
+        config.pop(key)
+    config.teacher = None
+    for key, value in change.items():
+        config[key] = value
+    with pytest.raises(ConfigError, match=message):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
+
+
+def test_attention_transfer_between_maps_of_different_sizes(distil_run):
+    mapping = {f'{who[0]}_feature': dict(from_student=who == 'student', recorder='map') for who in ('student', 'teacher')}
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller', student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer1')),
+        teacher_recorders=dict(map=dict(type='ModuleOutputs', source='networks.0.backbone.layer2')),
+        distill_losses=dict(loss_at=dict(type='ATLoss', loss_weight=1000.0)), loss_forward_mappings=dict(loss_at=mapping))
+    config = distil_run(selector='last', probe=None)
+    config.distill.distiller = distiller
+    with pytest.raises(ConfigError, match=r'distill.distiller.*loss_at.*layer1.*8x8.*layer2.*4x4'):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
+
+
+def test_heads_of_another_teacher(distil_run, tmp_path):
+    first, second = (distil_run(selector='last', probe=None, work_dir=str(tmp_path / name), **{'randomness.seed': seed})
+                     for name, seed in (('first', 1), ('second', 2)))
+    first.heads = dict(out_indices=[0], train_cfg=dict(max_epochs=1))
+    for config in (first, second):
+        RUNNERS.build(config).train()
+    third = distil_run(selector='last', probe=None, work_dir=str(tmp_path / 'third'))
+    third.teacher, third.heads = dict(trajectory=str(tmp_path / 'second')), dict(file=str(tmp_path / 'first' / 'heads.pth'))
+    with pytest.raises(SnapshotError, match=r'heads .*first/heads.pth were trained on the weights of .*epoch 3.*, the teacher .*second'):
+        RUNNERS.build(third).train()
+    assert not list((tmp_path / 'third').rglob('*.pth')), 'nothing should be trained'
 
 
 @pytest.mark.parametrize('change, message', SETTINGS)
 def test_settings(distil_run, change, message):
     config = distil_run()
     for key, value in change.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) and key != 'selector' else value
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) and key != 'selector' else value
     with pytest.raises(ConfigError, match=message):
         RUNNERS.build(config).train()
     assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
@@ -159,7 +234,7 @@ def test_snapshot_damaged_between_the_stages(distil_run, monkeypatch):
     config = distil_run(selector='last', probe=None)
     config.probe = None
     runner = RUNNERS.build(config)
-    monkeypatch.setattr(runner, '_student', lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(runner, '_link', lambda _link: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         runner.train()
     snapshot = Trajectory.open(config.work_dir).last

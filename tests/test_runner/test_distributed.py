@@ -27,7 +27,11 @@ def both(tmp_path_factory):
     config.merge_from_dict({
         'train_dataloader.dataset.pipeline': [dict(type='PackInputs')], 'train_dataloader.dataset.indices': 144,
         'train_cfg.max_epochs': 2, 'teacher.train_cfg.max_epochs': 3, 'teacher.snapshots.interval': 1, 'probe.held_out': 16,
-        'probe.decoder_epochs': 2, 'student_alone': False, 'optim_wrapper.optimizer.lr': 0.02})
+        'probe.decoder_epochs': 2, 'student_alone': False, 'optim_wrapper.optimizer.lr': 0.02, 'generations': 2,
+        'val_evaluator': [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')],
+        'test_evaluator': [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')],
+        'custom_hooks': [dict(type='ckd_mm.TrainAgreementHook')], 'distill.aggregation': 'loss'})
+    config.heads = dict(out_indices=[0, 1], train_cfg=dict(max_epochs=2))
     config.model = resnet(1, **norm)
     config.teacher.model = resnet(2, **norm)
     for name, batch in (('one', 16), ('two', 8)):
@@ -44,7 +48,7 @@ def read(folder, name):
 
 def test_same_weights(both):
     one, two, _ = both
-    for name in ('snapshots/epoch_1.pth', 'snapshots/epoch_3.pth', 'student.pth'):
+    for name in ('snapshots/epoch_1.pth', 'snapshots/epoch_3.pth', 'heads.pth', 'generation_1.pth', 'student.pth'):
         first, second = (torch.load(folder / name, weights_only=True)['state_dict'] for folder in (one, two))
         assert first.keys() == second.keys()
         for key in first:
@@ -57,8 +61,17 @@ def test_same_plane_and_summary(both):
         assert first['epoch'] == second['epoch']
         assert first['information_y'] == pytest.approx(second['information_y'], abs=1 / 16)
         assert first['information_x'] == pytest.approx(second['information_x'], abs=1e-3)
-    assert read(one, 'summary.json')['student']['accuracy_top1'] == \
-        pytest.approx(read(two, 'summary.json')['student']['accuracy_top1'], abs=1.0)
+    first, second = (read(folder, 'summary.json') for folder in (one, two))
+    assert first['student']['accuracy_top1'] == pytest.approx(second['student']['accuracy_top1'], abs=1.0)
+    for name, tolerance in (('kd/error', 1.0), ('kd/divergence', 1e-2)):
+        assert first['student']['metrics'][name] == pytest.approx(second['student']['metrics'][name], abs=tolerance), name
+    for members in zip(first['heads']['members'], second['heads']['members']):
+        assert members[0]['accuracy_top1'] == pytest.approx(members[1]['accuracy_top1'], abs=1.0)
+    trained = [[json.loads(line) for file in folder.glob('student/*/vis_data/scalars.json') for line in file.read_text().splitlines()]
+               for folder in (one, two)]
+    for name in ('train/kd_error', 'train/kd_loss'):
+        values = [[row[name] for row in rows if name in row] for rows in trained]
+        assert len(values[0]) == 2 and values[0] == pytest.approx(values[1], rel=2e-2, abs=1.0), name
 
 
 def test_the_probe_is_shared_and_nothing_is_written_twice(both):

@@ -229,10 +229,12 @@ def test_resumed_past_the_stop_without_the_given_teacher(digits_run, distil_run,
 def test_the_teacher_is_evaluated_once(distil_run, monkeypatch):
     """Promise 11: not in every epoch of the student; the number is in the log, in the summary and on the page."""
     import ckd_mm.runner.checkpoint_distill_runner as runner
+    import ckd_mm.runner.staged_runner as stages
     from ckd_mm.models import SnapshotEnsemble
     asked, predicted = [], []
     evaluate, predict = runner.evaluate, SnapshotEnsemble.predict
-    monkeypatch.setattr(runner, 'evaluate', lambda model, config, log, what: asked.append(what) or evaluate(model, config, log, what))
+    for module in (runner, stages):
+        monkeypatch.setattr(module, 'evaluate', lambda model, config, log, what: asked.append(what) or evaluate(model, config, log, what))
     monkeypatch.setattr(SnapshotEnsemble, 'predict', lambda cohort, *args: predicted.append(1) or predict(cohort, *args))
     config = distil_run()
     config.probe, config.selector = None, dict(type='even', k=3)

@@ -1,0 +1,366 @@
+"""Distillation from the checkpoints of a teacher, taken apart."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import find_latest_checkpoint
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from ..errors import ConfigError
+from ..hooks.schedule_hook import check_schedules
+from ..infoplane.probe import Probe, held_out_record
+from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
+from ..registry import MODELS
+from ..selection import Selector, build_selector
+from ..trajectory import Snapshot, Trajectory, model_config_of, snapshot_epochs
+from .links import STUDENT, Link, generation_stages, read_links
+from .schedule import DistillationSchedule
+from .settings import KEPT_CHECKPOINTS, RUNNER_KEYS, changes_of, merged, require_known, with_seed
+from .student_plan import StudentPlan, without
+
+TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
+LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
+DISTILL_KEYS = LOSS_KEYS + ('loss', 'ce_weight', 'kd_weight', 'reduction', 'stop_epoch', 'schedule', 'ce_weight_after_stop', 'distiller')
+HEAD_KEYS = ('out_indices', 'kind', 'grid')
+HEADS, HINT = 'heads.pth', 'hint.pth'  # what these stages leave in the work_dir
+
+
+class DistillationPlan(StudentPlan):
+    """A config with a ``teacher``.
+
+    Args:
+        config: whole, with ``work_dir``.
+
+    Raises:
+        ConfigError: a setting cannot work; the message names it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.teacher: Dict[str, Any] = dict(config.get('teacher') or {})
+        require_known('teacher', self.teacher, TEACHER_KEYS + RUNNER_KEYS)
+        self._check_hooks('teacher.custom_hooks', self.teacher.get('custom_hooks'))
+        self.selector: Selector = build_selector(config.get('selector', 'last'))
+        self._read_distill(config.get('distill') or {})
+        self._given: Optional[List[Trajectory]] = None
+        self._read_teacher()
+        self._read_probe()
+        self.schedule = DistillationSchedule(config.get('distill') or {}, self.student_epochs, self.plain(), self.probe)
+        self.schedule.check_folders(self.trajectory_folders)
+        self._read_heads()
+        self._read_links()
+        if self.selector.needs_plane or self.selector.needs_images:
+            self.schedule.check(1)  # such a selector takes long, and chooses the best snapshot of a trajectory
+        if self.trains_teacher:
+            # of runs yet to come the epochs are known: better now than after training them
+            self.selector.check([self.snapshot_epochs_of(run) for run in range(self.runs)], [self.teacher_epochs] * self.runs)
+            chosen = 1  # of each training, by every selector that looks at more than epochs
+            if not (self.selector.needs_plane or self.selector.needs_images or self.selector.needs_student):
+                chosen = len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs))
+                self.schedule.check(chosen)
+            self._check_teachers(chosen * self.runs)
+
+    def _read_distill(self, distill: Dict) -> None:
+        require_known('distill', distill, DISTILL_KEYS)
+        self.kd_loss = self._read_loss(distill)
+        self.weights = {key: distill.get(key, 1.0) for key in ('ce_weight', 'kd_weight', 'ce_weight_after_stop')}
+        for name, value in self.weights.items():
+            check_weight(f'distill.{name}', value)
+        self.reduction: str = distill.get('reduction', 'mean')
+        if self.reduction not in ('mean', 'sum'):
+            raise ConfigError(f"distill.reduction={self.reduction!r} should be 'mean' (over the teachers, as in the papers) or 'sum'")
+        self.distiller: Optional[Dict] = distill.get('distiller')
+        self.stop_epoch: Optional[int] = distill.get('stop_epoch')
+        if self.stop_epoch is not None and (not isinstance(self.stop_epoch, int) or not 0 <= self.stop_epoch <= self.student_epochs):
+            raise ConfigError(f'distill.stop_epoch={self.stop_epoch!r} should be a whole number of epochs, 0 to '
+                              f'{self.student_epochs} (train_cfg.max_epochs), or None to distil to the end')
+
+    def _read_loss(self, distill: Dict) -> Dict:
+        if distill.get('loss') is None:
+            loss = dict(type='ckd_mm.CohortKDLoss', **{key: distill[key] for key in LOSS_KEYS if key in distill})
+            CohortKDLoss(**{key: value for key, value in loss.items() if key != 'type'})
+            return loss
+        loss = distill['loss']
+        both = [key for key in LOSS_KEYS if distill.get(key) is not None]
+        if both:
+            raise ConfigError(f'distill.{both[0]}={distill[both[0]]!r} is a setting of the usual loss, and distill.loss names another: '
+                              f'say it there, and take distill.{both[0]} out (or set it to None)')
+        if self.selector.needs_kd_loss:
+            raise ConfigError(f'distill.loss: the selector {self.config.selector} compares gradients of the usual loss of logits; choose '
+                              'another selector, or leave distill.loss out')
+        try:
+            MODELS.build(copy.deepcopy(loss))
+        except Exception as error:  # an unknown type, a setting that it does not take, ...
+            raise ConfigError(f'distill.loss={loss!r} cannot be built: {type(error).__name__}: {error}') from error
+        return dict(loss)
+
+    def _check_teachers(self, chosen: int) -> None:
+        """
+        Args:
+            chosen: number of snapshots.
+        """
+        if self.heads is not None and chosen != 1:
+            raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {self.config.get("selector")} chooses {chosen}')
+        teachers, weights = self._members(chosen), self.kd_loss.get('teacher_weights')
+        if None not in (weights, teachers) and len(weights) != teachers:
+            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one for each teacher')
+
+    def _members(self, chosen: int) -> Optional[int]:
+        """How many teach the first of the links; None where only the file of the heads knows."""
+        if self.heads is None:
+            return chosen
+        if self.heads.get('use') is not None:
+            return len(self.heads['use'])
+        return None if 'file' in self.heads else len(self.heads['out_indices']) + 1
+
+    def _read_heads(self) -> None:
+        self.heads: Optional[Dict] = self.config.get('heads')
+        if self.heads is None:
+            return
+        require_known('heads', self.heads, HEAD_KEYS + ('file', 'use') + RUNNER_KEYS)
+        if ('file' in self.heads) == ('out_indices' in self.heads):
+            raise ConfigError('heads: give out_indices=(...), the stages of the teacher that get a classifier head, or file=..., the '
+                              'heads.pth of an earlier run')
+        if 'file' in self.heads:
+            extra = [key for key in self.heads if key not in ('file', 'use')]
+            if extra:
+                raise ConfigError(f'heads.{extra[0]}: heads of heads.file are trained already; take it out')
+            if not Path(self.heads['file']).is_file():
+                raise ConfigError(f'heads.file={self.heads["file"]!r} does not exist; name the heads.pth of a run with heads.out_indices')
+            if self.trains_teacher:
+                raise ConfigError(f'heads.file={self.heads["file"]!r} belongs to a teacher that is trained already: name it with '
+                                  'teacher.trajectory, or give heads.out_indices to train heads for the new one')
+        elif not isinstance(self.heads['out_indices'], (list, tuple)) or not self.heads['out_indices']:
+            raise ConfigError(f'heads.out_indices={self.heads["out_indices"]!r} should list at least one stage of the teacher, '
+                              'say (0, 1, 2)')
+        use = self.heads.get('use')
+        if use is not None and (not isinstance(use, (list, tuple)) or not use):
+            raise ConfigError(f"heads.use={use!r} should list who teaches, say ['teacher', 0, 2], or be None for all")
+        if self.schedule.progressive or len(self.trajectory_folders) > 1:
+            raise ConfigError('heads: they are mounted on one snapshot, and several teach; take ' +
+                              ('ProgressiveTeacherHook' if self.schedule.progressive else 'all but one trajectory') + ' out')
+
+    def _read_links(self) -> None:
+        self.links: List[Link] = read_links(self.config, self._student_training())
+        self.generations: List[str] = generation_stages(self.links, self.config.get('generations'))
+        self.hint: Optional[Dict] = self.config.get('hint')
+        if self.hint is not None:
+            require_known('hint', self.hint, ('distiller', ) + RUNNER_KEYS)
+            if not isinstance(self.hint.get('distiller'), dict):
+                raise ConfigError('hint.distiller is missing: give the config of an mmrazor.ConfigurableDistiller, whose losses are the '
+                                  'hints')
+            if len(self.links) > 1:
+                raise ConfigError('hint: it is a stage of one student; it cannot be combined with assistants or generations')
+        if len(self.links) == 1:
+            return
+        if self.schedule.progressive:
+            raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot be combined with assistants '
+                              'or generations, which learn from one network each')
+        for link in self.links[:-1]:
+            try:
+                check_schedules(self.schedule.hooks, link.config.train_cfg.max_epochs, 1)
+            except ConfigError as error:
+                raise ConfigError(f'{link.what}, {link.config.train_cfg.max_epochs} epochs: {error}') from error
+
+    def _read_teacher(self) -> None:
+        self.trains_teacher = 'trajectory' not in self.teacher
+        if self.trains_teacher:
+            for key in ('model', 'snapshots'):
+                if not self.teacher.get(key):
+                    raise ConfigError(f'teacher.{key} is missing: give teacher=dict(model=..., snapshots=dict(interval=...)), or '
+                                      'teacher=dict(trajectory=FOLDER) to use snapshots that exist')
+            self.teacher_epochs: int = self.merged_teacher().train_cfg.max_epochs
+            schedule = {key: value for key, value in self.teacher['snapshots'].items() if key != 'ema'}
+            require_known('teacher.snapshots', schedule, ('interval', 'epochs', 'phases'))
+            self._snapshot_epochs = snapshot_epochs(self.teacher_epochs, **schedule)
+            self.trajectory_folders = [self.work_dir if run == 0 else self.work_dir / self.teacher_stage(run) for run in range(self.runs)]
+        else:
+            folders = self.teacher['trajectory']
+            self.trajectory_folders = [Path(folder) for folder in ([folders] if isinstance(folders, (str, Path)) else folders)]
+            if not self.trajectory_folders:
+                raise ConfigError('teacher.trajectory is empty: give a folder, or a list of folders')
+
+    def _read_probe(self) -> None:
+        settings = self.config.get('probe', dict() if self.selector.needs_plane else None)
+        self.measures_plane = settings is not None
+        if settings is None and self.selector.needs_images:
+            settings = dict()  # of its images; the plane itself was not asked for
+        if settings is None and self.selector.needs_plane:
+            raise ConfigError(f'probe=None, but the selector {self.config.get("selector")} needs the information plane; give a probe, '
+                              'or choose another selector')
+        self.probe: Optional[Probe] = None if settings is None else Probe(self.plain(), **settings)
+
+    # ------------------------------------------------------------ configs of the stages
+    def merged_teacher(self) -> Config:
+        """The student's config with what the teacher says otherwise."""
+        config = self.plain()
+        config.load_from = None
+        return merged(config, self.teacher)
+
+    @property
+    def runs(self) -> int:
+        """How often the teacher is trained, each time with another seed."""
+        return self.selector.runs if self.trains_teacher else 0
+
+    @staticmethod
+    def teacher_stage(run: int) -> str:
+        """Name of the stage of the ``run``-th teacher, counted from 0."""
+        return 'teacher' if run == 0 else f'teacher_{run + 1}'
+
+    def snapshot_epochs_of(self, run: int) -> List[int]:
+        """When the ``run``-th teacher leaves snapshots: as ``teacher.snapshots`` says, and where the selector wants them."""
+        wanted = self.selector.wanted(self.teacher_epochs, run)
+        return sorted({*self._snapshot_epochs, *(epoch for epoch in wanted if epoch <= self.teacher_epochs)})
+
+    def teacher_config(self, run: int = 0) -> Config:
+        kept = self._held_out
+        config = without(with_seed(self.merged_teacher(), run), kept)
+        info = {} if kept is None else dict(held_out=held_out_record(kept.held_out, kept.seed))
+        hooks = config.setdefault('default_hooks', ConfigDict())
+        checkpoint = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
+        checkpoint.max_keep_ckpts = KEPT_CHECKPOINTS  # the snapshots are kept, these only to resume from
+        checkpoint.pop('save_best', None)
+        hooks = [dict(type='ckd_mm.SnapshotHook', out_dir=str(self.trajectory_folders[run]), info=info, overwrite=True,
+                      epochs=self.snapshot_epochs_of(run), ema=self.teacher['snapshots'].get('ema', False))]
+        return self._as_stage(config, self.teacher_stage(run), hooks)
+
+    @property
+    def _held_out(self) -> Optional[Probe]:
+        """Which images the teacher must not see."""
+        return self.schedule.comparison or (self.probe if self.probe is not None and self.probe.probe_split == 'held_out' else None)
+
+    def heads_config(self, teacher: Dict, input_shape: Sequence[int]) -> Config:
+        """Training of classifier heads on a frozen snapshot, on the images of the teacher.
+
+        Args:
+            teacher: the snapshot, as :func:`as_teacher` names it.
+            input_shape: (C, H, W) of an image.
+        """
+        config = without(merged(self.merged_teacher(), self.heads), self._held_out)
+        config.model = ConfigDict(type='ckd_mm.HeadTraining', snapshot=teacher, model=self.teacher.get('model'),
+                                  input_shape=tuple(input_shape), **{key: self.heads[key] for key in HEAD_KEYS if key in self.heads})
+        config.compile = config.load_from = None
+        return self._as_stage(config, 'heads', [])
+
+    def _student_training(self) -> Config:
+        """The student's own config, trained without the images on which it is compared with its teacher, if it is."""
+        return without(super()._student_training(), self.schedule.comparison)
+
+    def cohort(self, snapshots: List[Dict], heads: Optional[Path] = None) -> Dict:
+        """Config of the teachers.
+
+        Args:
+            heads: on the one snapshot.
+        """
+        if heads is None:
+            return dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots, model=self.teacher.get('model'))
+        return dict(type='ckd_mm.DIHTeacher', snapshot=snapshots[0], heads=str(heads), use=self.heads.get('use'),
+                    model=self.teacher.get('model'))
+
+    def hint_config(self, cohort: Dict) -> Config:
+        """The first stage of the student: its layers up to the guided one learn what the teachers' hint layer shows."""
+        config = merged(self._student_training(), self.hint)
+        config.model = ConfigDict(type='ckd_mm.HintTraining', student=model_config_of(config), cohort=cohort,
+                                  distiller=self.hint['distiller'], compile=config.get('compile') or False)
+        config.compile = config.val_dataloader = config.val_cfg = config.val_evaluator = None  # its classifier learns nothing yet
+        return self._as_stage(config, 'hint', [])
+
+    def student_config(self, snapshots: List[Dict], scheduled: bool = True) -> Config:
+        """
+        Args:
+            snapshots: the teachers, as :class:`ckd_mm.models.SnapshotEnsemble` takes them.
+            scheduled: False: distil to the end from all of them alike, as short trials do, and train on all images.
+        """
+        if scheduled:
+            self._check_teachers(len(snapshots))
+            self.schedule.check(len(snapshots))
+            return self.link_config(self.links[-1], self.cohort(snapshots), len(self.links) == 1)
+        return self._distilled(self.plain(), self.cohort(snapshots), STUDENT, [], weighted=False)
+
+    def link_config(self, link: Link, cohort: Dict, first: bool) -> Config:
+        """
+        Args:
+            cohort: its teachers.
+            first: whether they are the chosen ones, whom ``teacher_weights`` are of; else they are the link before.
+        """
+        config, hooks = copy.deepcopy(link.config), copy.deepcopy(self.schedule.configs)
+        if link.stage == STUDENT:
+            hooks += self._student_snapshot_hooks()
+            if self.hint is not None:
+                config.load_from = str(self.work_dir / HINT)
+        return self._distilled(self.comparing(config, cohort), cohort, link.stage, hooks, weighted=first)
+
+    def _distilled(self, config: Config, cohort: Dict, stage: str, hooks: List[Dict], weighted: bool) -> Config:
+        kd_loss = {key: value for key, value in self.kd_loss.items() if weighted or key != 'teacher_weights'}
+        own = {} if self.reduction == 'mean' else dict(reduction=self.reduction)
+        config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config), cohort=cohort, kd_loss=kd_loss,
+                                  distiller=self.distiller, compile=config.get('compile') or False, **self.weights, **own)
+        config.compile = None
+        return self._as_stage(config, stage, hooks)
+
+    # ------------------------------------------------------------ what there is
+    @property
+    def networks(self) -> Dict[str, Dict]:
+        found = super().networks
+        if self.trains_teacher:
+            found['teacher'] = model_config_of(self.merged_teacher())
+        found.update({link.what: model_config_of(link.config) for link in self.links if link.stage.startswith('assistant')})
+        return found
+
+    @property
+    def training_sets(self) -> Dict[str, Dict]:
+        found = super().training_sets
+        for name, changes in changes_of(self.config).items():
+            if 'train_dataloader' in changes and (name != 'teacher' or self.trains_teacher):
+                base = self.merged_teacher() if name in ('teacher', 'heads') else self.plain()
+                found[f'{name}.train_dataloader'] = merged(base, changes).train_dataloader.dataset
+        return found
+
+    @property
+    def optim_wrappers(self) -> Dict[str, Optional[Dict]]:
+        return dict(super().optim_wrappers, **{f'{name}.optim_wrapper': changes.get('optim_wrapper')
+                                               for name, changes in changes_of(self.config).items()})
+
+    def describe(self) -> str:
+        what = f'{len(self.snapshot_epochs_of(0))} snapshots in {self.teacher_epochs} epochs' + \
+            (f', {self.runs} times' if self.runs > 1 else '') if self.trains_teacher else \
+            f'given, {", ".join(map(str, self.trajectory_folders))}'
+        between = ''.join(f'{link.what} {link.config.train_cfg.max_epochs} epochs; ' for link in self.links[:-1])
+        return f'teacher {what}; {between}student {self.student_epochs} epochs'
+
+    # ------------------------------------------------------------ trajectories
+    def open_trajectories(self) -> List[Trajectory]:
+        if self.trains_teacher:
+            return [Trajectory.open(folder) for folder in self.trajectory_folders]
+        if self._given is None:  # to know a folder of checkpoints means to read one of them: once is enough
+            model = self.teacher.get('model')
+            self._given = [Trajectory.open(folder, None if model is None else dict(model)) for folder in self.trajectory_folders]
+            statistics = self.merged_teacher().get('data_preprocessor')
+            for trajectory in self._given:
+                trajectory.snapshots = [_with_statistics(snapshot, statistics) for snapshot in trajectory]
+            self.schedule.check_given(self._given)
+        return self._given
+
+    def teacher_is_gone(self) -> bool:
+        """Whether this run resumes a student that has already stopped distilling, so that no teacher is needed."""
+        if not self.config.get('resume') or not self.schedule.stops:
+            return False
+        latest = self.config.get('load_from') or find_latest_checkpoint(str(self.work_dir / 'student'))
+        return latest is not None and self.schedule.is_over(_load_checkpoint(latest, map_location='cpu'))
+
+
+def _with_statistics(snapshot: Snapshot, statistics: Optional[Dict]) -> Snapshot:
+    """A snapshot that does not say how its inputs were normalised was trained as the config says."""
+    if snapshot.model is None or statistics is None or snapshot.model.get('data_preprocessor') is not None:
+        return snapshot
+    return replace(snapshot, model=dict(snapshot.model, data_preprocessor=dict(statistics)))
+
+
+def as_teacher(trajectory: Trajectory, snapshot: Snapshot) -> Dict[str, Any]:
+    """A snapshot as a config of :class:`ckd_mm.models.SnapshotEnsemble` names it."""
+    teacher = dict(trajectory=str(trajectory.folder), epoch=snapshot.epoch)
+    return teacher if trajectory.has_manifest else dict(teacher, model=snapshot.model)
+

@@ -1,0 +1,65 @@
+"""Deep mutual learning: no teacher, but a peer."""
+
+import copy
+from typing import Any, Dict
+
+from mmengine.config import Config, ConfigDict
+
+from ..errors import ConfigError
+from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
+from ..trajectory import model_config_of
+from .settings import as_list, require_known, type_name
+from .student_plan import StudentPlan
+
+DISTILL_KEYS = ('tau', 'ce_weight', 'kd_weight')
+
+
+class MutualPlan(StudentPlan):
+    """``peer=dict(model=...)``: student and peer are trained together, each learns from the other
+    (:class:`ckd_mm.models.DeepMutualLearning`).
+
+    Args:
+        config: whole, with ``work_dir``.
+
+    Raises:
+        ConfigError: a setting cannot work; the message names it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._refuse('with `peer` the networks learn from each other, there is no other teacher', 'teacher', 'probe', 'selector', 'heads',
+                     'hint', 'assistants', 'generations')
+        self._refuse('with `peer` the weights of two networks are trained together', 'student_snapshots')
+        require_known('peer', config.peer, ('model', ))
+        if not isinstance(config.peer.get('model'), dict):
+            raise ConfigError('peer.model is missing: give peer=dict(model=...), an mmpretrain classifier')
+        self.distill: Dict[str, Any] = dict(config.get('distill') or {})
+        require_known('distill (with `peer`)', self.distill, DISTILL_KEYS)
+        CohortKDLoss(tau=self.distill.get('tau', 1.0))
+        for name in ('ce_weight', 'kd_weight'):
+            check_weight(f'distill.{name}', self.distill.get(name, 1.0))
+
+    def describe(self) -> str:
+        return f'student and peer, {self.student_epochs} epochs'
+
+    @property
+    def networks(self) -> Dict[str, Dict]:
+        return dict(super().networks, peer=self._with_statistics(self.config.peer.model))
+
+    def _with_statistics(self, model: Dict) -> Dict:
+        config = self.plain()
+        config.model = copy.deepcopy(model)
+        return model_config_of(config)
+
+    def student_config(self) -> Config:
+        """Both networks in one model; the peer is validated too."""
+        config = self._student_training()
+        students = [self._with_statistics(model) for model in (config.model, self.config.peer.model)]
+        config.model = ConfigDict(type='ckd_mm.DeepMutualLearning', students=students, **self.distill,
+                                  compile=config.get('compile') or False)
+        config.compile = None
+        if config.get('val_evaluator') is not None:
+            metrics = as_list(config.val_evaluator)
+            config.val_evaluator = metrics + [dict(copy.deepcopy(metric), type='ckd_mm.PeerAccuracy') for metric in metrics
+                                              if type_name(metric) == 'Accuracy']
+        return self._as_stage(config, 'student', [])
