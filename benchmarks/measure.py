@@ -1,5 +1,6 @@
 """Timing two contenders against each other on a machine that does other things too."""
 
+import ctypes
 import math
 import time
 from dataclasses import dataclass
@@ -62,6 +63,20 @@ def check_same_work(pair: Pair, tolerance: float, steps: int = 3) -> None:
         losses = [contender.step(contender.batch()).item() for contender in pair]
         if not math.isclose(*losses, rel_tol=tolerance):
             raise RuntimeError(f'the contenders do not do the same work: in step {step} their losses are {losses[0]} and {losses[1]}')
+
+
+def keep_freed_memory() -> None:
+    """From here on the C library keeps what is freed, as torch's own allocator does on a GPU.
+
+    By default glibc gives the top of its heap back to the system when a step ends and takes it again, page by page, in the next one.
+    Whether a step pays for that depends on how high its memory reaches and on what happens to lie above it, not on what it computes.
+    Does nothing where there is no glibc.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**25)  # the most that glibc takes; larger blocks still come from the system
 
 
 def _seconds(contender: Contender, steps: int, device: torch.device) -> float:

@@ -17,11 +17,13 @@ from typing import Callable, Dict, List, Optional
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # two threads beside any other load are slower than one
 
 import torch  # noqa: E402
+from heads import dih_vs_kd, heads_vs_epoch  # noqa: E402
 from looks import calibration_vs_forward, cmi_vs_forward, probe_vs_epoch  # noqa: E402
 from measure import summary  # noqa: E402
 from memory import cohort4_memory  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
+from mutual import dml_vs_students  # noqa: E402
 from sizes import snapshot_bytes  # noqa: E402
 from steps import after_stop_vs_plain, kd_step_vs_floor  # noqa: E402
 from workload import PRESETS, Workload, make_workload  # noqa: E402
@@ -46,11 +48,14 @@ class Benchmark:
 BENCHMARKS = dict(
     kd_step_vs_floor=Benchmark('one-teacher step / hand-written torch loop', 1.05, kd_step_vs_floor),
     after_stop_vs_plain=Benchmark('step after the stop / plain mmpretrain step', 1.02, after_stop_vs_plain),
+    dml_vs_students=Benchmark('step of mutual learning / both students alone', 1.05, dml_vs_students),
     snapshot_bytes=Benchmark('our snapshot / mmengine checkpoint', 0.55, snapshot_bytes),
     probe_vs_epoch=Benchmark('probing a snapshot / an epoch of the teacher', 0.20, probe_vs_epoch),
     cmi_vs_forward=Benchmark('score of cmi / hand-written forward pass', 1.10, cmi_vs_forward),
     calibration_vs_forward=Benchmark('score of calibration / the same', 1.10, calibration_vs_forward),
     cohort4_memory=Benchmark('peak of four teachers / of one, less weights', 1.10, cohort4_memory),
+    dih_vs_kd=Benchmark('step with four heads / with the teacher alone', 1.05, dih_vs_kd),
+    heads_vs_epoch=Benchmark('training four heads / training their teacher', 0.50, heads_vs_epoch),
 )
 COLUMNS = '{:<22} {:<44} {:>7} {:>7} {:>7} {:>5} {:>6}  {}'
 

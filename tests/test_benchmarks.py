@@ -45,6 +45,23 @@ def test_the_contenders_of_the_scores_find_the_same_number(benchmarks):
         benchmarks['looks'].score_vs_forward(work, 'calibration', lambda logits, labels: -nn.functional.cross_entropy(logits, labels) - 1)
 
 
+def test_mutual_learning_is_timed_against_both_students(benchmarks, monkeypatch):
+    """Without weight the pair does the same work; with it the students differ, and both sides have trained two."""
+    run, work = benchmarks['run'], benchmarks['work']
+    import mutual
+    pairs = []
+    monkeypatch.setattr(mutual, 'keep_freed_memory', lambda: None)  # it would last
+    monkeypatch.setattr(mutual, 'paired_ratios', lambda make_pair, *settings: pairs.append(make_pair()) or [1.0])
+    assert run.BENCHMARKS['dml_vs_students'].ratios(work) == [1.0]
+    ours, plain = pairs[0]
+    alone = [plain.step(plain.batch()).item() for _ in range(2)]
+    together = [ours.step(ours.batch()).item() for _ in range(2)]
+    assert together[0] > alone[0] > alone[1]
+    benchmarks['measure'].check_same_work((plain, plain), 1.0)
+    with pytest.raises(RuntimeError, match='do not do the same work'):
+        benchmarks['measure'].check_same_work((ours, plain), 1e-3)
+
+
 def test_cmi_by_hand_is_cmi(benchmarks):
     torch.manual_seed(0)
     logits, labels = torch.randn(40, 5, dtype=torch.float64), torch.randint(5, (40, ))
@@ -69,3 +86,26 @@ def test_the_epoch_is_counted_nine_times(benchmarks, monkeypatch):
     assert probed == [(256, looks.EstimatorSettings())]
     trained = ninth.batch()
     assert sum(len(batch['inputs']) for batch in trained) == 256 and len(ninth.step(trained)) == 256 // 32
+
+
+def test_what_heads_are_compared_with(benchmarks, monkeypatch):
+    """Two heads and their teacher against the teacher alone, the same student; and their training against the teacher's."""
+    import heads
+    pairs = []
+    monkeypatch.setattr(heads, 'STAGES', (0, 1))
+    monkeypatch.setattr(heads, 'paired_ratios', lambda make_pair, *_: pairs.append([taken(contender) for contender in make_pair()]))
+
+    def taken(contender) -> tuple:
+        """The model of a step, and the names of what a step changes."""
+        model = next(cell.cell_contents for cell in contender.step.__closure__ if isinstance(cell.cell_contents, nn.Module))
+        before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        contender.step(contender.batch())
+        return model, {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+
+    heads.dih_vs_kd(benchmarks['work'])
+    heads.heads_vs_epoch(benchmarks['work'])
+    ((ours, learned), (plain, alone)), ((training, trained), (teacher, whole)) = pairs
+    assert ours.cohort.member_names == ['head 0', 'head 1', 'teacher'] and len(plain.cohort.networks) == 1 and learned == alone
+    assert trained == {f'heads.{index}.fc.{part}' for index in (0, 1) for part in ('weight', 'bias')}
+    assert trained == {name for name, _ in training.named_parameters()}
+    assert {'backbone.conv1.weight', 'head.fc.weight'} <= whole and teacher.training
