@@ -2,10 +2,12 @@
 
 import argparse
 import ast
+import copy
 import json
 import math
 import re
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,48 +15,138 @@ import pytest
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import HOOKS, MODELS
 from PIL import Image
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ckd_mm.runner import DistillationPlan
-from ckd_mm.runner.stage_runner import StageRunner
-from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of, write_snapshot
+from ckd_mm.runner import CheckpointDistillRunner, DistillationPlan, MutualPlan, PlainPlan, make_plan
+from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of
 
 from .conftest import ROOT
-from .helpers import StepLog
 
-FOLDER = ROOT / 'configs' / 'ckd'
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
-PRINTED = ROOT.parent / 'shared' / 'reference' / 'paper_tables.json'
+FOLDER = ROOT / 'configs'
+ALL = sorted(str(path.relative_to(FOLDER).with_suffix('')) for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
+ORDINARY = ['eskd/finetune_r18_places365']  # a plain mmpretrain run: tests/test_runner/test_finetune.py trains it
+CONFIGS = [name for name in ALL if name not in ORDINARY]
+SHARED = ROOT.parent / 'shared'
+PRINTED = SHARED / 'reference' / 'paper_tables.json'
 EPOCH = 2  # iterations
-SIZES = {'Digits': 8, 'CIFAR10': 32, 'CIFAR100': 32, 'CustomDataset': 32, 'TinyImageNet': 64, 'ImageNet': 256}
+SIZES = {'Digits': 8, 'CIFAR10': 32, 'CIFAR100': 32, 'CustomDataset': 32, 'TinyImageNet': 64, 'ImageNet': 224}
 
 
-def plan_of(name: str, options: str = '') -> DistillationPlan:
-    """The plan of a config as the command line would make it."""
-    config = Config.fromfile(FOLDER / f'{name}.py')
+def config_of(name: str, *options: str) -> Config:
+    """A config as the command line would make it."""
+    # mmengine formats every dump of a config, for a second each; where fromfile is told not to, it forgets
+    path = FOLDER / f'{name}.py'
+    config = Config(Config.fromfile(path).to_dict(), filename=str(path), format_python_code=False)
     config.work_dir = 'unused'
     if options:
         parser = argparse.ArgumentParser()
         parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-        config.merge_from_dict(parser.parse_args(['--cfg-options', *options.split()]).cfg_options)
-    return DistillationPlan(config)
+        config.merge_from_dict(parser.parse_args(['--cfg-options', *options]).cfg_options)
+    return config
 
 
-# ------------------------------------------------------------ two iterations of every stage
+def plan_of(name: str, options: str = ''):
+    return make_plan(config_of(name, *options.split()))
+
+
+def data_of(config: Config) -> str:
+    dataset = config.train_dataloader.dataset
+    while 'dataset' in dataset:  # parts of it
+        dataset = dataset.dataset
+    return dataset.type.split('.')[-1]
+
+
+# ------------------------------------------------------------ all are built
+@lru_cache(maxsize=None)
+def logits_of(model: str, size: int) -> tuple:
+    """Shape of what a network says of two images, computed without their values."""
+    network = MODELS.build(json.loads(model)).to('meta').eval()
+    return tuple(network(torch.zeros(2, 3, size, size, device='meta')).shape)
+
+
+def plain_data(config) -> str:
+    return json.dumps(config, default=lambda value: value.to_dict(), sort_keys=True)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_networks_fit_the_data(name):
+    plan = plan_of(name)
+    classes = plan.config.data_preprocessor.num_classes
+    for network in plan.networks.values():
+        assert logits_of(plain_data(network), SIZES[data_of(plan.config)]) == (2, classes)
+
+
+# ------------------------------------------------------------ two iterations of every stage, of one config of each kind
+TRAINED = [
+    'ckd/demo_digits', 'ckd/r50_mobilenetv2_imagenet', 'ckd/resnet110_mobilenetv2_cifar100', 'ckd/resnet14_resnet8_cifar10_small',
+    'ckd/wrn40-2_mobilenetv2_tiny_imagenet', 'ckd/wrn40-2_wrn40-1_cifar100_ensemble', 'dih/demo_digits', 'dih/r50_r18_imagenet',
+    'dih/res20_res8_cifar100', 'dih/vgg11_res8_cifar10', 'eskd/demo_digits', 'eskd/densenet100-12_densenet40-12_cifar10',
+    'eskd/r34_r18_imagenet_at', 'eskd/resnet8_generations_at_cifar10', 'eskd/wrn16-8_wrn16-3_wrn16-1_cifar10',
+    'baselines/dkd_res110_res8_cifar100', 'baselines/dml_res20_res8_cifar100', 'baselines/fitnets_res20_res8_cifar100',
+    'baselines/fitnets_res34_res8_cifar100', 'baselines/label_smoothing_res8_cifar100',
+    'baselines/logit_standardization_res110_res8_cifar100', 'baselines/takd_res20_res8_cifar100',
+]
+
+
+def kind_of(name: str) -> set:
+    """What a config is made of: its data, its networks together, and each part of its method."""
+    plan = plan_of(name)
+    distill = plan.config.get('distill') or {}
+    losses = ((distill.get('distiller') or {}).get('distill_losses') or {}).values()
+    return {data_of(plan.config), ' '.join(sorted({network['backbone']['type'] for network in plan.networks.values()})),
+            type(plan).__name__, plan.config.model.head.loss.type, f'heads {(plan.config.get("heads") or {}).get("kind")}',
+            f'selector {plan.config.get("selector", {}).get("kind")}' if isinstance(plan.config.get('selector'), dict) else 'selector',
+            *(key for key in ('hint', 'assistants', 'generations', 'student_alone') if plan.config.get(key)),
+            *(f'distill.{key}' for key in ('loss', 'schedule', 'standardize', 'stop_epoch') if distill.get(key)),
+            *(loss.type for loss in losses)}
+
+
+def test_every_kind_is_trained():
+    trained = set().union(*map(kind_of, TRAINED))
+    assert not {name: kind_of(name) - trained for name in CONFIGS if kind_of(name) - trained}
+
+
+class Watch(Hook):
+    """What each stage did: the losses of its steps, and which weights stayed as they were."""
+    stages = {}
+
+    def before_train(self, runner) -> None:
+        for module in runner.model.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = 1.0  # two steps are too few for running means: in eval mode deep networks would say millions
+        self.start = {name: value.detach().clone() for name, value in runner.model.named_parameters() if value.requires_grad}
+        self.steps = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.steps.append({name: float(value) for name, value in outputs.items() if 'loss' in name})
+
+    def after_train(self, runner) -> None:
+        trained = dict(runner.model.named_parameters())
+        same = [name for name, value in self.start.items() if torch.equal(value, trained[name])]
+        self.stages[Path(runner.work_dir).name] = (self.steps, len(trained), same)
+
+
+@pytest.fixture
+def watch():
+    Watch.stages = {}
+    HOOKS.register_module(module=Watch)
+    yield Watch.stages
+    HOOKS.module_dict.pop('Watch')
+
+
 @pytest.fixture
 def folder():
     with tempfile.TemporaryDirectory() as made:  # pytest would keep the weights of three runs
         yield Path(made)
 
 
-def few_images(folder: Path, stage: Config) -> dict:
-    """A data set like the stage's, of four images of noise in its size, with labels from the first class to the last."""
-    dataset = stage.train_dataloader.dataset
+def few_images(folder: Path, loader: Config, classes: int, size: int) -> dict:
+    """A data set like the loader's, of four images of noise in its size, with labels from the first class to the last."""
+    dataset = loader.dataset
     while 'dataset' in dataset:  # parts of it
         dataset = dataset.dataset
-    size = SIZES[dataset.type.split('.')[-1]]
-    classes = stage.data_preprocessor.num_classes
     images = np.random.default_rng(0).integers(0, 256, (2 * EPOCH, size, size, 3), dtype=np.uint8)
     folder.mkdir(exist_ok=True)
     for index, image in enumerate(images):
@@ -66,73 +158,81 @@ def few_images(folder: Path, stage: Config) -> dict:
                 metainfo=dict(classes=[f'class {index}' for index in range(classes)]))
 
 
-class Start(Hook):
-    """Keeps the weights with which training begins."""
-
-    def before_train(self, runner) -> None:
-        self.weights = {name: value.detach().clone() for name, value in runner.model.named_parameters()}
-
-
-def run(stage: Config, folder: Path) -> tuple:
-    """One epoch of two batches; the runner, and what the two steps returned."""
-    stage.train_dataloader.dataset = few_images(folder / 'images', stage)
-    stage.train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
-    stage.train_cfg.max_epochs = 1
-    stage.val_dataloader = stage.val_cfg = stage.val_evaluator = None
-    for hook in stage.custom_hooks:
-        if hook['type'] == 'ckd_mm.SnapshotHook':  # the rest of its epochs never come
-            for key in ('interval', 'epochs', 'phases'):
-                hook.pop(key, None)
-            hook.update(interval=1)
-    log, start = StepLog(), Start()
-    runner = StageRunner.from_cfg(stage)
-    for hook in (log, start):
-        runner.register_hook(hook)
-    runner.train()
-    assert [epoch for epoch, _ in log.steps] == [1] * EPOCH
-    trained = dict(runner.model.named_parameters())
-    assert trained and not [name for name, value in trained.items() if torch.equal(value, start.weights[name])]
-    return runner, [step for _, step in log.steps]
-
-
-def random_teacher(plan: DistillationPlan, seed: int, file: Path) -> dict:
-    torch.manual_seed(seed)
-    config = model_config_of(plan.merged_teacher())
-    network = MODELS.build(config)
-    network.init_weights()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # takes the statistics of noise below: without any, deep networks have logits of many millions
-    network.train()(torch.randn(4, 3, 64, 64))
-    write_snapshot(file, network.state_dict(), epoch=1, iteration=1, lr=0.1, model=config, classes=None)
-    return dict(file=str(file))
+def tiny(name: str, folder: Path) -> Config:
+    """The config with one epoch of two batches for each training, and at most two trainings of a kind."""
+    config = config_of(name)
+    config.work_dir = str(folder / name.replace('/', '_'))  # mmengine mixes up runs of one name that start in one second
+    size, classes = SIZES[data_of(config)], config.data_preprocessor.num_classes
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        config[key].dataset = few_images(folder / 'images', config[key], classes, size)
+        config[key].update(batch_size=2, num_workers=0, persistent_workers=False)
+    trainings = [config, *(config[key] for key in ('teacher', 'heads', 'hint') if config.get(key)), *config.get('assistants', [])]
+    for training in trainings:
+        if 'train_cfg' in training:
+            training.train_cfg.update(max_epochs=1, val_interval=1)
+    if config.get('teacher'):
+        ensemble = isinstance(config.selector, dict) and 'k' in config.selector
+        config.teacher.train_cfg = dict(max_epochs=2 if ensemble else 1)
+        config.teacher.snapshots = dict(interval=1)
+        config.selector = config.selector if ensemble else 'last'
+        config.probe = None
+        if config.distill.get('stop_epoch'):
+            config.distill.stop_epoch = 1
+        if config.distill.get('schedule'):
+            config.distill.schedule.end = 1
+    for key in ('generations', 'student_alone'):
+        if config.get(key):
+            config[key] = min(config[key], 2)
+    if config.get('assistants'):
+        config.assistants = config.assistants[:1]
+    config.custom_hooks = config.get('custom_hooks', []) + [dict(type='Watch')]
+    return config
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_two_iterations(path: Path, folder):
-    # mmengine formats every dump of a config, for a second each; where fromfile is told not to, it forgets
-    config = Config(dict(Config.fromfile(path).to_dict(), work_dir=str(folder)), filename=str(path), format_python_code=False)
-    plan = DistillationPlan(config)
+def stages_of(config: Config) -> dict:
+    """Trainings of a config, and the epochs of each."""
+    if not config.get('teacher'):
+        return dict(student=1)
+    found = dict(teacher=config.teacher.train_cfg.max_epochs, student=1)
+    found.update({key: 1 for key in ('heads', 'hint') if config.get(key)})
+    found.update({f'assistant_{index + 1}': 1 for index in range(len(config.get('assistants', [])))})
+    found.update({f'generation_{index}': 1 for index in range(1, config.get('generations', 1))})
+    return dict(found, **{('student_alone', 'student_alone_2')[index]: 1 for index in range(config.get('student_alone') or 0)})
 
-    _, steps = run(plan.teacher_config(), folder)
-    assert all(math.isfinite(step['loss']) for step in steps)
-    assert Trajectory.open(folder).epochs == [1]
 
-    teachers = [random_teacher(plan, seed, folder / f'random_{seed}.pth') for seed in range(config.selector.get('k', 1))]
-    runner, steps = run(plan.student_config(teachers), folder)
-    for step in steps:
-        assert math.isfinite(step['loss_ce']) and math.isfinite(step['loss_kd']) and step['loss_kd'] > 0
-        assert step['loss'] == pytest.approx(step['loss_ce'] + step['loss_kd'])
+@pytest.mark.parametrize('name', TRAINED)
+def test_two_iterations_of_every_stage(name, folder, watch):
+    config = tiny(name, folder)
+    expected, method = stages_of(config), copy.deepcopy(config)
+    summary = CheckpointDistillRunner(config).train()
 
-    alone = plan.student_alone_config()
-    plain = MODELS.build(model_config_of(alone))
-    last = Path(Path(runner.work_dir, 'last_checkpoint').read_text())
-    plain.load_state_dict(torch.load(last, map_location='cpu', weights_only=False)['state_dict'], strict=True)
-    assert all(torch.equal(value, runner.model.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert {stage: len(steps) for stage, (steps, _, _) in watch.items()} == {stage: EPOCH * epochs for stage, epochs in expected.items()}
+    for stage, (steps, parameters, same) in watch.items():
+        assert parameters and not same, stage
+        for step in steps:
+            parts = [value for part, value in step.items() if part != 'loss']
+            assert all(math.isfinite(value) for value in step.values()), stage
+            assert step['loss'] == pytest.approx(sum(parts) if parts else step['loss'], rel=1e-4), stage
+    taught = [stage for stage in expected if stage == 'student' or stage.startswith(('assistant', 'generation'))]
+    for stage in taught if method.get('teacher') else []:
+        steps = watch[stage][0]
+        for part in ('loss_ce', 'loss_kd'):  # not in each: a warm-up begins without, and both may be sure of one class
+            assert max(step.get(part, 0) for step in steps) > 0, (stage, steps)
+        if method.distill.get('distiller'):
+            assert len([part for part in steps[-1] if part.startswith('loss_at')]) == len(method.distill.distiller.distill_losses)
+
+    plain = MODELS.build(model_config_of(make_plan(method).plain()))  # the published file is the plain student
+    file = torch.load(Path(method.work_dir, 'student.pth'), map_location='cpu', weights_only=True)
+    plain.load_state_dict(file['state_dict'], strict=True)
+    assert 0 <= summary['student']['accuracy_top1'] <= 100
 
 
 # ------------------------------------------------------------ recipes
-def recipe(plan: DistillationPlan) -> list:
+def in_folder(folder: str, *words: str) -> list:
+    return [name for name in CONFIGS if name.startswith(f'{folder}/') and all(word in name for word in words)]
+
+
+def recipe(plan) -> list:
     """Of teacher and student: epochs, images a step on one GPU, optimiser, epochs at which the learning rate falls to a tenth."""
     return [(stage.train_cfg.max_epochs, stage.train_dataloader.batch_size, stage.optim_wrapper.optimizer.to_dict(),
              stage.param_scheduler.milestones, stage.param_scheduler.gamma)
@@ -146,7 +246,7 @@ def parameters(*models) -> list:
 SMALL_IMAGES = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 
-@pytest.mark.parametrize('name', [path.stem for path in CONFIGS if 'cifar100' in path.stem])
+@pytest.mark.parametrize('name', in_folder('ckd', 'cifar100'))
 def test_cifar100_recipe(name):
     """CheckpointKD, Sec. 3.2 and the authors' code: 200 epochs of batch 128, times 0.1 every 60; Sec. 5: snapshots every 10 epochs."""
     plan = plan_of(name)
@@ -156,7 +256,7 @@ def test_cifar100_recipe(name):
     assert 'dataset' not in plan.teacher_config().train_dataloader.dataset  # all training images
 
 
-@pytest.mark.parametrize('name', [path.stem for path in CONFIGS if 'tiny_imagenet' in path.stem])
+@pytest.mark.parametrize('name', in_folder('ckd', 'tiny_imagenet'))
 def test_tiny_imagenet_recipe(name):
     """CheckpointKD, Sec. 3.2: 150 epochs, half-way at 75."""
     plan = plan_of(name)
@@ -165,8 +265,8 @@ def test_tiny_imagenet_recipe(name):
 
 
 @pytest.mark.parametrize('name, counts', [
-    ('r34_r18_imagenet', [21_797_672, 11_689_512]),
-    ('r50_mobilenetv2_imagenet', [25_557_032, 3_504_872]),
+    ('ckd/r34_r18_imagenet', [21_797_672, 11_689_512]),
+    ('ckd/r50_mobilenetv2_imagenet', [25_557_032, 3_504_872]),
 ])
 def test_imagenet_recipe(name, counts):
     """CheckpointKD, Sec. 3.2: PyTorch's recipe for 120 epochs, batch 256 on 8 GPUs, half-way at 60. Parameters: torchvision's."""
@@ -174,6 +274,88 @@ def test_imagenet_recipe(name, counts):
     assert recipe(plan) == [(120, 256 // 8, dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4), [30, 60, 90], 0.1)] * 2
     assert plan.snapshot_epochs_of(0) == list(range(10, 121, 10))
     assert parameters(plan.teacher['model'], plan.config.model) == counts
+
+
+HEADS = {'res110': 3, 'res20': 3, 'res14': 3, 'res8': 3, 'vgg11': 4, 'res34': 4}  # DIH, Table 1
+
+
+@pytest.mark.parametrize('name', in_folder('dih', 'cifar') + in_folder('baselines', '_cifar'))
+def test_dih_recipe(name):
+    """DIH, Sec. 4.1: 200 epochs of batch 64, times 0.1 every 60, tau = 5, alpha = 0.1 on the teachers' side (Eq. 5)."""
+    plan = plan_of(name)
+    student = (plan.student_config() if isinstance(plan, (MutualPlan, PlainPlan)) else plan.student_alone_config())
+    whole = (200, 64, SMALL_IMAGES, [60, 120, 180], 0.1)
+    assert (student.train_cfg.max_epochs, student.train_dataloader.batch_size, student.optim_wrapper.optimizer.to_dict(),
+            student.param_scheduler.milestones, student.param_scheduler.gamma) == whole
+    assert student.randomness.seed == 3
+    if isinstance(plan, DistillationPlan):
+        assert recipe(plan) == [whole, whole] and plan.snapshot_epochs_of(0) == [200]
+        own = ('dkd', 'logit_standardization', 'born_again')  # settings of their own authors
+        if not Path(name).name.startswith(own):
+            assert plan.kd_loss['tau'] == 5 and plan.weights['kd_weight'] == 0.1 and plan.weights['ce_weight'] == 0.9
+    if name.startswith('dih/'):
+        stages = tuple(range(HEADS[Path(name).name.split('_')[0]]))
+        assert plan.heads['out_indices'] == stages and plan.heads['kind'] == 'flatten'
+        assert plan.kd_loss['aggregation'] == 'loss' and plan.reduction == 'mean'
+        heads = plan.heads_config(dict(file='teacher.pth'), (3, 32, 32))
+        assert heads.train_cfg.max_epochs == 200 and heads.model.out_indices == stages
+    else:
+        assert plan.config.get('heads') is None
+
+
+def test_fitnets_stages():
+    """DIH, Sec. 4.3: 40, then 200 epochs."""
+    for name in in_folder('baselines', 'fitnets'):
+        plan = plan_of(name)
+        hint = plan.hint_config(plan.cohort([dict(file='teacher.pth')]))
+        assert (hint.train_cfg.max_epochs, plan.student_epochs) == (40, 200)
+
+
+@pytest.mark.parametrize('name', in_folder('eskd', 'cifar10'))
+def test_eskd_cifar10_recipe(name):
+    """ESKD, Sec. 4 and 5.5: 200 epochs, times 0.2 every 60; stopped teachers have n epochs, times 0.2 every floor((n - 5) / 3)."""
+    plan = plan_of(name)
+    optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4)
+    teacher, student = recipe(plan)
+    assert student == (200, 128, optimizer, [60, 120, 180], 0.2)
+    assert teacher == ((35, 128, optimizer, [10, 20, 30], 0.2) if 'early_stopped' in name else student)
+    assert plan.kd_loss['tau'] == 4 and plan.weights['ce_weight'] == 0.9 and plan.weights['kd_weight'] == 0.1
+
+
+@pytest.mark.parametrize('name', in_folder('eskd', 'imagenet'))
+def test_eskd_imagenet_recipe(name):
+    """ESKD, Sec. 4: Nesterov, times 0.1 every 30 epochs; Sec. 5.5: teachers of 35 epochs, times 0.1 after 15, 25 and 30."""
+    plan = plan_of(name)
+    optimizer = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    teacher, student = recipe(plan)
+    assert student == (100, 32, optimizer, [30, 60, 90], 0.1)
+    assert teacher == ((35, 32, optimizer, [15, 25, 30], 0.1) if 'early_stopped' in name else student)
+    assert plan.stop_epoch == (None if name == 'eskd/r34_r18_imagenet' else 60)
+    assert plan.kd_loss['tau'] == 4 and plan.weights['ce_weight'] == 0.9
+
+
+def test_shortened_schedules_are_the_papers():
+    """The options that the headers name for other n (ESKD, Sec. 5.5)."""
+    found = {}
+    for name in ('eskd/wrn16-8_wrn16-1_cifar10_early_stopped', 'eskd/wrn28-8_wrn28-1_cifar10_early_stopped'):
+        for options in re.findall(r'teacher\.train_cfg\S+ teacher\.param_scheduler\S+', header(name)):
+            teacher = plan_of(name, options).teacher_config()
+            found.setdefault(teacher.train_cfg.max_epochs, []).append(teacher.param_scheduler.milestones)
+    assert found == {epochs: [[(epochs - 5) // 3 * part for part in (1, 2, 3)]] * 2 for epochs in (50, 65, 80)}
+
+
+@pytest.mark.parametrize('name, stages, seeds', [
+    ('eskd/wrn16-2_generations_cifar10', ['generation_1', 'generation_2', 'generation_3', 'generation_4', 'student'], [1, 2, 3, 4, 5]),
+    ('eskd/wrn16-3_generations_wrn16-1_cifar10', [*(f'assistant_{number}' for number in range(1, 6)), 'student'], [1, 2, 3, 4, 5, 0]),
+    ('eskd/wrn16-8_wrn16-3_wrn16-1_cifar10', ['assistant_1', 'student'], [0, 0]),
+    ('eskd/r152_r18_r18_imagenet', ['generation_1', 'student'], [1, 2]),
+    ('baselines/takd_res34_res8_cifar100', ['assistant_1', 'student'], [3, 3]),
+    ('baselines/born_again_res8_cifar100', ['generation_1', 'generation_2', 'student'], [4, 5, 6]),
+])
+def test_sequences(name, stages, seeds):
+    plan = plan_of(name)
+    assert [link.stage for link in plan.links] == stages
+    assert [link.config.randomness.seed for link in plan.links] == seeds
 
 
 @pytest.mark.parametrize('name, options, chosen', [
@@ -195,7 +377,7 @@ def test_imagenet_recipe(name, counts):
 ])
 def test_who_teaches(name, options, chosen):
     """The options that the headers name, as given on a command line."""
-    plan = plan_of(name, options)
+    plan = plan_of(f'ckd/{name}', options)
     runs = [Trajectory(Path('unused'), [Snapshot(file=Path('unused'), epoch=epoch) for epoch in plan.snapshot_epochs_of(run)],
                        dict(max_epochs=plan.teacher_epochs)) for run in range(plan.runs)]
     selections = plan.selector.select_all(runs, [None] * len(runs))
@@ -203,14 +385,30 @@ def test_who_teaches(name, options, chosen):
 
 
 # ------------------------------------------------------------ headers
-def header(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text())) or ''
+def header(name: str) -> str:
+    return ast.get_docstring(ast.parse((FOLDER / f'{name}.py').read_text()), clean=False) or ''
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_header_has_the_command(path):
-    commands = [line for line in header(path).splitlines() if line.startswith('    ')]
-    assert any(re.search(rf'tools/\w+\.(py|sh) {path.relative_to(ROOT)}\b', line) or line == '    make demo' for line in commands)
+@pytest.mark.parametrize('name', ALL)
+def test_header_has_the_command(name):
+    commands = [line for line in header(name).splitlines() if line.startswith('    ')]
+    assert any(re.search(rf'tools/\w+\.(py|sh) configs/{name}\.py\b', line) or line == '    make demo' for line in commands)
+
+
+PAPERS = {'ckd': 'checkpoint_kd', 'dih': 'dih', 'baselines': 'dih', 'eskd': 'efficacy_of_kd'}
+
+
+@pytest.mark.parametrize('folder', PAPERS)
+def test_headers_print_no_other_numbers(folder):
+    """What a header gives to two digits or more stands in the paper's text."""
+    paper = SHARED / 'papers' / f'{PAPERS[folder]}.md'
+    if not paper.is_file():
+        pytest.skip(f'needs the text of the paper: {paper} is not there')
+    printed = set(re.findall(r'\d+\.\d\d+', paper.read_text()))
+    for name in (name for name in ALL if name.startswith(f'{folder}/')):
+        lines = [line for line in header(name).splitlines() if line.startswith('    ')]
+        found = set(re.findall(r'(?<![\w.=-])\d+\.\d\d+\b', '\n'.join(lines)))
+        assert found <= printed, name
 
 
 # names in file names -> the paper's
@@ -245,7 +443,7 @@ def printed_rows() -> list:
         name = f'{files[row["teacher"]]}_{files[row["student"]]}_cifar100'
         columns = numbers(row, ('T_0.3', 't0.3'), ('T_0.5', 't0.5'), ('T_0.7', 't0.7'), ('T_full', 't_full'), ('T*', 't_star'))
         found.append((name, columns))
-        assert f'(epoch {row["t_star_epoch"]})' in header(FOLDER / f'{name}.py')
+        assert f'(epoch {row["t_star_epoch"]})' in header(f'ckd/{name}')
     return [(name, columns) for name, columns in found if columns]
 
 
@@ -254,11 +452,11 @@ def test_headers_print_what_the_paper_prints():
         pytest.skip(f'needs the numbers printed in the paper: {PRINTED} is not there')
     numbers = {}
     for name, columns in printed_rows():
-        text = ' '.join(header(FOLDER / f'{name}.py').split())
+        text = ' '.join(header(f'ckd/{name}').split())
         line = ', '.join(f'{label} ' + (f'{value[0]:.2f} ± {value[1]:.2f}' if isinstance(value, list) else f'{value:.2f}')
                          for label, value in columns)
         assert line in text, name
         numbers.setdefault(name, set()).update(re.findall(r'\d+\.\d\d', line))
     assert len(numbers) == 14  # 6 rows of Table 1, of which 4 are Table 3; 6 of Table 2, of which 2 have a row alone
     for name, known in numbers.items():  # and no number that is not printed
-        assert set(re.findall(r'(?<![\d.-])\d+\.\d\d(?!\d)', header(FOLDER / f'{name}.py').replace('width 0.75', ''))) == known, name
+        assert set(re.findall(r'(?<![\d.-])\d+\.\d\d(?!\d)', header(f'ckd/{name}').replace('width 0.75', ''))) == known, name

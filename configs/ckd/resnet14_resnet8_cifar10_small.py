@@ -8,47 +8,8 @@ r34_r18_cifar10_jpeg.py), 6,000 training images of which 1,000 are held out from
 trained for 24 epochs, with the drops of the learning rate where CheckpointKD's recipe has them (30, 60 and 90 % of the epochs),
 and keeps every third; a ResNet-8 of half the width has 6 epochs to learn in.
 """
-_base_ = ['../_base_/datasets/cifar10_jpeg_bs128.py', '../_base_/default_runtime.py']
+_base_ = '../_base_/cifar10_small.py'
 
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='ckd_mm.CIFARResNet', depth=8, stem_channels=8, base_channels=8),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=32, loss=dict(type='CrossEntropyLoss')))
-
-# folders are listed class by class: the images are drawn from all of them
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(
-        _delete_=True, type='ckd_mm.split_dataset', part='held_out', held_out=6000, seed=0,
-        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train',
-                     pipeline={{_base_.train_pipeline}})))
-val_dataloader = dict(
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(
-        _delete_=True, type='ckd_mm.split_dataset', part='held_out', held_out=4000, seed=0,
-        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test',
-                     pipeline={{_base_.test_pipeline}})))
-test_dataloader = val_dataloader
-
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=6, by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=6)
-val_cfg = dict()
-test_cfg = dict()
-
-teacher = dict(
-    model=dict(
-        type='ImageClassifier',
-        backbone=dict(type='ckd_mm.CIFARResNet', depth=14),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=10, in_channels=64, loss=dict(type='CrossEntropyLoss'))),
-    train_cfg=dict(max_epochs=24, val_interval=3),
-    param_scheduler=dict(type='MultiStepLR', by_epoch=True, milestones=[7, 14, 22], gamma=0.1, _delete_=True),
-    snapshots=dict(interval=3))
 probe = dict(probe_split='held_out', held_out=1000)
 selector = dict(type='information_plane')
 distill = dict(tau=4.0, aggregation='prob', ce_weight=0.1, kd_weight=0.9)

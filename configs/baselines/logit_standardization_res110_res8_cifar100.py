@@ -1,0 +1,12 @@
+"""KD of standardised logits from ResNet-110 to ResNet-8 on CIFAR-100 (logit standardisation, CVPR 2024, arXiv 2403.01427).
+
+    python tools/train.py configs/baselines/logit_standardization_res110_res8_cifar100.py
+
+Seeds: 3, 10, 21, each with a ``--work-dir`` of its own.
+No paper prints this pair. tau = 2 and the weights are those of the method's authors for KD; the recipe and all else is that of
+../dih/res110_res8_cifar100.py.
+"""
+_base_ = '../dih/res110_res8_cifar100.py'
+
+heads = None
+distill = dict(tau=2.0, ce_weight=0.1, kd_weight=9.0, standardize=True)

@@ -1,0 +1,10 @@
+"""FitNets on the problem of kd.py: three epochs of hints for the student's second stage, then KD.
+
+    python tools/train.py configs/small/fitnets.py --cfg-options teacher.trajectory=work_dirs/kd
+"""
+_base_ = ['kd.py', '../_base_/distillers/fitnets_hint_cifar.py']
+
+hint = dict(
+    train_cfg=dict(max_epochs=3), param_scheduler=dict(T_max=3),
+    distiller=dict(connectors=dict(regressor=dict(in_channel=16))))
+student_alone = False
