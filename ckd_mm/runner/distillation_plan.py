@@ -117,17 +117,17 @@ class DistillationPlan(StudentPlan):
         return None if 'file' in self.heads else len(self.heads['out_indices']) + 1
 
     def _read_heads(self) -> None:
-        self.heads: Optional[Dict] = self.config.get('heads')
-        if self.heads is None:
+        self.heads: Optional[Dict] = None
+        if self.config.get('heads') is None:
             return
-        require_known('heads', self.heads, HEAD_KEYS + ('file', 'use') + RUNNER_KEYS)
+        require_known('heads', self.config.heads, HEAD_KEYS + ('file', 'use') + RUNNER_KEYS)
+        # a command line can set a key to None, but not take it out
+        own = HEAD_KEYS + ('file', 'use')
+        self.heads = {key: value for key, value in self.config.heads.items() if value is not None or key not in own}
         if ('file' in self.heads) == ('out_indices' in self.heads):
             raise ConfigError('heads: give out_indices=(...), the stages of the teacher that get a classifier head, or file=..., the '
                               'heads.pth of an earlier run')
         if 'file' in self.heads:
-            extra = [key for key in self.heads if key not in ('file', 'use')]
-            if extra:
-                raise ConfigError(f'heads.{extra[0]}: heads of heads.file are trained already; take it out')
             if not Path(self.heads['file']).is_file():
                 raise ConfigError(f'heads.file={self.heads["file"]!r} does not exist; name the heads.pth of a run with heads.out_indices')
             if self.trains_teacher:

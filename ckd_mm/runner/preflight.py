@@ -265,12 +265,14 @@ def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
     if plan.heads is not None:
         said.append(_heads(plan, teacher, shape))
     if distillers:
-        networks = {link.stage: _built(link.what, model_config_of(link.config)) for link in plan.links}
-        cohort = SnapshotEnsemble([teacher], plan.teacher.get('model'))
+        before: torch.nn.Module = SnapshotEnsemble([teacher], plan.teacher.get('model'))
         images = torch.rand(2, *shape)
-        for name, distiller in distillers.items():
-            learner = 'student' if name == 'hint' else plan.links[0].stage
-            said.append(f'{name}.distiller: ' + check_distiller(networks[learner], cohort, distiller, images, key=f'{name}.distiller'))
+        for link in plan.links:  # each learns from the one before, by the same distiller
+            network = _built(link.what, model_config_of(link.config))
+            for name, distiller in distillers.items():
+                found = check_distiller(network, before, distiller, images, key=f'{name}.distiller')
+                said.append(f'{link.what}, {name}.distiller: {found}')
+            before = network
     return '; '.join(said)
 
 

@@ -1,4 +1,5 @@
-"""A small problem of real images for CPUs: 6,000 training and 4,000 test images of CIFAR-10 as a folder (see ../ckd/r34_r18_cifar10_jpeg.py).
+"""A small problem of real images for CPUs: 6,000 training and 4,000 test images of CIFAR-10 as a folder, see
+../ckd/r34_r18_cifar10_jpeg.py.
 
 ResNet-14 is trained for 24 epochs, with the drops of the learning rate where CheckpointKD's recipe has them (30, 60 and 90 % of the
 epochs); a ResNet-8 of half the width has 6 epochs to learn in.

@@ -14,5 +14,5 @@ _base_ = [
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/dih_resnet110_cifar100.py'), snapshots=dict(phases=1))
 selector = 'last'
-distill = dict(tau=5.0, ce_weight=0.9, kd_weight=0.1)
+distill = dict(tau=5.0)
 randomness = dict(seed=3)

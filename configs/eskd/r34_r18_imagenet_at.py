@@ -16,4 +16,4 @@ _base_ = ['../_base_/models/resnet18.py', '../_base_/eskd_imagenet.py', '../_bas
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet34.py'), snapshots=dict(phases=1))
 selector = 'last'
-distill = dict(ce_weight=0.9, kd_weight=0.1, stop_epoch=60)  # alpha as printed, see ../_base_/distill_eskd.py
+distill = dict(stop_epoch=60)

@@ -12,6 +12,5 @@ _base_ = ['../_base_/models/resnet8_cifar10.py', '../_base_/eskd_cifar10.py', '.
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet8_cifar10.py'), snapshots=dict(phases=1))
 selector = 'last'
-distill = dict(ce_weight=0.9, kd_weight=0.1)
 generations = 5
 student_alone = 5

@@ -113,6 +113,20 @@ def test_a_run_is_the_same_again_and_begins_with_two_networks(digits_run, tmp_pa
     assert not torch.equal(*(student.head.fc.weight for student in runs[0].model.students))
 
 
+def test_a_run_begins_with_the_weights_of_load_from(digits_run, tmp_path):
+    """A plain classifier's are the first student's."""
+    start = network(FIRST, 7)
+    torch.save(dict(state_dict=start.state_dict(), meta={}), tmp_path / 'start.pth')
+    config = mutual_run(digits_run, load_from=str(tmp_path / 'start.pth'))
+    config.optim_wrapper.optimizer.lr = 0.0
+    runner = train(config)
+    learned = dict(runner.model.students[0].named_parameters())
+    assert all(torch.equal(learned[name], value) for name, value in start.named_parameters())
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "students\.1\.'):
+        mutual().load_state_dict(start.state_dict())  # torch's own loader wants all of them
+    mutual().load_state_dict(runner.model.state_dict())
+
+
 def dict_with(config, work_dir):
     config = copy.deepcopy(config)
     config.work_dir = str(work_dir)

@@ -105,6 +105,13 @@ def test_attention_transfer_between_maps_of_different_sizes(distil_run):
     config.distill.distiller = distiller
     with pytest.raises(ConfigError, match=r'distill.distiller.*loss_at.*layer1.*8x8.*layer2.*4x4'):
         RUNNERS.build(config).train()
+    # teacher and first generation fit, the second generation finds no such layer in the first
+    config.distill.distiller.teacher_recorders.map.source = 'networks.0.backbone.layer2'
+    config.distill.distiller.student_recorders.map.source = 'backbone.layer1'
+    config.model, config.generations = resnet(1, deep_stem=False), 2
+    config.model.backbone.strides = (2, )
+    with pytest.raises(ConfigError, match=r'networks.0.backbone.layer2'):
+        RUNNERS.build(config).train()
     assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
 
 

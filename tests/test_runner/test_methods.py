@@ -81,7 +81,7 @@ def test_heads_are_trained_evaluated_and_teach(run):
 def test_heads_that_exist_teach_again(run, distil_run, tmp_path):
     work_dir, _ = run(heads=dict(out_indices=(0, 1), train_cfg=dict(max_epochs=1)))
     config = distil_run(selector='last', probe=None, work_dir=str(tmp_path / 'second'))
-    config.heads = dict(file=str(work_dir / 'heads.pth'), use=[0])
+    config.heads = dict(out_indices=None, kind='flatten', file=str(work_dir / 'heads.pth'), use=[0])
     config.teacher = dict(trajectory=str(work_dir))
     summary = RUNNERS.build(config).train()
     assert [member['name'] for member in summary['heads']['members']] == ['head 0']

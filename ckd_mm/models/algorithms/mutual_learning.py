@@ -26,7 +26,7 @@ class DeepMutualLearning(BaseModel):
     ``optim_wrapper.clip_grad`` takes the norm over all students together.
 
     Losses are logged by student: ``loss_ce_0``, ``loss_kd_0``, ``loss_ce_1``, ... The state dict holds all, below ``students.0.``,
-    ``students.1.``: all of them learn.
+    ``students.1.``: all of them learn. A checkpoint of a plain classifier (``load_from``) is loaded into the first.
 
     Args:
         students: mmpretrain classifiers (configs), two or more. The first is the one that is evaluated; its data preprocessor makes the
@@ -93,6 +93,12 @@ class DeepMutualLearning(BaseModel):
         for sample, *others in zip(data_samples, *peers):
             sample.set_field(torch.stack([other.pred_score for other in others]), 'peer_scores')
         return data_samples
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        # both torch's and mmengine's loader come by here and then look for the students' weights below `students.`
+        for key in [key for key in state_dict if key.startswith(prefix) and key[len(prefix):].split('.')[0] not in self._modules]:
+            state_dict[f'{prefix}students.0.{key[len(prefix):]}'] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def init_weights(self) -> None:
         for student in self.students:  # mmengine would stop at the list of them
