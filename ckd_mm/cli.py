@@ -61,12 +61,21 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value')
 
 
+def read_config(file: str):
+    """
+    Raises:
+        ConfigError: there is no such file.
+    """
+    from mmengine.config import Config
+    if not Path(file).is_file():
+        raise ConfigError(f'config {file} does not exist')
+    return Config.fromfile(file)
+
+
 def load_config(args: argparse.Namespace):
     """The config of :func:`add_config_arguments`, with its ``work_dir``."""
-    from mmengine.config import Config
-
     from .runner.model_files import resolve_model_files
-    config = Config.fromfile(args.config)
+    config = read_config(args.config)
     if args.work_dir is not None:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:

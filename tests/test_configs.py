@@ -81,8 +81,8 @@ def test_networks_fit_the_data(name):
 # ------------------------------------------------------------ two iterations of every stage, of one config of each kind
 TRAINED = [
     'ckd/demo_digits', 'ckd/r50_mobilenetv2_imagenet', 'ckd/resnet110_mobilenetv2_cifar100', 'ckd/resnet14_resnet8_cifar10_small',
-    'ckd/wrn40-2_mobilenetv2_tiny_imagenet', 'ckd/wrn40-2_wrn40-1_cifar100_ensemble', 'dih/demo_digits', 'dih/r50_r18_imagenet',
-    'dih/res20_res8_cifar100', 'dih/vgg11_res8_cifar10', 'eskd/demo_digits', 'eskd/densenet100-12_densenet40-12_cifar10',
+    'ckd/wrn40-2_mobilenetv2_tiny_imagenet', 'ckd/wrn40-2_wrn40-1_cifar100_ensemble', 'dih/dih_digits', 'dih/r50_r18_imagenet',
+    'dih/res20_res8_cifar100', 'dih/vgg11_res8_cifar10', 'eskd/eskd_digits', 'eskd/densenet100-12_densenet40-12_cifar10',
     'eskd/r34_r18_imagenet_at', 'eskd/resnet8_generations_at_cifar10', 'eskd/wrn16-8_wrn16-3_wrn16-1_cifar10',
     'baselines/dkd_res110_res8_cifar100', 'baselines/dml_res20_res8_cifar100', 'baselines/fitnets_res20_res8_cifar100',
     'baselines/fitnets_res34_res8_cifar100', 'baselines/label_smoothing_res8_cifar100',
@@ -330,7 +330,7 @@ def test_eskd_imagenet_recipe(name):
     teacher, student = recipe(plan)
     assert student == (100, 32, optimizer, [30, 60, 90], 0.1)
     assert teacher == ((35, 32, optimizer, [15, 25, 30], 0.1) if 'early_stopped' in name else student)
-    assert plan.stop_epoch == (None if name == 'eskd/r34_r18_imagenet' else 60)
+    assert plan.stop_epoch == (None if name == 'eskd/r34_r18_imagenet_kd' else 60)
     assert plan.kd_loss['tau'] == 4 and plan.weights['ce_weight'] == 0.9
 
 
@@ -346,7 +346,8 @@ def test_shortened_schedules_are_the_papers():
 
 @pytest.mark.parametrize('name, stages, seeds', [
     ('eskd/wrn16-2_generations_cifar10', ['generation_1', 'generation_2', 'generation_3', 'generation_4', 'student'], [1, 2, 3, 4, 5]),
-    ('eskd/wrn16-3_generations_wrn16-1_cifar10', [*(f'assistant_{number}' for number in range(1, 6)), 'student'], [1, 2, 3, 4, 5, 0]),
+    ('eskd/wrn16-3_generations_wrn16-1_cifar10', [*(f'assistant_{number}' for number in range(1, 6)), 'student'],
+     [101, 102, 103, 104, 105, 0]),
     ('eskd/wrn16-8_wrn16-3_wrn16-1_cifar10', ['assistant_1', 'student'], [0, 0]),
     ('eskd/r152_r18_r18_imagenet', ['generation_1', 'student'], [1, 2]),
     ('baselines/takd_res34_res8_cifar100', ['assistant_1', 'student'], [3, 3]),

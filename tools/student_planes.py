@@ -71,6 +71,7 @@ def main() -> None:
     from ckd_mm.cli import load_config, use_amp, use_auto_scale_lr
     from ckd_mm.errors import ConfigError
     from ckd_mm.experiments import check_batch
+    from ckd_mm.experiments.trials import training_of
     from ckd_mm.fileio import write_json
     from ckd_mm.hooks.schedule_hook import schedule_class
     from ckd_mm.infoplane import PLANE
@@ -96,7 +97,9 @@ def main() -> None:
     if len(trajectories) != 1:
         raise ConfigError(f'teacher.trajectory names {len(trajectories)} runs; the information plane is of one teacher, give one')
     trajectory = trajectories[0]
-    teacher = dict(trajectory=str(trajectory.folder)) if runner.plan.trains_teacher else config.teacher
+    teacher = config.teacher
+    if runner.plan.trains_teacher:
+        teacher = dict(training_of(config.teacher) if config.get('heads') is not None else {}, trajectory=str(trajectory.folder))
     last, inter = [trajectory.last.epoch], runner.stages.result('select')['epochs']
     teaches = {arm: epochs for arm, epochs in dict(full=last, inter=inter).items() if arm in args.arms}
 

@@ -64,12 +64,12 @@ def merge_args(cfg, args: argparse.Namespace):
 
 def main() -> None:
     args = parse_args()
-    from mmengine.config import Config
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from ckd_mm.cli import read_config
     from ckd_mm.compat import prepare_distributed
-    cfg = merge_args(Config.fromfile(args.config), args)
+    cfg = merge_args(read_config(args.config), args)
     if cfg.get('runner_type', 'Runner') != 'Runner':
         runner = RUNNERS.build(cfg)
     else:

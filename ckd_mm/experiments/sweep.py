@@ -189,6 +189,10 @@ class Sweep:
     def __init__(self, config: Config, trials: Sequence[Trial], shard: Shard = Shard(), folder: str = TRIALS, validate: bool = True,
                  teacher_config: Optional[Config] = None) -> None:
         check_batch(config)
+        several = next((trial for trial in trials if (trial.k or 1) > 1), None)
+        if config.get('heads') is not None and several is not None:
+            raise ConfigError(f'trial {several.name}: heads are mounted on one snapshot, and {several.k} teach; leave --ensembles out, or '
+                              'the heads, --cfg-options heads=None')
         self.config, self.trials, self.shard = config, list(trials), shard
         self.work_dir = Path(config.work_dir)
         self.folder = self.work_dir / folder

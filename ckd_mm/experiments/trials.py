@@ -17,6 +17,7 @@ from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..runner import CheckpointDistillRunner, DistillationPlan
 from ..runner.checkpoint_distill_runner import SELECTION, SUMMARY
 from ..runner.schedule import IMAGES
+from ..runner.settings import RUNNER_KEYS
 from ..runner.stage_log import StageLog
 from ..trajectory import Trajectory
 from .lock import is_locked, lock
@@ -70,7 +71,8 @@ class Trial:
             if schedule_class(schedule) is StopWhenOvertakenHook:  # which has its images of the probe, and trials measure no plane
                 schedule.update({key: probe[key] for key in IMAGES if key in probe})
         config.selector, config.probe, config.student_alone = ConfigDict(self.selector), None, False
-        config.teacher = _given(config.teacher, [str(trajectory) for trajectory in trajectories])
+        own = training_of(config.teacher) if config.get('heads') is not None else {}
+        config.teacher = ConfigDict(own, **_given(config.teacher, [str(trajectory) for trajectory in trajectories]))
         if self.kind == ALONE:
             # on the images of those that are taught: a schedule may hold out some
             config.train_dataloader = DistillationPlan(config).student_alone_config().train_dataloader
@@ -79,6 +81,15 @@ class Trial:
                 config.pop(key, None)
         set_loader_defaults(config)
         return config
+
+
+def training_of(teacher: Dict) -> Dict[str, Any]:
+    """How a teacher is trained otherwise than the student, which is also how heads on its snapshots are; but for the images."""
+    keys = [key for key in teacher if key in RUNNER_KEYS and key not in ('load_from', 'val_dataloader')]
+    found = {key: copy.deepcopy(teacher[key]) for key in keys}
+    if isinstance(found.get('train_dataloader'), dict):
+        found['train_dataloader'].pop('dataset', None)
+    return found
 
 
 def _given(teacher: Dict, trajectories: List[str]) -> ConfigDict:

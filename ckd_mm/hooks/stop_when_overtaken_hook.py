@@ -77,18 +77,23 @@ class StopWhenOvertakenHook(ScheduleHook):
         model = self.model_of(runner)
         if self.overtaken:
             self.stop(runner, 'in an earlier part of this run')
-        if not model.distilling:
-            return
+        self.loader: Optional[DataLoader] = None
+        if model.distilling:  # otherwise it is over, or a weight that rises from 0 has not risen yet
+            self._look_at_teacher(runner)
+
+    def _look_at_teacher(self, runner) -> None:
         self.loader = self._loader(runner)
         if self.teacher is None:
-            cohort = model.cohort
-            self.teacher = self._accuracy(model.data_preprocessor, cohort.to(model.data_preprocessor.device), cohort)
+            preprocessor, cohort = self.model_of(runner).data_preprocessor, self.model_of(runner).cohort
+            self.teacher = self._accuracy(preprocessor, cohort.to(preprocessor.device), cohort)
             runner.logger.info(f'The teacher classifies {self.teacher:.2f} % of the held-out images rightly.')
 
     def after_train_epoch(self, runner) -> None:
         model = self.model_of(runner)
         if not model.distilling or not self.every_n_epochs(runner, self.interval):
             return
+        if self.loader is None:
+            self._look_at_teacher(runner)
         averaged = next((hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)), model)
         student = self._accuracy(model.data_preprocessor, averaged.student, lambda inputs: averaged.student(inputs, mode='tensor')[None])
         self.wins = self.wins + 1 if student > self.teacher + self.margin else 0

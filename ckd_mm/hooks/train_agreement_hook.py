@@ -28,9 +28,9 @@ class TrainAgreementHook(Hook):
     epoch met another student than late ones. ESKD does not say how its columns were measured; an evaluation of the finished student
     on the unaugmented training images, ``KDMetric`` over them, costs a pass of its own and is mostly lower.
 
-    In steps without distillation (after its stop, in runs without a teacher) nothing is counted, and of an epoch without any
-    nothing is logged. A run resumed inside an epoch goes on counting where it was; of several processes only the first one's
-    counts travel in the checkpoint, so that epoch's means then leave out what the others had seen.
+    In steps without ``kd_loss`` (after the stop, in runs without a teacher, with ``kd_weight=0`` and a distiller alone) nothing is
+    counted, and of an epoch without any nothing is logged. A run resumed inside an epoch goes on counting where it was; of several
+    processes only the first one's counts travel in the checkpoint, so that epoch's means then leave out what the others had seen.
 
     Attributes:
         last: the numbers of the last epoch that had any, and the ``epoch``, counted from 1.
@@ -49,6 +49,9 @@ class TrainAgreementHook(Hook):
         if not isinstance(model, CheckpointDistill):
             runner.logger.info('TrainAgreementHook: the model is no ckd_mm.CheckpointDistill, so there is no agreement to log.')
             return
+        if model.distilling and model.kd_weight == 0:
+            runner.logger.info('TrainAgreementHook: with kd_weight=0 the logits of student and teachers are not compared, so there is no '
+                               'agreement to log.')
         self._handles = [model.kd_loss.register_forward_hook(self._count)]
         loss_module = getattr(model.student.head, 'loss_module', None)
         if isinstance(loss_module, nn.Module):

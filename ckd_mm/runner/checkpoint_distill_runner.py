@@ -59,6 +59,7 @@ class CheckpointDistillRunner(StagedRunner):
         if until is not None and until not in STOPS:
             raise ConfigError(f'until={until!r} is not a stage to stop after: {", ".join(map(repr, STOPS))}')
         self._start()
+        self._require_nothing_between()
         self._require_students_turn()
         plan = self.plan
         if isinstance(plan, DistillationPlan):
@@ -73,9 +74,34 @@ class CheckpointDistillRunner(StagedRunner):
         for run in range(plan.students_alone):
             self._stage(plan.alone_stage(run), lambda run=run: plan.student_alone_config(run).to_dict(), partial(self._student_alone, run))
         members = self._ensembles()
+        if self.stages.is_done('ensembles') and {name: len(found) for name, found in members.items()} != {
+                name: found['size'] for name, found in self.stages.result('ensembles').items()}:
+            self.stages.forget('ensembles')  # there are more students now; to measure them anew costs little
         if members:
             self._stage('ensembles', lambda: members, lambda: self._evaluate_ensembles(members))
         return self._report()
+
+    @staticmethod
+    def _stages_in_turn(plan: DistillationPlan) -> List[str]:
+        """From the first teacher to the student, each made from what is before it."""
+        own = [name for name in ('heads', 'hint') if getattr(plan, name) is not None]
+        return [plan.teacher_stage(run) for run in range(max(plan.runs, 1))] + ['select', *own] + [link.stage for link in plan.links]
+
+    def _require_nothing_between(self) -> None:
+        """
+        Raises:
+            ConfigError: a stage that the config has now comes before one that was begun without it.
+        """
+        if not isinstance(self.plan, DistillationPlan):
+            return
+        new = None
+        for name in self._stages_in_turn(self.plan):
+            if name not in self.stages.stages:
+                new = new or name
+            elif new is not None:
+                how = 'finished' if self.stages.is_done(name) else 'started'
+                raise ConfigError(f'stage {new} comes before stage {name}, which was {how} without it. Restore the settings, or choose '
+                                  'another --work-dir (teacher=dict(trajectory=...) there reuses the snapshots)')
 
     def _require_students_turn(self) -> None:
         """
@@ -84,7 +110,7 @@ class CheckpointDistillRunner(StagedRunner):
         """
         if not (isinstance(self.plan, DistillationPlan) and self.cfg.get('resume') and self.cfg.get('load_from')):
             return
-        before = chain_of(self.plan.links)[STUDENT] or ('heads' if self.plan.heads is not None else 'select')
+        before = self._stages_in_turn(self.plan)[-2]
         if not self.stages.is_done(before):
             raise ConfigError(f'--resume {self.cfg.load_from} names a checkpoint of the student, but the stages before it are not '
                               f'finished in {self.work_dir}; pass --resume alone')
@@ -167,6 +193,7 @@ class CheckpointDistillRunner(StagedRunner):
             parts.append(dict(trajectory=str(trajectory.folder), epochs=[snapshot.epoch for snapshot in selection.snapshots],
                               reason=selection.reason, candidates=trajectory.epochs, scores=selection.scores,
                               score_unit=selection.score_unit, cost=selection.cost, training=training_cost(selection.snapshots)))
+        self.plan.check_chosen(len(chosen))
         for snapshot in chosen:
             check_promised_accuracy(snapshot, self.plan.plain())
         config = self.plan.plain()
@@ -194,6 +221,12 @@ class CheckpointDistillRunner(StagedRunner):
             context.plane = InformationPlane.load(self._plane_path(index))
         return context
 
+    def _chosen(self) -> List[Dict]:
+        """The snapshots that were selected, in the folders where the config has their trajectories now: they may have been moved."""
+        result = self.stages.result('select')
+        folders = dict(zip((part['trajectory'] for part in result['by_trajectory']), map(str, self.plan.trajectory_folders)))
+        return [dict(teacher, trajectory=folders.get(teacher['trajectory'], teacher['trajectory'])) for teacher in result['teachers']]
+
     # --- 3b
     def _heads_settings(self) -> Dict:
         if 'file' in self.plan.heads:
@@ -201,7 +234,7 @@ class CheckpointDistillRunner(StagedRunner):
         return self._heads_config().to_dict()
 
     def _heads_config(self) -> Config:
-        return self.plan.heads_config(self.stages.result('select')['teachers'][0], image_shape(self.plan))
+        return self.plan.heads_config(self._chosen()[0], image_shape(self.plan))
 
     @property
     def _heads_file(self) -> Optional[Path]:
@@ -218,7 +251,7 @@ class CheckpointDistillRunner(StagedRunner):
             if is_main_process():
                 trained_model(runner).write(self._heads_file, dict(versions=versions()))
             barrier()
-        cohort = MODELS.build(self.plan.cohort(self.stages.result('select')['teachers'], self._heads_file))
+        cohort = MODELS.build(self.plan.cohort(self._chosen(), self._heads_file))
         found = evaluate_members(cohort, self.plan.plain(), self.log)
         for name, metrics in found['members'].items():
             self.log(f'{name}: {_percent(top1(metrics))} top-1')
@@ -230,8 +263,8 @@ class CheckpointDistillRunner(StagedRunner):
     def _teachers_of(self, link: Link) -> Dict:
         before = chain_of(self.plan.links)[link.stage]
         if before is None:
-            return self.plan.cohort(self.stages.result('select')['teachers'], self._heads_file)
-        return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(file=str(self.work_dir / self.stages.result(before)['checkpoint']))])
+            return self.plan.cohort(self._chosen(), self._heads_file)
+        return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[self._left_by(before)])
 
     def _link_config(self, link: Link) -> Config:
         return self.plan.link_config(link, self._teachers_of(link), link is self.plan.links[0])
@@ -258,7 +291,7 @@ class CheckpointDistillRunner(StagedRunner):
         if self.plan.teacher_is_gone():
             return
         classes, selected = class_names(self.plan), self.stages.result('select')
-        for teacher, member in zip(selected['teachers'], selected['members']):
+        for teacher, member in zip(self._chosen(), selected['members']):
             snapshot = find_snapshot(teacher, self.plan.teacher.get('model'))
             snapshot.check_file()
             if snapshot.sha256 != member['sha256']:
@@ -275,8 +308,9 @@ class CheckpointDistillRunner(StagedRunner):
 
     # --- 4b
     def _student_alone(self, run: int) -> Dict[str, Any]:
-        publish = self.work_dir / f'{self.plan.alone_stage(run)}.pth' if self.plan.students_alone > 1 else None
-        return self._trained(self._run(self.plan.student_alone_config(run)), self.plan.plain(), publish)
+        # also of a single one: others may be asked for later, and an ensemble of all
+        file = self.work_dir / f'{self.plan.alone_stage(run)}.pth'
+        return self._trained(self._run(self.plan.student_alone_config(run)), self.plan.plain(), file)
 
     def _student_of_its_own(self) -> Dict[str, Any]:
         resume_from = self.cfg.get('load_from') if self.cfg.get('resume') else None
@@ -298,14 +332,35 @@ class CheckpointDistillRunner(StagedRunner):
         students alone."""
         found: Dict[str, List[Dict]] = {}
         if isinstance(self.plan, DistillationPlan) and len(self.plan.generations) > 1:
-            generations = [dict(file=str(self.work_dir / self.stages.result(stage)['checkpoint'])) for stage in self.plan.generations]
+            generations = [self._left_by(stage) for stage in self.plan.generations]
             found['generations'] = generations
-            if len(self.plan.links) == len(generations) and not self.plan.teacher_is_gone():
-                found['generations and teacher'] = self.stages.result('select')['teachers'] + generations
+            if len(self.plan.links) == len(generations) and self._on_main(self._teachers_are_there):
+                found['generations and teacher'] = self._chosen() + generations
         if self.plan.students_alone > 1:
-            found['students alone'] = [dict(file=str(self.work_dir / self.stages.result(self.plan.alone_stage(run))['checkpoint']))
-                                       for run in range(self.plan.students_alone)]
+            found['students alone'] = [self._left_by(self.plan.alone_stage(run)) for run in range(self.plan.students_alone)]
         return found
+
+    def _left_by(self, stage: str) -> Dict[str, str]:
+        """The network of a finished stage, as a snapshot."""
+        file = self.stages.result(stage).get('checkpoint')
+        if file is None:
+            raise ConfigError(f'stage {stage} was finished by an earlier version, which left no {stage}.pth: there is nothing to make an '
+                              'ensemble of. Choose another --work-dir')
+        return dict(file=str(self.work_dir / file))
+
+    def _teachers_are_there(self) -> bool:
+        """Students that have stopped distilling need them no more, so they may have been removed."""
+        if self.stages.is_done('ensembles'):
+            return 'generations and teacher' in self.stages.result('ensembles')
+        try:
+            for teacher in self._chosen():
+                find_snapshot(teacher, self.plan.teacher.get('model')).check_file()
+        except CkdError as error:
+            if not self.plan.teacher_is_gone():
+                raise
+            self.log(f'The ensemble of all generations and their first teacher is left out: {error}')
+            return False
+        return True
 
     def _evaluate_ensembles(self, members: Dict[str, List[Dict]]) -> Dict[str, Any]:
         return {name: dict(size=len(snapshots), metrics=evaluate(SnapshotEnsemble(snapshots), self.plan.plain(), self.log, name))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..errors import ConfigError
@@ -19,6 +18,7 @@ from ..trajectory import Snapshot, Trajectory, model_config_of, snapshot_epochs
 from .links import STUDENT, Link, generation_stages, read_links
 from .schedule import DistillationSchedule
 from .settings import KEPT_CHECKPOINTS, RUNNER_KEYS, changes_of, merged, require_known, with_seed
+from .stage_runner import latest_checkpoint
 from .student_plan import StudentPlan, without
 
 TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
@@ -61,7 +61,7 @@ class DistillationPlan(StudentPlan):
             if not (self.selector.needs_plane or self.selector.needs_images or self.selector.needs_student):
                 chosen = len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs))
                 self.schedule.check(chosen)
-            self._check_teachers(chosen * self.runs)
+            self.check_chosen(chosen * self.runs)
 
     def _read_distill(self, distill: Dict) -> None:
         require_known('distill', distill, DISTILL_KEYS)
@@ -97,10 +97,13 @@ class DistillationPlan(StudentPlan):
             raise ConfigError(f'distill.loss={loss!r} cannot be built: {type(error).__name__}: {error}') from error
         return dict(loss)
 
-    def _check_teachers(self, chosen: int) -> None:
+    def check_chosen(self, chosen: int) -> None:
         """
         Args:
             chosen: number of snapshots.
+
+        Raises:
+            ConfigError: so many cannot teach.
         """
         if self.heads is not None and chosen != 1:
             raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {self.config.get("selector")} chooses {chosen}')
@@ -144,7 +147,9 @@ class DistillationPlan(StudentPlan):
                               ('ProgressiveTeacherHook' if self.schedule.progressive else 'all but one trajectory') + ' out')
 
     def _read_links(self) -> None:
-        self.links: List[Link] = read_links(self.config, self._student_training())
+        self.links: List[Link] = read_links(self.config, super()._student_training())
+        for link in self.links:  # whatever images an assistant has of its own
+            without(link.config, self.schedule.comparison)
         self.generations: List[str] = generation_stages(self.links, self.config.get('generations'))
         self.hint: Optional[Dict] = self.config.get('hint')
         if self.hint is not None:
@@ -262,7 +267,7 @@ class DistillationPlan(StudentPlan):
 
     def hint_config(self, cohort: Dict) -> Config:
         """The first stage of the student: its layers up to the guided one learn what the teachers' hint layer shows."""
-        config = merged(self._student_training(), self.hint)
+        config = without(merged(super()._student_training(), self.hint), self.schedule.comparison)
         config.model = ConfigDict(type='ckd_mm.HintTraining', student=model_config_of(config), cohort=cohort,
                                   distiller=self.hint['distiller'], compile=config.get('compile') or False)
         config.compile = config.val_dataloader = config.val_cfg = config.val_evaluator = None  # its classifier learns nothing yet
@@ -275,7 +280,7 @@ class DistillationPlan(StudentPlan):
             scheduled: False: distil to the end from all of them alike, as short trials do, and train on all images.
         """
         if scheduled:
-            self._check_teachers(len(snapshots))
+            self.check_chosen(len(snapshots))
             self.schedule.check(len(snapshots))
             return self.link_config(self.links[-1], self.cohort(snapshots), len(self.links) == 1)
         return self._distilled(self.plain(), self.cohort(snapshots), STUDENT, [], weighted=False)
@@ -348,7 +353,7 @@ class DistillationPlan(StudentPlan):
         """Whether this run resumes a student that has already stopped distilling, so that no teacher is needed."""
         if not self.config.get('resume') or not self.schedule.stops:
             return False
-        latest = self.config.get('load_from') or find_latest_checkpoint(str(self.work_dir / 'student'))
+        latest = self.config.get('load_from') or latest_checkpoint(self.work_dir / 'student')
         return latest is not None and self.schedule.is_over(_load_checkpoint(latest, map_location='cpu'))
 
 

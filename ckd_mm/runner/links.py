@@ -33,7 +33,7 @@ def read_links(config: Config, student: Config) -> List[Link]:
     """
     Args:
         config: the whole, with ``assistants`` and ``generations``.
-        student: the student's own training.
+        student: the student's own training, on all images.
 
     Raises:
         ConfigError: a setting cannot work.

@@ -33,7 +33,8 @@ class MutualPlan(StudentPlan):
         require_known('peer', config.peer, ('model', ))
         if not isinstance(config.peer.get('model'), dict):
             raise ConfigError('peer.model is missing: give peer=dict(model=...), an mmpretrain classifier')
-        self.distill: Dict[str, Any] = dict(config.get('distill') or {})
+        # a command line can set an inherited key to None, but not take it out
+        self.distill: Dict[str, Any] = {key: value for key, value in (config.get('distill') or {}).items() if value is not None}
         require_known('distill (with `peer`)', self.distill, DISTILL_KEYS)
         CohortKDLoss(tau=self.distill.get('tau', 1.0))
         for name in ('ce_weight', 'kd_weight'):
@@ -60,6 +61,11 @@ class MutualPlan(StudentPlan):
         config.compile = None
         if config.get('val_evaluator') is not None:
             metrics = as_list(config.val_evaluator)
-            config.val_evaluator = metrics + [dict(copy.deepcopy(metric), type='ckd_mm.PeerAccuracy') for metric in metrics
-                                              if type_name(metric) == 'Accuracy']
+            config.val_evaluator = metrics + [_of_the_peer(metric) for metric in metrics if type_name(metric) == 'Accuracy']
         return self._as_stage(config, 'student', [])
+
+
+def _of_the_peer(metric: Dict) -> Dict:
+    """Logged beside the student's, so under a name of its own."""
+    own = dict(copy.deepcopy(metric), type='ckd_mm.PeerAccuracy')
+    return own if own.get('prefix') is None else dict(own, prefix=f'peer_{own["prefix"]}')

@@ -86,7 +86,7 @@ def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
     for name, distiller in distillers.items():
         checks.append(('mmrazor', lambda name=name, distiller=distiller: 'mmrazor ' +
                        require_mmrazor(f'{name}.distiller={distiller.get("type")}').__version__))
-    if distillers or plan.heads is not None:
+    if (distillers or plan.heads is not None) and (plan.trains_teacher or not plan.teacher_is_gone()):
         checks.append(('features', lambda: _features(plan, distillers)))
     if plan.trains_teacher:
         if not StageLog(plan.work_dir).is_done(plan.teacher_stage(plan.runs - 1)):
@@ -130,8 +130,11 @@ def _networks(plan: StudentPlan, warn: Callable[[str], None]) -> str:
         if None not in (classes[name], classes['student']) and classes[name] != classes['student']:
             raise ConfigError(f'{name}.model.head.num_classes={classes[name]} and model.head.num_classes={classes["student"]} '
                               'should be equal')
+    said = ', '.join(f'{name} {size:,} parameters, {classes[name]} classes' for name, size in sizes.items())
+    if any(name.startswith('assistant') for name in sizes) and not plan.trains_teacher and not plan.teacher_is_gone():
+        sizes['teacher'] = sum(parameter.numel() for parameter in plan.open_trajectories()[0].last.build().parameters())
     _warn_of_sizes(sizes, warn)
-    return ', '.join(f'{name} {size:,} parameters, {classes[name]} classes' for name, size in sizes.items())
+    return said
 
 
 def _classes_of(name: str, network: torch.nn.Module, dataset, is_probed: bool, plan: StudentPlan) -> Optional[int]:
@@ -284,10 +287,12 @@ def _heads(plan: DistillationPlan, teacher: Snapshot, shape: Tuple[int, ...]) ->
     with torch.random.fork_rng(devices=[]):
         training = HeadTraining(teacher, input_shape=shape, model=plan.teacher.get('model'),
                                 **{key: plan.heads[key] for key in HEAD_KEYS if key in plan.heads})
-    known = [*map(int, training.heads), TEACHER]
-    unknown = [item for item in plan.heads.get('use') or [] if item not in known]
+    known, used = [*map(int, training.heads), TEACHER], plan.heads.get('use') or []
+    unknown = [item for item in used if item not in known]
     if unknown:
         raise ConfigError(f'heads.use names {unknown[0]!r}, which is none of {known}')
+    if len(set(used)) != len(used):
+        raise ConfigError(f'heads.use={list(used)} should name who teaches once each')
     size = sum(parameter.numel() for parameter in training.heads.parameters())
     return f'{len(training.heads)} heads of {size:,} parameters on outputs {known[:-1]}'
 

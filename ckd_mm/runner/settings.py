@@ -66,7 +66,9 @@ def require_known(name: str, found: Any, allowed: Sequence[str]) -> None:
         raise ConfigError(f'{name}={found!r} should be a dict with keys of {", ".join(allowed)}')
     unknown = [key for key in found if key not in allowed and not key.startswith('_')]
     if unknown:
-        raise ConfigError(f'{name}: unknown key {unknown[0]!r}; known are {", ".join(allowed)}')
+        meant = difflib.get_close_matches(unknown[0], allowed, n=1)
+        raise ConfigError(f'{name}: unknown key {unknown[0]!r}; ' + (f'did you mean {meant[0]!r}? Known' if meant else 'known') +
+                          f' are {", ".join(allowed)}')
 
 
 def require_no_misspelled(config: Config) -> None:

@@ -47,6 +47,10 @@ class StageLog:
                                              result=result)))
         self._save()
 
+    def forget(self, stage: str) -> None:
+        del self.stages[stage]
+        self._save()
+
     def _save(self) -> None:
         if self.write:
             write_json(self.path, self.stages)

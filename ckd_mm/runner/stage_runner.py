@@ -1,10 +1,20 @@
 """mmengine's Runner as a stage uses it."""
 
+from pathlib import Path
+from typing import Optional, Union
+
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..compat import compile_in_place
 from ..hooks import StageStateHook
+
+
+def latest_checkpoint(folder: Union[str, Path]) -> Optional[str]:
+    """The last that a run in ``folder`` wrote; None if it wrote none. mmengine notes where it was written, and the folder may have
+    been moved since."""
+    found = find_latest_checkpoint(str(folder))
+    return None if found is None else str(Path(folder) / Path(found).name)
 
 
 class StageRunner(Runner):

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, get_world_size, init_dist, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import nn
 
 from ..compat import prepare_distributed, versions
@@ -22,7 +22,7 @@ from .model_files import resolve_model_files
 from .plans import make_plan
 from .preflight import preflight
 from .stage_log import StageLog
-from .stage_runner import StageRunner
+from .stage_runner import StageRunner, latest_checkpoint
 
 
 class StagedRunner:
@@ -106,7 +106,7 @@ class StagedRunner:
             self.log(f'Stage {name}: finished before, in {self.stages.seconds[name]:.0f} s')
             return
         wanted, processes = self._wherever(settings()), get_world_size()
-        if find_latest_checkpoint(str(self.work_dir / name)) is not None and name in self.stages.stages:
+        if latest_checkpoint(self.work_dir / name) is not None and name in self.stages.stages:
             self.stages.require_unchanged(name, wanted)
             if self.stages.processes(name) != processes:
                 self.logger.warning(f'Stage {name} was started on {self.stages.processes(name)} processes and goes on on {processes}: the '
@@ -139,9 +139,10 @@ class StagedRunner:
             resume_from: a checkpoint to go on from instead of the last.
         """
         if self.cfg.get('resume'):
-            config.resume = resume_from is not None or find_latest_checkpoint(config.work_dir) is not None
+            checkpoint = resume_from or latest_checkpoint(config.work_dir)
+            config.resume = checkpoint is not None
             if config.resume:
-                config.load_from = resume_from  # None: mmengine takes the latest
+                config.load_from = checkpoint
         runner = StageRunner.from_cfg(config)
         runner.train()
         barrier()  # rank 0 may still be writing

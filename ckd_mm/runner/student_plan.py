@@ -42,6 +42,7 @@ class StudentPlan:
         self.config = config
         require_no_misspelled(config)
         self.work_dir = Path(config.work_dir)
+        self.initial_weights: Optional[str] = _initial_weights(config)
         if 'train_cfg' not in config or 'max_epochs' not in config.train_cfg:
             raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
         self.student_epochs: int = config.train_cfg.max_epochs
@@ -72,9 +73,10 @@ class StudentPlan:
                                   'and every stage would inherit it; take it out')
 
     def _refuse(self, why: str, *keys: str) -> None:
-        for key in keys:
-            if self.config.get(key):
-                raise ConfigError(f'{key}={self.config[key]!r}: {why}; take it out')
+        found = [key for key in keys if self.config.get(key)]
+        if found:
+            raise ConfigError(f'{", ".join(found)}: {why}; take {"it" if len(found) == 1 else "them"} out, or override what is inherited, '
+                              f'--cfg-options {" ".join(f"{key}=None" for key in found)}')
 
     # ------------------------------------------------------------ what there is
     @property
@@ -95,13 +97,6 @@ class StudentPlan:
     def optim_wrappers(self) -> Dict[str, Optional[Dict]]:
         return dict(optim_wrapper=self.config.get('optim_wrapper'))
 
-    @property
-    def initial_weights(self) -> Optional[str]:
-        """The config's ``load_from``, from which the student starts; ``--resume`` clears it, or puts a checkpoint in its place."""
-        if not self.config.get('resume'):
-            return self.config.get('load_from')
-        return Config.fromfile(self.config.filename).get('load_from') if self.config.filename else None
-
     def describe(self) -> str:
         return f'student {self.student_epochs} epochs'
 
@@ -113,6 +108,7 @@ class StudentPlan:
     def plain(self) -> Config:
         """The student's own mmengine config, as if there were no distillation."""
         config = copy.deepcopy(self.config)
+        config.load_from = self.initial_weights  # a resumed stage goes on from its own checkpoint, if it has one
         for key in OWN_KEYS:
             config.pop(key, None)
         for name, compares in COMPARING.items():
@@ -176,14 +172,21 @@ class PlainPlan(StudentPlan):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._refuse('with teacher=None nothing is distilled', 'probe', 'selector', 'heads', 'hint', 'assistants', 'generations', 'distill')
-        self._refuse('with teacher=None the student is alone already', 'student_alone')
+        self._refuse('with teacher=None nothing is distilled, and the student is alone already', 'probe', 'selector', 'heads', 'hint',
+                     'assistants', 'generations', 'distill', 'student_alone')
 
     def describe(self) -> str:
         return f'no teacher; student {self.student_epochs} epochs'
 
     def student_config(self) -> Config:
         return self._as_stage(self._student_training(), 'student', self._student_snapshot_hooks())
+
+
+def _initial_weights(config: Config) -> Optional[str]:
+    """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint in its place."""
+    if not config.get('resume'):
+        return config.get('load_from')
+    return Config.fromfile(config.filename).get('load_from') if config.filename else None
 
 
 def without(config: Config, kept: Optional[Probe]) -> Config:

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import find_latest_checkpoint, load_checkpoint
+from mmengine.runner import load_checkpoint
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from ..models.losses.cohort_kd_loss import CohortKDLoss
 from ..selection import SelectionContext
 from ..trajectory import Snapshot, Trajectory, model_config_of
 from .distillation_plan import DistillationPlan, as_teacher
-from .stage_runner import StageRunner
+from .stage_runner import StageRunner, latest_checkpoint
 
 
 class StudentTask:
@@ -113,8 +113,9 @@ class StudentTask:
         if probe.probe_split == 'held_out':
             config.train_dataloader.dataset = ConfigDict(
                 held_out_part(self.plan.plain().train_dataloader.dataset, probe.held_out, probe.seed, 'rest'))
-        config.resume = find_latest_checkpoint(config.work_dir) is not None
-        config.load_from = None if config.resume else self.plan.initial_weights
+        checkpoint = latest_checkpoint(config.work_dir)
+        config.resume = checkpoint is not None
+        config.load_from = checkpoint or self.plan.initial_weights
         return config
 
     def _run(self, config: Config) -> StageRunner:

@@ -45,14 +45,17 @@ def accuracy_rows(summary: Dict[str, Any]) -> List[tuple]:
         rows.append(('teacher', f'after its last epoch, {summary["teacher"]["epoch"]}', summary['teacher']['accuracy_top1']))
         heads = summary.get('heads', {}).get('members', [])
         rows += [(head['name'], 'on its feature maps', head['accuracy_top1']) for head in heads if head['name'].startswith('head')]
-        rows.append(('who teaches', _teachers(summary['selection'], len(heads)), summary['cohort']['accuracy_top1']))
+        who = _teachers(summary['selection'], [member['name'] for member in heads])
+        rows.append(('who teaches', who, summary['cohort']['accuracy_top1']))
     alone = summary.get('students_alone', [summary['student_alone']] if 'student_alone' in summary else [])
     for number, student in enumerate(alone, 1):
         rows.append(('student alone' + (f' {number}' if len(alone) > 1 else ''), f'no teacher, after epoch {student["epoch"]}',
                      student['accuracy_top1']))
     rows += [(link['name'], f'distilled, after epoch {link["epoch"]}', link['accuracy_top1']) for link in summary.get('links', [])]
     how = 'distilled' if 'teacher' in summary else 'with its peer' if 'peer' in summary else 'no teacher'
-    rows.append(('student', f'{how}, after epoch {summary["student"]["epoch"]}', summary['student']['accuracy_top1']))
+    generation = sum(link['name'].startswith('generation') for link in summary.get('links', [])) + 1
+    which = f'generation {generation}, ' if generation > 1 else ''
+    rows.append(('student', f'{which}{how}, after epoch {summary["student"]["epoch"]}', summary['student']['accuracy_top1']))
     if 'peer' in summary:
         rows.append(('peer', f'with the student, after epoch {summary["peer"]["epoch"]}', summary['peer']['accuracy_top1']))
     rows += [('ensemble', _ensemble(name, found['size']), found['accuracy_top1']) for name, found in summary.get('ensembles', {}).items()]
@@ -72,14 +75,14 @@ def _agreement(summary: Dict[str, Any]) -> str:
     return f'KD error, images on which a student and its teacher differ: {", ".join(found)}' if found else ''
 
 
-def _teachers(selection: Dict[str, Any], members: int) -> str:
+def _teachers(selection: Dict[str, Any], members: List[str]) -> str:
     """
     Args:
-        members: of a teacher with heads, those who teach; else 0.
+        members: names of those who teach, where a teacher has heads.
     """
     epochs, trainings = selection['epochs'], [part for part in selection.get('by_training', []) if part]
     if len(epochs) == 1:
-        return f'epoch {epochs[0]}' + (f', {members} together' if members else '')
+        return f'epoch {epochs[0]}' + (f': {", ".join(members)}' if members else '')
     if len(trainings) > 1:
         named = [f'epoch {epoch} of training {number}' for number, part in enumerate(trainings, 1) for epoch in part]
         return 'ensemble of ' + ', '.join(named)

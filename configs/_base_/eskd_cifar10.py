@@ -5,6 +5,6 @@ are learned from, once an epoch (Table 2).
 """
 _base_ = ['datasets/cifar10_bs128.py', 'schedules/eskd_cifar_200e.py', 'default_runtime.py']
 
-val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric', tau=4.0)]
+val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')]
 test_evaluator = val_evaluator
 custom_hooks = [dict(type='ckd_mm.TrainAgreementHook')]

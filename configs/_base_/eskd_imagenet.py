@@ -5,7 +5,7 @@ as they are learned from, once an epoch (Table 3).
 """
 _base_ = ['datasets/imagenet_bs32.py', 'schedules/imagenet_100e.py', 'default_runtime.py']
 
-val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='ckd_mm.KDMetric', tau=4.0)]
+val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='ckd_mm.KDMetric')]
 test_evaluator = val_evaluator
 custom_hooks = [dict(type='ckd_mm.TrainAgreementHook')]
 # an epoch takes long: a killed run loses at most 1,000 iterations of it

@@ -4,8 +4,8 @@
 
 Seeds: 3, 10, 21, each with a ``--work-dir`` of its own.
 ESKD has it on CIFAR-10 and ImageNet (../eskd/); no paper prints this pair. After each of the three stages the student's attention map
-is compared with the teacher's, beta = 1000; attention alone is ``--cfg-options distill.kd_weight=0.0``. tau, the weights and all other
-settings: ../dih/res110_res8_cifar100.py.
+is compared with the teacher's, beta = 1000; attention alone, beside the labels, is
+``--cfg-options distill.kd_weight=0.0 distill.ce_weight=1.0``. tau, the weights and all other settings: ../dih/res110_res8_cifar100.py.
 """
 _base_ = [
     '../_base_/models/dih_resnet8_cifar100.py', '../_base_/datasets/cifar100_bs64.py', '../_base_/schedules/cifar_200e.py',

@@ -2,7 +2,8 @@
 
     python tools/train.py configs/dih/vgg11_res8_cifar100.py --cfg-options randomness.seed=3
 
-A head sits behind each of the first four max-pools; behind the fifth, one pixel is left, which the teacher itself reads.
+The paper mounts k = 4 heads "after each max-pooling layer", of which there are five. Chosen here: the first four; behind the fifth, one
+pixel is left, which the teacher itself reads.
 
 Printed, top-1 accuracy in percent, mean of three seeds:
 

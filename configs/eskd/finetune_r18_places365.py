@@ -5,7 +5,7 @@
 
 is an ordinary mmpretrain run whose backbone starts from the student's; the classifier is new. The rows are other students:
 
-    ESKD, Full KD   r34_r18_imagenet_eskd.py, r34_r18_imagenet.py, and with the other teachers that their headers name
+    ESKD, Full KD   r34_r18_imagenet_eskd.py, r34_r18_imagenet_kd.py, and with the other teachers that their headers name
     teacher (n)     early-stopped teachers: r50_r18_imagenet_early_stopped.py
     Scratch         student_alone=True there; its student is the last checkpoint in student_alone/
 

@@ -340,6 +340,16 @@ def test_overtaken_truth_table(scheduled, accuracies, teaching, settings, studen
         assert checkpoint['ckd_mm_overtaken']['overtaken'] == (epoch >= stopped_after)
 
 
+@pytest.mark.parametrize('warm_up_first', [True, False])
+def test_overtaken_during_a_warm_up(scheduled, accuracies, teaching, warm_up_first):
+    """A weight that rises from 0: there is nothing to distil in the first step, but a teacher to be compared with after the epoch."""
+    asked = accuracies(50, 40, 60)
+    schedule = [dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2, start_value=0.0, end_value=0.5), overtaken()]
+    runner = train(scheduled(*(schedule if warm_up_first else schedule[::-1])))
+    assert teaching.steps == [[3]] * 7 and runner.model.stopped
+    assert asked == dict(teacher=1, student=2)
+
+
 def test_both_are_evaluated_rightly(scheduled, tmp_path):
     """Against the networks themselves on raw digits; two teachers are heard as their mean; statistics of their own."""
     from sklearn.datasets import load_digits

@@ -127,6 +127,19 @@ def test_a_run_without_a_teacher_has_nothing_to_log(digits_run):
     assert logged(config) == [] and hook_of(runner).last is None
 
 
+def test_a_distiller_without_the_kd_loss_has_nothing_to_log_and_is_told(agreement_run):
+    record = dict(type='ModuleOutputs', source='backbone.layer1')
+    config = agreement_run(epochs=1)
+    config.model.update(kd_weight=0.0, distiller=dict(
+        type='mmrazor.ConfigurableDistiller', student_recorders=dict(map=record),
+        teacher_recorders=dict(map=dict(record, source='networks.1.backbone.layer1')), distill_losses=dict(loss_at=dict(type='ATLoss')),
+        loss_forward_mappings=dict(loss_at=dict(
+            s_feature=dict(recorder='map', from_student=True), t_feature=dict(recorder='map', from_student=False)))))
+    runner = train(config)
+    assert logged(config) == [] and hook_of(runner).last is None
+    assert 'with kd_weight=0 the logits' in next(Path(config.work_dir).glob('*/*.log')).read_text()
+
+
 class Killed(Exception):
     pass
 

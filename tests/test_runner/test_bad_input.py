@@ -26,6 +26,7 @@ SETTINGS = [
     (dict(distill=dict(teacher_weights=[1, 2])), r'distill.teacher_weights=\[1, 2\] should be 1 numbers?, one for each teacher'),
     (dict(distill=dict(stop_epoch=3)), r'distill.stop_epoch=3 should be a whole number of epochs, 0 to 2'),
     (dict(distill=dict(alpha=0.9)), r"distill: unknown key 'alpha'; known are tau,"),
+    (dict(heads=dict(out_indicies=[0])), r"heads: unknown key 'out_indicies'; did you mean 'out_indices'\? Known are out_indices,"),
     (dict(selector='best'), r"selector: type='best' should be one of \['calibration', 'cmi', 'ensemble', 'epoch'"),
     (dict(selector=dict(type='epoch', epochs=[2, 7])),
      r'wants epochs \[2, 7\], but the trajectory has no snapshot at \[7\]; it has \[1, 2, 3\]'),
@@ -70,14 +71,15 @@ SETTINGS = [
     (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be 'mean'"),
     (dict(distill=dict(loss=dict(type='ckd_mm.DecoupledKDLoss'))),
      r'distill.tau=4.0 is a setting of the usual loss, and distill.loss names'),
-    (dict(peer=dict(model=resnet())), r'teacher=.*: with `peer` the networks learn from each other'),
+    (dict(peer=dict(model=resnet())),
+     r'^teacher, probe, selector: with `peer` the networks learn from each other.*; take them out, .*--cfg-options teacher=None probe=None'),
     (dict(assistents=[]), r'assistents is no key of a distillation config; did you mean assistants'),
 ]
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(distill=dict(kd_weight=0.9)), r"distill=.*: with teacher=None nothing is distilled; take it out"),
-    (dict(student_alone=True), r'student_alone=True: with teacher=None the student is alone already'),
+    (dict(distill=dict(kd_weight=0.9)), r'distill: with teacher=None nothing is distilled, .*; take it out, .*--cfg-options distill=None'),
+    (dict(selector='last', student_alone=True), r'selector, student_alone: with teacher=None nothing is distilled'),
     (dict(peer=dict(mdoel=resnet())), r"peer: unknown key 'mdoel'; known are model"),
     (dict(peer=dict(model=resnet(classes=9))), r'9'),
     (dict(peer=dict(model=resnet()), distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),

@@ -75,7 +75,7 @@ def test_heads_are_trained_evaluated_and_teach(run):
     assert settings['model.cohort.type'] == 'ckd_mm.DIHTeacher' and settings['model.cohort.heads'] == 'heads.pth'
     assert settings['model.kd_loss.aggregation'] == 'loss'
     page = (work_dir / 'report.html').read_text()
-    assert 'head 0' in page and 'epoch 3, 3 together' in page
+    assert 'head 0' in page and 'epoch 3: head 0, head 1, teacher' in page
 
 
 def test_heads_that_exist_teach_again(run, distil_run, tmp_path):
@@ -227,6 +227,18 @@ def test_mutual_learning(distil_run):
     assert [row['step'] for row in validated] == [1, 2]
     assert validated[-1]['peer/top1'] == pytest.approx(summary['peer']['accuracy_top1'], abs=1e-3)
     assert validated[-1]['accuracy/top1'] == pytest.approx(summary['student']['accuracy_top1'], abs=1e-3)
+
+
+def test_the_peer_is_validated_under_names_of_its_own(distil_run):
+    metrics = [dict(type='Accuracy', prefix='own'), dict(type='Accuracy', topk=(5, ))]
+    config = distil_run(val_evaluator=metrics, teacher=None)
+    for key in ('probe', 'selector', 'distill'):
+        config.pop(key)
+    config.teacher, config.peer = None, dict(model=resnet(2))
+    RUNNERS.build(config).train()
+    rows = [json.loads(line) for file in Path(config.work_dir).glob('student/*/vis_data/scalars.json')
+            for line in file.read_text().splitlines()]
+    assert {key for row in rows for key in row if 'top' in key} == {'own/top1', 'accuracy/top5', 'peer_own/top1', 'peer/top5'}
 
 
 def test_without_a_teacher_it_is_plain_mmpretrain_training(distil_run, digits_run, tmp_path):

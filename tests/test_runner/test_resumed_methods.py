@@ -1,6 +1,5 @@
 """Runs of several links, resumed and moved: nothing is lost, nothing is mixed up, and what cannot be is said before training."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.experiments import Trial
+from ckd_mm.experiments import Sweep, Trial, plan_trials
 from ckd_mm.runner import make_plan, preflight
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, network, with_statistics
+from ..helpers import assert_same_weights, network
 
 HEADS = dict(out_indices=(0, 1), kind='flatten', train_cfg=dict(max_epochs=1))
 
@@ -219,13 +218,6 @@ def test_heads_of_a_sweep_are_trained_as_those_of_a_run(config_of, tmp_path):
     assert single.optim_wrapper.optimizer.lr == 0.01 and single.train_cfg.max_epochs == 3
 
 
-# ------------------------------------------------------------ mutual learning
-def test_a_single_network_is_no_start_for_two(config_of, tmp_path):
-    start = tmp_path / 'start.pth'
-    torch.save(dict(state_dict=network(resnet(), 5).state_dict()), start)
-    config = config_of(load_from=str(start))
-    for key in ('teacher', 'probe', 'selector'):
-        config.pop(key)
-    config.distill, config.peer = dict(tau=1.0), dict(model=resnet(2))
-    with pytest.raises(ConfigError, match='load_from'):
-        RUNNERS.build(config).train()
+def test_a_sweep_of_ensembles_has_no_heads(config_of):
+    with pytest.raises(ConfigError, match='heads are mounted on one snapshot, and 2 teach'):
+        Sweep(config_of(heads=HEADS), plan_trials([0], [], ['snapshot'], [1, 2]))

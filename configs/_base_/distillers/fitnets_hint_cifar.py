@@ -5,7 +5,7 @@ since the maps have one size, with the ReLU that the hint has, too.
 
 Their Eq. 3 is 1/2 * ||hint - r(guided)||^2, a sum over C * H * W values, trained with RMSProp at 0.005. Here it is the mean squared
 error, C * H * W / 2 times less, so that the student's own SGD at a learning rate of 0.1 (DIH) can train with it;
-with the sum it diverges in the first steps.
+with the sum it diverges in the first steps. The code of DIH's authors has the mean squared error, too, of the first stages.
 ``normalize=False, div_element=True`` make mmrazor.L2Loss that mean; its defaults scale each image's features to length 1.
 
 40 epochs, as DIH gives this stage (footnote 7); the 200 of the second, KD, are the student's own.

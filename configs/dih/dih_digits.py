@@ -1,6 +1,6 @@
 """DIH in a minute on two CPU cores: scikit-learn's handwritten digits, 8x8 pixels.
 
-    python tools/train.py configs/dih/demo_digits.py
+    python tools/train.py configs/dih/dih_digits.py
 
 The teacher of ../ckd/demo_digits.py, a ResNet of three stages, gets a head on each of them, trained for 10 epochs while it is frozen;
 heads and teacher teach the small network of two stages in its 8 epochs. The page shows how good each of the four is.

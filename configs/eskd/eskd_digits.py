@@ -1,6 +1,6 @@
 """ESKD in a minute on two CPU cores: scikit-learn's handwritten digits, 8x8 pixels.
 
-    python tools/train.py configs/eskd/demo_digits.py
+    python tools/train.py configs/eskd/eskd_digits.py
 
 The teacher of ../ckd/demo_digits.py stops early, after 10 epochs of a schedule of its own; the student learns from it for 6 of 8
 epochs and from labels alone afterwards. The log says after every epoch how often both differ, in percent: ``kd/error`` on the test
@@ -15,7 +15,7 @@ param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, convert
 train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric', tau=4.0)]
+val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')]
 test_evaluator = val_evaluator
 custom_hooks = [dict(type='ckd_mm.TrainAgreementHook')]
 default_hooks = dict(logger=dict(interval=20))
