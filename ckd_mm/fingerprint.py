@@ -7,7 +7,7 @@ from .fileio import plain
 # what may differ between two runs whose results belong together
 IRRELEVANT = ('work_dir', 'load_from', 'resume', 'launcher', 'log_level', 'log_processor', 'visualizer', 'vis_backends', 'env_cfg',
               'experiment_name', 'default_hooks', 'custom_imports', 'auto_resume', 'model_wrapper_cfg', 'out_dir', 'num_workers',
-              'persistent_workers', 'pin_memory', 'prefetch_factor', 'data_root', 'trajectory', 'compile')
+              'persistent_workers', 'pin_memory', 'prefetch_factor', 'data_root', 'trajectory', 'compile', 'val_evaluator')
 
 
 def flatten(value: Any, prefix: str = '') -> Dict[str, Any]:

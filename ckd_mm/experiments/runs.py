@@ -27,7 +27,8 @@ def read_runs(folder: Path) -> Dict[str, Any]:
     files = [folder / SUMMARY] if (folder / SUMMARY).exists() else sorted(folder.glob(f'*/{SUMMARY}'))
     if not files:
         raise ConfigError(f'{folder} holds no finished run: neither {SUMMARY} nor */{SUMMARY} is there')
-    runs = sorted(((_settings(file), read_json(file), file.parent) for file in files), key=lambda run: str(run[0].get(SEED)))
+    runs = sorted(((_settings(file), read_json(file), file.parent) for file in files),
+                  key=lambda run: (run[0].get(SEED) is None, run[0].get(SEED) or 0))
     first, _, where = runs[0]
     for settings, _, other in runs[1:]:
         changed = [line for line in differences(first, settings) if not line.startswith(f'{SEED} ')]

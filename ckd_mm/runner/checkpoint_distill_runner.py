@@ -12,7 +12,7 @@ from ..compat import versions
 from ..errors import CkdError, ConfigError, SnapshotError
 from ..evaluation import check_promised_accuracy, evaluate, evaluate_members, top1
 from ..evaluation.evaluate import require_same_classes
-from ..fileio import plain, write_json
+from ..fileio import plain, sha256_of, write_json
 from ..infoplane import PLANE, InformationPlane
 from ..infoplane.probe import probe_trajectory
 from ..models import SnapshotEnsemble
@@ -22,7 +22,7 @@ from ..selection import SelectionContext
 from ..trajectory import MANIFEST, Snapshot, Trajectory
 from ..visualization import results_table, write_report
 from .cost import training_cost
-from .distillation_plan import HEADS, HINT, DistillationPlan, as_teacher
+from .distillation_plan import HEADS, HINT, DistillationPlan, as_teacher, is_there
 from .links import STUDENT, Link, chain_of
 from .mutual_plan import MutualPlan
 from .preflight import class_names, image_shape
@@ -234,7 +234,7 @@ class CheckpointDistillRunner(StagedRunner):
         return self._heads_config().to_dict()
 
     def _heads_config(self) -> Config:
-        return self.plan.heads_config(self._chosen()[0], image_shape(self.plan))
+        return self.plan.heads_config(self._chosen()[0], image_shape(self.plan.head_training()))
 
     @property
     def _heads_file(self) -> Optional[Path]:
@@ -256,7 +256,7 @@ class CheckpointDistillRunner(StagedRunner):
         for name, metrics in found['members'].items():
             self.log(f'{name}: {_percent(top1(metrics))} top-1')
         self.log(f'Together: {_percent(top1(found["ensemble"]))} top-1')
-        result = dict(found, file=str(self._heads_file), epochs=epochs)
+        result = dict(found, file=str(self._heads_file), epochs=epochs, sha256=sha256_of(self._heads_file.read_bytes()))
         return result if seconds is None else dict(result, stage_seconds=seconds)
 
     # --- 4
@@ -283,13 +283,18 @@ class CheckpointDistillRunner(StagedRunner):
         self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
         # `--resume PATH` is the student's
         resume_from = self.cfg.get('load_from') if self.cfg.get('resume') and link.stage == STUDENT else None
+        if self.plan.teacher_is_gone() and not is_there(self._teachers_of(link)):
+            self.logger.warning(f'The teachers of the {link.what} are no longer there: it goes on without them, and without a KD error')
         runner = self._run(config, resume_from)
-        return self._trained(runner, self.plan.comparing(link.config.copy(), self._teachers_of(link)), self.work_dir / f'{link.stage}.pth')
+        return self._trained(runner, self.plan.compared(link, self._teachers_of(link)), self.work_dir / f'{link.stage}.pth')
 
     def _check_teachers(self) -> None:
         """Hours may lie between their selection and now, and a resumed student may have stopped distilling."""
         if self.plan.teacher_is_gone():
             return
+        if self.plan.heads is not None and sha256_of(self._heads_file.read_bytes()) != self.stages.result('heads')['sha256']:
+            raise SnapshotError(f'heads {self._heads_file} are not those that this run evaluated: their SHA-256 is another. Restore them, '
+                                'or choose another --work-dir')
         classes, selected = class_names(self.plan), self.stages.result('select')
         for teacher, member in zip(self._chosen(), selected['members']):
             snapshot = find_snapshot(teacher, self.plan.teacher.get('model'))

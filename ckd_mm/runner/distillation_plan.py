@@ -8,9 +8,10 @@ from typing import Any, Dict, List, Optional, Sequence
 from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import _load_checkpoint
 
-from ..errors import ConfigError
+from ..errors import CkdError, ConfigError
 from ..hooks.schedule_hook import check_schedules
 from ..infoplane.probe import Probe, held_out_record
+from ..models.cohorts.snapshot_ensemble import find_snapshot
 from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
 from ..registry import MODELS
 from ..selection import Selector, build_selector
@@ -25,6 +26,7 @@ TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
 DISTILL_KEYS = LOSS_KEYS + ('loss', 'ce_weight', 'kd_weight', 'reduction', 'stop_epoch', 'schedule', 'ce_weight_after_stop', 'distiller')
 HEAD_KEYS = ('out_indices', 'kind', 'grid')
+SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
 HEADS, HINT = 'heads.pth', 'hint.pth'  # what these stages leave in the work_dir
 
 
@@ -54,6 +56,7 @@ class DistillationPlan(StudentPlan):
         self._read_links()
         if self.selector.needs_plane or self.selector.needs_images:
             self.schedule.check(1)  # such a selector takes long, and chooses the best snapshot of a trajectory
+        self.chosen: Optional[int] = None
         if self.trains_teacher:
             # of runs yet to come the epochs are known: better now than after training them
             self.selector.check([self.snapshot_epochs_of(run) for run in range(self.runs)], [self.teacher_epochs] * self.runs)
@@ -61,7 +64,8 @@ class DistillationPlan(StudentPlan):
             if not (self.selector.needs_plane or self.selector.needs_images or self.selector.needs_student):
                 chosen = len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs))
                 self.schedule.check(chosen)
-            self.check_chosen(chosen * self.runs)
+            self.chosen = chosen * self.runs
+            self.check_chosen(self.chosen)
 
     def _read_distill(self, distill: Dict) -> None:
         require_known('distill', distill, DISTILL_KEYS)
@@ -97,6 +101,10 @@ class DistillationPlan(StudentPlan):
             raise ConfigError(f'distill.loss={loss!r} cannot be built: {type(error).__name__}: {error}') from error
         return dict(loss)
 
+    @property
+    def needs_labels(self) -> bool:
+        return getattr(MODELS.build(copy.deepcopy(self.kd_loss)), 'needs_labels', False)
+
     def check_chosen(self, chosen: int) -> None:
         """
         Args:
@@ -105,6 +113,7 @@ class DistillationPlan(StudentPlan):
         Raises:
             ConfigError: so many cannot teach.
         """
+        self.chosen = chosen
         if self.heads is not None and chosen != 1:
             raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {self.config.get("selector")} chooses {chosen}')
         teachers, weights = self._members(chosen), self.kd_loss.get('teacher_weights')
@@ -128,8 +137,8 @@ class DistillationPlan(StudentPlan):
         own = HEAD_KEYS + ('file', 'use')
         self.heads = {key: value for key, value in self.config.heads.items() if value is not None or key not in own}
         if ('file' in self.heads) == ('out_indices' in self.heads):
-            raise ConfigError('heads: give out_indices=(...), the stages of the teacher that get a classifier head, or file=..., the '
-                              'heads.pth of an earlier run')
+            raise ConfigError('heads: give either out_indices=(...), the stages of the teacher that get a classifier head, or file=..., '
+                              'the heads.pth of an earlier run; not ' + ('both' if 'file' in self.heads else 'none of them'))
         if 'file' in self.heads:
             if not Path(self.heads['file']).is_file():
                 raise ConfigError(f'heads.file={self.heads["file"]!r} does not exist; name the heads.pth of a run with heads.out_indices')
@@ -222,7 +231,10 @@ class DistillationPlan(StudentPlan):
 
     def teacher_config(self, run: int = 0) -> Config:
         kept = self._held_out
-        config = without(with_seed(self.merged_teacher(), run), kept)
+        config = self.merged_teacher()
+        # with the student's seed a teacher of the same network would begin with the same weights
+        shift = SAME_NETWORK if config.model == self.plain().model and 'randomness' not in self.teacher else 0
+        config = without(with_seed(config, run + shift), kept)
         info = {} if kept is None else dict(held_out=held_out_record(kept.held_out, kept.seed))
         hooks = config.setdefault('default_hooks', ConfigDict())
         checkpoint = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
@@ -237,6 +249,10 @@ class DistillationPlan(StudentPlan):
         """Which images the teacher must not see."""
         return self.schedule.comparison or (self.probe if self.probe is not None and self.probe.probe_split == 'held_out' else None)
 
+    def head_training(self) -> Config:
+        """How heads are trained: as the teacher, but for what they say otherwise; on all images."""
+        return merged(self.merged_teacher(), self.heads)
+
     def heads_config(self, teacher: Dict, input_shape: Sequence[int]) -> Config:
         """Training of classifier heads on a frozen snapshot, on the images of the teacher.
 
@@ -244,7 +260,7 @@ class DistillationPlan(StudentPlan):
             teacher: the snapshot, as :func:`as_teacher` names it.
             input_shape: (C, H, W) of an image.
         """
-        config = without(merged(self.merged_teacher(), self.heads), self._held_out)
+        config = without(self.head_training(), self._held_out)
         config.model = ConfigDict(type='ckd_mm.HeadTraining', snapshot=teacher, model=self.teacher.get('model'),
                                   input_shape=tuple(input_shape), **{key: self.heads[key] for key in HEAD_KEYS if key in self.heads})
         config.compile = config.load_from = None
@@ -291,12 +307,20 @@ class DistillationPlan(StudentPlan):
             cohort: its teachers.
             first: whether they are the chosen ones, whom ``teacher_weights`` are of; else they are the link before.
         """
-        config, hooks = copy.deepcopy(link.config), copy.deepcopy(self.schedule.configs)
+        config, hooks = self.compared(link, cohort), copy.deepcopy(self.schedule.configs)
         if link.stage == STUDENT:
             hooks += self._student_snapshot_hooks()
             if self.hint is not None:
                 config.load_from = str(self.work_dir / HINT)
-        return self._distilled(self.comparing(config, cohort), cohort, link.stage, hooks, weighted=first)
+        return self._distilled(config, cohort, link.stage, hooks, weighted=first)
+
+    def compared(self, link: Link, cohort: Dict) -> Config:
+        """The link's own training, with the metrics that compare it with its teachers, where these are still there: a student that
+        has stopped distilling goes on without them."""
+        config = copy.deepcopy(link.config)
+        if self.teacher_is_gone() and not is_there(cohort):
+            return config
+        return self.comparing(config, cohort)
 
     def _distilled(self, config: Config, cohort: Dict, stage: str, hooks: List[Dict], weighted: bool) -> Config:
         kd_loss = {key: value for key, value in self.kd_loss.items() if weighted or key != 'teacher_weights'}
@@ -355,6 +379,16 @@ class DistillationPlan(StudentPlan):
             return False
         latest = self.config.get('load_from') or latest_checkpoint(self.work_dir / 'student')
         return latest is not None and self.schedule.is_over(_load_checkpoint(latest, map_location='cpu'))
+
+
+def is_there(cohort: Dict) -> bool:
+    """Whether all files of a cohort are."""
+    try:
+        for snapshot in cohort.get('snapshots') or [cohort['snapshot']]:
+            find_snapshot(snapshot, cohort.get('model')).check_file()
+    except CkdError:
+        return False
+    return 'heads' not in cohort or Path(cohort['heads']).is_file()
 
 
 def _with_statistics(snapshot: Snapshot, statistics: Optional[Dict]) -> Snapshot:

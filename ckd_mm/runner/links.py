@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .settings import RUNNER_KEYS, merged, require_known, whole_number, with_seed
 
 STUDENT = 'student'
+ASSISTANT = 100  # the n-th assistant has a seed higher by so many times n
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def read_links(config: Config, student: Config) -> List[Link]:
             raise ConfigError(f'{name}.model is missing: give assistants=[dict(model=...)], each an mmpretrain classifier')
         own = copy.deepcopy(student)
         own.load_from = None  # of another network
-        links.append(Link(f'assistant_{number}', merged(own, changes)))
+        # a seed each: one of its teacher's own network would begin with its weights
+        links.append(Link(f'assistant_{number}', merged(with_seed(own, ASSISTANT * number), changes)))
     given: Optional[int] = config.get('generations')
     if given is None:
         return links + [Link(STUDENT, student)]

@@ -20,10 +20,12 @@ from ..infoplane import extract_features, load_probe_images
 from ..models import HeadTraining, SnapshotEnsemble
 from ..models.cohorts.dih_teacher import TEACHER, read_use
 from ..models.cohorts.head_file import read_heads
+from ..registry import METRICS as OUR_METRICS
 from ..trajectory import MANIFEST, Snapshot, model_config_of
 from .distillation_plan import HEAD_KEYS, DistillationPlan
 from .distiller_check import check_distiller
 from .plans import make_plan
+from .settings import as_list, changes_of
 from .stage_log import StageLog
 from .student_plan import StudentPlan
 from .untrained import UntrainedSnapshot
@@ -78,7 +80,7 @@ def _environment() -> str:
 
 def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
     checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('evaluation', lambda: _evaluation(plan)),
-              ('training', lambda: _training(plan)), ('networks', lambda: _networks(plan, warn))]
+              ('metrics', lambda: _metrics(plan)), ('training', lambda: _training(plan)), ('networks', lambda: _networks(plan, warn))]
     if not isinstance(plan, DistillationPlan):
         return checks
     distillers = {name: distiller for name, distiller in (('distill', plan.distiller), ('hint', (plan.hint or {}).get('distiller')))
@@ -127,6 +129,9 @@ def _networks(plan: StudentPlan, warn: Callable[[str], None]) -> str:
         network = _built(name, config)
         classes[name] = _classes_of(name, network, dataset, name == 'teacher' and plan.measures_plane, plan)
         sizes[name] = sum(parameter.numel() for parameter in network.parameters())
+        if name != 'teacher' and plan.needs_labels and getattr(network.data_preprocessor, 'to_onehot', False):
+            raise ConfigError(f'distill.loss={plan.config.distill.loss.type} needs one label an image, but the {name} is trained on mixed '
+                              'images (train_cfg.augments, to_onehot); take them out, or leave distill.loss out')
         if None not in (classes[name], classes['student']) and classes[name] != classes['student']:
             raise ConfigError(f'{name}.model.head.num_classes={classes[name]} and model.head.num_classes={classes["student"]} '
                               'should be equal')
@@ -156,15 +161,11 @@ def _warn_of_sizes(sizes: Dict[str, int], warn: Callable[[str], None]) -> None:
         before = name
 
 
-def image_shape(plan: StudentPlan) -> Tuple[int, ...]:
-    """(C, H, W) of the images that the networks are trained on."""
-    with _random_numbers_kept():
-        return tuple(_first_image(plan.training_sets['train_dataloader']).shape)
-
-
-def _first_image(config: Dict) -> torch.Tensor:
+def image_shape(config: Config) -> Tuple[int, ...]:
+    """(C, H, W) of the images that a stage with this config is trained on."""
     from mmpretrain.registry import DATASETS
-    return DATASETS.build(copy.deepcopy(config))[0]['inputs']
+    with _random_numbers_kept():
+        return tuple(DATASETS.build(copy.deepcopy(config.train_dataloader.dataset))[0]['inputs'].shape)
 
 
 def _built(name: str, config: Dict) -> torch.nn.Module:
@@ -215,6 +216,26 @@ def _evaluation(plan: StudentPlan) -> str:
     return f'{len(dataset)} images'
 
 
+def _metrics(plan: StudentPlan) -> str:
+    """All metrics of all stages are built: those of the student come into use when the teacher is trained."""
+    from mmengine.registry import METRICS
+    teacher = dict(type='ckd_mm.SnapshotEnsemble', snapshots=['unknown yet'])
+    student = plan.comparing(plan.plain(), teacher) if isinstance(plan, DistillationPlan) else plan.plain()
+    found = {name: student.get(name) for name in ('val_evaluator', 'test_evaluator')}
+    found.update({f'{name}.val_evaluator': changes['val_evaluator'] for name, changes in changes_of(plan.config).items()
+                  if changes.get('val_evaluator') is not None})
+    for name, metrics in found.items():
+        for metric in as_list(metrics):
+            if not isinstance(metric, dict) or not isinstance(metric.get('type'), (str, type)):
+                raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list of them")
+            try:
+                METRICS.build(copy.deepcopy(metric))
+            except Exception as error:  # an unknown type, a setting that it does not take or cannot use
+                own = f'; did you mean ckd_mm.{metric["type"]}?' if metric['type'] in OUR_METRICS.module_dict else ''
+                raise ConfigError(f'{name}: {metric["type"]} cannot be built: {type(error).__name__}: {error}{own}') from error
+    return ', '.join(sorted({str(metric['type']) for metrics in found.values() for metric in as_list(metrics)})) or 'none'
+
+
 def _training(plan: StudentPlan) -> str:
     """Both training sets are listed and one image of each is read: the student's is needed only when the teacher is trained."""
     from mmpretrain.registry import DATASETS
@@ -262,14 +283,14 @@ def _disk(plan: DistillationPlan) -> str:
 
 def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
     """What heads and distillers read of the networks is there, and fits together."""
-    said, shape = [], image_shape(plan)
+    said = []
     teacher: Snapshot = UntrainedSnapshot(model=model_config_of(plan.merged_teacher())) if plan.trains_teacher \
         else plan.open_trajectories()[0].last
     if plan.heads is not None:
-        said.append(_heads(plan, teacher, shape))
+        said.append(_heads(plan, teacher))
     if distillers:
-        before: torch.nn.Module = SnapshotEnsemble([teacher], plan.teacher.get('model'))
-        images = torch.rand(2, *shape)
+        before: torch.nn.Module = SnapshotEnsemble([teacher] * (plan.chosen or 1), plan.teacher.get('model'))
+        images = torch.rand(2, *image_shape(plan.plain()))
         for link in plan.links:  # each learns from the one before, by the same distiller
             network = _built(link.what, model_config_of(link.config))
             for name, distiller in distillers.items():
@@ -279,13 +300,15 @@ def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
     return '; '.join(said)
 
 
-def _heads(plan: DistillationPlan, teacher: Snapshot, shape: Tuple[int, ...]) -> str:
+def _heads(plan: DistillationPlan, teacher: Snapshot) -> str:
     if 'file' in plan.heads:
         heads = read_heads(plan.heads['file'])
-        read_use(plan.heads.get('use'), heads)
+        used, weights = read_use(plan.heads.get('use'), heads), plan.kd_loss.get('teacher_weights')
+        if weights is not None and len(weights) != len(used):
+            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {len(used)} numbers, one for each of {used}')
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
     with torch.random.fork_rng(devices=[]):
-        training = HeadTraining(teacher, input_shape=shape, model=plan.teacher.get('model'),
+        training = HeadTraining(teacher, input_shape=image_shape(plan.head_training()), model=plan.teacher.get('model'),
                                 **{key: plan.heads[key] for key in HEAD_KEYS if key in plan.heads})
     known, used = [*map(int, training.heads), TEACHER], plan.heads.get('use') or []
     unknown = [item for item in used if item not in known]

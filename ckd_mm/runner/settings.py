@@ -7,7 +7,8 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
     ``snapshots``: when to keep it (:func:`ckd_mm.trajectory.snapshot_epochs`), and any mmengine key to train it otherwise than the
     student, merged over the student's as a derived config would be.
     Or ``trajectory``: a folder (or several) of snapshots that exist already; then nothing is trained. A selector that wants
-    several trainings (``ensemble``) gets them, with seeds ``randomness.seed``, ``randomness.seed + 1``, ...
+    several trainings (``ensemble``) gets them, with seeds ``randomness.seed``, ``randomness.seed + 1``, ... A teacher of the student's
+    own network has a seed 1000 higher, lest both begin with the same weights.
     None: there is no teacher; the student is trained by its own loss, and the run ends with the same table and page.
 ``peer``
     Instead of ``teacher``: ``model``, a network that learns together with the student (deep mutual learning).
@@ -23,7 +24,7 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
     A first stage of the student (FitNets): ``distiller``, and any mmengine key to train it otherwise than the student.
 ``assistants``
     Networks between teacher and student (TAKD, step-wise distillation), each with its ``model`` and any mmengine key to train it
-    otherwise than the student; each learns from the one before.
+    otherwise than the student; each learns from the one before. The n-th has the seed ``randomness.seed + 100 n``.
 ``generations``
     How often the student's network is trained (sequential KD, born-again networks): the n-th generation, with the seed
     ``randomness.seed + n``, learns from the one before, the first from the teacher or the last assistant.

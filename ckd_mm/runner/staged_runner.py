@@ -170,6 +170,9 @@ class StagedRunner:
 
     @staticmethod
     def _write(file: Path, runner: StageRunner, network: nn.Module, config: Config, **extra: Any) -> Snapshot:
+        broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
+        if broken:  # the loss of the next step would have shown it
+            raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower the learning rate')
         return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None, model=model_config_of(config),
                               classes=runner.train_dataloader.dataset.metainfo.get('classes'),
                               extra=dict(extra, cfg=config.pretty_text, versions=versions()))

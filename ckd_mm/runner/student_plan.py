@@ -12,7 +12,17 @@ from ..infoplane.images import held_out_part
 from ..infoplane.probe import Probe, held_out_record
 from ..trajectory import model_config_of, snapshot_epochs
 from .model_files import resolve_model_files
-from .settings import KEPT_CHECKPOINTS, OWN_KEYS, as_list, require_known, require_no_misspelled, type_name, whole_number, with_seed
+from .settings import (
+    KEPT_CHECKPOINTS,
+    OWN_KEYS,
+    as_list,
+    changes_of,
+    require_known,
+    require_no_misspelled,
+    type_name,
+    whole_number,
+    with_seed,
+)
 
 
 def _compares(metric: Any) -> bool:
@@ -35,6 +45,7 @@ class StudentPlan:
     """
 
     trains_teacher = False
+    needs_labels = False  # of the loss of logits
     measures_plane = False
 
     def __init__(self, config: Config) -> None:
@@ -45,7 +56,10 @@ class StudentPlan:
         self.initial_weights: Optional[str] = _initial_weights(config)
         if 'train_cfg' not in config or 'max_epochs' not in config.train_cfg:
             raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
-        self.student_epochs: int = config.train_cfg.max_epochs
+        self.student_epochs: int = whole_number('train_cfg.max_epochs', config.train_cfg.max_epochs, 1)
+        for name, changes in changes_of(config).items():
+            if 'max_epochs' in (changes.get('train_cfg') or {}):
+                whole_number(f'{name}.train_cfg.max_epochs', changes['train_cfg']['max_epochs'], 1)
         alone = config.get('student_alone') or 0
         self.students_alone: int = int(alone) if isinstance(alone, bool) else whole_number('student_alone', alone, 0)
         self._read_student_snapshots()
@@ -121,8 +135,10 @@ class StudentPlan:
         for name, compares in COMPARING.items():
             found = [copy.deepcopy(item) for item in as_list(self.config.get(name)) if compares(item)]
             if found and (name == 'custom_hooks' or config.get(name) is not None):
-                extra = {} if name == 'custom_hooks' else dict(teacher=copy.deepcopy(cohort))
-                config[name] = as_list(config.get(name)) + [dict(item, **extra) for item in found]
+                if name != 'custom_hooks':
+                    tau = (self.config.get('distill') or {}).get('tau')
+                    found = [dict({} if tau is None else dict(tau=tau), **item, teacher=copy.deepcopy(cohort)) for item in found]
+                config[name] = as_list(config.get(name)) + found
         return config
 
     def _student_training(self) -> Config:

@@ -24,7 +24,7 @@ def test_mean_and_spread_over_seeds(tmp_path):
         leave(tmp_path / 'dih' / f'seed_{seed}', accuracy, seed, cohort=70.0 + seed)
     leave(tmp_path / 'ce', 59.77)
     dih, single = read_runs(tmp_path / 'dih'), read_runs(tmp_path / 'ce')
-    assert dih['seeds'] == [10, 21, 3] and dih['student']['values'] == [61.0, 64.0, 62.0]
+    assert dih['seeds'] == [3, 10, 21] and dih['student']['values'] == [62.0, 61.0, 64.0]
     assert dih['student']['mean'] == pytest.approx(187 / 3) and dih['student']['spread'] == pytest.approx(stdev([61, 64, 62]))
     assert 'student_alone' not in dih and single['student']['spread'] is None
     rows = methods_table([dih, single]).splitlines()

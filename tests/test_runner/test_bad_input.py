@@ -47,7 +47,8 @@ SETTINGS = [
     (dict(heads=dict(out_indices=[0, 5])), r'out_indices=\[0, 5\].*0 to 1|out_indices=\[0, 5\].*\[0, 1\]'),
     (dict(heads=dict(out_indices=[])), r'heads.out_indices=\[\] should list at least one stage of the teacher'),
     (dict(heads=dict(out_indices=[1, 1])), r'out_indices=\[1, 1\] names an output twice'),
-    (dict(heads=dict(kind='pool')), r'heads: give out_indices=\(...\), the stages of the teacher .*, or file=...'),
+    (dict(heads=dict(kind='pool')), r'heads: give either out_indices=\(...\), the stages .*, or file=..., .*; not none of them'),
+    (dict(heads=dict(out_indices=[0], file='heads.pth')), r'heads: give either out_indices=\(...\), .* or file=..., .*; not both'),
     (dict(heads=dict(out_indices=[0], kind='conv')), r"kind='conv'"),
     (dict(heads=dict(out_indices=[0], use=['teacher', 1])), r"heads.use names 1, which is none of \[0, 'teacher'\]"),
     (dict(heads=dict(file='nowhere.pth')), r"heads.file='nowhere.pth' does not exist; name the heads.pth of a run"),
@@ -67,12 +68,18 @@ SETTINGS = [
     (dict(assistants=[dict(model=resnet(), train_cfg=dict(max_epochs=1))], distill=dict(stop_epoch=2)),
      r'assistant 1, 1 epochs: .*stop_epoch=2'),
     (dict(hint=dict(train_cfg=dict(max_epochs=1))), r'hint.distiller is missing'),
+    (dict(heads=dict(out_indices=[0], train_cfg=dict(max_epochs=0))), r'heads.train_cfg.max_epochs=0 should be a whole number, at least 1'),
+    (dict(heads=dict(out_indices=[0], use=[0, 0])), r'heads.use=\[0, 0\] should name who teaches once each'),
+    (dict(val_evaluator=dict(type='KDMetric')), r"val_evaluator: KDMetric cannot be built: .*; did you mean ckd_mm.KDMetric\?"),
+    (dict(val_evaluator=dict(type='ckd_mm.KDMetric', tau=-1)), r'val_evaluator: ckd_mm.KDMetric cannot be built: .*tau=-1'),
+    (dict(val_evaluator="[dict(type='Accuracy')]"), r'val_evaluator: .* should be a metric'),
+    (dict(teacher=dict(val_evaluator=dict(type='Acuracy'))), r'teacher.val_evaluator: Acuracy cannot be built'),
     (dict(student_alone=-2), r'student_alone=-2 should be a whole number, at least 0'),
     (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be 'mean'"),
     (dict(distill=dict(loss=dict(type='ckd_mm.DecoupledKDLoss'))),
      r'distill.tau=4.0 is a setting of the usual loss, and distill.loss names'),
     (dict(peer=dict(model=resnet())),
-     r'^teacher, probe, selector: with `peer` the networks learn from each other.*; take them out, .*--cfg-options teacher=None probe=None'),
+     r'^teacher, probe, selector: with `peer` the networks learn from each other.*; take them out, .* teacher=None probe=None'),
     (dict(assistents=[]), r'assistents is no key of a distillation config; did you mean assistants'),
 ]
 
@@ -80,7 +87,7 @@ SETTINGS = [
 @pytest.mark.parametrize('change, message', [
     (dict(distill=dict(kd_weight=0.9)), r'distill: with teacher=None nothing is distilled, .*; take it out, .*--cfg-options distill=None'),
     (dict(selector='last', student_alone=True), r'selector, student_alone: with teacher=None nothing is distilled'),
-    (dict(peer=dict(mdoel=resnet())), r"peer: unknown key 'mdoel'; known are model"),
+    (dict(peer=dict(mdoel=resnet())), r"peer: unknown key 'mdoel'; did you mean 'model'\? Known are model"),
     (dict(peer=dict(model=resnet(classes=9))), r'9'),
     (dict(peer=dict(model=resnet()), distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),
     (dict(peer=dict(model=resnet()), distill=dict(stop_epoch=1)), r"unknown key 'stop_epoch'; known are tau, ce_weight, kd_weight"),
@@ -95,6 +102,21 @@ def test_settings_without_a_teacher(distil_run, change, message):
     with pytest.raises(ConfigError, match=message):
         RUNNERS.build(config).train()
     assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
+
+
+def test_a_loss_of_labels_and_mixed_images(distil_run):
+    config = distil_run(selector='last', probe=None)
+    config.model.train_cfg = dict(augments=dict(type='Mixup', alpha=0.8))
+    config.distill = dict(loss=dict(type='ckd_mm.DecoupledKDLoss'), ce_weight=1.0, kd_weight=1.0)
+    with pytest.raises(ConfigError, match=r'distill.loss=ckd_mm.DecoupledKDLoss needs one label an image, but the student is trained on'):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
+
+
+def test_a_missing_config_file(tool):
+    for name in ('train.py', 'doctor.py'):
+        status, _, error = tool(name, 'configs/dih/nothing.py')
+        assert status == 1 and 'error: config configs/dih/nothing.py does not exist' in error
 
 
 def test_attention_transfer_between_maps_of_different_sizes(distil_run):
@@ -134,7 +156,7 @@ def test_heads_of_another_teacher(distil_run, tmp_path):
 def test_settings(distil_run, change, message):
     config = distil_run()
     for key, value in change.items():
-        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) and key != 'selector' else value
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) and key not in ('selector', 'val_evaluator') else value
     with pytest.raises(ConfigError, match=message):
         RUNNERS.build(config).train()
     assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'

@@ -12,6 +12,7 @@ from mmpretrain.registry import MODELS
 from sklearn.datasets import load_digits
 
 from ckd_mm.models import DIHTeacher
+from ckd_mm.runner import DistillationPlan
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
@@ -143,6 +144,37 @@ def test_an_assistant_larger_than_its_teacher_is_warned_of(run):
     assert 'WARNING' in log and 'assistant 1 has' in log and 'more than the teacher that it learns from' in log
 
 
+def test_networks_of_one_kind_begin_with_weights_of_their_own(distil_run):
+    config = distil_run(selector='last', probe=None, generations=2)
+    config.teacher.model = config.model
+    config.assistants = [dict(model=config.model), dict(model=config.model), dict(model=config.model, randomness=dict(seed=77))]
+    plan = DistillationPlan(config)
+    seeds = [plan.teacher_config().randomness.seed, *(link.config.randomness.seed for link in plan.links)]
+    assert seeds == [1003, 103, 203, 77, 4, 5] and plan.student_alone_config().randomness.seed == 3
+
+
+def test_past_the_stop_without_its_teacher_a_student_is_no_longer_compared(distil_run):
+    """Teachers may be removed once distillation has stopped; the metrics that ask them are left out, not fatal."""
+    metrics = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')]
+    settings = dict(selector='last', probe=None, val_evaluator=metrics, test_evaluator=metrics, **{'train_cfg.max_epochs': 3})
+    config = distil_run(**settings)
+    config.distill.stop_epoch = 1
+    runner = RUNNERS.build(config)
+    trained = runner._trained
+    runner._trained = lambda *args: (_ for _ in ()).throw(Broken)
+    with pytest.raises(Broken):
+        runner.train()
+    assert trained is not None
+    work_dir = Path(config.work_dir)
+    (work_dir / 'student' / 'epoch_3.pth').unlink()
+    (work_dir / 'student' / 'last_checkpoint').write_text(str(work_dir / 'student' / 'epoch_2.pth'))
+    (work_dir / 'snapshots' / 'epoch_3.pth').unlink()
+    config.resume = True
+    summary = RUNNERS.build(config).train()
+    assert summary['student']['epoch'] == 3 and set(summary['student']['metrics']) == {'accuracy/top1'}
+    assert 'it goes on without them' in (work_dir / 'ckd_mm.log').read_text()
+
+
 class Broken(Exception):
     """The process died."""
 
@@ -183,7 +215,7 @@ HINT = dict(
     type='mmrazor.ConfigurableDistiller',
     student_recorders=dict(guided=dict(type='ModuleOutputs', source='backbone.layer1')),
     teacher_recorders=dict(hint=dict(type='ModuleOutputs', source='networks.0.backbone.layer1')),
-    distill_losses=dict(loss_hint=dict(type='L2Loss', normalize=False, loss_weight=0.5)),
+    distill_losses=dict(loss_hint=dict(type='L2Loss', normalize=False, div_element=True)),
     connectors=dict(regressor=dict(type='ConvModuleConnector', in_channel=4, out_channel=4, norm_cfg=None, act_cfg=None)),
     loss_forward_mappings=dict(loss_hint=dict(
         s_feature=dict(from_student=True, recorder='guided', connector='regressor'), t_feature=dict(from_student=False, recorder='hint'))))
