@@ -348,9 +348,9 @@ def test_shortened_schedules_are_the_papers():
     ('eskd/wrn16-2_generations_cifar10', ['generation_1', 'generation_2', 'generation_3', 'generation_4', 'student'], [1, 2, 3, 4, 5]),
     ('eskd/wrn16-3_generations_wrn16-1_cifar10', [*(f'assistant_{number}' for number in range(1, 6)), 'student'],
      [100, 200, 300, 400, 500, 0]),
-    ('eskd/wrn16-8_wrn16-3_wrn16-1_cifar10', ['assistant_1', 'student'], [0, 0]),
+    ('eskd/wrn16-8_wrn16-3_wrn16-1_cifar10', ['assistant_1', 'student'], [100, 0]),
     ('eskd/r152_r18_r18_imagenet', ['generation_1', 'student'], [1, 2]),
-    ('baselines/takd_res34_res8_cifar100', ['assistant_1', 'student'], [3, 3]),
+    ('baselines/takd_res34_res8_cifar100', ['assistant_1', 'student'], [103, 3]),
     ('baselines/born_again_res8_cifar100', ['generation_1', 'generation_2', 'student'], [4, 5, 6]),
 ])
 def test_sequences(name, stages, seeds):

@@ -6,8 +6,7 @@ Printed, top-1 accuracy in percent, mean of three seeds:
 
     Table 4   CE 59.77, KD 59.44, DIH 61.57
 
-Teacher and student have one seed, so both begin with the same weights; ``--cfg-options teacher.randomness.seed=103`` gives the teacher its
-own. Columns and all other settings: res110_res8_cifar100.py.
+The teacher, of the student's own network, has a seed of its own. Columns and all other settings: res110_res8_cifar100.py.
 """
 _base_ = 'res110_res8_cifar100.py'
 

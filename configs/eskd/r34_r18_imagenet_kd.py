@@ -12,8 +12,7 @@ Printed, top-1 error of ResNet-18 in percent:
     Table 3, KD loss    ResNet-34: train 1.357, test 1.503; ResNet-18: 2.916, 3.358; ResNet-50: 1.553, 1.721
     Table 3, train CE   ResNet-34: 0.145; ResNet-18: 0.146; ResNet-50: 0.146
 
-Chosen here: 100 epochs and batch 256 (../_base_/schedules/imagenet_100e.py), how alpha is read (../_base_/distill_eskd.py). A ResNet-18
-with the seed of its teacher, another ResNet-18, begins with the same weights; ``teacher.randomness.seed=100`` gives the teacher its own.
+Chosen here: 100 epochs and batch 256 (../_base_/schedules/imagenet_100e.py), how alpha is read (../_base_/distill_eskd.py).
 """
 _base_ = ['../_base_/models/resnet18.py', '../_base_/eskd_imagenet.py', '../_base_/distill_eskd.py']
 
