@@ -20,6 +20,12 @@ from ..helpers import with_statistics
 
 
 @pytest.fixture
+def distil_run(distil_run, tmp_path):
+    """With a work_dir of its own name: mmengine mixes up the logs of runs of one name that start in the same second."""
+    return lambda **settings: distil_run(**{'work_dir': str(tmp_path / tmp_path.name), **settings})
+
+
+@pytest.fixture
 def run(distil_run):
     """Runs the whole method on a few digits: by default the last teacher teaches."""
 
