@@ -3,7 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import _load_checkpoint
@@ -14,7 +14,7 @@ from ..infoplane.probe import Probe, held_out_record
 from ..models.cohorts.snapshot_ensemble import find_snapshot
 from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
 from ..registry import MODELS
-from ..selection import Selector, build_selector
+from ..selection import SelectionContext, Selector, build_selector
 from ..trajectory import Snapshot, Trajectory, model_config_of, snapshot_epochs
 from .links import STUDENT, Link, generation_stages, read_links
 from .schedule import DistillationSchedule
@@ -56,16 +56,13 @@ class DistillationPlan(StudentPlan):
         self._read_links()
         if self.selector.needs_plane or self.selector.needs_images:
             self.schedule.check(1)  # such a selector takes long, and chooses the best snapshot of a trajectory
-        self.chosen: Optional[int] = None
+        self._gone: Tuple[Optional[str], bool] = (None, False)
         if self.trains_teacher:
             # of runs yet to come the epochs are known: better now than after training them
             self.selector.check([self.snapshot_epochs_of(run) for run in range(self.runs)], [self.teacher_epochs] * self.runs)
-            chosen = 1  # of each training, by every selector that looks at more than epochs
-            if not (self.selector.needs_plane or self.selector.needs_images or self.selector.needs_student):
-                chosen = len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs))
-                self.schedule.check(chosen)
-            self.chosen = chosen * self.runs
-            self.check_chosen(self.chosen)
+            if self._selects_by_epoch:
+                self.schedule.check(self.expected_teachers() // self.runs)
+            self.check_chosen(self.expected_teachers())
 
     def _read_distill(self, distill: Dict) -> None:
         require_known('distill', distill, DISTILL_KEYS)
@@ -105,6 +102,19 @@ class DistillationPlan(StudentPlan):
     def needs_labels(self) -> bool:
         return getattr(MODELS.build(copy.deepcopy(self.kd_loss)), 'needs_labels', False)
 
+    @property
+    def _selects_by_epoch(self) -> bool:
+        return not (self.selector.needs_plane or self.selector.needs_images or self.selector.needs_student)
+
+    def expected_teachers(self) -> int:
+        """How many snapshots will be chosen: the epochs tell, and a selector that looks at more chooses one of each training."""
+        if self.trains_teacher:
+            return self.runs * (len(self.selector.epochs(self.snapshot_epochs_of(0), self.teacher_epochs)) if self._selects_by_epoch else 1)
+        given = self.open_trajectories()
+        if not self._selects_by_epoch:
+            return len(given)
+        return sum(len(selection.snapshots) for selection in self.selector.select_all(given, [SelectionContext()] * len(given)))
+
     def check_chosen(self, chosen: int) -> None:
         """
         Args:
@@ -113,7 +123,6 @@ class DistillationPlan(StudentPlan):
         Raises:
             ConfigError: so many cannot teach.
         """
-        self.chosen = chosen
         if self.heads is not None and chosen != 1:
             raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {self.config.get("selector")} chooses {chosen}')
         teachers, weights = self._members(chosen), self.kd_loss.get('teacher_weights')
@@ -212,6 +221,8 @@ class DistillationPlan(StudentPlan):
         """The student's config with what the teacher says otherwise."""
         config = self.plain()
         config.load_from = None
+        if self.teacher.get('model') == config.model:  # with the student's seed it would begin with the student's weights
+            with_seed(config, SAME_NETWORK)
         return merged(config, self.teacher)
 
     @property
@@ -231,10 +242,7 @@ class DistillationPlan(StudentPlan):
 
     def teacher_config(self, run: int = 0) -> Config:
         kept = self._held_out
-        config = self.merged_teacher()
-        # with the student's seed a teacher of the same network would begin with the same weights
-        shift = SAME_NETWORK if config.model == self.plain().model and 'randomness' not in self.teacher else 0
-        config = without(with_seed(config, run + shift), kept)
+        config = without(with_seed(self.merged_teacher(), run), kept)
         info = {} if kept is None else dict(held_out=held_out_record(kept.held_out, kept.seed))
         hooks = config.setdefault('default_hooks', ConfigDict())
         checkpoint = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
@@ -378,7 +386,9 @@ class DistillationPlan(StudentPlan):
         if not self.config.get('resume') or not self.schedule.stops:
             return False
         latest = self.config.get('load_from') or latest_checkpoint(self.work_dir / 'student')
-        return latest is not None and self.schedule.is_over(_load_checkpoint(latest, map_location='cpu'))
+        if latest != self._gone[0]:  # asked often, and to know means to read the checkpoint
+            self._gone = latest, latest is not None and self.schedule.is_over(_load_checkpoint(latest, map_location='cpu'))
+        return self._gone[1]
 
 
 def is_there(cohort: Dict) -> bool:

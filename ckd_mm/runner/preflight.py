@@ -31,6 +31,7 @@ from .student_plan import StudentPlan
 from .untrained import UntrainedSnapshot
 
 Check = Tuple[str, Callable[[], str]]
+_IMAGE_SHAPES: Dict[str, Tuple[int, ...]] = {}  # by the config of the data set
 
 
 def preflight(config: Config, log: Callable[[str], None] = print, all_problems: bool = False,
@@ -164,8 +165,11 @@ def _warn_of_sizes(sizes: Dict[str, int], warn: Callable[[str], None]) -> None:
 def image_shape(config: Config) -> Tuple[int, ...]:
     """(C, H, W) of the images that a stage with this config is trained on."""
     from mmpretrain.registry import DATASETS
-    with _random_numbers_kept():
-        return tuple(DATASETS.build(copy.deepcopy(config.train_dataloader.dataset))[0]['inputs'].shape)
+    dataset = config.train_dataloader.dataset
+    if str(dataset) not in _IMAGE_SHAPES:  # to list ImageNet takes half a minute
+        with _random_numbers_kept():
+            _IMAGE_SHAPES[str(dataset)] = tuple(DATASETS.build(copy.deepcopy(dataset))[0]['inputs'].shape)
+    return _IMAGE_SHAPES[str(dataset)]
 
 
 def _built(name: str, config: Dict) -> torch.nn.Module:
@@ -289,7 +293,8 @@ def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
     if plan.heads is not None:
         said.append(_heads(plan, teacher))
     if distillers:
-        before: torch.nn.Module = SnapshotEnsemble([teacher] * (plan.chosen or 1), plan.teacher.get('model'))
+        teachers = 1 if plan.schedule.progressive else plan.expected_teachers()
+        before: torch.nn.Module = SnapshotEnsemble([teacher] * teachers, plan.teacher.get('model'))
         images = torch.rand(2, *image_shape(plan.plain()))
         for link in plan.links:  # each learns from the one before, by the same distiller
             network = _built(link.what, model_config_of(link.config))

@@ -204,6 +204,14 @@ def test_teachers_are_trained_by_whoever_is_free(config, tmp_path):
     assert sweep.teacher.trained and [folder.name for folder in sweep.teacher.folders] == ['teacher_run', 'teacher_run_2']
 
 
+def test_teachers_of_the_students_network_have_seeds_of_their_own(config):
+    made = config()
+    made.teacher.model = made.model
+    seed = made.randomness.seed
+    trainings = Sweep(made, plan_trials([seed], (), ['full'], [2], alone=False)).teacher.trainings
+    assert [training.plan.teacher_config().randomness.seed for training in trainings] == [1000 + seed, 1001 + seed]
+
+
 def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path):
     sweep = Sweep(config(), plan_trials([0], (), ['snapshot', 'full'], [1, 2], alone=False))
     assert sweep.run() == {}

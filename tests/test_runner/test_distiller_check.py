@@ -8,6 +8,7 @@ from mmpretrain.registry import MODELS as CLASSIFIERS
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.models import CheckpointDistill, SnapshotEnsemble
+from ckd_mm.runner import preflight
 from ckd_mm.runner.distiller_check import check_distiller
 
 from ..conftest import resnet
@@ -145,3 +146,15 @@ def test_a_cohort_is_checked_as_it_will_be_recorded(tmp_path):
     assert 'loss_at_1' in model.loss(**model.data_preprocessor(batch(), training=True))
     with pytest.raises(ConfigError, match=r"source='networks\.1\.backbone\.layer1' is no layer of the teacher"):
         check(config)
+
+
+def test_of_given_trajectories_too_the_epochs_tell_how_many_teach(distil_run, tmp_path):
+    run = trajectory(tmp_path / 'given', epochs=(2, 4), model=with_statistics(TEACHER))
+    config = distil_run(model=resnet(2, channels=4), distill=dict(distiller=distiller(teacher='networks.1.backbone.layer1')))
+    config.teacher, config.probe, config.selector = dict(trajectory=str(run.folder)), None, dict(type='even', k=2)
+    said = []
+    preflight(config, said.append)
+    assert any('distill.distiller: loss_at_1 (ATLoss)' in line for line in said)
+    config.selector = 'last'
+    with pytest.raises(ConfigError, match=r"source='networks\.1\.backbone\.layer1' is no layer of the teacher"):
+        preflight(config)
