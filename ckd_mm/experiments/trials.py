@@ -17,7 +17,7 @@ from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..runner import CheckpointDistillRunner, DistillationPlan
 from ..runner.checkpoint_distill_runner import SELECTION, SUMMARY
 from ..runner.schedule import IMAGES
-from ..runner.settings import RUNNER_KEYS
+from ..runner.settings import METHOD_KEYS, RUNNER_KEYS
 from ..runner.stage_log import StageLog
 from ..trajectory import Trajectory
 from .lock import is_locked, lock
@@ -77,7 +77,7 @@ class Trial:
             # on the images of those that are taught: a schedule may hold out some
             config.train_dataloader = DistillationPlan(config).student_alone_config().train_dataloader
             config.distill = ConfigDict(ce_weight=1.0, kd_weight=0.0)  # plain training, bit for bit
-            for key in ('heads', 'hint', 'assistants', 'generations'):
+            for key in METHOD_KEYS:
                 config.pop(key, None)
         set_loader_defaults(config)
         return config

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from ..errors import ConfigError
 from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
 from ..trajectory import model_config_of
-from .settings import as_list, require_known, type_name
+from .settings import METHOD_KEYS, as_list, require_known, type_name
 from .student_plan import StudentPlan
 
 DISTILL_KEYS = ('tau', 'ce_weight', 'kd_weight')
@@ -27,8 +27,8 @@ class MutualPlan(StudentPlan):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._refuse('with `peer` the networks learn from each other, there is no other teacher', 'teacher', 'probe', 'selector', 'heads',
-                     'hint', 'assistants', 'generations')
+        self._refuse('with `peer` the networks learn from each other, there is no other teacher', 'teacher', 'probe', 'selector',
+                     *METHOD_KEYS)
         self._refuse('with `peer` the weights of two networks are trained together', 'student_snapshots')
         require_known('peer', config.peer, ('model', ))
         if not isinstance(config.peer.get('model'), dict):

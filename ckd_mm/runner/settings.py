@@ -52,6 +52,7 @@ from ..errors import ConfigError
 
 OWN_KEYS = ('runner_type', 'teacher', 'peer', 'probe', 'selector', 'heads', 'hint', 'assistants', 'generations', 'distill',
             'student_alone', 'student_snapshots')
+METHOD_KEYS = ('heads', 'hint', 'assistants', 'generations')  # what stands between the chosen snapshots and the student
 RUNNER_KEYS = ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'optim_wrapper', 'param_scheduler', 'val_evaluator',
                'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'randomness', 'auto_scale_lr', 'sync_bn',
                'find_unused_parameters', 'model_wrapper_cfg', 'compile', 'log_processor', 'env_cfg')

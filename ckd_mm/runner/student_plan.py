@@ -14,6 +14,7 @@ from ..trajectory import model_config_of, snapshot_epochs
 from .model_files import resolve_model_files
 from .settings import (
     KEPT_CHECKPOINTS,
+    METHOD_KEYS,
     OWN_KEYS,
     as_list,
     changes_of,
@@ -188,8 +189,8 @@ class PlainPlan(StudentPlan):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._refuse('with teacher=None nothing is distilled, and the student is alone already', 'probe', 'selector', 'heads', 'hint',
-                     'assistants', 'generations', 'distill', 'student_alone')
+        self._refuse('with teacher=None nothing is distilled, and the student is alone already', 'probe', 'selector', *METHOD_KEYS,
+                     'distill', 'student_alone')
 
     def describe(self) -> str:
         return f'no teacher; student {self.student_epochs} epochs'
