@@ -5,13 +5,9 @@
 A ResNet with 8 to 32 channels is trained for 30 epochs and keeps every third; the information plane is probed on training
 images that it has not seen; T* teaches a network of two stages, 4 and 8 channels, which has only 8 epochs to learn in.
 """
-_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/default_runtime.py']
+_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/schedules/digits_8e.py',
+          '../_base_/default_runtime.py']
 
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
 default_hooks = dict(logger=dict(interval=20))
 
 teacher = dict(

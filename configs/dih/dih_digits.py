@@ -5,14 +5,9 @@
 The teacher of ../ckd/demo_digits.py, a ResNet of three stages, gets a head on each of them, trained for 10 epochs while it is frozen;
 heads and teacher teach the small network of two stages in its 8 epochs. The page shows how good each of the four is.
 """
-_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/distill_dih.py',
-          '../_base_/default_runtime.py']
+_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/schedules/digits_8e.py',
+          '../_base_/distill_dih.py', '../_base_/default_runtime.py']
 
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
 default_hooks = dict(logger=dict(interval=20))
 
 teacher = dict(

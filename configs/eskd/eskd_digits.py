@@ -7,14 +7,9 @@ epochs and from labels alone afterwards. The log says after every epoch how ofte
 images, ``train/kd_error`` on those that are learned from. One run on 500 test images shows the measures at work, it is no result.
 Sequential KD on the same digits: ``--cfg-options generations=3 student_alone=3``.
 """
-_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/distill_eskd.py',
-          '../_base_/default_runtime.py']
+_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/schedules/digits_8e.py',
+          '../_base_/distill_eskd.py', '../_base_/default_runtime.py']
 
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
 val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')]
 test_evaluator = val_evaluator
 custom_hooks = [dict(type='ckd_mm.TrainAgreementHook')]
