@@ -6,6 +6,6 @@ from .losses import CohortKDLoss, DecoupledKDLoss, cohort_kd_loss, decoupled_kd_
 
 __all__ = [
     'BaseCohort', 'CIFARResNet', 'CheckpointDistill', 'CohortKDLoss', 'DIHTeacher', 'DecoupledKDLoss', 'DeepMutualLearning',
-    'DenseNetCIFAR', 'HeadTraining', 'HintTraining', 'IntermediateHead', 'MobileNetV2CIFAR', 'SnapshotEnsemble', 'WideResNet', 'cohort_kd_loss',
-    'decoupled_kd_loss'
+    'DenseNetCIFAR', 'HeadTraining', 'HintTraining', 'IntermediateHead', 'MobileNetV2CIFAR', 'SnapshotEnsemble', 'WideResNet',
+    'cohort_kd_loss', 'decoupled_kd_loss'
 ]
