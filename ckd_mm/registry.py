@@ -6,7 +6,9 @@ mmengine is imported here. ``SELECTORS`` has no parent: mmengine knows no such t
 
 import time
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -14,7 +16,9 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import DefaultScope, Registry
 
+DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='ckd_mm', locations=['ckd_mm.datasets'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ckd_mm', locations=['ckd_mm.datasets'])
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='ckd_mm', locations=['ckd_mm.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='ckd_mm', locations=['ckd_mm.hooks'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='ckd_mm', locations=['ckd_mm.runner'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='ckd_mm', locations=['ckd_mm.evaluation'])

@@ -8,6 +8,26 @@ from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from .views import ReplayableDataset
+
+WRAPPERS = ('ckd_mm.split_dataset', 'ckd_mm.InMemory', 'ckd_mm.Views')
+IN_MEMORY_KEYS = ('type', 'dataset', 'device', 'seed')
+
+
+def undivided(dataset: Dict) -> Dict:
+    """The config of the data set that a part (of a part) is of, or that is augmented in another way: the one with the pipeline.
+
+    Settings that were given to ``ckd_mm.InMemory`` and are not its own (``--cfg-options train_dataloader.dataset.data_root=...``) are
+    moved there.
+    """
+    settings: Dict = {}
+    while dataset.get('type') in WRAPPERS:
+        if dataset['type'] == 'ckd_mm.InMemory':
+            for key in [key for key in dataset if key not in IN_MEMORY_KEYS]:
+                settings.setdefault(key, dataset.pop(key))
+        dataset = dataset['dataset']
+    dataset.update(settings)
+    return dataset
 
 
 def held_out_count(total: int, held_out: Union[float, int]) -> int:
@@ -40,7 +60,7 @@ def split_dataset(dataset: Dict, part: str, held_out: Union[float, int], seed: i
     if part not in ('rest', 'held_out'):
         raise ConfigError(f"part={part!r} should be 'rest' or 'held_out'")
     built = CLASSIFICATION_DATASETS.build(dataset)
-    if not isinstance(built, BaseDataset):
+    if not isinstance(built, (BaseDataset, ReplayableDataset)):
         raise ConfigError(f"a part of a {type(built).__name__} cannot be held out (only mmengine's BaseDataset can be divided); "
                           "use probe_split='test'")
     chosen = held_out_indices(len(built), held_out, seed)

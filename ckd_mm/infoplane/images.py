@@ -6,7 +6,7 @@ from typing import Callable, Dict, Optional, Union
 import torch
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
-from ..datasets.split import held_out_indices
+from ..datasets.split import held_out_indices, undivided
 from ..errors import ConfigError
 from ..progress import Progress
 from .estimators import ProbeImages
@@ -36,19 +36,12 @@ def probe_dataset(config: Dict, probe_split: str, held_out: Union[float, int], s
     if probe_split == 'test':
         return copy.deepcopy(evaluation['dataset'])
     training = copy.deepcopy(config['train_dataloader']['dataset'])
-    inner = _undivided(training)
+    inner = undivided(training)
     if 'pipeline' not in inner:
         raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its own to replace, so no '
                           "part of it can be held out; use probe_split='test'")
-    inner['pipeline'] = copy.deepcopy(_undivided(evaluation['dataset'])['pipeline'])
+    inner['pipeline'] = undivided(copy.deepcopy(evaluation['dataset']))['pipeline']
     return held_out_part(training, held_out, seed, 'held_out')
-
-
-def _undivided(dataset: Dict) -> Dict:
-    """The data set that a part (of a part) is of: the one with the pipeline."""
-    while dataset.get('type') == 'ckd_mm.split_dataset':
-        dataset = dataset['dataset']
-    return dataset
 
 
 def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int = 0,
@@ -66,7 +59,7 @@ def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int
     pixels, labels, progress = [], [], Progress(log, 'Probe: reading image', len(chosen))
     for index in chosen:
         item = built[index]
-        image = item['inputs']
+        image = item['inputs'].cpu()
         if image.dtype != torch.uint8:
             raise ConfigError(f'probe: the evaluation pipeline gives {image.dtype} images, expected uint8 (normalisation belongs '
                               'into the data_preprocessor)')

@@ -15,19 +15,19 @@ model = dict(
 # folders are listed class by class: the images are drawn from all of them
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,
-    persistent_workers=False,
     dataset=dict(
-        _delete_=True, type='ckd_mm.split_dataset', part='held_out', held_out=6000, seed=0,
-        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train',
-                     pipeline={{_base_.train_pipeline}})))
+        _delete_=True, type='ckd_mm.InMemory',
+        dataset=dict(
+            type='ckd_mm.split_dataset', part='held_out', held_out=6000, seed=0,
+            dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train',
+                         pipeline={{_base_.train_pipeline}}))))
 val_dataloader = dict(
-    num_workers=0,
-    persistent_workers=False,
     dataset=dict(
-        _delete_=True, type='ckd_mm.split_dataset', part='held_out', held_out=4000, seed=0,
-        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test',
-                     pipeline={{_base_.test_pipeline}})))
+        _delete_=True, type='ckd_mm.InMemory',
+        dataset=dict(
+            type='ckd_mm.split_dataset', part='held_out', held_out=4000, seed=0,
+            dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test',
+                         pipeline={{_base_.test_pipeline}}))))
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))

@@ -112,7 +112,8 @@ def test_real_images_through_the_config(tiny_imagenet100):
     config = Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / 'tiny_imagenet_bs128.py')
     datasets = {}
     for loader in (config.train_dataloader, config.val_dataloader):
-        datasets[loader.dataset.split] = DATASETS.build(dict(loader.dataset, data_root=str(tiny_imagenet100)))
+        dataset = loader.dataset.dataset  # without InMemory
+        datasets[dataset.split] = DATASETS.build(dict(dataset, data_root=str(tiny_imagenet100)))
     train, val = datasets['train'], datasets['val']
     assert (len(train), len(val), len(train.CLASSES)) == (20000, 5000, 100)
     assert np.bincount(train.get_gt_labels()).tolist() == [200] * 100 and np.bincount(val.get_gt_labels()).tolist() == [50] * 100

@@ -11,14 +11,22 @@ train_pipeline = [
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=128,
-    num_workers=4,
+    num_workers=0,  # the images are in memory: worker processes would cost more than they bring
+    persistent_workers=False,
+    collate_fn=dict(type='ckd_mm.whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train', pipeline=train_pipeline))
+    dataset=dict(
+        type='ckd_mm.InMemory',
+        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train', pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=256,
-    num_workers=4,
+    num_workers=0,
+    persistent_workers=False,
+    collate_fn=dict(type='ckd_mm.whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test', pipeline=test_pipeline))
+    dataset=dict(
+        type='ckd_mm.InMemory',
+        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test', pipeline=test_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -1,0 +1,207 @@
+"""Small images, decoded once and augmented a batch at a time."""
+
+import copy
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import mmcv.transforms
+import numpy as np
+import torch
+from mmpretrain.datasets import transforms as mmpretrain_transforms
+from mmpretrain.registry import TRANSFORMS
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..registry import DATASETS
+from .batched_transforms import BATCHED, BatchedTransform, batched
+from .counter_random import uniforms
+from .decoded import Decoded, decoded
+from .split import undivided
+from .views import ReplayableDataset
+from .whole_batch import WholeBatch
+
+# what always gives the same of the same image: done once
+DECODING = {mmcv.transforms.LoadImageFromFile, mmcv.transforms.Resize, mmcv.transforms.CenterCrop, mmcv.transforms.Pad,
+            mmpretrain_transforms.ResizeEdge, mmpretrain_transforms.EfficientNetCenterCrop}
+PackInputs = mmpretrain_transforms.PackInputs
+
+
+@DATASETS.register_module()
+class InMemory(ReplayableDataset):
+    """A data set of small images as one tensor of bytes. Nothing else changes::
+
+        dataset=dict(type='ckd_mm.InMemory', dataset=dict(type='CIFAR10', ..., pipeline=[...]))
+
+    What the pipeline does before its first random transform is done once for each image. The random transforms of
+    ``batched_transforms.py`` are done a whole batch at a time, with the distribution of mmpretrain's. What the data preprocessor does
+    (normalisation, mixup) is done there as before. Worker processes have nothing to win here: ``num_workers=0``. With
+    ``collate_fn=dict(type='ckd_mm.whole_batch')`` in the data loader a batch is not taken apart in between.
+
+    With :class:`ckd_mm.datasets.ViewSampler` augmentation can be replayed; with other samplers it is drawn from torch's global
+    generator. The data samples have ``gt_label``, ``sample_idx`` and ``view``.
+
+    Args:
+        dataset: config of a data set with a ``pipeline`` of its own, or of a part of one (``ckd_mm.split_dataset``).
+        device: where the images are and are augmented: 'cuda', 'cuda:1', ...; None: host memory, where all data sets of a process that
+            read the same images share them. On a GPU ``num_workers=0`` and ``pin_memory=False`` are needed.
+        seed: see :class:`ReplayableDataset`.
+        settings: of the data set, instead of those in ``dataset``.
+
+    Raises:
+        ConfigError: the pipeline has another transform, its images differ in size, or there is no such device.
+    """
+
+    def __init__(self, dataset: Dict, device: Optional[str] = None, seed: Optional[int] = None, **settings) -> None:
+        super().__init__(seed)
+        self.device = _device(device)
+        config = _config(dataset, settings)
+        inner = undivided(config)
+        decoding, augmenting = divided(inner['pipeline'])
+        inner['pipeline'] = decoding
+        self.images: Decoded = decoded(config)
+        self.chosen = np.arange(len(self.images.dataset))  # numbers among `images`
+        self._random: List[Any] = [TRANSFORMS.build(copy.deepcopy(step)) if isinstance(step, dict) else step for step in augmenting]
+        self._augmentation: Optional[List[BatchedTransform]] = None
+        self._moved: Optional[Tensor] = None  # the chosen images on `device`
+
+    # ------------------------------------------------------------ an mmengine data set
+    @property
+    def metainfo(self) -> Dict:
+        return self.images.dataset.metainfo
+
+    @property
+    def CLASSES(self) -> Optional[Sequence[str]]:
+        return self.metainfo.get('classes')
+
+    def full_init(self) -> None:
+        """Decode all images that are not decoded yet."""
+        self.images.read(self.chosen)
+        if self.device is not None and self._moved is None:
+            self._moved = self.images.pixels[torch.from_numpy(self.chosen)].to(self.device)
+
+    def get_subset_(self, indices: Union[int, Sequence[int]]) -> None:
+        """Keep these; or the first so many, or with a negative number the last."""
+        if isinstance(indices, int):
+            self.chosen = self.chosen[:indices] if indices >= 0 else self.chosen[indices:]
+        else:
+            self.chosen = self.chosen[np.asarray(indices, dtype=np.int64)]
+        self._moved = None
+
+    def get_data_info(self, index: int) -> Dict:
+        image, _ = self.image_and_view(index)
+        return dict(self.images.dataset.get_data_info(int(self.chosen[image])), sample_idx=image)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Dict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
+        """What torch's data loaders ask for: a batch at once."""
+        views, images = np.divmod(np.asarray(indices, dtype=np.int64), len(self))
+        if views.any():
+            views[views == -1] = 0  # image -1 is the last one
+            if views.min() < 0 or (views.max() > 0 and not self.is_replayed):
+                raise IndexError(f'ckd_mm.InMemory: image {max(indices, key=abs)} of {len(self)}; views of images are drawn with '
+                                 "sampler=dict(type='ckd_mm.ViewSampler')")
+        rows = self.chosen[images]
+        pixels = self._pixels(images, rows)
+        if self._augmentation is None:
+            self._augmentation = batched(self._random, tuple(pixels.shape[1:]))
+        draws = self._draws(images, views)
+        for transform in self._augmentation:
+            pixels, draws = transform(pixels, draws[:, :transform.draws]), draws[:, transform.draws:]
+        return WholeBatch(pixels, data_samples(self.images.labels[torch.from_numpy(rows)], images.tolist(), views.tolist()))
+
+    # ------------------------------------------------------------ parts of a batch
+    def _pixels(self, images: np.ndarray, rows: np.ndarray) -> Tensor:
+        if self.device is None:
+            self.images.read(rows)
+            return self.images.pixels.index_select(0, torch.from_numpy(rows))
+        if torch.utils.data.get_worker_info() is not None:
+            raise ConfigError(f'ckd_mm.InMemory: with device={str(self.device)!r} the images are on the device and worker processes cannot '
+                              'give them on; set num_workers=0, persistent_workers=False and pin_memory=False')
+        self.full_init()
+        return self._moved.index_select(0, torch.from_numpy(images).to(self.device))
+
+    def _draws(self, images: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """The random numbers of all transforms together, (N, draws)."""
+        count = sum(transform.draws for transform in self._augmentation)
+        if self.is_replayed:
+            return uniforms(self.seed, images, views, count)
+        return torch.rand(len(images), count, dtype=torch.float64).numpy()
+
+
+def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int]) -> List[DataSample]:
+    """As ``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks take five times as long; mmpretrain
+    fills data samples in this way when they come out of worker processes."""
+    made = []
+    for label, image, view in zip(labels.unsqueeze(1).unbind(), images, views):
+        sample = DataSample.__new__(DataSample)
+        object.__setattr__(sample, '__dict__', {'_data_fields': {'gt_label'}, '_metainfo_fields': {'sample_idx', 'view'},
+                                                'gt_label': label, 'sample_idx': image, 'view': view})
+        made.append(sample)
+    return made
+
+
+def divided(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
+    """The part of a pipeline that is done once, and the random rest.
+
+    Raises:
+        ConfigError: another transform, or one in another place.
+    """
+    decoding, random = [], []
+    for place, step in enumerate(pipeline):
+        transform = TRANSFORMS.build(copy.deepcopy(step)) if isinstance(step, dict) else step
+        kind, is_last = type(transform), place == len(pipeline) - 1
+        if kind is PackInputs and is_last:
+            _check_packing(transform)
+            return decoding, random
+        if kind in DECODING and not random:
+            decoding.append(step)
+        elif kind in BATCHED:
+            random.append(step)
+        else:
+            known = f'first any of {_names(DECODING)}, then of {_names(BATCHED)}, and PackInputs last'
+            raise ConfigError(f'ckd_mm.InMemory: {kind.__name__}, number {place} of the pipeline, cannot be done a batch at a time there; '
+                              f'known are {known}. Leave InMemory out')
+    raise ConfigError('ckd_mm.InMemory: the pipeline does not end with PackInputs; add it')
+
+
+def _names(kinds) -> str:
+    return ', '.join(sorted(kind.__name__ for kind in kinds))
+
+
+def _check_packing(packing: PackInputs) -> None:
+    if packing.input_key != 'img' or packing.algorithm_keys or tuple(packing.meta_keys) != PackInputs.DEFAULT_META_KEYS:
+        raise ConfigError(f'ckd_mm.InMemory: {packing} is not known here, only PackInputs() is: images, labels and their numbers; leave '
+                          'InMemory out')
+
+
+def _config(dataset: Any, settings: Dict) -> Dict:
+    """That of the data set alone."""
+    if not isinstance(dataset, dict):
+        raise ConfigError(f'ckd_mm.InMemory: dataset={type(dataset).__name__} should be the config of a data set')
+    whole = copy.deepcopy(dict(type='ckd_mm.InMemory', dataset=dataset, **settings))
+    config = step = whole['dataset']
+    while isinstance(step, dict):
+        if step.get('type') in ('ckd_mm.InMemory', 'ckd_mm.Views', InMemory):
+            raise ConfigError(f'ckd_mm.InMemory: its data set is a {step["type"]}; it needs none, its own images can be replayed')
+        step = step.get('dataset')
+    if 'pipeline' not in undivided(whole):
+        raise ConfigError(f'ckd_mm.InMemory: a data set of type {undivided(config).get("type")} has no pipeline of its own; put '
+                          'InMemory around the data sets in it, or leave it out')
+    return config
+
+
+def _device(device: Optional[str]) -> Optional[torch.device]:
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"ckd_mm.InMemory: device={device!r} should be 'cuda', 'cuda:1', ..., or None for host memory") from error
+    if found.type == 'cuda' and not torch.cuda.is_available():
+        raise ConfigError(f'ckd_mm.InMemory: device={device!r}, but torch sees no GPU here; leave device out')
+    return None if found.type == 'cpu' else found

@@ -1,0 +1,111 @@
+"""Augmented images that can be seen again."""
+
+import contextlib
+import random
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
+
+from ..errors import ConfigError
+from ..registry import DATASETS
+
+
+class ReplayableDataset:
+    """What data sets whose augmentation is a function of seed, image and view have in common.
+
+    A view is a number: the same image in the same view is augmented in the same way, in every epoch, process and run. Which view of
+    an image is wanted stands in its index, ``image + view * len(dataset)``, as :class:`ckd_mm.datasets.ViewSampler` draws them, so it
+    reaches the worker processes of a data loader too.
+
+    Args:
+        seed: of the augmentation; None: that of the sampler, which is the run's.
+    """
+
+    def __init__(self, seed: Optional[int] = None) -> None:
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ConfigError(f'{type(self).__name__}: seed={seed!r} should be a whole number, at least 0, or None for that of the run')
+        self.seed = seed
+        self.is_replayed = False
+
+    def replay(self, seed: int) -> None:
+        """Called by the sampler with its own seed, before the first image is asked for. Without it images are augmented anew each time,
+        as those of any data set: other samplers know no views, and would show the first one in every epoch."""
+        if self.seed is None:
+            self.seed = seed
+        self.is_replayed = True
+
+    def image_and_view(self, index: int) -> Tuple[int, int]:
+        view, image = divmod(index, len(self))
+        return image, view
+
+    def __iter__(self) -> Iterator[Any]:
+        """Every image in its first view; without this Python would go on to the next views for ever."""
+        return (self[index] for index in range(len(self)))
+
+
+@DATASETS.register_module()
+class Views(ReplayableDataset):
+    """Any mmengine data set, augmented as its pipeline says, but replayable.
+
+    The data samples say which image they are and in which view: ``sample_idx`` and ``view``. With it a resumed run goes on with the
+    augmentation of the unbroken one, whatever the number of workers, and targets of a teacher can be kept (``distill.cache``).
+
+    Args:
+        dataset: config of the data set, or the data set.
+        seed: see :class:`ReplayableDataset`.
+
+    Raises:
+        ConfigError: the data set can be replayed without.
+    """
+
+    def __init__(self, dataset: Union[Dict, BaseDataset], seed: Optional[int] = None) -> None:
+        super().__init__(seed)
+        self.dataset = CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if isinstance(self.dataset, ReplayableDataset):
+            raise ConfigError(f'ckd_mm.Views: its data set is ckd_mm.{type(self.dataset).__name__}, which can be replayed as it is; leave '
+                              'Views out')
+
+    @property
+    def metainfo(self) -> Dict:
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        self.dataset.full_init()
+
+    def get_subset_(self, indices: Any) -> None:
+        self.dataset.get_subset_(indices)
+
+    def get_data_info(self, index: int) -> Dict:
+        return self.dataset.get_data_info(self.image_and_view(index)[0])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Dict:
+        if not self.is_replayed:
+            return self.dataset[index]
+        image, view = self.image_and_view(index)
+        with random_state_of(self.seed, image, view):
+            item = self.dataset[image]
+        item['data_samples'].set_metainfo(dict(sample_idx=image, view=view))
+        return item
+
+
+@contextlib.contextmanager
+def random_state_of(*numbers: int) -> Iterator[None]:
+    """Everything that transforms draw from (python, numpy, torch) starts inside at a state that these numbers alone decide, and is
+    put back afterwards."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    first, second, third = np.random.SeedSequence(numbers).generate_state(3)
+    random.seed(int(first))
+    np.random.seed(second)
+    torch.default_generator.manual_seed(int(third))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
