@@ -3,15 +3,14 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.losses.soft_target import ensemble_prediction, soft_target
 
-def ensemble_prediction(teacher_logits: Tensor) -> Tensor:
-    """The class (N,) that M teachers of logits (M, N, C) predict together: the largest mean of their M softmax outputs."""
-    return teacher_logits.float().softmax(dim=2).mean(dim=0).argmax(dim=1)
+__all__ = ['ensemble_prediction', 'kd_loss_by_image', 'soft_targets']
 
 
 def soft_targets(teacher_logits: Tensor, tau: float) -> Tensor:
     """log of the mean of M teachers' softened probabilities, (N, C), from logits (M, N, C); of one teacher log_softmax(logits / tau)."""
-    return F.log_softmax(F.log_softmax(teacher_logits.float() / tau, dim=2).logsumexp(dim=0), dim=1)
+    return soft_target(teacher_logits.float(), tau).log_p
 
 
 def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: str = 'kl') -> Tensor:

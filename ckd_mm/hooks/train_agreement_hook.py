@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from ..evaluation.agreement import ensemble_prediction
 from ..models.algorithms.checkpoint_distill import CheckpointDistill
+from ..models.losses.soft_target import SoftTarget, ensemble_prediction
 from ..registry import HOOKS
 
 KEY = 'ckd_mm_train_agreement'
@@ -71,9 +71,12 @@ class TrainAgreementHook(Hook):
         if not module.training:
             return
         student, teachers = inputs[:2]
-        teachers = teachers[None] if teachers.dim() == 2 else teachers
+        if isinstance(teachers, SoftTarget):  # targets that were kept
+            predicted = teachers.predicted
+        else:
+            predicted = ensemble_prediction(teachers[None] if teachers.dim() == 2 else teachers)
         images = len(student)
-        differ = (student.argmax(dim=1) != ensemble_prediction(teachers)).sum()
+        differ = (student.argmax(dim=1) != predicted).sum()
         nothing = output.new_full((), float('nan'))
         cross_entropy = nothing if self._cross_entropy is None else self._cross_entropy
         # on the device: nothing waits for it here

@@ -19,19 +19,21 @@ from ..models import SnapshotEnsemble
 from ..models.cohorts.snapshot_ensemble import find_snapshot
 from ..registry import MODELS, RUNNERS
 from ..selection import SelectionContext
+from ..targets import TargetFile
 from ..trajectory import MANIFEST, Snapshot, Trajectory
 from ..visualization import results_table, write_report
 from .cost import training_cost
-from .distillation_plan import HEADS, HINT, DistillationPlan, as_teacher, is_there
+from .distillation_plan import HEADS, HINT, TARGETS, DistillationPlan, as_teacher, is_there
 from .links import STUDENT, Link, chain_of
 from .mutual_plan import MutualPlan
 from .preflight import class_names, image_shape
 from .staged_runner import StagedRunner, trained_model
 from .student_task import StudentTask, selection_context
 from .summary import summarize
+from .target_stage import file_sha256, fingerprint, make_targets, take_over
 
 SELECTION, SUMMARY, REPORT = 'selection.json', 'summary.json', 'report.html'
-STOPS = ('teacher', 'probe', 'select', 'heads')
+STOPS = ('teacher', 'probe', 'select', 'heads', 'targets')
 
 
 @RUNNERS.register_module()
@@ -48,7 +50,7 @@ class CheckpointDistillRunner(StagedRunner):
         """Run what is left to do.
 
         Args:
-            until: the stage to stop after: 'teacher', 'probe', 'select' or 'heads'. None runs them all.
+            until: the stage to stop after: 'teacher', 'probe', 'select', 'heads' or 'targets'. None runs them all.
 
         Returns:
             The content of ``summary.json``; None where it stops before.
@@ -65,7 +67,10 @@ class CheckpointDistillRunner(StagedRunner):
         if isinstance(plan, DistillationPlan):
             if self._choose_teachers(plan, until):
                 return None
-            self._distil(plan)
+            if until == 'targets' and plan.cache is None:
+                raise ConfigError("until='targets': distill.cache is missing, so no targets are kept")
+            if self._distil(plan, until):
+                return None
         else:
             if until is not None:
                 raise ConfigError(f'until={until!r}: this config has no teacher, its first stage is the student')
@@ -85,7 +90,8 @@ class CheckpointDistillRunner(StagedRunner):
     def _stages_in_turn(plan: DistillationPlan) -> List[str]:
         """From the first teacher to the student, each made from what is before it."""
         own = [name for name in ('heads', 'hint') if getattr(plan, name) is not None]
-        return [plan.teacher_stage(run) for run in range(max(plan.runs, 1))] + ['select', *own] + [link.stage for link in plan.links]
+        links = [stage for link in plan.links for stage in ([] if plan.cache is None else [plan.targets_stage(link)]) + [link.stage]]
+        return [plan.teacher_stage(run) for run in range(max(plan.runs, 1))] + ['select', *own, *links]
 
     def _require_nothing_between(self) -> None:
         """
@@ -132,13 +138,26 @@ class CheckpointDistillRunner(StagedRunner):
             self._stage('heads', self._heads_settings, self._heads)
         return until == 'heads'
 
-    def _distil(self, plan: DistillationPlan) -> None:
+    def _distil(self, plan: DistillationPlan, until: Optional[str]) -> bool:
+        """Whether the run ends here, before the student's training."""
         if plan.hint is not None:
             self._stage('hint', lambda: plan.hint_config(self._teachers_of(plan.links[0])).to_dict(), self._hint)
         for link in plan.links:
+            if plan.cache is not None:
+                name = plan.targets_stage(link)
+                if self.stages.is_done(name) and not self.stages.is_done(link.stage) and not self._on_main(
+                        lambda link=link: plan.has_stopped() or TargetFile(plan.targets_folder(link)).is_complete):
+                    self.stages.forget(name)  # someone removed them
+                self._stage(name, partial(self._targets_settings, link), partial(self._targets, link))
+            if until == 'targets' and link.stage == STUDENT:
+                return True
             self._stage(link.stage, lambda link=link: self._link_config(link).to_dict(), partial(self._link, link))
+        return False
 
     def _may_have_changed(self, stage: str) -> bool:
+        if stage.endswith(TARGETS) and isinstance(self.plan, DistillationPlan):
+            link = next(link for link in self.plan.links if self.plan.targets_stage(link) == stage)
+            return self.plan.teacher_is_gone() and not is_there(self._teachers_of(link))
         return stage in ('teacher', 'probe') and isinstance(self.plan, DistillationPlan) and not self.plan.trains_teacher and \
             self.plan.teacher_is_gone()
 
@@ -269,6 +288,37 @@ class CheckpointDistillRunner(StagedRunner):
     def _link_config(self, link: Link) -> Config:
         return self.plan.link_config(link, self._teachers_of(link), link is self.plan.links[0])
 
+    def _targets_config(self, link: Link) -> Config:
+        return self.plan.targets_config(link, self._teachers_of(link), link is self.plan.links[0])
+
+    def _targets_settings(self, link: Link) -> Dict[str, Any]:
+        cache, config = self.plan.cache, self._targets_config(link)
+        return dict(fingerprint=self._fingerprint(link), dtype=cache.dtype, top_k=cache.top_k, file=cache.file and str(cache.file),
+                    batch_size=config.train_dataloader.batch_size)
+
+    def _fingerprint(self, link: Link) -> Dict[str, Any]:
+        return fingerprint(self._targets_config(link), self._on_main(lambda: self._known_by(link)))
+
+    def _known_by(self, link: Link) -> List[Dict[str, Any]]:
+        """How the teachers of a link would be known again: the SHA-256 of their files."""
+        before = chain_of(self.plan.links)[link.stage]
+        if before is not None:
+            return [dict(sha256=self.stages.result(before)['sha256'])]
+        selected = self.stages.result('select')
+        found = [dict(sha256=member['sha256'] or file_sha256(member['file']), model=teacher.get('model'))
+                 for teacher, member in zip(selected['teachers'], selected['members'])]
+        if self.plan.heads is not None:
+            found.append(dict(heads=self.stages.result('heads')['sha256'], use=self.plan.heads.get('use')))
+        return found
+
+    def _targets(self, link: Link) -> Dict[str, Any]:
+        cache, folder, wanted = self.plan.cache, self.plan.targets_folder(link), self._fingerprint(link)
+        if cache.file is not None:
+            return self._on_main(lambda: take_over(folder, wanted))
+        before = chain_of(self.plan.links)[link.stage]
+        self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
+        return make_targets(self._targets_config(link), folder, cache, wanted, self.log)
+
     def _hint(self) -> Dict[str, Any]:
         self._on_main(self._check_teachers)
         config = self.plan.hint_config(self._teachers_of(self.plan.links[0]))
@@ -280,7 +330,10 @@ class CheckpointDistillRunner(StagedRunner):
     def _link(self, link: Link) -> Dict[str, Any]:
         config = self._link_config(link)
         before = chain_of(self.plan.links)[link.stage]
-        self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
+        if self.plan.cache is not None:
+            self._on_main(lambda: None if self.plan.has_stopped() else TargetFile(self.plan.targets_folder(link)).check())
+        else:
+            self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
         # `--resume PATH` is the student's
         resume_from = self.cfg.get('load_from') if self.cfg.get('resume') and link.stage == STUDENT else None
         if self.plan.teacher_is_gone() and not is_there(self._teachers_of(link)):

@@ -15,19 +15,24 @@ from ..models.cohorts.snapshot_ensemble import find_snapshot
 from ..models.losses.cohort_kd_loss import CohortKDLoss, check_weight
 from ..registry import MODELS
 from ..selection import SelectionContext, Selector, build_selector
+from ..targets import TargetFile
 from ..trajectory import Snapshot, Trajectory, model_config_of, snapshot_epochs
 from .links import STUDENT, Link, generation_stages, read_links
 from .schedule import DistillationSchedule
 from .settings import KEPT_CHECKPOINTS, RUNNER_KEYS, changes_of, merged, require_known, with_seed
+from .stage_log import StageLog
 from .stage_runner import latest_checkpoint
 from .student_plan import StudentPlan, without
+from .target_cache import TargetCache, views_of
 
 TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
-DISTILL_KEYS = LOSS_KEYS + ('loss', 'ce_weight', 'kd_weight', 'reduction', 'stop_epoch', 'schedule', 'ce_weight_after_stop', 'distiller')
+DISTILL_KEYS = LOSS_KEYS + ('loss', 'ce_weight', 'kd_weight', 'reduction', 'stop_epoch', 'schedule', 'ce_weight_after_stop', 'distiller',
+                           'cache')
 HEAD_KEYS = ('out_indices', 'kind', 'grid')
 SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
 HEADS, HINT = 'heads.pth', 'hint.pth'  # what these stages leave in the work_dir
+TARGETS = 'targets'
 
 
 class DistillationPlan(StudentPlan):
@@ -54,6 +59,7 @@ class DistillationPlan(StudentPlan):
         self.schedule.check_folders(self.trajectory_folders)
         self._read_heads()
         self._read_links()
+        self._check_cache()
         if self.selector.needs_plane or self.selector.needs_images:
             self.schedule.check(1)  # such a selector takes long, and chooses the best snapshot of a trajectory
         self._gone: Tuple[Optional[str], bool] = (None, False)
@@ -74,6 +80,7 @@ class DistillationPlan(StudentPlan):
         if self.reduction not in ('mean', 'sum'):
             raise ConfigError(f"distill.reduction={self.reduction!r} should be 'mean' (over the teachers, as in the papers) or 'sum'")
         self.distiller: Optional[Dict] = distill.get('distiller')
+        self.cache: Optional[TargetCache] = None if distill.get('cache') is None else TargetCache(distill['cache'])
         self.stop_epoch: Optional[int] = distill.get('stop_epoch')
         if self.stop_epoch is not None and (not isinstance(self.stop_epoch, int) or not 0 <= self.stop_epoch <= self.student_epochs):
             raise ConfigError(f'distill.stop_epoch={self.stop_epoch!r} should be a whole number of epochs, 0 to '
@@ -187,6 +194,44 @@ class DistillationPlan(StudentPlan):
                 check_schedules(self.schedule.hooks, link.config.train_cfg.max_epochs, 1)
             except ConfigError as error:
                 raise ConfigError(f'{link.what}, {link.config.train_cfg.max_epochs} epochs: {error}') from error
+
+    def _check_cache(self) -> None:
+        if self.cache is None:
+            return
+        if self.distiller is not None:
+            raise ConfigError('distill.cache: a distiller reads the features of teachers that are asked in every step, and what is kept '
+                              'are their targets; take distill.cache or distill.distiller out')
+        if self.schedule.progressive:
+            raise ConfigError('distill.cache: what is kept is the target of one cohort, and ProgressiveTeacherHook changes it; take '
+                              'distill.cache or the hook out')
+        if not self.targets_can_be_kept:
+            raise ConfigError(f'distill.cache: {self.kd_loss["type"]} has no method `target` (and property `target_settings`), so what it '
+                              'needs of the teachers cannot be kept; take distill.cache out, or choose ckd_mm.CohortKDLoss')
+        if self.weights['kd_weight'] == 0 and not self.schedule.hooks:
+            raise ConfigError('distill.cache: with distill.kd_weight=0 no teacher is asked, so there is nothing to keep; take it out')
+        if self.cache.file is not None and (self.trains_teacher or len(self.links) > 1):
+            raise ConfigError(f'distill.cache.file={str(self.cache.file)!r} is of teachers that are trained already: ' + (
+                'name them with teacher.trajectory, or leave distill.cache.file out' if self.trains_teacher else
+                'leave it out, or assistants and generations'))
+        for link in self.links:
+            self.cache.show_views(copy.deepcopy(link.config))
+            epochs = check_schedules(self.schedule.hooks, link.config.train_cfg.max_epochs)
+            if self.cache.views > epochs:
+                raise ConfigError(f'distill.cache.views={self.cache.views}: the {link.what} learns from its teachers for {epochs} epochs, '
+                                  f'so the views after the first {epochs} would never be seen; the fewer views, the less the teachers work')
+
+    @property
+    def targets_can_be_kept(self) -> bool:
+        """Whether the loss of logits says what it needs of the teachers."""
+        loss = MODELS.build(copy.deepcopy(self.kd_loss))
+        return hasattr(loss, 'target') and hasattr(loss, 'target_settings')
+
+    def targets_stage(self, link: Link) -> str:
+        """Name of the stage before a link's own, in which its teachers' targets are made."""
+        return TARGETS if link.stage == STUDENT else f'{link.stage}_{TARGETS}'
+
+    def targets_folder(self, link: Link) -> Path:
+        return self.cache.file or self.work_dir / self.targets_stage(link)
 
     def _read_teacher(self) -> None:
         self.trains_teacher = 'trajectory' not in self.teacher
@@ -309,6 +354,20 @@ class DistillationPlan(StudentPlan):
             return self.link_config(self.links[-1], self.cohort(snapshots), len(self.links) == 1)
         return self._distilled(self.plain(), self.cohort(snapshots), STUDENT, [], weighted=False)
 
+    def student_alone_config(self, run: int = 0) -> Config:
+        config = super().student_alone_config(run)
+        return config if self.cache is None else self.cache.show_views(config)  # what is compared has seen the same images
+
+    def targets_config(self, link: Link, cohort: Dict, first: bool) -> Config:
+        """Its teachers are asked as in this training of the link, which is not run.
+
+        Args:
+            cohort, first: see :meth:`link_config`.
+        """
+        config = copy.deepcopy(link.config)
+        config.load_from = config.val_dataloader = config.val_cfg = config.val_evaluator = None
+        return self._distilled(config, cohort, self.targets_stage(link), [], weighted=first)
+
     def link_config(self, link: Link, cohort: Dict, first: bool) -> Config:
         """
         Args:
@@ -320,19 +379,29 @@ class DistillationPlan(StudentPlan):
             hooks += self._student_snapshot_hooks()
             if self.hint is not None:
                 config.load_from = str(self.work_dir / HINT)
-        return self._distilled(config, cohort, link.stage, hooks, weighted=first)
+        return self._distilled(config, cohort, link.stage, hooks, weighted=first,
+                               targets=None if self.cache is None else self.targets_folder(link))
 
     def compared(self, link: Link, cohort: Dict) -> Config:
         """The link's own training, with the metrics that compare it with its teachers, where these are still there: a student that
         has stopped distilling goes on without them."""
         config = copy.deepcopy(link.config)
-        if self.teacher_is_gone() and not is_there(cohort):
-            return config
-        return self.comparing(config, cohort)
+        if not self.teacher_is_gone() or is_there(cohort):
+            return self.comparing(config, cohort)
+        if self.cache is not None:  # hooks look at the targets
+            config.custom_hooks = self.comparing(copy.deepcopy(config), cohort).get('custom_hooks')
+        return config
 
-    def _distilled(self, config: Config, cohort: Dict, stage: str, hooks: List[Dict], weighted: bool) -> Config:
+    def _distilled(self, config: Config, cohort: Dict, stage: str, hooks: List[Dict], weighted: bool,
+                   targets: Optional[Path] = None) -> Config:
+        if self.cache is not None:
+            self.cache.show_views(config)
         kd_loss = {key: value for key, value in self.kd_loss.items() if weighted or key != 'teacher_weights'}
-        own = {} if self.reduction == 'mean' else dict(reduction=self.reduction)
+        own: Dict[str, Any] = {} if self.reduction == 'mean' else dict(reduction=self.reduction)
+        if targets is not None:
+            own['targets'] = str(targets)
+        elif views_of(config) is not None and self.distiller is None and self.targets_can_be_kept:
+            own['teacher_batch'] = config.train_dataloader.batch_size  # so that targets that are kept are the same, bit for bit
         config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config), cohort=cohort, kd_loss=kd_loss,
                                   distiller=self.distiller, compile=config.get('compile') or False, **self.weights, **own)
         config.compile = None
@@ -382,7 +451,16 @@ class DistillationPlan(StudentPlan):
         return self._given
 
     def teacher_is_gone(self) -> bool:
-        """Whether this run resumes a student that has already stopped distilling, so that no teacher is needed."""
+        """Whether this run resumes a student that has already stopped distilling, or whose targets are kept, so that no teacher is
+        needed."""
+        if not self.config.get('resume'):
+            return False
+        kept = self.cache is not None and StageLog(self.work_dir).is_done(self.targets_stage(self.links[-1])) and \
+            TargetFile(self.targets_folder(self.links[-1])).is_complete
+        return kept or self.has_stopped()
+
+    def has_stopped(self) -> bool:
+        """Whether this run resumes a student that has already stopped distilling."""
         if not self.config.get('resume') or not self.schedule.stops:
             return False
         latest = self.config.get('load_from') or latest_checkpoint(self.work_dir / 'student')

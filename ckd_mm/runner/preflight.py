@@ -5,6 +5,7 @@ import copy
 import inspect
 import random
 import shutil
+from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..models import HeadTraining, SnapshotEnsemble
 from ..models.cohorts.dih_teacher import TEACHER, read_use
 from ..models.cohorts.head_file import read_heads
 from ..registry import METRICS as OUR_METRICS
+from ..targets import Layout, TargetFile
 from ..trajectory import MANIFEST, Snapshot, model_config_of
 from .distillation_plan import HEAD_KEYS, DistillationPlan
 from .distiller_check import check_distiller
@@ -28,6 +30,8 @@ from .plans import make_plan
 from .settings import as_list, changes_of
 from .stage_log import StageLog
 from .student_plan import StudentPlan
+from .target_cache import SEED
+from .target_stage import require_plain_images
 from .untrained import UntrainedSnapshot
 
 Check = Tuple[str, Callable[[], str]]
@@ -91,6 +95,8 @@ def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
                        require_mmrazor(f'{name}.distiller={distiller.get("type")}').__version__))
     if (distillers or plan.heads is not None) and (plan.trains_teacher or not plan.teacher_is_gone()):
         checks.append(('features', lambda: _features(plan, distillers)))
+    if plan.cache is not None and not plan.teacher_is_gone():
+        checks.append(('targets', lambda: _targets(plan)))
     if plan.trains_teacher:
         if not StageLog(plan.work_dir).is_done(plan.teacher_stage(plan.runs - 1)):
             checks.append(('disk', lambda: _disk(plan)))
@@ -274,15 +280,47 @@ def _disk(plan: DistillationPlan) -> str:
     there = len(list(plan.work_dir.glob('snapshots/epoch_*.pth'))) + len(list(plan.work_dir.glob('teacher_*/snapshots/epoch_*.pth')))
     wanted = sum(len(plan.snapshot_epochs_of(run)) for run in range(plan.runs))
     needed = weights * (max(wanted - there, 0) + 4 * plan.runs)
-    folder = plan.work_dir.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    folder, free = _free_disk(plan)
     if needed > free:
         raise CkdError(f'the trajectory needs about {needed / 2**30:.1f} GiB ({wanted} snapshots of '
                        f'{weights / 2**20:.0f} MiB) and {folder} has {free / 2**30:.1f} GiB free; keep fewer snapshots '
                        '(teacher.snapshots), or choose another --work-dir')
     return f'about {needed / 2**20:.0f} MiB needed, {free / 2**30:.0f} GiB free'
+
+
+def _free_disk(plan: StudentPlan) -> Tuple[Path, int]:
+    """Where the run will write, and the bytes that are free there."""
+    folder = plan.work_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder, shutil.disk_usage(folder).free
+
+
+def _targets(plan: DistillationPlan) -> str:
+    """The images can be augmented twice in the same way, and there is room for what the teachers say of them."""
+    from mmpretrain.registry import DATASETS
+    needed, said = 0, []
+    for link in plan.links:
+        config = plan.cache.show_views(copy.deepcopy(link.config))
+        require_plain_images(config)
+        dataset = DATASETS.build(copy.deepcopy(config.train_dataloader.dataset))
+        dataset.replay(SEED)
+        with _random_numbers_kept():
+            first, again = (dataset[len(dataset) * (plan.cache.views - 1)]['inputs'] for _ in range(2))
+        if not torch.equal(first, again):
+            raise ConfigError(f'distill.cache: an image of the {link.what} is augmented in two ways in the same view: a transform of '
+                              'train_dataloader.dataset.pipeline has random numbers of its own, which are not of python, numpy or torch')
+        classes = (config.model.get('head') or {}).get('num_classes') or len((dataset.metainfo or {}).get('classes') or ())
+        layout = Layout(len(dataset), plan.cache.views, classes, 1, plan.cache.dtype, plan.cache.top_k,
+                        plan.kd_loss.get('aggregation') == 'loss')
+        said.append(f'{link.what} {layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB')
+        if not TargetFile(plan.targets_folder(link)).is_complete:
+            needed += layout.bytes
+    folder, free = _free_disk(plan)
+    if needed > free:
+        raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {folder} has {free / 2**30:.2f} GiB free; keep '
+                       "less of them (fewer views, dtype='float16', top_k=16), or choose another --work-dir")
+    return ', '.join(said)
 
 
 def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:

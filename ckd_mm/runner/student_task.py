@@ -113,6 +113,8 @@ class StudentTask:
         if probe.probe_split == 'held_out':
             config.train_dataloader.dataset = ConfigDict(
                 held_out_part(self.plan.plain().train_dataloader.dataset, probe.held_out, probe.seed, 'rest'))
+            if self.plan.cache is not None:
+                self.plan.cache.show_views(config)
         checkpoint = latest_checkpoint(config.work_dir)
         config.resume = checkpoint is not None
         config.load_from = checkpoint or self.plan.initial_weights

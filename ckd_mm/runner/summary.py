@@ -55,13 +55,14 @@ def _teachers(plan: DistillationPlan, stages: StageLog) -> Dict[str, Any]:
     # a selection of an earlier version knows no hours
     trainings = [part.get('training') or dict(epochs=max(part['epochs']), hours=None) for part in select['by_trajectory']]
     students = [link.stage for link in plan.links] + (['hint'] if plan.hint is not None else [])
+    distilling = students + ([] if plan.cache is None else [plan.targets_stage(link) for link in plan.links])
     found.update(
         schedule=plan.schedule.configs,
         selection=dict(epochs=select['epochs'], by_training=[part['epochs'] for part in select['by_trajectory']],
                        in_turn=plan.schedule.progressive, selector=select['selector'],
                        reason='; '.join(part['reason'] for part in select['by_trajectory'])),
         cost=run_cost(trainings, sum(stages.result(stage)['epochs'] for stage in students),
-                      sum(stages.seconds[stage] for stage in students), len(plan.links),
+                      sum(stages.seconds[stage] for stage in distilling), len(plan.links),
                       head_epochs=found['heads']['epochs'] if 'heads' in found else 0,
                       head_seconds=stages.seconds['heads'] if 'heads' in found else 0.0))
     return found

@@ -1,13 +1,16 @@
 """A student that learns from a cohort of teachers."""
 
-from typing import Dict, Optional, Union
+from typing import Dict, Optional, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...registry import MODELS
+from ...targets.target_file import TargetFile
 from ..cohorts import BaseCohort
 from ..losses.cohort_kd_loss import check_weight
+from ..losses.soft_target import SoftTarget, ensemble_prediction
 from .classifier import hard_labels, logits_of, output_of, weighted
 from .taught_student import TaughtStudent
 
@@ -26,7 +29,7 @@ class CheckpointDistill(TaughtStudent):
         student: mmpretrain classifier (config) whose ``head`` returns logits (N, C).
         cohort: teachers (config), see :class:`BaseCohort`. Not needed with ``kd_weight=0``.
         kd_loss: config of a loss called with student logits (N, C) and teacher logits (M, N, C), and with labels (N,) if it says
-            ``needs_labels = True``.
+            ``needs_labels = True``. If it has a method ``target`` of the teacher logits, it is called with what that returns just as well.
         ce_weight: weight of the student's own loss while distilling; hooks may change it in ``self.ce_weight``.
         kd_weight: weight of the distillation loss; likewise ``self.kd_weight``. At 0 no teacher is asked.
         ce_weight_after_stop: weight of the student's own loss after :meth:`stop_distillation` (ESKD goes on with CE alone).
@@ -34,6 +37,11 @@ class CheckpointDistill(TaughtStudent):
         compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or its options.
         reduction: 'mean', Eq. 4 and 5 of DIH. 'sum' is what the DIH authors' code minimises: each of the M teachers brings its own
             KD term and its own cross-entropy, so while distilling both are M times as large, and the gradient with them.
+        targets: folder of teacher targets that were kept (:class:`ckd_mm.targets.TargetFile`), in which the images of
+            :class:`ckd_mm.Views` are looked up; no teacher is built then.
+        teacher_batch: ask the teachers about so many images at a time, the last of a smaller batch repeated: an image's logits depend
+            on the size of its batch by their last bits, not on its place and company there. Targets that are kept are made so, and a
+            run with the same ``teacher_batch`` and without ``targets`` has the same, bit for bit.
 
     Raises:
         ConfigError: naming the setting.
@@ -42,18 +50,27 @@ class CheckpointDistill(TaughtStudent):
     def __init__(self, student: Union[Dict, nn.Module], cohort: Union[Dict, BaseCohort, None] = None,
                  kd_loss: Union[Dict, nn.Module] = dict(type='ckd_mm.CohortKDLoss'), ce_weight: float = 1.0, kd_weight: float = 1.0,
                  ce_weight_after_stop: float = 1.0, distiller: Optional[Dict] = None, compile: Union[bool, Dict] = False,
-                 data_preprocessor: Optional[Dict] = None, reduction: str = 'mean') -> None:
+                 data_preprocessor: Optional[Dict] = None, reduction: str = 'mean',
+                 targets: Optional[str] = None, teacher_batch: Optional[int] = None) -> None:
         for name, value in dict(ce_weight=ce_weight, kd_weight=kd_weight, ce_weight_after_stop=ce_weight_after_stop).items():
             check_weight(name, value)
         if reduction not in REDUCTIONS:
             raise ConfigError(f'reduction={reduction!r} should be one of {REDUCTIONS}')
-        if cohort is None and (kd_weight > 0 or distiller is not None):
+        if targets is not None and distiller is not None:
+            raise ConfigError(f'targets={targets!r} and a distiller: its recorders see nothing of teachers that are not asked; take one of '
+                              'them out')
+        if cohort is None and targets is None and (kd_weight > 0 or distiller is not None):
             raise ConfigError(f'cohort is missing: kd_weight={kd_weight} needs teachers; give a cohort, or kd_weight=0')
         super().__init__(student, cohort, distiller, compile, data_preprocessor)
         self.kd_loss = kd_loss if isinstance(kd_loss, nn.Module) else MODELS.build(kd_loss)
         self.ce_weight, self.kd_weight, self.ce_weight_after_stop = ce_weight, kd_weight, ce_weight_after_stop
         self.reduction = reduction
+        self.targets = None if targets is None else TargetFile(targets)
+        self.teacher_batch = teacher_batch
         self.stopped = False
+        if (targets is not None or teacher_batch is not None) and not hasattr(self.kd_loss, 'target'):
+            raise ConfigError(f'{type(self.kd_loss).__name__} has no method `target`, so what it needs of the teachers cannot be kept; '
+                              'take targets out, or distil with ckd_mm.CohortKDLoss')
         if self._needs_labels and getattr(self.data_preprocessor, 'to_onehot', False):
             raise ConfigError(f'{type(self.kd_loss).__name__} needs one label an image, but data_preprocessor makes shares of classes; '
                               'take batch_augments and to_onehot out of it, or distil with ckd_mm.CohortKDLoss, which needs no labels')
@@ -75,6 +92,7 @@ class CheckpointDistill(TaughtStudent):
     def stop_distillation(self) -> None:
         """From now on the student trains alone; the teachers are released, or never loaded."""
         self.stopped = True
+        self.targets = None
         self._set_cohort(None)
 
     def _set_cohort(self, cohort: Union[Dict, BaseCohort, None]) -> None:
@@ -95,14 +113,40 @@ class CheckpointDistill(TaughtStudent):
                 # connectors still belong to DDP, which waits for a gradient of every parameter
                 losses['loss_distiller'] = 0 * sum(parameter.sum() for parameter in self.distiller.parameters())
             return losses
-        teacher_logits = self.ask_teachers(inputs)
-        times = len(teacher_logits) if self.reduction == 'sum' else 1
+        said, teachers = self._teachers_say(inputs, data_samples)
+        times = teachers if self.reduction == 'sum' else 1
         with self.recording('student_recorders'), output_of(self.student.head) as outputs:
             losses = weighted(self.student(inputs, data_samples, mode='loss'), times * self.ce_weight)
         if self.kd_weight > 0:
             labels = (hard_labels(data_samples), ) if self._needs_labels else ()
-            loss, weight = self.kd_loss(logits_of(outputs, self.student), teacher_logits, *labels), times * self.kd_weight
+            loss, weight = self.kd_loss(logits_of(outputs, self.student), said, *labels), times * self.kd_weight
             losses['loss_kd'] = loss if weight == 1 else loss * weight
         if self.distiller is not None:
             losses.update(self.distiller_losses())
         return losses
+
+    def _teachers_say(self, inputs: Tensor, data_samples: list) -> Tuple[Union[Tensor, SoftTarget], int]:
+        """What the loss compares the student with, and the number of teachers it comes from."""
+        if self.targets is not None:
+            return self.targets.of(data_samples, inputs), self.targets.teachers
+        if self.teacher_batch is not None:
+            return self.soft_target(inputs)
+        teacher_logits = self.ask_teachers(inputs)
+        return teacher_logits, len(teacher_logits)
+
+    @torch.no_grad()
+    def soft_target(self, inputs: Tensor) -> Tuple[SoftTarget, int]:
+        """The target that the teachers, asked ``teacher_batch`` images at a time, make of these; and their number."""
+        teacher_logits = self.ask_teachers(_filled_up(inputs, self.teacher_batch))
+        target = self.kd_loss.target(teacher_logits)._replace(predicted=ensemble_prediction(teacher_logits))
+        return target.first(len(inputs)), len(teacher_logits)
+
+
+def _filled_up(inputs: Tensor, size: int) -> Tensor:
+    """A batch of at least ``size`` images: the last is repeated."""
+    missing = size - len(inputs)
+    if missing <= 0:
+        return inputs
+    filled = torch.cat([inputs, inputs[-1:].expand(missing, *inputs.shape[1:])])
+    channels_last = not inputs.is_contiguous() and inputs.is_contiguous(memory_format=torch.channels_last)
+    return filled.contiguous(memory_format=torch.channels_last) if channels_last else filled

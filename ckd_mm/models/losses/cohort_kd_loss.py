@@ -2,18 +2,15 @@
 
 import math
 from numbers import Real
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Union
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...compat import full_precision
 from ...errors import ConfigError
 from ...registry import MODELS
-
-AGGREGATIONS = ('prob', 'logit', 'loss')
-SMALLEST_DEVIATION = 1e-6  # of logits that are standardised: below it they are constant but for rounding
+from .soft_target import AGGREGATIONS, SoftTarget, at_least_float, require_same_shape, soft_target, standardized
 
 
 def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, aggregation: str = 'prob',
@@ -28,7 +25,8 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
 
     Cross-entropy is linear in its target, so ``loss`` is ``prob`` plus the spread of the teachers around their mean (a
     Jensen-Shannon divergence), which is constant for the student: both give it the same gradient. With one teacher all
-    three are the classical distillation loss of Hinton et al. (arXiv 1503.02531), bit for bit.
+    three are the classical distillation loss of Hinton et al. (arXiv 1503.02531), bit for bit. It is :func:`kd_to_target` of the
+    teachers' :func:`ckd_mm.models.losses.soft_target.soft_target`.
 
     Args:
         student_logits: (N, C).
@@ -36,7 +34,7 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
         tau: temperature, above 0.
         teacher_weights: M numbers, scaled here to sum to one; default: equal.
         standardize: first bring the logits of the student and of each teacher to mean 0 and standard deviation 1, see
-            :func:`standardized`.
+            :func:`ckd_mm.models.losses.soft_target.standardized`.
 
     Returns:
         Mean over the batch, float32 (or float64 if the logits are), a scalar.
@@ -44,62 +42,32 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
     Raises:
         ValueError: logits that do not fit each other, another number of weights than teachers, or an unknown aggregation.
     """
-    if aggregation not in AGGREGATIONS:
-        raise ConfigError(f'aggregation={aggregation!r} should be one of {AGGREGATIONS}')
-    if teacher_logits.dim() == 2:
-        teacher_logits = teacher_logits[None]
-    if teacher_logits.dim() != 3 or teacher_logits.shape[1:] != student_logits.shape:
-        raise ValueError(f'teacher logits {tuple(teacher_logits.shape)} should be (M, N, C) with the (N, C) of the student, '
-                         f'{tuple(student_logits.shape)}: do teacher and student have the same classes?')
-    weights = _weights(teacher_logits, teacher_weights)
-    with full_precision(student_logits.device.type):
-        student_logits, teacher_logits = _at_least_float(student_logits), _at_least_float(teacher_logits)
-        if standardize:
-            student_logits, teacher_logits = standardized(student_logits), standardized(teacher_logits)
-        log_q = F.log_softmax(student_logits / tau, dim=1)
-        scaled = teacher_logits / tau
-        if aggregation == 'logit':
-            scaled = torch.einsum('m,mnc->nc', weights, scaled)[None] if len(scaled) > 1 else scaled
-            weights = weights.new_ones(1)
-        log_p = F.log_softmax(scaled, dim=2)
-        # the log of the mean probability; of one teacher it is log_p itself
-        log_mean = torch.logsumexp(log_p + weights.log()[:, None, None], dim=0)
-        loss = F.kl_div(log_q, log_mean, reduction='batchmean', log_target=True)
-        if aggregation == 'loss' and len(scaled) > 1:
-            spread = torch.einsum('m,mnc,mnc->', weights, log_p.exp(), log_p - log_mean)
-            loss = loss + spread / len(student_logits)
-        return loss * tau**2
+    require_same_shape(student_logits, teacher_logits)
+    return kd_to_target(student_logits, soft_target(teacher_logits, tau, aggregation, teacher_weights, standardize), tau, standardize)
 
 
-def standardized(logits: Tensor) -> Tensor:
-    r"""Z-scores of each image's logits, :math:`(z - mean(z)) / std(z)` over the C classes: the student learns how the teacher
-    ranks and spaces the classes, not how large its logits are.
-
-    "Logit Standardization in Knowledge Distillation" (Sun et al., CVPR 2024, arXiv 2403.01427), Algorithm 1, which divides by
-    the standard deviation of the C values themselves. The authors' code takes that of a sample (C - 1), which makes its
-    temperature sqrt(C / (C - 1)) times ours.
+def kd_to_target(student_logits: Tensor, target: SoftTarget, tau: float, standardize: bool = False) -> Tensor:
+    r""":math:`\tau^2 (KL(P \| q) + spread)`, mean over the batch, with P and spread of the target and q = softmax(student / tau).
 
     Args:
-        logits: (..., C), float32 or float64. Constant ones become 0, with finite gradients.
+        student_logits: (N, C).
+        target: of these images, by the same ``tau`` and ``standardize``.
+
+    Raises:
+        ValueError: the target is of other images or classes.
     """
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    variance = centred.square().mean(dim=-1, keepdim=True)
-    return centred / variance.clamp_min(SMALLEST_DEVIATION**2).sqrt()
-
-
-def _weights(teacher_logits: Tensor, teacher_weights: Optional[Sequence[float]]) -> Tensor:
-    count = len(teacher_logits)
-    if teacher_weights is None:
-        teacher_weights = [1.0] * count
-    if len(teacher_weights) != count:
-        raise ValueError(f'teacher_weights={list(teacher_weights)} should be {count} numbers, one for each teacher')
-    dtype = torch.float64 if teacher_logits.dtype == torch.float64 else torch.float32
-    total = math.fsum(teacher_weights)
-    return torch.tensor([weight / total for weight in teacher_weights], dtype=dtype, device=teacher_logits.device)
-
-
-def _at_least_float(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    if target.log_p.shape != student_logits.shape:
+        raise ValueError(f'target {tuple(target.log_p.shape)} should be (N, C) as the logits of the student, '
+                         f'{tuple(student_logits.shape)}: do teacher and student have the same classes?')
+    with full_precision(student_logits.device.type):
+        student_logits = at_least_float(student_logits)
+        if standardize:
+            student_logits = standardized(student_logits)
+        log_q = F.log_softmax(student_logits / tau, dim=1)
+        loss = F.kl_div(log_q, target.log_p, reduction='batchmean', log_target=True)
+        if target.spread is not None:
+            loss = loss + target.spread.mean()
+        return loss * tau**2
 
 
 @MODELS.register_module()
@@ -113,7 +81,8 @@ class CohortKDLoss(nn.Module):
         aggregation: 'prob', 'logit' or 'loss'.
         loss_weight: factor of the loss, at least 0.
         teacher_weights: one number for each teacher, at least 0; only their proportions matter.
-        standardize: bring logits to mean 0 and standard deviation 1 first, see :func:`standardized`.
+        standardize: bring logits to mean 0 and standard deviation 1 first, see
+            :func:`ckd_mm.models.losses.soft_target.standardized`.
 
     Raises:
         ConfigError: naming the setting.
@@ -141,9 +110,22 @@ class CohortKDLoss(nn.Module):
         self.teacher_weights = teacher_weights
         self.standardize = standardize
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Args as in :func:`cohort_kd_loss`; a scalar."""
-        loss = cohort_kd_loss(student_logits, teacher_logits, self.tau, self.aggregation, self.teacher_weights, self.standardize)
+    @property
+    def target_settings(self) -> Dict[str, Any]:
+        """What the teachers' target depends on besides their logits."""
+        weights = None if self.teacher_weights is None else list(self.teacher_weights)
+        return dict(tau=self.tau, aggregation=self.aggregation, teacher_weights=weights, standardize=self.standardize)
+
+    def target(self, teacher_logits: Tensor) -> SoftTarget:
+        """All of the teachers that the loss needs; of logits (M, N, C)."""
+        return soft_target(teacher_logits, self.tau, self.aggregation, self.teacher_weights, self.standardize)
+
+    def forward(self, student_logits: Tensor, teacher_logits: Union[Tensor, SoftTarget]) -> Tensor:
+        """Args as in :func:`cohort_kd_loss`, or instead of logits their :meth:`target`: the same loss, bit for bit. A scalar."""
+        if isinstance(teacher_logits, SoftTarget):
+            loss = kd_to_target(student_logits, teacher_logits, self.tau, self.standardize)
+        else:
+            loss = cohort_kd_loss(student_logits, teacher_logits, self.tau, self.aggregation, self.teacher_weights, self.standardize)
         return loss if self.loss_weight == 1 else loss * self.loss_weight
 
     def extra_repr(self) -> str:

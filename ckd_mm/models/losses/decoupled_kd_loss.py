@@ -1,7 +1,6 @@
 """Distillation in two terms: how sure the teacher is, and how it orders the other classes."""
 
-import math
-from typing import Union
+from typing import Any, Dict, Union
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +9,10 @@ from torch import Tensor, nn
 from ...compat import full_precision
 from ...registry import MODELS
 from .cohort_kd_loss import check_temperature, check_weight
+from .soft_target import SoftTarget, require_same_shape, soft_target
 
 
-def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, tau: float,
+def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Union[Tensor, SoftTarget], labels: Tensor, tau: float,
                       target_weight: Union[float, Tensor] = 1.0, non_target_weight: Union[float, Tensor] = 8.0) -> Tensor:
     r"""Decoupled knowledge distillation (DKD; Zhao et al., CVPR 2022, arXiv 2203.08679), Eq. 7 with weights of its own.
 
@@ -25,7 +25,7 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Te
 
     Args:
         student_logits: (N, C), C at least 2.
-        teacher_logits: (M, N, C); (N, C) is taken as one teacher.
+        teacher_logits: (M, N, C); (N, C) is taken as one teacher. Or their soft target by the same ``tau``, which gives the same bits.
         labels: (N,), classes.
         tau: temperature, above 0.
         target_weight: w_t, a number or one for each image (N,).
@@ -37,19 +37,15 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Te
     Raises:
         ValueError: logits or labels that do not fit each other.
     """
-    if teacher_logits.dim() == 2:
-        teacher_logits = teacher_logits[None]
-    if teacher_logits.dim() != 3 or teacher_logits.shape[1:] != student_logits.shape:
-        raise ValueError(f'teacher logits {tuple(teacher_logits.shape)} should be (M, N, C) with the (N, C) of the student, '
-                         f'{tuple(student_logits.shape)}: do teacher and student have the same classes?')
+    given = isinstance(teacher_logits, SoftTarget)
+    require_same_shape(student_logits, teacher_logits.log_p if given else teacher_logits)
     if labels.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
         raise ValueError(f'labels {tuple(labels.shape)} should be one class of at least 2 for each of the student logits '
                          f'{tuple(student_logits.shape)}')
     with full_precision(student_logits.device.type):
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
         log_q = F.log_softmax(student_logits.to(dtype) / tau, dim=1)
-        log_p = F.log_softmax(teacher_logits.to(dtype) / tau, dim=2)
-        log_p = torch.logsumexp(log_p, dim=0) - math.log(len(log_p))
+        log_p = (teacher_logits if given else soft_target(teacher_logits.to(dtype), tau)).log_p
         (target_p, rest_p, others_p), (target_q, rest_q, others_q) = _decoupled(log_p, labels), _decoupled(log_q, labels)
         target = _divergence(torch.stack([target_p, rest_p], dim=1), torch.stack([target_q, rest_q], dim=1))
         non_target = _divergence(others_p, others_q)
@@ -96,7 +92,16 @@ class DecoupledKDLoss(nn.Module):
             check_weight(name, value)
         self.tau, self.target_weight, self.non_target_weight, self.loss_weight = tau, target_weight, non_target_weight, loss_weight
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def target_settings(self) -> Dict[str, Any]:
+        """What the teachers' target depends on besides their logits, in the words of ``CohortKDLoss``: it is the same target."""
+        return dict(tau=self.tau, aggregation='prob', teacher_weights=None, standardize=False)
+
+    def target(self, teacher_logits: Tensor) -> SoftTarget:
+        """All of the teachers that the loss needs; of logits (M, N, C)."""
+        return soft_target(teacher_logits, self.tau)
+
+    def forward(self, student_logits: Tensor, teacher_logits: Union[Tensor, SoftTarget], labels: Tensor) -> Tensor:
         """Args as in :func:`decoupled_kd_loss`; a scalar."""
         loss = decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau, self.target_weight, self.non_target_weight)
         return loss if self.loss_weight == 1 else loss * self.loss_weight

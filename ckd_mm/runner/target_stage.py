@@ -1,0 +1,214 @@
+"""The stage in which the teachers say, once and for all, what they think of every image in every view."""
+
+import copy
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
+from mmpretrain.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from ..errors import CkdError, ConfigError
+from ..fileio import sha256_of
+from ..fingerprint import differences, flatten
+from ..hooks.channels_last_hook import ChannelsLastHook
+from ..models.algorithms.checkpoint_distill import CheckpointDistill
+from ..progress import Progress
+from ..registry import MODELS
+from ..targets import Layout, TargetFile, TargetWriter
+from ..targets.layout import mark_of
+from ..trajectory import model_config_of
+from .settings import type_name
+from .stage_runner import StageRunner
+from .target_cache import SEED, TargetCache
+
+
+def fingerprint(config: Config, teachers: Sequence[Dict]) -> Dict[str, Any]:
+    """All that targets depend on, but for rounding.
+
+    Args:
+        config: of the stage, see :meth:`ckd_mm.runner.DistillationPlan.targets_config`.
+        teachers: SHA-256 of the files of snapshots and heads, and what else says how they answer.
+    """
+    wrapper = config.get('optim_wrapper') or {}
+    amp = type_name(wrapper) == 'AmpOptimWrapper'
+    return dict(teachers=list(teachers), target=MODELS.build(copy.deepcopy(config.model.kd_loss)).target_settings,
+                dataset=config.train_dataloader.dataset, views=config.train_dataloader.sampler.views,
+                data_preprocessor=config.model.student.get('data_preprocessor'),
+                precision=f'autocast {wrapper.get("dtype") or "float16"}' if amp else 'float32')
+
+
+def take_over(folder: Path, wanted: Dict[str, Any]) -> Dict[str, Any]:
+    """Targets of an earlier run.
+
+    Returns:
+        For the log of stages.
+
+    Raises:
+        ConfigError: they are of other teachers, images, ...
+        CkdError: they are damaged.
+    """
+    file = TargetFile(folder)
+    record = file.record()
+    changed = differences(flatten(record['fingerprint']), flatten(wanted))
+    if changed:
+        raise ConfigError(f'distill.cache.file={str(folder)!r} was made with other settings: ' + '; '.join(changed[:3]) +
+                          (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '') +
+                          '. Restore them, or leave distill.cache.file out to make new targets')
+    file.check()
+    return _result(folder, record)
+
+
+def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: Dict[str, Any], log: Callable[[str], None]) -> Dict[str, Any]:
+    """Ask the teachers, in eval mode and without gradients, with the student's mixed precision and batch size; the processes of a
+    distributed run share the images in contiguous ranges. What an earlier run had finished is not asked again.
+
+    Args:
+        config: of the stage.
+        folder: for the targets.
+        wanted: the :func:`fingerprint`.
+
+    Returns:
+        For the log of stages.
+    """
+    runner = StageRunner.from_cfg(config)
+    asking = _Asking(runner, config)
+    target, marks, teachers = asking.answer(asking.first_batch())
+    layout = Layout(len(asking.dataset), cache.views, target.log_p.shape[1], teachers, cache.dtype, cache.top_k, target.spread is not None)
+    writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size)
+    mine = _share(_on_main(lambda: writer.prepare(log)))
+    problem: Optional[Exception] = None
+    try:
+        asking.run(writer, mine, log)
+    except Exception as error:  # the others should not wait for this process
+        problem = error
+    finally:
+        asking.close()
+        writer.close()
+    found = all_gather_object(None if problem is None else f'{type(problem).__name__}: {problem}')
+    if problem is not None:
+        raise problem
+    for text in found:
+        if text is not None:
+            raise CkdError(f'making targets failed in another process: {text}')
+    result = _on_main(lambda: _result(folder, writer.finish()))
+    log(f'Targets of {layout.images} images in {layout.views} views, {layout.classes} classes, {layout.teachers} teachers: '
+        f'{layout.bytes / 2**20:.1f} MiB in {folder}')
+    return result
+
+
+class _Asking:
+    """The teachers, as the training asks them."""
+
+    def __init__(self, runner: StageRunner, config: Config) -> None:
+        self.runner = runner
+        self.model: CheckpointDistill = getattr(runner.model, 'module', runner.model)
+        self.loader = copy.deepcopy(config.train_dataloader)
+        self.batch = self.loader.pop('batch_size')
+        for key in ('sampler', 'drop_last'):
+            self.loader.pop(key, None)
+        self.dataset = DATASETS.build(self.loader.pop('dataset'))
+        self.dataset.full_init()
+        self.dataset.replay(SEED)  # as the sampler of the training does
+        self.wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        self.hooks = [hook for hook in runner.hooks if isinstance(hook, ChannelsLastHook)]
+        for hook in self.hooks:
+            hook.before_test(runner)
+
+    def close(self) -> None:
+        for hook in self.hooks:
+            hook.after_run(self.runner)
+
+    def first_batch(self) -> Dict:
+        """Which says how many classes and teachers there are."""
+        own = {key: value for key, value in self.loader.items() if key != 'prefetch_factor'}  # for one batch no workers are started
+        return next(iter(self._batches([range(min(self.batch, len(self.dataset)))], dict(own, num_workers=0, persistent_workers=False))))
+
+    def _batches(self, rows: List[range], loader: Dict) -> DataLoader:
+        """A row of the targets is also the index of an image in a view."""
+        return self.runner.build_dataloader(dict(loader, dataset=self.dataset, sampler=None, batch_sampler=_Rows(rows, self.batch)),
+                                            seed=self.runner.seed)
+
+    @torch.no_grad()
+    def answer(self, batch: Dict):
+        """Target, marks and number of teachers."""
+        data = self.model.data_preprocessor(batch, True)
+        with self.wrapper.optim_context(self.runner.model):
+            target, teachers = self.model.soft_target(data['inputs'])
+        return target, mark_of(data['inputs']), teachers
+
+    def run(self, writer: TargetWriter, blocks: List[int], log: Callable[[str], None]) -> None:
+        if not blocks:
+            return
+        loader = self._batches([writer.rows_of(block) for block in blocks], self.loader)
+        batches, progress = iter(loader), Progress(log, 'Targets: batch', len(loader))
+        for block in blocks:
+            rows = writer.rows_of(block)
+            for start in range(rows.start, rows.stop, self.batch):
+                target, marks, _ = self.answer(next(batches))
+                writer.write(start, target, marks)
+                progress.step()
+            writer.done(block)
+
+
+class _Rows:
+    """Batches of consecutive rows, as a data loader takes them."""
+
+    def __init__(self, ranges: List[range], batch: int) -> None:
+        self.ranges, self.batch = ranges, batch
+
+    def __len__(self) -> int:
+        return sum(-(-len(rows) // self.batch) for rows in self.ranges)
+
+    def __iter__(self) -> Iterator[List[int]]:
+        for rows in self.ranges:
+            for start in range(rows.start, rows.stop, self.batch):
+                yield list(range(start, min(start + self.batch, rows.stop)))
+
+
+def _share(blocks: List[int]) -> List[int]:
+    """This process's: neighbours stay together."""
+    rank, world = get_rank(), get_world_size()
+    return blocks[rank * len(blocks) // world:(rank + 1) * len(blocks) // world]
+
+
+def _on_main(work: Callable[[], Any]) -> Any:
+    outcome: List[Any] = [None, None]
+    if is_main_process():
+        try:
+            outcome[0] = work()
+        except CkdError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def _result(folder: Path, record: Dict[str, Any]) -> Dict[str, Any]:
+    layout = record['layout']
+    return dict(file=str(folder), bytes=Layout(**layout).bytes, sha256=record['sha256'], **layout)
+
+
+def file_sha256(file: Path) -> Optional[str]:
+    """None where the file is gone."""
+    return sha256_of(Path(file).read_bytes()) if Path(file).is_file() else None
+
+
+def require_plain_images(config: Config) -> None:
+    """
+    Args:
+        config: of a student's training.
+
+    Raises:
+        ConfigError: it is trained on mixed images, of which no teacher could speak beforehand.
+    """
+    model = model_config_of(config)
+    found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
+             'model.train_cfg.augments': (model.get('train_cfg') or {}).get('augments')}
+    for name, value in found.items():
+        if value:
+            raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single images cannot be kept; take '
+                              f'{name} or distill.cache out')

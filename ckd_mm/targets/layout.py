@@ -1,0 +1,120 @@
+"""How teacher targets lie on disk."""
+
+import math
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..models.losses.soft_target import SoftTarget
+
+DTYPES = ('float32', 'float16')
+
+
+@dataclass(frozen=True)
+class Layout:
+    r"""One row for each image in each view, ``image + view * images``; its size does not depend on the number of teachers.
+
+    Whole: the C log-probabilities. In ``float32`` they come back as they were, bit for bit; in ``float16`` rounded (to one part in
+    2,048), and scaled so that the probabilities sum to one again.
+
+    ``top_k=k``: the k largest log-probabilities, their classes, and the log of what is left to all others, r; each of these gets
+    the same share: with t the k classes
+
+    .. math:: \hat p_c = p_c \text{ for } c \in t, \quad \hat p_c = r / (C - k) \text{ for } c \notin t, \quad
+              r = \sum_{c \notin t} p_c,
+
+    which sums to one, and of all distributions with these k probabilities is the one that says least about the rest.
+
+    Args:
+        images: number of them, N.
+        views: of each image, K.
+        classes: C.
+        teachers: M, whose target it is.
+        dtype: of the log-probabilities, 'float32' or 'float16'.
+        top_k: None to keep all.
+        spread: whether the target has one (``aggregation='loss'`` of several teachers).
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    images: int
+    views: int
+    classes: int
+    teachers: int = 1
+    dtype: str = 'float32'
+    top_k: Optional[int] = None
+    spread: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f'distill.cache.dtype={self.dtype!r} should be one of {DTYPES}')
+        if self.top_k is not None and not 0 < self.top_k < self.classes:
+            raise ConfigError(f'distill.cache.top_k={self.top_k} should be at least 1 and below the number of classes, {self.classes}, or '
+                              'None to keep all')
+
+    @property
+    def rows(self) -> int:
+        return self.images * self.views
+
+    @property
+    def arrays(self) -> Dict[str, Tuple[Tuple[int, ...], np.dtype]]:
+        """Shape and type of each array, by its name."""
+        index = np.dtype(np.int16 if self.classes <= np.iinfo(np.int16).max else np.int32)
+        columns = self.classes if self.top_k is None else self.top_k + 1  # the last: what is left
+        found = dict(log_p=((self.rows, columns), np.dtype(self.dtype)), predicted=((self.rows, ), index),
+                     mark=((self.rows, ), np.dtype(np.float32)))
+        if self.top_k is not None:
+            found['top'] = ((self.rows, self.top_k), index)
+        if self.spread:
+            found['spread'] = ((self.rows, ), np.dtype(np.float32))
+        return found
+
+    @property
+    def bytes(self) -> int:
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.arrays.values())
+
+    def encode(self, target: SoftTarget, marks: Tensor) -> Dict[str, np.ndarray]:
+        """Rows of the arrays.
+
+        Args:
+            target: of some images, with ``predicted``.
+            marks: :func:`mark_of` them.
+        """
+        log_p, found = target.log_p.float(), {}
+        if self.top_k is not None:
+            log_p, top = log_p.topk(self.top_k, dim=1)
+            rest = target.log_p.float().scatter(1, top, -math.inf).logsumexp(dim=1, keepdim=True)
+            log_p, found['top'] = torch.cat([log_p, rest], dim=1), top
+        # the smallest of its type, not -inf: a probability of 0 times the log of 0 would be no number
+        found['log_p'] = log_p.clamp_min(torch.finfo(getattr(torch, self.dtype)).min)
+        found.update(predicted=target.predicted, mark=marks)
+        if self.spread:
+            found['spread'] = target.spread
+        return {name: found[name].cpu().numpy().astype(dtype) for name, (_, dtype) in self.arrays.items()}
+
+    def decode(self, rows: Dict[str, np.ndarray], device: Union[str, torch.device] = 'cpu') -> SoftTarget:
+        """The target of rows of the arrays, in float32. They travel to the device as short as they are kept."""
+        given = {name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in rows.items()}
+        log_p = given['log_p'].float()
+        if self.top_k is not None:
+            each = log_p[:, -1:] - math.log(self.classes - self.top_k)
+            log_p = each.repeat(1, self.classes).scatter_(1, given['top'].long(), log_p[:, :-1])
+        if self.top_k is not None or self.dtype != 'float32':
+            log_p = F.log_softmax(log_p, dim=1)
+        return SoftTarget(log_p, given.get('spread'), given['predicted'].long())
+
+
+def mark_of(inputs: Tensor) -> Tensor:
+    """A number by which an augmented image is known again, (N,): the mean of its pixels times weights from -1 to 1, so that also a
+    mirrored or shifted image has another.
+
+    Args:
+        inputs: as the networks get them, (N, 3, H, W).
+    """
+    pixels = inputs.detach().float().flatten(1)
+    return (pixels * torch.linspace(-1, 1, pixels.shape[1], device=pixels.device)).mean(dim=1)

@@ -1,0 +1,160 @@
+"""Writing teacher targets, so that a kill costs a block and no more."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple, Union
+
+import numpy as np
+from torch import Tensor
+
+from ..compat import versions
+from ..errors import CkdError
+from ..fileio import read_json, sync_folder, write_json
+from ..fingerprint import differences, flatten
+from ..models.losses.soft_target import SoftTarget
+from .layout import Layout
+from .target_file import FILE, FORMAT, TargetFile, open_array, sha256_of_file
+
+PROGRESS = 'progress.npy'  # a byte for each block, 1 when its rows are on disk; gone when all are
+BATCHES_A_BLOCK = 32
+
+
+class TargetWriter:
+    """Rows are written in batches of one size, and a block of batches counts as done when it has been synced. Written are ranges of
+    files, not maps of memory: a full disk is then an error and not a killed process, and several machines may write into the files of a
+    network file system, each its own rows.
+
+    Args:
+        folder: of the targets.
+        layout: of them.
+        fingerprint: what they depend on, see :mod:`ckd_mm.runner.target_stage`.
+        batch: images in a batch; only the last of all may be smaller.
+    """
+
+    def __init__(self, folder: Union[str, Path], layout: Layout, fingerprint: Dict[str, Any], batch: int) -> None:
+        self.folder, self.layout, self.fingerprint, self.batch = Path(folder), layout, fingerprint, batch
+        self.block = batch * BATCHES_A_BLOCK
+        self._files: Dict[str, Tuple[int, int]] = {}  # open files, and where in them the rows begin
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.layout.rows // self.block)
+
+    # ------------------------------------------------------------ one process
+    def prepare(self, log: Callable[[str], None]) -> List[int]:
+        """Go on with what is there if it was begun by the same settings, or begin. For one process, before any writes.
+
+        Returns:
+            The blocks that are left to do, rising; none where all is finished.
+
+        Raises:
+            CkdError: what is there is damaged; the disk cannot be written.
+        """
+        wanted, path = self._record(), self.folder / FILE
+        if path.is_file():
+            found = {**wanted, **read_json(path)}
+            # targets of several batch sizes would differ in their last bits among each other
+            changed = differences(flatten(_identity(found)), flatten(_identity(wanted)))
+            if not changed:
+                return self._left(found['complete'])
+            log(f'{self.folder} holds targets of other settings, which are replaced: {"; ".join(changed[:3])}')
+            path.unlink()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, (shape, dtype) in {**self.layout.arrays, 'progress': ((self.blocks, ), np.dtype(np.uint8))}.items():
+                np.lib.format.open_memmap(self.folder / f'{name}.npy', mode='w+', dtype=dtype, shape=shape).flush()
+            sync_folder(self.folder)
+        except OSError as error:
+            raise self._cannot_write(self.folder, error) from error
+        write_json(path, wanted)
+        return list(range(self.blocks))
+
+    def _left(self, complete: bool) -> List[int]:
+        if complete:
+            TargetFile(self.folder).check()
+            return []
+        for name in self.layout.arrays:
+            open_array(self.folder, name, self.layout)
+        progress = self.folder / PROGRESS
+        done = np.load(progress) if progress.is_file() else np.zeros(0, np.uint8)
+        if done.shape != (self.blocks, ):
+            raise CkdError(f'{progress} is damaged: it tells of {len(done)} blocks, expected {self.blocks}. Remove the folder '
+                           f'{self.folder}; a run that is resumed makes the targets again')
+        return np.flatnonzero(done == 0).tolist()
+
+    def finish(self) -> Dict[str, Any]:
+        """All blocks of all processes are done. For one process.
+
+        Returns:
+            What is kept, and where, for the log of stages.
+        """
+        self.close()
+        known = {name: sha256_of_file(self.folder / f'{name}.npy') for name in self.layout.arrays}
+        record = dict(self._record(), complete=True, sha256=known)
+        write_json(self.folder / FILE, record)
+        (self.folder / PROGRESS).unlink(missing_ok=True)
+        return record
+
+    def _record(self) -> Dict[str, Any]:
+        return dict(format=FORMAT, complete=False, layout=asdict(self.layout), fingerprint=self.fingerprint, batch=self.batch,
+                    versions=versions())
+
+    # ------------------------------------------------------------ every process
+    def rows_of(self, block: int) -> range:
+        return range(block * self.block, min((block + 1) * self.block, self.layout.rows))
+
+    def write(self, start: int, target: SoftTarget, marks: Tensor) -> None:
+        """The rows from ``start`` on.
+
+        Raises:
+            CkdError: a target is not finite; the disk is full.
+        """
+        rows = self.layout.encode(target, marks)
+        if not np.isfinite(rows['log_p']).all():
+            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(marks) - 1} are not finite: their logits are too '
+                           'large, or not numbers')
+        for name, values in rows.items():
+            self._write(name, start, values)
+
+    def done(self, block: int) -> None:
+        """Its rows are all written: sync them, and then say so."""
+        try:
+            for name in self.layout.arrays:
+                os.fsync(self._file(name)[0])
+        except OSError as error:
+            raise self._cannot_write(self.folder, error) from error
+        self._write('progress', block, np.ones(1, np.uint8))
+        os.fsync(self._file('progress')[0])
+
+    def close(self) -> None:
+        for file, _ in self._files.values():
+            os.close(file)
+        self._files = {}
+
+    def _file(self, name: str) -> Tuple[int, int]:
+        if name not in self._files:
+            path = self.folder / f'{name}.npy'
+            self._files[name] = os.open(path, os.O_RDWR), np.load(path, mmap_mode='r').offset
+        return self._files[name]
+
+    def _write(self, name: str, row: int, values: np.ndarray) -> None:
+        path = self.folder / f'{name}.npy'
+        data = memoryview(np.ascontiguousarray(values)).cast('B')
+        try:
+            file, place = self._file(name)
+            place += row * (len(data) // len(values))
+            while data:
+                written = os.pwrite(file, data, place)
+                data, place = data[written:], place + written
+        except OSError as error:
+            raise self._cannot_write(path, error) from error
+
+    def _cannot_write(self, path: Path, error: OSError) -> CkdError:
+        return CkdError(f'cannot write {path}: {error.strerror or error}. The targets need {self.layout.bytes:,} bytes in all; what was '
+                        'written before is intact. Free some space (or keep less: distill.cache.dtype, top_k, views), then run the same '
+                        'command with --resume')
+
+
+def _identity(record: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: record[name] for name in ('layout', 'fingerprint', 'batch')}
