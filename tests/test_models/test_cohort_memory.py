@@ -38,7 +38,8 @@ def keep_activations(cohort: SnapshotEnsemble) -> SnapshotEnsemble:
 def distilled_step(cohort: SnapshotEnsemble):
     torch.manual_seed(0)
     model = CheckpointDistill(STUDENT, cohort).train()
-    assert model.cohort is cohort  # now it is ready
+    assert model.cohort is cohort
+    cohort(IMAGES[:1])  # now it is ready: its weights are those that teach
     wrapper, data = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)), batch(16)
     return lambda: model.train_step(data, wrapper)
 

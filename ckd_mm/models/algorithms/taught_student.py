@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+from functools import partial
 from typing import Dict, Optional, Union
 
+import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from ...compat import compile_in_place, compiled_networks_run_hooks, require_mmr
 from ...errors import ConfigError
 from ...registry import MODELS
 from ..cohorts import BaseCohort
+from ..memory_format import set_memory_format
 from .classifier import build_classifier, compile_settings, networks_of
 
 
@@ -56,6 +59,7 @@ class TaughtStudent(BaseModel):
                                   f'{versions_in_a_line()}; leave compile out, or use the current stack')
             compile_in_place(networks_of(student), self.compile_options)
         self._outside = _Outside(cohort)
+        self._teachers_format: Optional[torch.memory_format] = None
 
     # ------------------------------------------------------------ the teachers
     @property
@@ -66,13 +70,21 @@ class TaughtStudent(BaseModel):
             if isinstance(outside.cohort, dict):
                 outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
             outside.cohort.expect_inputs_of(self.data_preprocessor)
-            if self.compile_options is not None:
-                for network in getattr(outside.cohort, 'networks', []):
-                    compile_in_place(networks_of(network), self.compile_options)
+            if self._teachers_format is not None:
+                set_memory_format(outside.cohort, self._teachers_format)
+            read = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
+            compiles = None if self.compile_options is None else partial(_compile_networks, outside.cohort, self.compile_options)
+            outside.cohort.only_teach(read, then=compiles)
             if self.distiller is not None:
                 self.distiller.prepare_from_teacher(outside.cohort)
             outside.ready = True
         return self._outside.cohort
+
+    def set_memory_format_of_teachers(self, memory_format: torch.memory_format) -> None:
+        """Of the weights of those that are there and of those to come, see :func:`ckd_mm.models.memory_format.set_memory_format`."""
+        self._teachers_format = memory_format
+        if self._outside.ready and self.has_teachers:
+            set_memory_format(self._outside.cohort, memory_format)
 
     @property
     def cohort_config(self) -> Optional[Dict]:
@@ -133,6 +145,11 @@ class TaughtStudent(BaseModel):
     def get_layer_depth(self, param_name: str):
         """For layer-wise learning rates: the depth of one of the student's parameters."""
         return self.student.get_layer_depth(param_name[len('student.'):])
+
+
+def _compile_networks(cohort: BaseCohort, options: Dict) -> None:
+    for network in getattr(cohort, 'networks', []):
+        compile_in_place(networks_of(network), options)
 
 
 def build_distiller(distiller: Dict) -> nn.Module:

@@ -1,10 +1,15 @@
 """What every group of teachers has in common."""
 
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+
+from ...compat import full_precision
+from .fused import fuse_conv_bn, has_hooks
+from .rearranged import rearrange
 
 
 class BaseCohort(BaseModel):
@@ -12,12 +17,27 @@ class BaseCohort(BaseModel):
 
     It runs like any mmengine model: ``mode='tensor'`` and ``'loss'`` give the stacked logits (M, N, C), ``'predict'``
     evaluates the ensemble (mean of the M softmax outputs). The logits pass through the submodule ``logits``, where
-    mmrazor's recorders can read them (``source='logits'``).
+    mmrazor's recorders can read them (``source='logits'``). Teachers that are networks are in ``self.networks``.
     """
 
     def __init__(self, data_preprocessor=None) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.logits = nn.Identity()
+        self._make_fast, self._then = False, None  # what is still to be done before the next pass
+        self._parts: List[nn.Module] = []  # all modules below, once they were put to eval
+
+    def only_teach(self, read: bool = False, then: Optional[Callable[[], None]] = None) -> 'BaseCohort':
+        """From now on the teachers are asked for logits, and neither saved nor looked into: before the next pass, the first that
+        knows the size of the images, their networks are made fast, and their logits change by rounding, a millionth or so. Convolution
+        and BatchNorm become one (:func:`fuse_conv_bn`), and on a CPU channels lie side by side (:func:`rearrange`; on a GPU that has not
+        been measured).
+
+        Args:
+            read: what they compute inside is read by others, so they stay as they are. So does a network with forward hooks.
+            then: called afterwards, say to compile them.
+        """
+        self._make_fast, self._then = not read, then
+        return self
 
     @property
     def member_names(self) -> Optional[List[str]]:
@@ -33,7 +53,10 @@ class BaseCohort(BaseModel):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> 'BaseCohort':
-        return super().train(False)
+        super().train(False)
+        # to walk through the tree takes a millisecond in every step; and not `self`, which would be a circle that outlives its last use
+        self._parts = [module for child in self.children() for module in child.modules()]
+        return self
 
     def freeze(self) -> 'BaseCohort':
         return self.train(False).requires_grad_(False)
@@ -41,10 +64,30 @@ class BaseCohort(BaseModel):
     def forward(self, inputs: Tensor, data_samples: Optional[list] = None, mode: str = 'tensor'):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        if any(module.training for module in self.modules()):  # someone reached into the teachers
+        if self.training or any(module.training for module in self._parts):  # someone reached into the teachers
             self.train(False)
+        if self._make_fast or self._then is not None:
+            self._prepare(inputs)
         with torch.no_grad():
             return self.logits(torch.stack(self.teacher_logits(inputs)))
+
+    def _prepare(self, inputs: Tensor) -> None:
+        # noise, always the same: two processes, or a run and the same run resumed, come to the same decision
+        images = torch.randn(2, *inputs.shape[1:], generator=torch.Generator().manual_seed(0)).to(inputs)
+        for number, network in enumerate(getattr(self, 'networks', []), 1):
+            if not self._make_fast or has_hooks(network):
+                continue
+            with full_precision(inputs.device.type):
+                fused, left = fuse_conv_bn(network, images)
+                if inputs.device.type == 'cpu':
+                    rearrange(network, images)
+            if left:
+                print_log(f'Network {number} of the teachers: {fused} BatchNorm layers have become part of the convolutions before '
+                          f'them, {left} cannot, since without them its outputs would change.', logger='current')
+        if self._then is not None:
+            self._then()
+        self._make_fast, self._then = False, None
+        self.train(False)
 
     def predict(self, inputs: Tensor, data_samples: Optional[list] = None) -> list:
         """Data samples with the ensemble's mean probabilities and its prediction."""

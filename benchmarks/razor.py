@@ -1,0 +1,45 @@
+"""What a step costs beside mmrazor's."""
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import List
+
+from measure import Pair
+from steps import CE_WEIGHT, KD_WEIGHT, TAU, compare, distilling, mmengine_contender
+from torch import nn
+from workload import Workload, build
+
+from ckd_mm.compat import require_mmrazor
+from ckd_mm.trajectory import write_snapshot
+
+
+def kd_step_vs_mmrazor(work: Workload) -> List[float]:
+    """``CheckpointDistill.train_step`` with one snapshot as teacher / ``train_step`` of mmrazor's ``SingleTeacherDistill`` with its
+    ``KLDivergence``, of the same networks and with the same weights of the losses."""
+    teacher, student = build(work.teacher), build(work.student)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / 'teacher.pth'
+        write_snapshot(file, teacher.state_dict(), epoch=1, iteration=1, lr=None, model=work.teacher, classes=None)
+
+        def make_pair() -> Pair:
+            mmrazors = single_teacher_distill(copy.deepcopy(teacher), copy.deepcopy(student), work)
+            return mmengine_contender(distilling(copy.deepcopy(student), file), work), mmengine_contender(mmrazors, work)
+
+        return compare(make_pair, work)
+
+
+def single_teacher_distill(teacher: nn.Module, student: nn.Module, work: Workload) -> nn.Module:
+    """As mmrazor's own configs of logits distillation put it together (``configs/distill/mmcls/kd``)."""
+    require_mmrazor('kd_step_vs_mmrazor')
+    from mmrazor.models import SingleTeacherDistill
+    student.head.loss_module.loss_weight = CE_WEIGHT
+    logits = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
+    return SingleTeacherDistill(
+        architecture=student, teacher=teacher,
+        data_preprocessor=dict(work.student['data_preprocessor'], type='mmpretrain.ClsDataPreprocessor'),
+        distiller=dict(
+            type='mmrazor.ConfigurableDistiller', _scope_='mmrazor', student_recorders=logits, teacher_recorders=logits,
+            distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=TAU, loss_weight=KD_WEIGHT)),
+            loss_forward_mappings=dict(loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'),
+                                                    preds_T=dict(from_student=False, recorder='fc')))))
