@@ -1,12 +1,13 @@
 """Files that are either whole or not there."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Iterator, Optional, Union
 
 from .errors import CkdError
 
@@ -15,33 +16,86 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class HashedFile:
+    """A file that is being written, with its size in bytes and its SHA-256 so far.
+
+    A write that fails is kept in ``problem`` and the rest is dropped: torch writes through C++, where an exception would come out as
+    "unexpected pos" instead of "No space left on device".
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.problem: Optional[OSError] = None
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, data: Union[bytes, memoryview]) -> int:
+        if self.problem is None:
+            try:
+                self._file.write(data)
+                self._digest.update(data)
+                self.size += len(data)
+            except OSError as error:
+                self.problem = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: what is written counts when it is synced as a whole."""
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, size: int) -> Iterator[HashedFile]:
+    """A file to write in parts, so that a reader, or a crash, finds at ``path`` the old file or the whole new one, on disk.
+
+    Args:
+        size: bytes that are going to be written, for the message.
+
+    Raises:
+        CkdError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
+    made = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, 'xb') as file:
+            made = True
+            written = HashedFile(file)
+            yield written
+            if written.problem is not None:
+                raise written.problem
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        made = False
+        sync_folder(path.parent)
+    except OSError as error:
+        raise CkdError(
+            f'cannot write {path} ({size:,} bytes): {error.strerror or error}. Everything written before it is '
+            'intact; free some space or mend the folder, then run the same command with --resume') from error
+    finally:
+        if made:
+            temporary.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader, or a crash, finds the old file or the new one, never a part.
 
     Raises:
         CkdError: the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
     """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; results are read by others, as far as the umask allows
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise CkdError(
-            f'cannot write {path} ({len(data):,} bytes): {error.strerror or error}. Everything written before it is '
-            'intact; free some space or mend the folder, then run the same command with --resume') from error
+    with atomic_file(path, len(data)) as file:
+        file.write(data)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a killed process left half written in ``folder``; nobody may be writing there."""
+    for file in Path(folder).glob('.*.tmp'):
+        file.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,5 @@
 from .anneal_distillation_hook import AnnealDistillationHook
+from .channels_last_hook import ChannelsLastHook
 from .finite_loss_hook import FiniteLossHook
 from .info_plane_hook import InfoPlaneHook
 from .progressive_teacher_hook import ProgressiveTeacherHook
@@ -10,6 +11,7 @@ from .stop_when_overtaken_hook import StopWhenOvertakenHook
 from .train_agreement_hook import TrainAgreementHook
 
 __all__ = [
-    'AnnealDistillationHook', 'FiniteLossHook', 'InfoPlaneHook', 'ProgressiveTeacherHook', 'ScheduleHook', 'SnapshotHook',
-    'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook', 'TrainAgreementHook', 'build_schedule', 'check_schedules'
+    'AnnealDistillationHook', 'ChannelsLastHook', 'FiniteLossHook', 'InfoPlaneHook', 'ProgressiveTeacherHook', 'ScheduleHook',
+    'SnapshotHook', 'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook', 'TrainAgreementHook', 'build_schedule',
+    'check_schedules'
 ]

@@ -1,7 +1,6 @@
 """Keep the trajectory of a training run."""
 
 import time
-from dataclasses import replace
 from numbers import Number
 from pathlib import Path
 from typing import Dict, Optional, Sequence
@@ -13,12 +12,13 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from ..compat import versions
 from ..errors import ConfigError
-from ..fileio import plain
+from ..fileio import plain, remove_unfinished
 from ..registry import HOOKS
-from ..trajectory import MANIFEST, Trajectory, check_schedule, model_config_of, snapshot_epochs, write_snapshot
+from ..trajectory import MANIFEST, SnapshotWriter, Trajectory, check_schedule, finish_writing, model_config_of, snapshot_epochs
 from .stage_state_hook import StageStateHook
 
 FOLDER = 'snapshots'
+KEY = 'ckd_mm_snapshot'
 
 
 @HOOKS.register_module()
@@ -27,6 +27,10 @@ class SnapshotHook(Hook):
 
     Epochs count finished epochs: the snapshot of epoch 120 holds the weights after 120 epochs. Each file appears whole or
     not at all; a run that is killed and resumed continues its manifest.
+
+    Training waits while the weights are copied in memory, not for the disk (:class:`ckd_mm.trajectory.SnapshotWriter`), and ends when
+    all is there. A checkpoint is ahead of the snapshots by one at most, whose weights it holds itself: a run resumed from it takes
+    that snapshot again, bit for bit the same, and then trains on.
 
     Args:
         interval, epochs, phases: when; exactly one, see :func:`ckd_mm.trajectory.snapshot_epochs`.
@@ -37,10 +41,10 @@ class SnapshotHook(Hook):
 
     Raises:
         ConfigError: before training: settings that cannot be met by this run.
-        CkdError: the disk is full; snapshots and checkpoints written before are intact.
+        CkdError: the disk is full, said in the iteration after; snapshots and checkpoints written before are intact.
     """
 
-    # after the epoch's training and before CheckpointHook (VERY_LOW): whatever a resumed run starts from has its snapshot
+    # after the epoch's training and before CheckpointHook (VERY_LOW): whatever a resumed run starts from has its snapshot, or is it
     priority = 'NORMAL'
 
     def __init__(self, interval: Optional[int] = None, epochs: Optional[Sequence[int]] = None, phases: Optional[int] = None,
@@ -52,7 +56,16 @@ class SnapshotHook(Hook):
         self.out_dir = out_dir
         self.info = dict(info or {})
         self.overwrite = overwrite
-        self.trajectory: Optional[Trajectory] = None
+        self.writer: Optional[SnapshotWriter] = None
+        self.lr: Optional[float] = None
+        self.taken: Dict = {}
+        self.restored: Dict = {}
+        self.slow_disk_said = False
+
+    @property
+    def trajectory(self) -> Optional[Trajectory]:
+        """With everything that was taken: waits for the snapshot that is being written. None before training."""
+        return None if self.writer is None else self.writer.trajectory
 
     def before_train(self, runner) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
@@ -62,15 +75,32 @@ class SnapshotHook(Hook):
         if self.ema:
             self._ema_model(runner)
         folder = Path(self.out_dir or runner.work_dir)
+        finish_writing()  # an earlier part of this run may have died in this process
         kept = self._continue_manifest(folder, runner)
         classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         info = dict(plain(self.info), model=plain(model_config_of(runner.cfg)), classes=plain(classes),
                     max_epochs=runner.max_epochs, snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed, versions=versions())
-        self.trajectory = Trajectory(folder, kept, info)
+        trajectory = Trajectory(folder, kept, info)
+        self.writer = SnapshotWriter(trajectory)
         self.seconds_before = (kept[-1].seconds or 0.0) if kept else 0.0
         self.started = time.perf_counter()
+        self.lr = self.restored.get('lr')
+        self.cfg_text = runner.cfg.pretty_text  # formatting it takes longer than copying the weights of a small network
         if is_main_process():
-            self.trajectory.save()
+            remove_unfinished(folder / FOLDER)
+            trajectory.save()
+            self._take_again(runner)
+
+    def _take_again(self, runner) -> None:
+        """The snapshot that was not yet on disk when the checkpoint was written from which this run goes on."""
+        missing = [epoch for epoch in self.epochs if epoch <= runner.epoch and epoch not in self.writer.epochs]
+        taken = self.restored.get('taken')
+        if taken and missing and taken['epoch'] == missing[-1] == runner.epoch and taken['iteration'] == runner.iter:
+            runner.logger.info(f'The snapshot of epoch {missing.pop()} is taken again: the run stopped before it was on disk')
+            self._take(runner, **taken)
+            self.seconds_before = taken['seconds']
+        if missing:
+            runner.logger.warning(f'The snapshots of epochs {missing} are missing and training is past them; to have them, start anew')
 
     def _continue_manifest(self, folder: Path, runner) -> list:
         """Snapshots of an earlier part of this run; those after the resumed epoch will be taken again."""
@@ -85,31 +115,63 @@ class SnapshotHook(Hook):
         return [snapshot for snapshot in found if snapshot.epoch <= runner.epoch]
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None) -> None:
-        self.lr = _learning_rate(runner)  # ParamSchedulerHook (LOW) sets that of the next iteration after this
+        if self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self.lr = _learning_rate(runner)  # ParamSchedulerHook (LOW) sets that of the next iteration after this
+        self._report(runner)
 
     def after_train_epoch(self, runner) -> None:
         epoch = runner.epoch + 1  # the loop counts up after this hook
         if epoch not in self.epochs or not is_main_process():
             return
+        if self.writer.busy and not self.slow_disk_said:
+            self.slow_disk_said = True
+            runner.logger.warning(f'The snapshot of epoch {epoch} waits until the one before is on disk, which takes longer than the '
+                                  'training in between. Fewer snapshots or a faster disk would help (said once)')
+        self._take(runner, epoch=epoch, iteration=runner.iter, lr=self.lr, seconds=round(self._seconds(runner), 2))
+
+    def _take(self, runner, **taken) -> None:
         model = self._ema_model(runner) if self.ema else runner.model
         if is_model_wrapper(model):
             model = model.module
-        name = f'{FOLDER}/epoch_{epoch}.pth'
-        snapshot = write_snapshot(
-            self.trajectory.folder / name, model.state_dict(), epoch=epoch, iteration=runner.iter, lr=self.lr,
-            model=self.trajectory.info['model'], classes=self.trajectory.info['classes'],
-            extra=dict(cfg=runner.cfg.pretty_text, seed=runner.seed, experiment_name=runner.experiment_name))
-        self.trajectory.add(replace(snapshot, seconds=round(self._seconds(runner), 2)))
-        runner.logger.info(f'Snapshot of epoch {epoch}: {snapshot.file} ({snapshot.size / 2**20:.1f} MiB)')
+        info = self.writer.info
+        self.writer.write(f'{FOLDER}/epoch_{taken["epoch"]}.pth', model, model=info['model'], classes=info['classes'],
+                          extra=dict(cfg=self.cfg_text, seed=runner.seed, experiment_name=runner.experiment_name), **taken)
+        self.taken = taken
 
     def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
-        """Note in the manifest how good the snapshot of this epoch is (validation comes after it was written)."""
-        if self.trajectory is None or runner.epoch not in self.trajectory.epochs or not is_main_process():
+        """Note in the manifest how good the snapshot of this epoch is (validation comes after it was taken)."""
+        if self.writer is None or runner.epoch not in self.writer.epochs or not is_main_process():
             return
         # EMAHook validates the averaged weights: of the others nothing is known then
         averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks) and not self.ema
         numbers = {f'ema/{name}' if averaged else name: value for name, value in plain(metrics or {}).items() if isinstance(value, Number)}
-        self.trajectory.set_metrics(runner.epoch, numbers)
+        self.writer.set_metrics(runner.epoch, numbers)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Wait for the snapshot on its way, unless this checkpoint has the same weights and so can bring it back."""
+        if self.writer is None:
+            return
+        # of two such hooks in a run the first leaves its mark, the second waits
+        same = checkpoint['meta']['iter'] == self.taken.get('iteration') and KEY not in checkpoint
+        if not same:
+            self.writer.wait()
+        checkpoint.setdefault(KEY, dict(lr=self.lr, taken=self.taken if same else None))
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if runner._resume:
+            self.restored = checkpoint.get(KEY) or {}
+
+    def after_train(self, runner) -> None:
+        self.writer.close()
+        self._report(runner)
+
+    def after_run(self, runner) -> None:
+        if self.writer is not None:  # validated once more after training
+            self.writer.close()
+
+    def _report(self, runner) -> None:
+        for snapshot in self.writer.written_meanwhile():
+            runner.logger.info(f'Snapshot of epoch {snapshot.epoch}: {snapshot.file} ({snapshot.size / 2**20:.1f} MiB)')
 
     def _seconds(self, runner) -> float:
         """Of training until now; of a resumed run with what came before, which StageStateHook knows best."""

@@ -1,7 +1,6 @@
 """One checkpoint of a trajectory: a file of weights and what is known about it."""
 
 import copy
-import io
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..errors import SnapshotError
-from ..fileio import atomic_write, plain, sha256_of
+from ..fileio import atomic_file, plain, sha256_of
 from .checkpoint_file import load_checkpoint_file
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
@@ -118,10 +117,14 @@ def _load_strictly(network: nn.Module, state_dict: Dict[str, Tensor], name: str,
 
 
 def write_snapshot(path: Path, state_dict: Dict[str, Tensor], *, epoch: int, iteration: int, lr: Optional[float],
-                   model: Dict, classes: Optional[Sequence[str]], extra: Optional[Dict[str, Any]] = None) -> Snapshot:
+                   model: Dict, classes: Optional[Sequence[str]], extra: Optional[Dict[str, Any]] = None,
+                   seconds: Optional[float] = None) -> Snapshot:
     """Write weights as a file that ``torch.load(weights_only=True)`` and mmpretrain's tools read.
 
     The file appears whole or not at all.
+
+    Args:
+        seconds: of training up to here; not in the file, which would differ from run to run.
 
     Raises:
         CkdError: the disk is full or the folder cannot be written.
@@ -129,10 +132,8 @@ def write_snapshot(path: Path, state_dict: Dict[str, Tensor], *, epoch: int, ite
     meta = dict(epoch=epoch, iter=iteration, lr=lr, model=plain(model), **plain(extra or {}))
     if classes is not None:
         meta['dataset_meta'] = dict(classes=list(classes))
-    weights = OrderedDict((key, value.detach().cpu()) for key, value in state_dict.items())
-    buffer = io.BytesIO()
-    torch.save(dict(meta=meta, state_dict=weights), buffer)
-    data = buffer.getvalue()
-    atomic_write(path, data)
-    return Snapshot(file=Path(path), epoch=epoch, iteration=iteration, lr=lr, size=len(data), sha256=sha256_of(data),
-                    model=plain(model), classes=None if classes is None else tuple(classes))
+    weights = OrderedDict((key, value.detach().cpu().contiguous()) for key, value in state_dict.items())  # also of a channels-last run
+    with atomic_file(path, sum(value.nbytes for value in weights.values())) as file:
+        torch.save(dict(meta=meta, state_dict=weights), file)
+    return Snapshot(file=Path(path), epoch=epoch, iteration=iteration, lr=lr, size=file.size, sha256=file.sha256,
+                    seconds=seconds, model=plain(model), classes=None if classes is None else tuple(classes))

@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS, RUNNERS
 from ckd_mm.errors import ConfigError
 from ckd_mm.fileio import plain
 from ckd_mm.runner import DistillationPlan
-from ckd_mm.trajectory import Trajectory
+from ckd_mm.trajectory import Trajectory, finish_writing
 
 from ..conftest import STATISTICS, resnet
 from ..helpers import assert_same_weights, weights_of
@@ -46,6 +46,7 @@ def test_both_students_leave_plain_classifiers(distil_run, tmp_path, plug):
     broken = distil_run(**settings, work_dir=str(tmp_path / 'broken'), custom_hooks=[plug])
     with pytest.raises(RuntimeError, match='power cut'):
         RUNNERS.build(broken).train()
+    finish_writing()  # as at the end of a process
     assert Trajectory.open(tmp_path / 'broken' / 'student').epochs == [1]
     written = (tmp_path / 'broken' / 'student' / 'snapshots' / 'epoch_1.pth').stat().st_mtime_ns
     broken.resume = True

@@ -1,0 +1,282 @@
+"""Runs that are killed while a snapshot is being written, and resumed."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from ckd_mm import fileio
+from ckd_mm.trajectory import Trajectory, finish_writing
+
+from ..helpers import assert_same_weights, train
+
+
+def run_of(digits_run, work_dir, *hooks, epochs: int = 3, interval: int = 1, **settings):
+    """A run that loses nothing when it is killed: augmentation-free, data in this process, random state in the checkpoints."""
+    config = digits_run(epochs=epochs, work_dir=work_dir, **settings)
+    config.custom_hooks = [*hooks, dict(type='ckd_mm.SnapshotHook', interval=interval, ema=bool(hooks)), dict(type='ckd_mm.StageStateHook')]
+    config.train_cfg = dict(type='ckd_mm.ResumableEpochLoop', max_epochs=epochs)
+    config.param_scheduler = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=12)
+    return config
+
+
+def dies_in(config, point: str, checkpoint: str) -> None:
+    """Train, and get killed at that point of writing epoch 2's snapshot, when mmengine's ``checkpoint`` is on disk."""
+    folder = Path(config.work_dir)
+    snapshot, last = folder / 'snapshots' / 'epoch_2.pth', folder / 'last_checkpoint'
+    write, replace = fileio.HashedFile.write, os.replace
+
+    def kill() -> None:
+        while not (last.exists() and last.read_text().endswith(checkpoint)):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def killing_write(file, data) -> int:
+        if point == 'inside the file' and 'epoch_2.pth' in file._file.name and file.size > 5000:
+            file._file.flush()
+            kill()
+        return write(file, data)
+
+    def killing_replace(source, target) -> None:
+        here = Path(target) == snapshot, Path(target).name == 'trajectory.json' and snapshot.exists()
+        if (point == 'before the file appears' and here[0]) or (point == 'before the manifest' and here[1]):
+            kill()
+        replace(source, target)
+        if point == 'after the manifest' and here[1]:
+            kill()
+
+    fileio.HashedFile.write, os.replace = killing_write, killing_replace
+    train(config)
+
+
+def killed(work, *arguments) -> None:
+    """Do it in a process that must end by SIGKILL."""
+    process = multiprocessing.get_context('fork').Process(target=work, args=arguments)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+
+
+POINTS = {'inside the file': [1], 'before the file appears': [1], 'before the manifest': [1], 'after the manifest': [1, 2]}
+
+
+
+
+def as_unbroken(config, other) -> None:
+    """Every snapshot, its facts and the end of the run."""
+    runs = [Trajectory.open(folder.work_dir) for folder in (config, other)]
+    for left, right in zip(*runs):
+        assert_same_weights(left.state_dict(), right.state_dict())
+        assert (left.epoch, left.iteration, left.lr, left.metrics) == (right.epoch, right.iteration, right.lr, right.metrics)
+        assert left.lr is not None and left.metrics
+    assert runs[0].epochs == runs[1].epochs
+    seconds = [snapshot.seconds for snapshot in runs[0]]
+    assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize('hooks', [(), (dict(type='EMAHook', momentum=0.3), )], ids=['', 'averaged'])
+@pytest.mark.parametrize('point', POINTS)
+def test_killed_while_a_snapshot_is_written(digits_run, tmp_path, point, hooks):
+    """The checkpoint of the same epoch is there already. What is on disk is whole, and the resumed run ends as if nothing had been."""
+    config, other = (run_of(digits_run, tmp_path / name, *hooks) for name in ('broken', 'unbroken'))
+    killed(dies_in, config, point, 'epoch_2.pth')
+    run = Trajectory.open(config.work_dir)
+    run.check()
+    assert run.epochs == POINTS[point]
+    files = set(os.listdir(tmp_path / 'broken' / 'snapshots'))
+    leftover = {name for name in files if name.endswith('.tmp')}
+    assert files - leftover == {f'epoch_{epoch}.pth' for epoch in (1, 2)[:1 + ('manifest' in point)]}
+    assert bool(leftover) == (point in ('inside the file', 'before the file appears'))
+    before = (tmp_path / 'broken' / 'snapshots' / 'epoch_1.pth').stat().st_mtime_ns
+
+    config.resume = True
+    train(config)
+    assert (tmp_path / 'broken' / 'snapshots' / 'epoch_1.pth').stat().st_mtime_ns == before
+    assert sorted(os.listdir(tmp_path / 'broken' / 'snapshots')) == ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']
+    train(other)
+    as_unbroken(config, other)
+    Trajectory.open(config.work_dir).check()
+
+
+def test_killed_in_the_last_epoch(digits_run, tmp_path):
+    """Nothing is left to train, and the last snapshot is taken all the same, with the seconds that the checkpoint remembers."""
+    config, other = (run_of(digits_run, tmp_path / name, epochs=2) for name in ('broken', 'unbroken'))
+    killed(dies_in, config, 'inside the file', 'epoch_2.pth')
+    taken = torch.load(tmp_path / 'broken' / 'epoch_2.pth', weights_only=False)['ckd_mm_snapshot']['taken']
+    config.resume = True
+    train(config)
+    train(other)
+    as_unbroken(config, other)
+    assert Trajectory.open(config.work_dir).last.seconds == taken['seconds'] > 0
+
+
+# ---------------------------------------------------------------- checkpoints that cannot bring the snapshot back
+class Slow:
+    """From now on a snapshot takes its time, and says when it is on disk."""
+
+    def __init__(self, monkeypatch, seconds: float = 0.3) -> None:
+        self.log = []
+        replace, fsync = os.replace, os.fsync
+
+        def slow(handle) -> None:
+            if 'epoch_' in os.readlink(f'/proc/self/fd/{handle}'):
+                time.sleep(seconds)
+            fsync(handle)
+
+        def noting(source, target) -> None:
+            replace(source, target)
+            if Path(target).parent.name == 'snapshots':
+                self.log.append(f'snapshot {Path(target).stem}')
+
+        monkeypatch.setattr(os, 'fsync', slow)
+        monkeypatch.setattr(os, 'replace', noting)
+
+
+class Note(Hook):
+    """Notes when something happened."""
+    priority = 'LOWEST'
+
+    def __init__(self, log: list) -> None:
+        self.log = log
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.log.append(f'iteration {runner.iter + 1}')
+
+    def before_save_checkpoint(self, runner, checkpoint) -> None:
+        self.log.append(f'checkpoint {checkpoint["meta"]["iter"]}')
+
+    def after_train(self, runner) -> None:
+        self.log.append('end')
+
+
+@pytest.mark.parametrize('checkpoints, expected', [
+    # the checkpoint of the same epoch need not wait, that of the next one must: it could not bring the snapshot back
+    (dict(interval=1), ['checkpoint 2', 'iteration 3', 'iteration 4', 'snapshot epoch_1', 'checkpoint 4', 'end']),
+    (dict(interval=3, by_epoch=False), ['iteration 3', 'snapshot epoch_1', 'checkpoint 3', 'iteration 4', 'end']),
+    # nobody waits but the end
+    (dict(interval=9), ['iteration 3', 'iteration 4', 'snapshot epoch_1', 'end']),
+])
+def test_who_waits_for_the_snapshot(digits_run, monkeypatch, checkpoints, expected):
+    slow = Slow(monkeypatch)
+    config = digits_run(epochs=2, images=32, custom_hooks=[dict(type='ckd_mm.SnapshotHook', epochs=[1])])
+    config.default_hooks.checkpoint = dict(type='CheckpointHook', save_last=False, **checkpoints)
+    train(config, Note(slow.log))
+    log = [what for what in slow.log if what not in ('iteration 1', 'iteration 2')]
+    if 'by_epoch' in checkpoints:  # CheckpointHook comes before the note
+        log.remove('iteration 3')
+        expected = [what for what in expected if what != 'iteration 3']
+    assert log == expected
+
+
+def test_of_two_hooks_the_second_waits(digits_run, tmp_path, monkeypatch):
+    """A checkpoint has room for what one of them needs."""
+    slow = Slow(monkeypatch)
+    config = digits_run(epochs=1, images=16, custom_hooks=[
+        dict(type='ckd_mm.SnapshotHook', interval=1), dict(type='ckd_mm.SnapshotHook', interval=1, out_dir=str(tmp_path / 'second'))])
+    train(config, Note(slow.log))
+    assert slow.log.index('checkpoint 1') > slow.log.index('snapshot epoch_1')
+    second = torch.load(tmp_path / 'second' / 'snapshots' / 'epoch_1.pth', weights_only=True)['state_dict']
+    assert_same_weights(Trajectory.open(config.work_dir).last.state_dict(), second)
+
+
+def test_the_next_snapshot_waits_and_it_is_said_once(digits_run, monkeypatch):
+    slow = Slow(monkeypatch, 0.2)
+    config = digits_run(epochs=4, images=16, custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    config.default_hooks.checkpoint = None
+    runner = train(config, Note(slow.log))
+    assert [what for what in slow.log if 'iteration' not in what] == [f'snapshot epoch_{epoch}' for epoch in (1, 2, 3, 4)] + ['end']
+    log = next(Path(runner.work_dir).glob('*/*.log')).read_text()
+    assert log.count('waits until the one before is on disk') == log.count('The snapshot of epoch 2 waits') == 1
+    run = Trajectory.open(runner.work_dir)
+    run.check()
+    for snapshot in run:
+        assert log.count(f'Snapshot of epoch {snapshot.epoch}: {snapshot.file} (0.0 MiB)') == 1
+        assert snapshot.accuracy is not None
+
+
+def test_training_dies_and_the_snapshot_is_finished(digits_run, monkeypatch):
+    """And a run of the same process that goes on from there waits for it: two would write one manifest."""
+    slow = Slow(monkeypatch, 0.5)
+
+    class Dies(Hook):
+
+        def before_train_epoch(self, runner):
+            if runner.epoch == 1:
+                raise ZeroDivisionError
+
+    config = digits_run(epochs=2, images=16, custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    with pytest.raises(ZeroDivisionError):
+        train(config, Dies())
+    assert slow.log == []
+    config.resume = True
+    train(config)
+    assert slow.log == ['snapshot epoch_1', 'snapshot epoch_2']
+    assert Trajectory.open(config.work_dir).epochs == [1, 2]
+
+
+def test_data_loaders_fork_while_a_snapshot_is_written(digits_run, monkeypatch):
+    Slow(monkeypatch)
+    config = digits_run(epochs=3, images=16, custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    config.train_dataloader.update(num_workers=2, persistent_workers=False)
+    config.default_hooks.checkpoint = None
+    runner = train(config)
+    run = Trajectory.open(runner.work_dir)
+    run.check()
+    assert run.epochs == [1, 2, 3] and runner.iter == 3
+
+
+# ---------------------------------------------------------------- resumed otherwise
+def test_resumed_at_the_end_of_an_epoch(digits_run, tmp_path, monkeypatch):
+    """From a checkpoint of its last iteration, written before the snapshot was taken: no iteration is left to ask for the rate."""
+    config, other = (run_of(digits_run, tmp_path / name) for name in ('broken', 'unbroken'))
+    for one in (config, other):
+        one.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=4, max_keep_ckpts=-1)
+    train(other)
+
+    class Killed(BaseException):
+        pass
+
+    class Dies(Hook):
+        priority = 'HIGH'
+
+        def after_train_epoch(self, runner):
+            if runner.epoch == 1:
+                raise Killed
+
+    with pytest.raises(Killed):
+        train(config, Dies())
+    finish_writing()
+    assert Trajectory.open(config.work_dir).epochs == [1] and (tmp_path / 'broken' / 'iter_8.pth').exists()
+    config.resume = True
+    train(config)
+    as_unbroken(config, other)
+
+
+def test_snapshots_that_cannot_be_taken_again_are_named(digits_run):
+    """The hook came into the run later than the checkpoints."""
+    config = digits_run(epochs=2, images=16)
+    train(config)
+    config.update(resume=True, custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    config.train_cfg.max_epochs = 3
+    runner = train(config)
+    assert Trajectory.open(runner.work_dir).epochs == [3]
+    logs = ''.join(path.read_text() for path in Path(runner.work_dir).glob('*/*.log'))
+    assert logs.count('The snapshots of epochs [1, 2] are missing and training is past them; to have them, start anew') == 1
+
+
+def test_the_plane_is_measured_from_the_snapshot_just_taken(digits_run, monkeypatch):
+    """InfoPlaneHook reads the file, so it waits for it."""
+    slow = Slow(monkeypatch)
+    config = digits_run(epochs=1, images=64)
+    config.custom_hooks = [dict(type='ckd_mm.SnapshotHook', interval=1),
+                           dict(type='ckd_mm.InfoPlaneHook', held_out=16, decoder_epochs=1, decoder_batch=8, figure=False)]
+    runner = train(config)
+    assert slow.log == ['snapshot epoch_1']
+    point, = json.loads((Path(runner.work_dir) / 'information_plane.json').read_text())['points']
+    assert point['epoch'] == 1
