@@ -1,39 +1,69 @@
 """The benchmarks measure what they say; their limits are checked by running them."""
 
 import dataclasses
+import io
 import sys
+import time
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
 from ckd_mm.selection.conditional_mutual_information import conditional_mutual_information
+from ckd_mm.trajectory import SnapshotWriter, finish_writing
 
 from .conftest import ROOT, resnet
 from .helpers import with_statistics
 
 
-@pytest.fixture
-def benchmarks(monkeypatch):
-    """The benchmarks' modules, with a workload that takes no time."""
+@pytest.fixture(scope='module')
+def modules():
+    """The benchmarks' modules, imported once: some register a data set."""
     before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
-    import looks
-    import measure
-    import run
-    work = run.make_workload('small', 'cpu', 'fp32', repeats=2)
-    small = torch.randint(256, (32, 3, 8, 8), dtype=torch.uint8)
-    model = with_statistics(resnet(2))
-    yield dict(looks=looks, measure=measure, run=run, work=dataclasses.replace(work, images=small, teacher=model, student=model))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / 'benchmarks'))
+        import looks
+        import measure
+        import run
+        yield dict(looks=looks, measure=measure, run=run)
     for name in set(sys.modules) - before:
         if str(ROOT / 'benchmarks') in str(getattr(sys.modules[name], '__file__', '')):
             del sys.modules[name]
 
 
+@pytest.fixture
+def benchmarks(modules):
+    """With a workload that takes no time."""
+    work = modules['run'].make_workload('small', 'cpu', 'fp32', repeats=2)
+    small = torch.randint(256, (32, 3, 8, 8), dtype=torch.uint8)
+    model = with_statistics(resnet(2))
+    return dict(modules, work=dataclasses.replace(work, images=small, teacher=model, student=model))
+
+
 def test_four_teachers_stay_within_the_memory_of_one(benchmarks):
     run, work = benchmarks['run'], benchmarks['work']
     assert 1 <= run.cohort4_memory(work)[0] < run.BENCHMARKS['cohort4_memory'].limit
+
+
+@pytest.mark.parametrize('name, module', [('kd_step_vs_floor', 'steps'), ('ensemble4_vs_floor', 'ensemble'),
+                                          ('kd_step_vs_mmrazor', 'razor')])
+def test_the_contenders_of_a_step_do_the_same_work(benchmarks, monkeypatch, name, module):
+    """Else an error is raised; the teachers of our side are fused, those of the other are not."""
+    benchmark, module = benchmarks['run'].BENCHMARKS[name], sys.modules[module]
+    assert len(benchmark.ratios(benchmarks['work'])) == 2
+    distilling = module.distilling
+
+    def with_another_weight(*networks):
+        model = distilling(*networks)
+        model.ce_weight = 0.2
+        return model
+
+    monkeypatch.setattr(module, 'distilling', with_another_weight)
+    with pytest.raises(RuntimeError, match='do not do the same work'):
+        benchmark.ratios(benchmarks['work'])
 
 
 def test_the_contenders_of_the_scores_find_the_same_number(benchmarks):
@@ -109,3 +139,214 @@ def test_what_heads_are_compared_with(benchmarks, monkeypatch):
     assert trained == {f'heads.{index}.fc.{part}' for index in (0, 1) for part in ('weight', 'bias')}
     assert trained == {name for name, _ in training.named_parameters()}
     assert {'backbone.conv1.weight', 'head.fc.weight'} <= whole and teacher.training
+
+
+def test_decoders_at_once_learn_what_they_learn_alone(benchmarks):
+    """Else the two are not compared."""
+    import decoders
+    shape = (6, 2, 8)
+    for way in (decoders.grouped, decoders.vmapped):
+        assert len(decoders.ratios(shape, 3, 2, torch.device('cpu'), way)) == 2
+
+    def without_the_last(given, pixels):
+        return decoders.one_after_another(given[:2], pixels)
+
+    with pytest.raises(RuntimeError, match='do not do the same work'):
+        decoders.ratios(shape, 3, 2, torch.device('cpu'), without_the_last)
+
+
+def test_teachers_are_counted_and_timed_beside_a_plain_step(benchmarks, monkeypatch):
+    """By count a step is the student's own and a forward pass of each teacher, and classes change nothing but the last layer."""
+    import scale
+
+    from ckd_mm.flops import network_flops
+    work = benchmarks['work']
+    monkeypatch.setattr(scale, 'paired_ratios', lambda make_pair, *_: [1.0])
+    monkeypatch.setattr(scale.cached, 'paired_ratios', lambda make_pair, *_: [1.25])
+    one, three = scale.against_teachers(work, (1, 3))
+    plain = scale.operations(scale.mmengine_contender(scale.build(work.student), work))
+    teacher = 32 * network_flops(scale.build(work.teacher), work.images)
+    assert one['by_count'] == pytest.approx(1 + teacher / plain) and three['by_count'] == pytest.approx(1 + 3 * teacher / plain)
+    assert [row['teachers'] for row in (one, three)] == [1, 3] and one['median'] == 1
+    assert one['cached_median'] == three['cached_median'] == 1.25
+    many = scale.with_classes(work, 50)
+    assert many.labels.max() > 9 and scale.build(many.student).head.fc.out_features == 50
+    # of each 8 inputs and output the head multiplies once forward, twice backward, and two operations make a multiplication
+    assert scale.operations(scale.mmengine_contender(scale.build(many.student), many)) - plain == 3 * 2 * 32 * 8 * 40
+
+
+def test_two_processes_are_timed_beside_one(benchmarks):
+    """A plain step of one process is the unit; all four numbers are of steps that were taken."""
+    import scale
+    one, two = scale.against_processes(dataclasses.replace(benchmarks['work'], repeats=2))
+    assert [one['processes'], two['processes']] == [1, 2] and one['n'] == two['n'] == 2
+    assert one['plain_median'] == one['plain_low'] == one['plain_high'] == one['plain_processor_median'] == 1
+    assert min(one['low'], two['low'], two['plain_low'], two['processor_low']) > 0
+
+
+def test_what_grows_how(benchmarks, tmp_path):
+    import scale
+    from_files = dict(cached_median=1.05, cached_low=1, cached_high=2)
+    rows = dict(teachers=[dict(teachers=m, median=1.2 + 0.3 * m, low=1, high=2, by_count=1 + 0.5 * m, **from_files) for m in (1, 2, 4)],
+                classes=[dict(classes=c, median=v, low=1, high=2, by_count=1.5, **from_files) for c, v in ((10, 1.5), (1000, 1.625))],
+                processes=[dict(processes=p, median=1.5 * f, low=1, high=3, plain_median=f, plain_low=1, plain_high=2,
+                                processor_median=1.5 * f, plain_processor_median=f)
+                           for p, f in ((1, 1.0), (2, 1.25))])
+    teachers, classes, processes = scale.sentences(rows)
+    assert 'each costs 0.30 of a plain step, by count of operations 0.50; with cached targets a step is 1.05 plain ones' in teachers
+    assert 'from 10 to 1000 a distilled step goes from 1.50 to 1.62' in classes
+    assert '1.25 times as long as one of one if plain, 1.25 times if distilled; in processor time of each 1.25 and 1.25' in processes
+    figure = scale.draw(rows, tmp_path / 'scale.png')
+    assert (tmp_path / 'scale.png').stat().st_size > 0
+    assert list(figure.axes[0].lines[0].get_ydata()) == [row['median'] for row in rows['teachers']]
+    one = dict(teachers=rows['teachers'][:1])
+    assert not list(scale.sentences(one)) and len(scale.draw(one).axes) == 1
+
+
+def test_the_table_on_paper_is_its_arithmetic(benchmarks):
+    """10 images a step of 6e9 operations each at 1e12 a second: 60 ms, two thirds of it backward. 40e6 bytes in a ring of 4 at
+    1e9 bytes a second: 2 * 3/4 * 40 = 60 ms, so 20 are waited for."""
+    import on_paper
+    counts = on_paper.Counts(teacher_step=12e9, student_step=6e9, teacher_forward=3e9, teacher_gradients=80_000_000,
+                             student_gradients=40_000_000, image=100_000, snapshot=80_000_000, teacher_starts=3000, student_starts=1000,
+                             taught_starts=2000)
+    given = on_paper.Assumptions(gpus=4, teraflops=1, batch=10, teacher_forward=None, decode=2, cores=4, all_reduce=1, copy=1, start=5)
+    rows = on_paper.stages(counts, given)
+    taught, alone = rows['student, taught'], rows['teacher alone']
+    expected = dict(learns=60, teaches=30, waits=20, copies=1, starts=10, loads=5, all_reduce=60, step=111,
+                    images_per_second=40 / 0.111, cores_wanted=10 * 2 / 111, epoch_minutes=1_281_167 / 40 * 0.111 / 60)
+    assert {name: taught[name] for name in expected} == pytest.approx(expected) and taught['binds'] == 'learns'
+    assert alone['learns'] == 120 and alone['teaches'] == 0 and alone['waits'] == pytest.approx(120 - 80) and alone['starts'] == 15
+    assert rows['student, cached']['step'] == pytest.approx(81)
+
+    def binds(**changes) -> tuple:
+        row = on_paper.stages(counts, dataclasses.replace(given, **changes))['student, taught']
+        return row['binds'], row['step']
+
+    assert binds(cores=1, decode=20) == ('loads', 200) and binds(start=100) == ('starts', 200)
+    assert binds(teacher_forward=1.5) == ('teaches', pytest.approx(60 + 90 + 20 + 1))
+    assert binds(all_reduce=0.1) == ('waits', pytest.approx(60 + 30 + 560 + 1)) and binds(gpus=1)[1] == pytest.approx(91)
+    table = on_paper.markdown(on_paper.table(counts, [given]))
+    assert '| 4 | 1 | student, taught | 60.00 | 30.00 | 20.00 | 1.00 | 10.00 | 5.00 | 111.00 | learns | 360 | 0.2 | 59.25 |' in table
+
+
+def test_operators_that_are_started(benchmarks):
+    """What computes or writes counts, a view does not."""
+    import measure
+    import on_paper
+    values = torch.zeros(4, 4)
+    assert on_paper.starts(measure.Contender(lambda batch: batch.t().t().view(2, 8).add_(1).sum() * 2, lambda: values)) == 3
+
+
+def test_what_is_counted_on_paper(benchmarks):
+    """Of the networks on one image; more images start no more operators but for their labels."""
+    import on_paper
+    import scale
+
+    from ckd_mm.flops import network_flops
+    work = benchmarks['work']
+    counts = on_paper.count(work)
+    student = scale.build(work.student)
+    assert counts.student_gradients == 4 * sum(parameter.numel() for parameter in student.parameters()) < counts.snapshot
+    assert counts.teacher_forward == network_flops(student, work.images) and counts.image == 3 * 8 * 8
+    # backward is twice forward, but for the first convolution (3x3, 3 to 4 channels), whose input wants no gradient
+    assert counts.student_step == 3 * counts.teacher_forward - 2 * 8 * 8 * 4 * 27
+    assert counts.taught_starts > counts.student_starts == counts.teacher_starts > 0
+
+
+@pytest.fixture
+def pictures(benchmarks, tmp_path):
+    """Photographs that scikit-learn ships, as JPEG files of 427x640 pixels; the crops of two have less than twice 96 pixels."""
+    import imagenet_input
+    from sklearn.datasets import load_sample_images
+    files = []
+    for index, array in enumerate(load_sample_images().images * 2):
+        files.append(tmp_path / f'{index}.jpg')
+        Image.fromarray(np.ascontiguousarray(array[:, ::-1] if index % 2 else array)).save(files[-1], quality=90)
+    drawn = list(imagenet_input.pictures(files, 96, bytes))
+    small = [dataclasses.replace(picture, crop=(30, 40, 191, 250), flip=not picture.flip) for picture in drawn[:2]]
+    return imagenet_input, small + [dataclasses.replace(picture, crop=(20, 101, 300, 402)) for picture in drawn[2:]]
+
+
+def test_every_way_into_the_network_gives_the_image(pictures):
+    """mmpretrain's own, part by part, is the yardstick; half-size decoding where the crop is shrunk is close to it, and it alone
+    touches pixels."""
+    module, images = pictures
+    for picture in images:
+        assert picture.size == (427, 640)
+        seconds, results = module.seconds_of_parts(picture, 96)
+        assert list(seconds) == ['read', 'decode', 'RandomResizedCrop', 'RandomFlip', 'PackInputs'] and min(seconds.values()) > 0
+        assert torch.equal(module.mmcv_way()(picture, 96), results['inputs'])
+    for row, picture in enumerate(images):
+        full, half, always = (way(picture, 96) for way in (module.mmcv_way(), module.reduced_way(True), module.reduced_way(False)))
+        assert torch.equal(half, full if row < 2 else always) and not torch.equal(full, always)
+        assert (half.float() - full.float()).abs().mean() < 12 and full.float().std() > 40
+    found = module.compare(images * 8, 96)
+    assert found['mmpretrain (cv2)']['largest_difference'] == 0 and found['mmpretrain (cv2)']['median'] == 1
+    assert found['torchvision v2']['mean_difference'] < 1 and found['cv2, half size if shrunk']['largest_difference'] > 0
+
+
+def test_images_written_anew_have_the_size_that_was_asked_for(pictures):
+    module, images = pictures
+    with Image.open(io.BytesIO(module.written_anew(64, 90)(images[0].content))) as image:
+        assert image.size == (96, 64)
+
+
+def test_cached_targets_are_read_from_files(benchmarks, monkeypatch):
+    """Rows for each image in four views; our side has no teacher and learns from what is in the files, the other side is plain."""
+    import cached
+
+    from ckd_mm.models import CheckpointDistill
+    from ckd_mm.targets import TargetFile
+    seen, of = [], TargetFile.of
+
+    def look_up(file, samples, inputs):
+        seen.append((file.layout.rows, [(sample.sample_idx, sample.view) for sample in samples]))
+        return of(file, samples, inputs)
+
+    def take_steps(make_pair, *_):
+        ours, plain = make_pair()
+        algorithm = next(cell.cell_contents for cell in ours.step.__closure__ if isinstance(cell.cell_contents, CheckpointDistill))
+        assert not algorithm.has_teachers
+        return [(ours.step(ours.batch()) - plain.step(plain.batch())).item()]
+
+    monkeypatch.setattr(cached, 'ROWS', 1280)
+    monkeypatch.setattr(cached, 'paired_ratios', take_steps)
+    monkeypatch.setattr(TargetFile, 'of', look_up)
+    difference, = cached.cached_vs_plain(benchmarks['work'])
+    (rows, places), = seen
+    assert rows == 1280 and len(places) == 32 and max(image for image, _ in places) < 320 and {view for _, view in places} <= set(range(4))
+    assert abs(difference) > 1e-3
+
+
+def test_both_loaders_give_the_same_images(benchmarks, monkeypatch):
+    """Else an error is raised: here one of them shuffles otherwise."""
+    import loader
+    load, build = loader.NoiseCIFAR.load_data_list, loader.Runner.build_dataloader
+    monkeypatch.setattr(loader.NoiseCIFAR, 'load_data_list', lambda self: load(self)[:3000])
+    assert min(loader.small_images_loader(benchmarks['work'])) > 0
+    seeds = {'NoiseCIFAR': 1, 'ckd_mm.InMemory': 0}
+    monkeypatch.setattr(loader.Runner, 'build_dataloader', lambda config, seed: build(config, seed=seeds[config['dataset']['type']]))
+    with pytest.raises(RuntimeError, match='do not do the same work'):
+        loader.small_images_loader(benchmarks['work'])
+
+
+def test_the_wait_for_a_snapshot_over_a_torch_save(benchmarks, monkeypatch):
+    """Both slowed down: 0.1 s in the hook over 0.2 s in torch.save, whatever the thread does meanwhile."""
+    stall, write, save, files = sys.modules['stall'], SnapshotWriter.write, torch.save, []
+
+    def slow_write(*arguments, **named) -> None:
+        time.sleep(0.1)
+        write(*arguments, **named)
+
+    def slow_save(what, file) -> None:
+        if isinstance(file, stall.Path):
+            files.append(file.parent)
+        time.sleep(0.2)
+        save(what, file)
+
+    monkeypatch.setattr(SnapshotWriter, 'write', slow_write)
+    monkeypatch.setattr(torch, 'save', slow_save)
+    ratios = benchmarks['run'].BENCHMARKS['snapshot_stall'].ratios(benchmarks['work'])
+    finish_writing()
+    assert ratios == pytest.approx([0.5] * 2, rel=0.4) and len(files) == 3 and len(set(files)) == 1

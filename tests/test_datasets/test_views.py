@@ -131,9 +131,9 @@ def test_processes_share_an_epoch(monkeypatch):
     assert sorted(drawn[:IMAGES]) == list(range(2 * IMAGES, 3 * IMAGES)) and drawn[IMAGES:] == drawn[:3]
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_resumed_run_ends_like_an_unbroken_one(kind, digits_run, tmp_path):
-    settings = {'train_dataloader.dataset': dict(type=kind, dataset=DIGITS, _delete_=True),
+@pytest.mark.parametrize('kind, workers', [('ckd_mm.Views', 0), ('ckd_mm.Views', 2), ('ckd_mm.InMemory', 0)])
+def test_resumed_run_ends_like_an_unbroken_one(kind, workers, digits_run, tmp_path):
+    settings = {'train_dataloader.num_workers': workers, 'train_dataloader.dataset': dict(type=kind, dataset=DIGITS, _delete_=True),
                 'train_dataloader.sampler': dict(type='ckd_mm.ViewSampler', shuffle=True), 'train_dataloader.batch_size': 4}
     unbroken = train(digits_run(epochs=3, work_dir=tmp_path / 'unbroken', **settings))
     train(digits_run(epochs=1, work_dir=tmp_path / 'broken', **settings))

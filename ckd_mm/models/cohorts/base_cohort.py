@@ -79,11 +79,14 @@ class BaseCohort(BaseModel):
                 continue
             with full_precision(inputs.device.type):
                 fused, left = fuse_conv_bn(network, images)
-                if inputs.device.type == 'cpu':
-                    rearrange(network, images)
+                rearranged = inputs.device.type == 'cpu' and rearrange(network, images)
+            what = [f'{fused} BatchNorm layers have become part of the convolutions before them'] if fused else []
             if left:
-                print_log(f'Network {number} of the teachers: {fused} BatchNorm layers have become part of the convolutions before '
-                          f'them, {left} cannot, since without them its outputs would change.', logger='current')
+                what.append(f'{left} cannot, since without them its outputs would change')
+            if rearranged:
+                what.append('its weights are in channels_last')
+            if what:
+                print_log(f'Network {number} of the teachers, made faster: {"; ".join(what)}.', logger='current')
         if self._then is not None:
             self._then()
         self._make_fast, self._then = False, None

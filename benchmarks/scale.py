@@ -1,0 +1,276 @@
+"""How the cost of a distilled step grows with teachers, with classes and with processes, each beside a plain step in the same run.
+
+    python benchmarks/scale.py [teachers] [classes] [processes] [--json FILE] [--figure FILE] [--device cpu|cuda]
+                               [--preset small|cifar|imagenet] [--batch N] [--teachers M ...] [--repeats N]
+
+Beside what is measured stands what the operations foretell, counted in one step of either (convolutions and matrix products). Two
+processes are gloo's on this machine's CPU, a thread each, and are left out on a GPU.
+"""
+
+import argparse
+import copy
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence
+from unittest import mock
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import cached  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from measure import Contender, Pair, paired_ratios, summary  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
+from mmengine.model import MMDistributedDataParallel  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+from run import about  # noqa: E402
+from steps import distilling, mmengine_contender  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from workload import PRESETS, Workload, build, make_workload  # noqa: E402
+
+from ckd_mm.fileio import write_json  # noqa: E402
+from ckd_mm.trajectory import write_snapshot  # noqa: E402
+from ckd_mm.visualization.figures import ALONE, CHOSEN, STUDENT, TEACHER, _canvas, _plain_axes, _save  # noqa: E402
+
+TEACHERS, CLASSES, PROCESSES = (1, 2, 4, 8), (10, 100, 1000), 2
+AXES = dict(teachers='teachers, M', classes='classes, one teacher', processes='processes, a batch each')
+CACHED_ROWS = 12_800  # targets in the files: 51 MB of 1,000 classes
+Row = Dict[str, float]
+
+
+def against_teachers(work: Workload, counts: Sequence[int] = TEACHERS) -> List[Row]:
+    """A step with so many snapshots as teachers / a plain mmpretrain step of the student. With cached targets it is one and the same
+    step: what is kept is the mean over the teachers."""
+    from_files = with_cached_targets(work)
+    return [dict(teachers=count, **measured(work, count), **from_files) for count in counts]
+
+
+def against_classes(work: Workload, counts: Sequence[int] = CLASSES) -> List[Row]:
+    """A step with one teacher / a plain one, both networks with so many classes."""
+    works = {count: with_classes(work, count) for count in counts}
+    return [dict(classes=count, **measured(own, 1), **with_cached_targets(own)) for count, own in works.items()]
+
+
+def measured(work: Workload, teachers: int) -> Row:
+    """``summary`` of the ratios, and ``by_count``, the ratio of operations."""
+    with snapshots(work, teachers) as files:
+
+        def make_pair() -> Pair:
+            return mmengine_contender(distilling(build(work.student), *files), work), mmengine_contender(build(work.student), work)
+
+        pair = make_pair()
+        pair[0].step(pair[0].batch())  # teachers are built
+        by_count = operations(pair[0]) / operations(pair[1])
+        return dict(summary(paired_ratios(make_pair, work.repeats, work.steps, work.device)), by_count=by_count)
+
+
+def with_cached_targets(work: Workload) -> Row:
+    """``cached_median`` and so on: a step whose targets are read from files / a plain step."""
+    with mock.patch.object(cached, 'ROWS', CACHED_ROWS):
+        return prefixed('cached_', summary(cached.cached_vs_plain(work)))
+
+
+def prefixed(prefix: str, row: Row) -> Row:
+    return {prefix + key: value for key, value in row.items()}
+
+
+class snapshots:
+    """So many of the preset's teacher, with weights of their own, in files for as long as the block lasts."""
+
+    def __init__(self, work: Workload, count: int) -> None:
+        self.work, self.count = work, count
+
+    def __enter__(self) -> List[str]:
+        self.folder = tempfile.TemporaryDirectory()
+        files = [str(Path(self.folder.name) / f'epoch_{epoch}.pth') for epoch in range(1, self.count + 1)]
+        for epoch, file in enumerate(files, 1):
+            write_snapshot(file, build(self.work.teacher).state_dict(), epoch=epoch, iteration=epoch, lr=None, model=self.work.teacher,
+                           classes=None)
+        return files
+
+    def __exit__(self, *error) -> None:
+        self.folder.cleanup()
+
+
+def with_classes(work: Workload, count: int) -> Workload:
+    """The same networks, but for the size of their last layer."""
+    teacher, student = copy.deepcopy(work.teacher), copy.deepcopy(work.student)
+    for model in (teacher, student):
+        model['head']['num_classes'] = model['data_preprocessor']['num_classes'] = count
+        model['head'].pop('topk', None)
+    labels = torch.randint(count, work.labels.shape, generator=torch.Generator().manual_seed(0))
+    return Workload(work.preset, teacher, student, work.images, labels, work.device, work.dtype, work.repeats)
+
+
+def operations(contender: Contender) -> int:
+    """Floating-point operations of one step, forward and backward."""
+    batch = contender.batch()
+    with FlopCounterMode(display=False) as counter:
+        contender.step(batch)
+    return counter.get_total_flops()
+
+
+def against_processes(work: Workload) -> List[Row]:
+    """Steps of one and of two processes, plain and distilled (one teacher), each / a plain step of one process alone.
+
+    Every process takes a whole batch: with perfect scaling a step of two takes as long as a step of one, on twice the images. While
+    one process is timed alone the other waits.
+    """
+    context = multiprocessing.get_context('fork')  # all is imported already
+    with snapshots(work, 1) as files, tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / 'seconds.npy'
+        processes = [context.Process(target=one_process, args=(rank, work, files, folder, results)) for rank in range(PROCESSES)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            raise RuntimeError(f'the processes of the benchmark ended with {[process.exitcode for process in processes]}')
+        seconds = np.load(results)
+    ratios = seconds / seconds[:, :1]
+    alone, taught_alone, together, taught_together = ratios.transpose(1, 2, 0)
+    return [process_row(1, taught_alone, alone), process_row(PROCESSES, taught_together, together)]
+
+
+def process_row(processes: int, distilled: np.ndarray, plain: np.ndarray) -> Row:
+    """Of ratios (2, repeats): of time, and of one process's own processor time, in which other work on the machine counts for little."""
+    return dict(processes=processes, **summary(distilled[0]), **prefixed('plain_', summary(plain[0])),
+                **prefixed('processor_', summary(distilled[1])), **prefixed('plain_processor_', summary(plain[1])))
+
+
+def one_process(rank: int, work: Workload, files: Sequence[str], folder: str, results: Path) -> None:
+    """Times, in turn, plain and distilled steps of rank 0 alone and of all; rank 0 writes seconds, (repeats, 4, 2), the last of them by
+    the clock and by its own processor time."""
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=PROCESSES)
+    alone = [mmengine_contender(model, work) for model in (build(work.student), distilling(build(work.student), *files))]
+    together = [mmengine_contender(MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False), work)
+                for model in (build(work.student), distilling(build(work.student), *files))]
+    contenders = [*alone, *together]
+    seconds = np.zeros((work.repeats + 1, len(contenders), 2))  # the first is to warm up
+    for repeat in range(len(seconds)):
+        for column in np.roll(range(len(contenders)), repeat):
+            batch = contenders[column].batch()
+            dist.barrier()
+            start = np.array([time.perf_counter(), time.process_time()])
+            if rank == 0 or contenders[column] in together:
+                contenders[column].step(batch)
+            seconds[repeat, column] = np.array([time.perf_counter(), time.process_time()]) - start
+            dist.barrier()
+    if rank == 0:
+        np.save(results, seconds[1:])
+    dist.destroy_process_group()
+
+
+# What it says
+
+
+def sentences(found: Dict[str, List[Row]]) -> Iterator[str]:
+    """A line for each, saying what grows how."""
+    rows = found.get('teachers', [])
+    if len(rows) > 1:
+        counts = [row['teachers'] for row in rows]
+        measured_slope, counted_slope = (np.polyfit(counts, [row[key] for row in rows], 1)[0] for key in ('median', 'by_count'))
+        yield (f'teachers: linear; each costs {measured_slope:.2f} of a plain step, by count of operations {counted_slope:.2f}; '
+               f'with cached targets a step is {rows[0]["cached_median"]:.2f} plain ones, whatever M')
+    if 'classes' in found:
+        first, last = found['classes'][0], found['classes'][-1]
+        yield (f'classes: from {first["classes"]} to {last["classes"]} a distilled step goes from {first["median"]:.2f} to '
+               f'{last["median"]:.2f} plain ones (by count {first["by_count"]:.2f} to {last["by_count"]:.2f}), with cached targets from '
+               f'{first["cached_median"]:.2f} to {last["cached_median"]:.2f}')
+    if 'processes' in found:
+        one, two = found['processes']
+        yield (f'processes: a step of {two["processes"]} takes {two["plain_median"]:.2f} times as long as one of one if plain, '
+               f'{two["median"] / one["median"]:.2f} times if distilled; in processor time of each {two["plain_processor_median"]:.2f} and '
+               f'{two["processor_median"] / one["processor_median"]:.2f}')
+
+
+def draw(found: Dict[str, List[Row]], path: Optional[Path] = None) -> Figure:
+    """What was measured (median, 10th to 90th percentile) beside each other, and by count."""
+    panels = [name for name in AXES if name in found]
+    figure = _canvas(max(4.8, 3.6 * len(panels)), 3.9)
+    for name, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels)))):
+        rows = found[name]
+        places = [row[name] for row in rows]
+        _band(axes, places, rows, '', STUDENT, 'distilled step, measured')
+        if name == 'processes':
+            _band(axes, places, rows, 'plain_', ALONE, 'plain step')
+            axes.set_xlim(0.7, PROCESSES + 0.3)
+        else:
+            _band(axes, places, rows, 'cached_', CHOSEN, 'with cached targets')
+            axes.plot(places, [row['by_count'] for row in rows], color=TEACHER, linestyle='--', marker='x', markersize=5, linewidth=1.2,
+                      label='by count of operations')
+        if name == 'classes':
+            axes.set_xscale('log')
+            axes.minorticks_off()
+        axes.set_xticks(places, [str(place) for place in places])
+        axes.set_xlabel(AXES[name])
+        axes.axhline(1, color='#b0b0b0', linewidth=1, zorder=0)
+        axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
+        _plain_axes(axes)
+    figure.axes[0].set_ylabel('time / plain step')
+    labelled = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(labelled.values(), labelled.keys(), loc='outside lower center', ncols=len(labelled), fontsize=8, frameon=False)
+    return _save(figure, path)
+
+
+def _band(axes, places: Sequence[float], rows: Sequence[Row], prefix: str, colour: str, label: str) -> None:
+    low, middle, high = ([row[prefix + key] for row in rows] for key in ('low', 'median', 'high'))
+    axes.plot(places, middle, color=colour, marker='o', markersize=5, linewidth=1.6, label=label)
+    axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def main() -> int:
+    args = parse_args()
+    work = make_workload(args.preset, args.device, args.dtype, args.repeats)
+    if args.batch is not None:
+        work = replace(work, images=work.images[:args.batch], labels=work.labels[:args.batch])
+    MMLogger.get_instance('benchmarks', log_level='ERROR')
+    # processes first: they are forked, which is safest from a process that has not computed yet
+    measure = dict(processes=against_processes, teachers=lambda work: against_teachers(work, args.teachers), classes=against_classes)
+    found = {}
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        for name in (name for name in measure if name in args.names):
+            found[name] = measure[name](work)
+            for row in found[name]:
+                others = [key for key in row if key == 'by_count' or key.endswith('_median')]
+                beside = '   '.join(f'{key.replace("_", " ")} {row[key]:.3f}' for key in others)
+                print(f'{name:<10} {row[name]:>5}   {row["median"]:.3f} ({row["low"]:.3f} to {row["high"]:.3f})   {beside}', flush=True)
+    print('\n'.join(sentences(found)))
+    if args.json is not None:
+        write_json(args.json, dict(_about=dict(about(args), batch=len(work.labels)), **found))
+    if args.figure is not None:
+        draw(found, args.figure)
+    return 0
+
+
+def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='The cost of a distilled step against teachers, classes and processes.')
+    parser.add_argument('names', nargs='*', metavar='NAME', help=f'against what; default: {", ".join(AXES)}')
+    parser.add_argument('--json', type=Path, metavar='FILE')
+    parser.add_argument('--figure', type=Path, metavar='FILE', help='a .png or .svg to draw')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--preset', choices=PRESETS, default='small')
+    parser.add_argument('--batch', type=int, help="images; default: the preset's")
+    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
+    parser.add_argument('--teachers', nargs='+', type=int, default=TEACHERS, metavar='M')
+    parser.add_argument('--repeats', type=int, default=30)
+    args = parser.parse_args(arguments)
+    unknown = [name for name in args.names if name not in AXES]
+    if unknown:
+        parser.error(f'nothing is measured against {unknown[0]!r}; there are {", ".join(AXES)}')
+    if 'processes' in args.names and args.device == 'cuda':
+        parser.error("processes are gloo's, on the CPU: leave --device cuda out")
+    args.names = args.names or [name for name in AXES if name != 'processes' or args.device == 'cpu']
+    return args
+
+
+if __name__ == '__main__':
+    sys.exit(main())
