@@ -17,36 +17,40 @@ from ckd_mm.models.losses import soft_target
 from ckd_mm.targets import Layout, TargetWriter
 from ckd_mm.targets.layout import mark_of
 
+VIEWS, TEACHERS = 4, 4
 ROWS = 200_000  # 50,000 images in four views
-TEACHERS = 4
 
 
-def cached_vs_plain(work: Workload) -> List[float]:
+def cached_vs_plain(work: Workload, rows: int = ROWS) -> List[float]:
     """``CheckpointDistill.train_step`` with the targets of four teachers read from files, of random images in random views / ``train_step``
-    of the plain mmpretrain classifier."""
+    of the plain mmpretrain classifier.
+
+    Args:
+        rows: targets in the files, about, of ``rows / 4`` images in four views each.
+    """
     student = build(work.student)
     with tempfile.TemporaryDirectory() as folder:
-        write_targets(Path(folder), work)
+        layout = write_targets(Path(folder), work, rows)
 
         def make_pair() -> Pair:
             ours = CheckpointDistill(copy.deepcopy(student), targets=folder, kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
                                      ce_weight=CE_WEIGHT, kd_weight=KD_WEIGHT)
             step = mmengine_contender(ours, work).step
-            return Contender(step, lambda: in_views(work)), mmengine_contender(copy.deepcopy(student), work)
+            return Contender(step, lambda: in_views(work, layout)), mmengine_contender(copy.deepcopy(student), work)
 
         return paired_ratios(make_pair, work.repeats, work.steps, work.device)
 
 
-def write_targets(folder: Path, work: Workload) -> Layout:
-    """Of as many images as CIFAR has, which are all the images of the one batch, again and again."""
+def write_targets(folder: Path, work: Workload, rows: int) -> Layout:
+    """Of so many images that there are whole batches of them; they are all the images of the one batch, again and again."""
     size, classes = len(work.images), work.student['head']['num_classes']
-    layout = Layout(ROWS // 4 // size * size, 4, classes, TEACHERS)
+    layout = Layout(rows // VIEWS // size * size, VIEWS, classes, TEACHERS)
     writer = TargetWriter(folder, layout, {}, size)
     blocks, marks = writer.prepare(print), marks_of(work)
     for block in blocks:
-        rows = writer.rows_of(block)
-        target = soft_target(torch.randn(TEACHERS, len(rows), classes), TAU)
-        writer.write(rows.start, target._replace(predicted=target.log_p.argmax(dim=1)), marks.repeat(len(rows) // size))
+        places = writer.rows_of(block)
+        target = soft_target(torch.randn(TEACHERS, len(places), classes), TAU)
+        writer.write(places.start, target._replace(predicted=target.log_p.argmax(dim=1)), marks.repeat(len(places) // size))
         writer.done(block)
     writer.finish()
     return layout
@@ -57,11 +61,11 @@ def marks_of(work: Workload) -> Tensor:
     return mark_of(data['inputs'])
 
 
-def in_views(work: Workload) -> Dict:
+def in_views(work: Workload, layout: Layout) -> Dict:
     """The batch, each image under the name of any of those that it stands for."""
     size = len(work.images)
-    copies = ROWS // 4 // size
-    chosen, views = torch.randint(copies, (size, )).tolist(), torch.randint(4, (size, )).tolist()
+    copies = layout.images // size
+    chosen, views = torch.randint(copies, (size, )).tolist(), torch.randint(VIEWS, (size, )).tolist()
     samples = [DataSample(metainfo=dict(sample_idx=place + size * copy_, view=view)).set_gt_label(label)
                for place, (copy_, view, label) in enumerate(zip(chosen, views, work.labels))]
     return dict(inputs=work.images, data_samples=samples)

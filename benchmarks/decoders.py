@@ -22,7 +22,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.func import functional_call, stack_module_state, vmap  # noqa: E402
 
 from ckd_mm.infoplane import Decoder, EstimatorSettings  # noqa: E402
-from ckd_mm.infoplane.resized_convolution import _resize_by_tap  # noqa: E402
+from ckd_mm.infoplane.resized_convolution import resize_by_tap  # noqa: E402
 
 SHAPES = {  # features (F, h, w) and image pixels of networks that the configs train
     'ResNet-34, 32 px': (512, 4, 32), 'ResNet-110, 32 px': (64, 8, 32), 'WRN-40-2, 32 px': (128, 8, 32),
@@ -45,7 +45,7 @@ class GroupedDecoders(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Features (M, N, F, h, w) to logits of pixels (M, N, C, H, W); the first convolution is ``resized_convolution``."""
-        rows, columns = (_resize_by_tap(small, large, 3, maps) for small, large in zip(maps.shape[-2:], self.size))
+        rows, columns = (resize_by_tap(small, large, 3, maps) for small, large in zip(maps.shape[-2:], self.size))
         mixed = torch.einsum('mofij,mnfhw->mnoihwj', self.weight, maps)
         wide = torch.einsum('mnoihwj,Wwj->mnoihW', mixed, columns)
         hidden = torch.einsum('mnoihW,Hhi->nmoHW', wide, rows) + self.bias[:, :, None, None]

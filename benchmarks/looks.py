@@ -28,7 +28,7 @@ def probe_vs_epoch(work: Workload) -> List[float]:
     """
     count = 1024 if work.device.type == 'cuda' else 256
     images = held_out_images(work, count)
-    settings = EstimatorSettings(reconstruct_size=56 if work.preset == 'imagenet' else None)
+    settings = EstimatorSettings(reconstruct_size=56 if work.preset.startswith('imagenet') else None)
 
     def make_pair() -> Pair:
         network, training = build(work.teacher).requires_grad_(False), mmengine_contender(build(work.teacher), work)

@@ -1,6 +1,7 @@
 """Timing two contenders against each other on a machine that does other things too."""
 
 import ctypes
+import gc
 import math
 import time
 from dataclasses import dataclass
@@ -27,8 +28,22 @@ Pair = Tuple[Contender, Contender]
 FRESH_AFTER = 25  # repetitions
 
 
+class Ratios(List[float]):
+    """Time of one contender over that of another, and of the one alone:
+
+    Attributes:
+        seconds: of a step, the mean of each repetition.
+        peak_memory: see :func:`peak_memory`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: List[float] = []
+        self.peak_memory: Optional[int] = None
+
+
 def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, device: torch.device,
-                  tolerance: Optional[float] = None) -> List[float]:
+                  tolerance: Optional[float] = None) -> Ratios:
     """Time of the pair's first contender over time of its second, ``repeats`` times.
 
     The two halves of a repetition follow each other at once, so that a slow moment of the machine meets both, and who goes
@@ -38,7 +53,7 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
         steps: training steps in a half. The device is waited for at its end only, as in training.
         tolerance: relative, see :func:`check_same_work`; None: the contenders do different things and are only warmed up.
     """
-    ratios = []
+    ratios, pair = Ratios(), None
     for repeat in range(repeats):
         if repeat % FRESH_AFTER == 0:
             pair = make_pair()
@@ -50,7 +65,23 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
         order = (0, 1) if repeat % 2 == 0 else (1, 0)
         seconds = {index: _seconds(pair[index], steps, device) for index in order}
         ratios.append(seconds[0] / seconds[1])
+        ratios.seconds.append(seconds[0] / steps)
+    pair = None  # makes room on the device
+    ratios.peak_memory = peak_memory(make_pair, device)
     return ratios
+
+
+def peak_memory(make_pair: Callable[[], Pair], device: torch.device) -> Optional[int]:
+    """Bytes that torch's allocator has given out at most in a step of the pair's first contender, while the second one is not there.
+    None on a CPU, whose memory torch does not count."""
+    if device.type != 'cuda':
+        return None
+    ours = make_pair()[0]
+    ours.step(ours.batch())  # choosing convolutions takes memory of its own
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(device)
+    ours.step(ours.batch())
+    return torch.cuda.max_memory_allocated(device)
 
 
 def check_same_work(pair: Pair, tolerance: float, steps: int = 3) -> None:

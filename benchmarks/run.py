@@ -1,6 +1,6 @@
 """Speed and size of ckd_mm as ratios to something that anyone would accept as a yardstick.
 
-    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset small|cifar|imagenet] [--repeats N]
+    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--repeats N]
 
 Contenders alternate in this one process. Prints a table; exit status 1 if a median is above its limit. See README.md here.
 """
@@ -9,10 +9,11 @@ import argparse
 import os
 import platform
 import shlex
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # two threads beside any other load are slower than one
 
@@ -44,19 +45,28 @@ class Benchmark:
         what: our side / the other side.
         limit: the median may be at most this.
         ratios: measures them.
+        trains: a step of our side is a training step on the batch of the workload, so that its images/s mean something.
     """
     what: str
     limit: float
     ratios: Callable[[Workload], List[float]]
+    trains: bool = False
+
+    def measure(self, work: Workload) -> Dict:
+        """Median and spread of the ratios; of a training step also our images/s and peak memory in bytes (None on a CPU)."""
+        ratios = self.ratios(work)
+        if not self.trains:
+            return summary(ratios)
+        return dict(summary(ratios), images_per_second=len(work.labels) / statistics.median(ratios.seconds), peak_memory=ratios.peak_memory)
 
 
 BENCHMARKS = dict(
-    kd_step_vs_floor=Benchmark('one-teacher step / hand-written torch loop', 1.03, kd_step_vs_floor),
-    kd_step_vs_mmrazor=Benchmark('one-teacher step / that of mmrazor', 1.00, kd_step_vs_mmrazor),
-    ensemble4_vs_floor=Benchmark('step with four snapshots / hand-written loop', 1.00, ensemble4_vs_floor),
-    after_stop_vs_plain=Benchmark('step after the stop / plain mmpretrain step', 1.02, after_stop_vs_plain),
-    cached_vs_plain=Benchmark('step with cached targets / plain mmpretrain step', 1.10, cached_vs_plain),
-    dml_vs_students=Benchmark('step of mutual learning / both students alone', 1.05, dml_vs_students),
+    kd_step_vs_floor=Benchmark('one-teacher step / hand-written torch loop', 1.03, kd_step_vs_floor, trains=True),
+    kd_step_vs_mmrazor=Benchmark('one-teacher step / that of mmrazor', 1.00, kd_step_vs_mmrazor, trains=True),
+    ensemble4_vs_floor=Benchmark('step with four snapshots / hand-written loop', 1.00, ensemble4_vs_floor, trains=True),
+    after_stop_vs_plain=Benchmark('step after the stop / plain mmpretrain step', 1.02, after_stop_vs_plain, trains=True),
+    cached_vs_plain=Benchmark('step with cached targets / plain mmpretrain step', 1.10, cached_vs_plain, trains=True),
+    dml_vs_students=Benchmark('step of mutual learning / both students alone', 1.05, dml_vs_students, trains=True),
     snapshot_bytes=Benchmark('our snapshot / mmengine checkpoint', 0.55, snapshot_bytes),
     snapshot_stall=Benchmark('waiting for a snapshot / torch.save', 0.25, snapshot_stall),
     probe_vs_epoch=Benchmark('probing a snapshot / an epoch of the teacher', 0.20, probe_vs_epoch),
@@ -64,10 +74,10 @@ BENCHMARKS = dict(
     calibration_vs_forward=Benchmark('score of calibration / the same', 1.10, calibration_vs_forward),
     small_images_loader=Benchmark('batches of CIFAR: mmpretrain images/s / ours', 0.10, small_images_loader),
     cohort4_memory=Benchmark('peak of four teachers / of one, less weights', 1.10, cohort4_memory),
-    dih_vs_kd=Benchmark('step with four heads / with the teacher alone', 1.05, dih_vs_kd),
-    heads_vs_epoch=Benchmark('training four heads / training their teacher', 0.50, heads_vs_epoch),
+    dih_vs_kd=Benchmark('step with four heads / with the teacher alone', 1.05, dih_vs_kd, trains=True),
+    heads_vs_epoch=Benchmark('training four heads / training their teacher', 0.50, heads_vs_epoch, trains=True),
 )
-COLUMNS = '{:<22} {:<44} {:>7} {:>7} {:>7} {:>5} {:>6}  {}'
+COLUMNS = '{:<22} {:<48} {:>7} {:>7} {:>7} {:>5} {:>6}  {:<4} {:>8} {:>7}'
 
 
 def main() -> int:
@@ -76,17 +86,23 @@ def main() -> int:
     torch.backends.cudnn.benchmark = True
     MMLogger.get_instance('benchmarks', log_level='ERROR')  # the table alone
     results = {}
-    print(COLUMNS.format('name', 'what / what', 'median', 'low', 'high', 'n', 'limit', ''))
+    print(COLUMNS.format('name', 'what / what', 'median', 'low', 'high', 'n', 'limit', '', 'images/s', 'peak GB'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for name in args.names:
             benchmark = BENCHMARKS[name]
-            result = results[name] = summary(benchmark.ratios(work))
+            result = results[name] = benchmark.measure(work)
             numbers = [f'{result[key]:.3f}' for key in ('median', 'low', 'high')]
             verdict = 'ok' if result['median'] <= benchmark.limit else 'over'
-            print(COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict), flush=True)
+            line = COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict, *of_ours(result))
+            print(line.rstrip(), flush=True)
     if args.json is not None:
         write_json(args.json, dict(_about=about(args), **results))
     return int(any(result['median'] > BENCHMARKS[name].limit for name, result in results.items()))
+
+
+def of_ours(result: Dict) -> Tuple[str, str]:
+    speed, memory = result.get('images_per_second'), result.get('peak_memory')
+    return '' if speed is None else f'{speed:.0f}', '' if memory is None else f'{memory / 1e9:.2f}'
 
 
 def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
@@ -94,7 +110,7 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'which; default: all of {", ".join(BENCHMARKS)}')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results here')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch; imagenet is for GPUs')
+    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch; all but small are for GPUs')
     parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
     parser.add_argument('--repeats', type=int, default=100, help='paired repetitions of each timed benchmark')
     args = parser.parse_args(arguments)

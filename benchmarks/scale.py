@@ -1,7 +1,7 @@
 """How the cost of a distilled step grows with teachers, with classes and with processes, each beside a plain step in the same run.
 
     python benchmarks/scale.py [teachers] [classes] [processes] [--json FILE] [--figure FILE] [--device cpu|cuda]
-                               [--preset small|cifar|imagenet] [--batch N] [--teachers M ...] [--repeats N]
+                               [--preset NAME] [--batch N] [--teachers M ...] [--repeats N]
 
 Beside what is measured stands what the operations foretell, counted in one step of either (convolutions and matrix products). Two
 processes are gloo's on this machine's CPU, a thread each, and are left out on a GPU.
@@ -15,16 +15,17 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence
-from unittest import mock
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-import cached  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
+from cached import TEACHERS as CACHED_TEACHERS  # noqa: E402
+from cached import cached_vs_plain  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from measure import Contender, Pair, paired_ratios, summary  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
@@ -37,9 +38,10 @@ from workload import PRESETS, Workload, build, make_workload  # noqa: E402
 
 from ckd_mm.fileio import write_json  # noqa: E402
 from ckd_mm.trajectory import write_snapshot  # noqa: E402
-from ckd_mm.visualization.figures import ALONE, CHOSEN, STUDENT, TEACHER, _canvas, _plain_axes, _save  # noqa: E402
+from ckd_mm.visualization.figures import ALONE, CHOSEN, STUDENT, TEACHER, canvas, plain_axes, save_figure  # noqa: E402
 
 TEACHERS, CLASSES, PROCESSES = (1, 2, 4, 8), (10, 100, 1000), 2
+PATIENCE = 1800  # seconds for the processes
 AXES = dict(teachers='teachers, M', classes='classes, one teacher', processes='processes, a batch each')
 CACHED_ROWS = 12_800  # targets in the files: 51 MB of 1,000 classes
 Row = Dict[str, float]
@@ -47,7 +49,7 @@ Row = Dict[str, float]
 
 def against_teachers(work: Workload, counts: Sequence[int] = TEACHERS) -> List[Row]:
     """A step with so many snapshots as teachers / a plain mmpretrain step of the student. With cached targets it is one and the same
-    step: what is kept is the mean over the teachers."""
+    step, since what is kept is the mean over the teachers: it is measured once, with the targets of four, and stands in each row."""
     from_files = with_cached_targets(work)
     return [dict(teachers=count, **measured(work, count), **from_files) for count in counts]
 
@@ -73,8 +75,7 @@ def measured(work: Workload, teachers: int) -> Row:
 
 def with_cached_targets(work: Workload) -> Row:
     """``cached_median`` and so on: a step whose targets are read from files / a plain step."""
-    with mock.patch.object(cached, 'ROWS', CACHED_ROWS):
-        return prefixed('cached_', summary(cached.cached_vs_plain(work)))
+    return prefixed('cached_', summary(cached_vs_plain(work, CACHED_ROWS)))
 
 
 def prefixed(prefix: str, row: Row) -> Row:
@@ -117,11 +118,14 @@ def operations(contender: Contender) -> int:
     return counter.get_total_flops()
 
 
-def against_processes(work: Workload) -> List[Row]:
+def against_processes(work: Workload, patience: float = PATIENCE) -> List[Row]:
     """Steps of one and of two processes, plain and distilled (one teacher), each / a plain step of one process alone.
 
     Every process takes a whole batch: with perfect scaling a step of two takes as long as a step of one, on twice the images. While
     one process is timed alone the other waits.
+
+    Args:
+        patience: see :func:`wait_for`, which raises.
     """
     context = multiprocessing.get_context('fork')  # all is imported already
     with snapshots(work, 1) as files, tempfile.TemporaryDirectory() as folder:
@@ -129,14 +133,29 @@ def against_processes(work: Workload) -> List[Row]:
         processes = [context.Process(target=one_process, args=(rank, work, files, folder, results)) for rank in range(PROCESSES)]
         for process in processes:
             process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            raise RuntimeError(f'the processes of the benchmark ended with {[process.exitcode for process in processes]}')
+        wait_for(processes, patience)
         seconds = np.load(results)
     ratios = seconds / seconds[:, :1]
     alone, taught_alone, together, taught_together = ratios.transpose(1, 2, 0)
     return [process_row(1, taught_alone, alone), process_row(PROCESSES, taught_together, together)]
+
+
+def wait_for(processes: Sequence[multiprocessing.Process], patience: float) -> None:
+    """Until all have ended. Those that still run when one has failed, or when patience (seconds) ends, are killed."""
+    last = time.monotonic() + patience
+    failed, running = [], list(processes)
+    while running and not failed and time.monotonic() < last:
+        wait([process.sentinel for process in running], last - time.monotonic())
+        failed = [process.exitcode for process in processes if process.exitcode]
+        running = [process for process in processes if process.exitcode is None]
+    for process in running:
+        process.kill()
+        process.join()
+    if failed:
+        raise RuntimeError(f'a process of the benchmark ended with exit status {failed[0]}: its own message is above')
+    if running:
+        raise RuntimeError(f'{len(running)} of the {len(processes)} processes of the benchmark had not ended after {patience:g} s and were '
+                           'killed: take fewer --repeats, a smaller --batch or a smaller --preset')
 
 
 def process_row(processes: int, distilled: np.ndarray, plain: np.ndarray) -> Row:
@@ -187,24 +206,31 @@ def sentences(found: Dict[str, List[Row]]) -> Iterator[str]:
                f'{first["cached_median"]:.2f} to {last["cached_median"]:.2f}')
     if 'processes' in found:
         one, two = found['processes']
-        yield (f'processes: a step of {two["processes"]} takes {two["plain_median"]:.2f} times as long as one of one if plain, '
-               f'{two["median"] / one["median"]:.2f} times if distilled; in processor time of each {two["plain_processor_median"]:.2f} and '
-               f'{two["processor_median"] / one["processor_median"]:.2f}')
+        yield (f'processes: a step of {two["processes"]} costs each {two["plain_processor_median"]:.2f} times the processor time of a step '
+               f'of one if plain, {two["processor_median"] / one["processor_median"]:.2f} times if distilled; by the clock, on the cores '
+               f'that were free, {two["plain_median"]:.2f} and {two["median"] / one["median"]:.2f} times')
 
 
 def draw(found: Dict[str, List[Row]], path: Optional[Path] = None) -> Figure:
     """What was measured (median, 10th to 90th percentile) beside each other, and by count."""
     panels = [name for name in AXES if name in found]
-    figure = _canvas(max(4.8, 3.6 * len(panels)), 3.9)
+    figure = canvas(max(4.8, 3.6 * len(panels)), 4.1)
     for name, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels)))):
         rows = found[name]
         places = [row[name] for row in rows]
-        _band(axes, places, rows, '', STUDENT, 'distilled step, measured')
-        if name == 'processes':
-            _band(axes, places, rows, 'plain_', ALONE, 'plain step')
+        axes.set_ylabel('time / plain step')
+        if name == 'processes':  # by the clock it would show how many cores are free
+            _band(axes, places, rows, 'processor_', STUDENT, 'distilled step, measured')
+            _band(axes, places, rows, 'plain_processor_', ALONE, 'plain step')
             axes.set_xlim(0.7, PROCESSES + 0.3)
+            axes.set_ylabel('processor time of a process / plain step')
         else:
-            _band(axes, places, rows, 'cached_', CHOSEN, 'with cached targets')
+            _band(axes, places, rows, '', STUDENT, 'distilled step, measured')
+            if name == 'classes':
+                _band(axes, places, rows, 'cached_', CHOSEN, 'with cached targets')
+            else:  # one number, whatever M
+                axes.plot(places, [row['cached_median'] for row in rows], color=CHOSEN, linewidth=1.6,
+                          label=f'with cached targets, measured once (of {CACHED_TEACHERS} teachers)')
             axes.plot(places, [row['by_count'] for row in rows], color=TEACHER, linestyle='--', marker='x', markersize=5, linewidth=1.2,
                       label='by count of operations')
         if name == 'classes':
@@ -214,11 +240,10 @@ def draw(found: Dict[str, List[Row]], path: Optional[Path] = None) -> Figure:
         axes.set_xlabel(AXES[name])
         axes.axhline(1, color='#b0b0b0', linewidth=1, zorder=0)
         axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
-        _plain_axes(axes)
-    figure.axes[0].set_ylabel('time / plain step')
+        plain_axes(axes)
     labelled = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(labelled.values(), labelled.keys(), loc='outside lower center', ncols=len(labelled), fontsize=8, frameon=False)
-    return _save(figure, path)
+    figure.legend(labelled.values(), labelled.keys(), loc='outside lower center', ncols=3, fontsize=8, frameon=False)
+    return save_figure(figure, path)
 
 
 def _band(axes, places: Sequence[float], rows: Sequence[Row], prefix: str, colour: str, label: str) -> None:

@@ -47,7 +47,7 @@ class TimedSnapshotHook(SnapshotHook):
 
 class SavedByTorch(Hook):
     """``torch.save`` after each epoch, timed. What is not needed any more is deleted, on both sides."""
-    priority = 'LOW'
+    priority = 'VERY_LOW'  # after SnapshotHook
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -13,7 +13,12 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_'
-PRESETS = ('small', 'cifar', 'imagenet')
+PRESETS = {  # teacher, student, data set of the configs; pixels and images of a batch
+    'small': ('resnet34_cifar10', 'resnet18_cifar10', 'cifar10_bs128', 32, 32),
+    'cifar': ('resnet34_cifar10', 'resnet18_cifar10', 'cifar10_bs128', 32, 128),
+    'wrn': ('wrn40-2_cifar100', 'wrn40-1_cifar100', 'cifar100_bs128', 32, 128),
+    'imagenet': ('resnet34', 'resnet18', 'imagenet_bs32', 224, 256),
+    'imagenet_r50': ('resnet50', 'resnet18', 'imagenet_bs32', 224, 256)}
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,12 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
     torch.manual_seed(0)
-    if preset == 'imagenet':
-        models, data, size, batch = ('resnet34', 'resnet18'), 'imagenet_bs32', 224, 256
-    else:
-        models, data, size, batch = ('resnet34_cifar10', 'resnet18_cifar10'), 'cifar10_bs128', 32, 128
+    *models, data, size, batch = PRESETS[preset]
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
     teacher = Config.fromfile(CONFIGS / 'models' / f'{models[0]}.py').model
     student = Config.fromfile(CONFIGS / 'models' / f'{models[1]}.py').model
     teacher, student = (dict(model.to_dict(), data_preprocessor=preprocessor.to_dict()) for model in (teacher, student))
     if preset == 'small':  # the CIFAR networks with a quarter of the channels
-        batch = 32
         for model in (teacher, student):
             model['backbone'].update(stem_channels=16, base_channels=16)
             model['head']['in_channels'] = 128

@@ -49,9 +49,17 @@ def set_loader_defaults(config) -> None:
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = config.get(name)
         if loader is not None:
-            loader.setdefault('pin_memory', accelerator_available())  # without one torch warns in every epoch
+            # without an accelerator torch warns in every epoch; and it cannot pin what is there already
+            loader.setdefault('pin_memory', accelerator_available() and not is_on_device(loader.get('dataset')))
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
             loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
+def is_on_device(dataset) -> bool:
+    """Whether the config of a data set, or of one inside it, says ``device='cuda'`` (:class:`ckd_mm.datasets.InMemory`)."""
+    if not isinstance(dataset, dict):
+        return False
+    return dataset.get('device') not in (None, 'cpu') or any(map(is_on_device, [dataset.get('dataset'), *dataset.get('datasets', [])]))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

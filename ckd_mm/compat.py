@@ -226,6 +226,24 @@ def full_precision(device_type: str):
         yield
 
 
+@contextlib.contextmanager
+def exact_convolutions(device_type: str):
+    """On a GPU convolutions inside are computed in float32 and not in TF32, whose mantissa has ten bits."""
+    if device_type != 'cuda':
+        yield
+        return
+    import torch
+    owner, name, exact = torch.backends.cudnn, 'allow_tf32', False
+    if hasattr(getattr(owner, 'conv', None), 'fp32_precision'):  # then even to read the older switch may be an error
+        owner, name, exact = owner.conv, 'fp32_precision', 'ieee'
+    before = getattr(owner, name)
+    setattr(owner, name, exact)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
 def compile_in_place(modules: List, options: Dict) -> None:
     """Compile the forward of each module without renaming its parameters (no ``_orig_mod`` in state dicts)."""
     import torch

@@ -1,13 +1,20 @@
 """The benchmarks measure what they say; their limits are checked by running them."""
 
 import dataclasses
+import gc
 import io
+import json
+import multiprocessing
+import os
 import sys
 import time
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 from PIL import Image
 from torch import nn
 from torch.testing import assert_close
@@ -41,6 +48,73 @@ def benchmarks(modules):
     small = torch.randint(256, (32, 3, 8, 8), dtype=torch.uint8)
     model = with_statistics(resnet(2))
     return dict(modules, work=dataclasses.replace(work, images=small, teacher=model, student=model))
+
+
+@pytest.mark.parametrize('preset, parameters, classes, images', [
+    ('wrn', (2_255_156, 569_780), 100, (128, 3, 32, 32)),  # 2.26 and 0.57 million in the literature
+    ('imagenet_r50', (25_557_032, 11_689_512), 1000, (256, 3, 224, 224))])  # torchvision's counts
+def test_networks_of_the_presets_for_gpus(benchmarks, preset, parameters, classes, images):
+    import heads
+    work = benchmarks['run'].make_workload(preset, 'cpu', 'fp32', repeats=1)
+    networks = [MODELS.build(dict(model)) for model in (work.teacher, work.student)]
+    assert tuple(sum(parameter.numel() for parameter in network.parameters()) for network in networks) == parameters
+    assert work.images.shape == images and work.labels.shape == images[:1] and work.labels.max() < classes
+    assert len(heads.stages(work)) == len([name for name, _ in networks[0].backbone.named_children() if name.startswith('layer')])
+
+
+def test_images_a_second_are_those_of_our_side(benchmarks, monkeypatch):
+    """By a clock that a step of ours puts forward by half a second, one of theirs by one."""
+    measure, run = benchmarks['measure'], benchmarks['run']
+    clock, pairs = [0.0], []
+    monkeypatch.setattr(measure, 'time', SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def taking(seconds: float):
+        return measure.Contender(lambda _: clock.__setitem__(0, clock[0] + seconds), lambda: None)
+
+    def ratios(work):
+        return measure.paired_ratios(lambda: pairs.append(1) or (taking(0.5), taking(1)), work.repeats, 4, work.device)
+
+    found = run.Benchmark('what', 1.0, ratios, trains=True).measure(benchmarks['work'])
+    assert found == dict(median=0.5, low=0.5, high=0.5, n=2, images_per_second=32 / 0.5, peak_memory=None) and len(pairs) == 1
+    assert set(run.Benchmark('what', 1.0, ratios).measure(benchmarks['work'])) == {'median', 'low', 'high', 'n'}
+
+
+def test_peak_memory_is_that_of_a_later_step_without_the_other_side(benchmarks, monkeypatch):
+    """The first step chooses convolutions. What torch counts on a GPU is here how many objects live."""
+    measure, living = benchmarks['measure'], weakref.WeakSet()
+
+    class Network:
+
+        def __init__(self) -> None:
+            living.add(self)
+            self.itself = self  # as modules do, it goes only when it is collected
+
+        def step(self, _) -> None:
+            steps.append(len(living))
+
+    steps = []
+    monkeypatch.setattr(torch.cuda, 'reset_peak_memory_stats', lambda device: steps.clear())
+    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda device: max(steps))
+    gc.disable()
+    try:
+        peak = measure.peak_memory(lambda: tuple(measure.Contender(Network().step, lambda: None) for _ in range(2)), torch.device('cuda'))
+    finally:
+        gc.enable()
+    assert peak == 1 and len(steps) == 1
+
+
+def test_the_table_and_the_json(benchmarks, monkeypatch, tmp_path, capsys):
+    run, file = benchmarks['run'], tmp_path / 'results.json'
+    monkeypatch.setattr(sys, 'argv', ['run.py', 'after_stop_vs_plain', 'snapshot_bytes', '--repeats', '2', '--json', str(file)])
+    monkeypatch.setattr(run, 'make_workload', lambda *_: benchmarks['work'])
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # and back again
+    run.main()
+    found = json.loads(file.read_text())
+    step, size = found['after_stop_vs_plain'], found['snapshot_bytes']
+    assert set(size) == {'median', 'low', 'high', 'n'} and step['peak_memory'] is None and step['images_per_second'] > 1
+    title, of_step, of_size = capsys.readouterr().out.splitlines()[-3:]
+    assert title.split()[-3:] == ['images/s', 'peak', 'GB'] and of_step.split()[-1] == f'{step["images_per_second"]:.0f}'
+    assert of_size.split()[-1] in ('ok', 'over')
 
 
 def test_four_teachers_stay_within_the_memory_of_one(benchmarks):
@@ -162,7 +236,7 @@ def test_teachers_are_counted_and_timed_beside_a_plain_step(benchmarks, monkeypa
     from ckd_mm.flops import network_flops
     work = benchmarks['work']
     monkeypatch.setattr(scale, 'paired_ratios', lambda make_pair, *_: [1.0])
-    monkeypatch.setattr(scale.cached, 'paired_ratios', lambda make_pair, *_: [1.25])
+    monkeypatch.setattr(sys.modules['cached'], 'paired_ratios', lambda make_pair, *_: [1.25])
     one, three = scale.against_teachers(work, (1, 3))
     plain = scale.operations(scale.mmengine_contender(scale.build(work.student), work))
     teacher = 32 * network_flops(scale.build(work.teacher), work.images)
@@ -184,21 +258,43 @@ def test_two_processes_are_timed_beside_one(benchmarks):
     assert min(one['low'], two['low'], two['plain_low'], two['processor_low']) > 0
 
 
+def test_processes_are_not_waited_for_without_end(benchmarks):
+    """Not when they hang, and not for the other when one has failed; none is left behind."""
+    import scale
+
+    def started(target, argument) -> multiprocessing.Process:
+        process = multiprocessing.get_context('fork').Process(target=target, args=(argument, ))
+        process.start()
+        return process
+
+    with pytest.raises(RuntimeError, match='2 of the 3 processes of the benchmark had not ended after 1 s and were killed: take fewer'):
+        scale.wait_for([started(time.sleep, 0), *(started(time.sleep, 60) for _ in range(2))], 1)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match='a process of the benchmark ended with exit status 3'):
+        scale.wait_for([started(time.sleep, 60), started(os._exit, 3)], 60)
+    assert time.monotonic() - start < 30 and not multiprocessing.active_children()
+
+
 def test_what_grows_how(benchmarks, tmp_path):
     import scale
     from_files = dict(cached_median=1.05, cached_low=1, cached_high=2)
     rows = dict(teachers=[dict(teachers=m, median=1.2 + 0.3 * m, low=1, high=2, by_count=1 + 0.5 * m, **from_files) for m in (1, 2, 4)],
                 classes=[dict(classes=c, median=v, low=1, high=2, by_count=1.5, **from_files) for c, v in ((10, 1.5), (1000, 1.625))],
-                processes=[dict(processes=p, median=1.5 * f, low=1, high=3, plain_median=f, plain_low=1, plain_high=2,
-                                processor_median=1.5 * f, plain_processor_median=f)
-                           for p, f in ((1, 1.0), (2, 1.25))])
+                processes=[dict(processes=p, median=1.5 * f, plain_median=f, processor_median=1.5 * g, processor_low=1, processor_high=3,
+                                plain_processor_median=g, plain_processor_low=1, plain_processor_high=2)
+                           for p, f, g in ((1, 1.0, 1.0), (2, 2.0, 1.125))])
     teachers, classes, processes = scale.sentences(rows)
     assert 'each costs 0.30 of a plain step, by count of operations 0.50; with cached targets a step is 1.05 plain ones' in teachers
     assert 'from 10 to 1000 a distilled step goes from 1.50 to 1.62' in classes
-    assert '1.25 times as long as one of one if plain, 1.25 times if distilled; in processor time of each 1.25 and 1.25' in processes
+    assert 'a step of 2 costs each 1.12 times the processor time of a step of one if plain, 1.12 times if distilled' in processes
+    assert 'by the clock, on the cores that were free, 2.00 and 2.00 times' in processes
     figure = scale.draw(rows, tmp_path / 'scale.png')
     assert (tmp_path / 'scale.png').stat().st_size > 0
-    assert list(figure.axes[0].lines[0].get_ydata()) == [row['median'] for row in rows['teachers']]
+    teachers, classes, processes = ({line.get_label(): line for line in axes.lines} for axes in figure.axes)
+    assert list(teachers['distilled step, measured'].get_ydata()) == [row['median'] for row in rows['teachers']]
+    once = teachers['with cached targets, measured once (of 4 teachers)']
+    assert once.get_marker() == 'None' and classes['with cached targets'].get_marker() == 'o'
+    assert list(processes['plain step'].get_ydata()) == [1, 1.125] and 'processor time' in figure.axes[2].get_ylabel()
     one = dict(teachers=rows['teachers'][:1])
     assert not list(scale.sentences(one)) and len(scale.draw(one).axes) == 1
 
@@ -310,10 +406,9 @@ def test_cached_targets_are_read_from_files(benchmarks, monkeypatch):
         assert not algorithm.has_teachers
         return [(ours.step(ours.batch()) - plain.step(plain.batch())).item()]
 
-    monkeypatch.setattr(cached, 'ROWS', 1280)
     monkeypatch.setattr(cached, 'paired_ratios', take_steps)
     monkeypatch.setattr(TargetFile, 'of', look_up)
-    difference, = cached.cached_vs_plain(benchmarks['work'])
+    difference, = cached.cached_vs_plain(benchmarks['work'], rows=1280)
     (rows, places), = seen
     assert rows == 1280 and len(places) == 32 and max(image for image, _ in places) < 320 and {view for _, view in places} <= set(range(4))
     assert abs(difference) > 1e-3

@@ -19,6 +19,7 @@ from mmpretrain.registry import HOOKS, MODELS
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ckd_mm.datasets.split import undivided
 from ckd_mm.runner import CheckpointDistillRunner, DistillationPlan, MutualPlan, PlainPlan, make_plan
 from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of
 
@@ -383,6 +384,18 @@ def test_who_teaches(name, options, chosen):
                        dict(max_epochs=plan.teacher_epochs)) for run in range(plan.runs)]
     selections = plan.selector.select_all(runs, [None] * len(runs))
     assert [[snapshot.epoch for snapshot in selection.snapshots] for selection in selections] == chosen
+
+
+def test_small_problem_is_divided_outside():
+    """Other images, or another number of them, by the options of a plain ``split_dataset``."""
+    options = [f'train_dataloader.dataset.{key}={value}' for key, value in (('seed', 1), ('part', 'rest'), ('held_out', 500))]
+    for name, counts in (('ckd/resnet14_resnet8_cifar10_small', (6000, 4000)), ('small/kd', (6000, 4000))):
+        plain, changed = config_of(name), config_of(name, *options, 'train_dataloader.dataset.dataset.pipeline.1.padding=2')
+        assert tuple(plain[key].dataset.held_out for key in ('train_dataloader', 'val_dataloader')) == counts
+        dataset = changed.train_dataloader.dataset
+        assert (dataset.type, dataset.seed, dataset.part, dataset.held_out) == ('ckd_mm.split_dataset', 1, 'rest', 500)
+        assert dataset.dataset.type == 'ckd_mm.InMemory' and undivided(dataset).pipeline[1] == dict(
+            type='RandomCrop', crop_size=32, padding=2)
 
 
 # ------------------------------------------------------------ headers

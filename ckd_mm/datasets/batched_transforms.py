@@ -15,6 +15,7 @@ from mmpretrain.datasets.transforms import Cutout, RandomCrop, RandomErasing
 from torch import Tensor
 
 from ..errors import ConfigError
+from .counter_random import uniforms
 
 LARGEST_MAPS = 2**22  # numbers of 8 bytes
 DIMENSIONS = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
@@ -62,17 +63,28 @@ class PixelMaps(BatchedTransform):
         """Which way for each image: (N, draws) to int64 (N, )."""
         raise NotImplementedError
 
+    def shown(self, draw: np.ndarray, device: torch.device) -> Tensor:
+        """The number of the pixel that each place of each image shows, int64 (N, h * w)."""
+        self.maps = self.maps.to(device)
+        return self.maps.index_select(0, torch.from_numpy(self.choose(draw)).to(device))
+
     def __call__(self, images: Tensor, draw: np.ndarray) -> Tensor:
         pixels = images.flatten(2)
         if self.pad_val is not None:
             pixels = torch.cat([pixels, self.pad_val.to(images.device)[:, None].expand(len(images), -1, 1)], dim=2)
-        self.maps = self.maps.to(images.device)
-        shown = self.maps.index_select(0, torch.from_numpy(self.choose(draw)).to(images.device))[:, None]  # (N, 1, h * w)
-        return pixels.gather(2, shown.expand(-1, pixels.shape[1], -1)).unflatten(2, self.shape[1:])
+        shown = self.shown(draw, images.device)[:, None].expand(-1, pixels.shape[1], -1)
+        return pixels.gather(2, shown).unflatten(2, self.shape[1:])
 
 
 class BatchedRandomCrop(PixelMaps):
-    """``RandomCrop``. (Its ``padding_mode`` is that of ``pad_if_needed``: what ``padding`` adds always is ``pad_val``.)"""
+    """``RandomCrop``. (Its ``padding_mode`` is that of ``pad_if_needed``: what ``padding`` adds always is ``pad_val``.)
+
+    There is a map for each place of the crop, up to :data:`LARGEST_MAPS` numbers together. Larger crops (224 out of 256 pixels have 1089
+    places, 437 MB of maps) look at the padded image instead.
+
+    Attributes:
+        padded: int64, the numbers of the pixels of the padded image; None where there are maps.
+    """
     draws = 2
 
     def __init__(self, transform: RandomCrop, shape: Tuple[int, int, int]) -> None:
@@ -90,9 +102,18 @@ class BatchedRandomCrop(PixelMaps):
             pad_val = torch.from_numpy(corner.copy())
             source[source < 0] = height * width
         size = [min(wanted, there) for wanted, there in zip(transform.crop_size, source.shape)]
-        maps = torch.from_numpy(source.copy()).long().unfold(0, size[0], 1).unfold(1, size[1], 1)
+        padded = torch.from_numpy(source.copy()).long()
+        maps = windows(padded, size)
         self.places = maps.shape[:2]  # from the top, from the left
-        super().__init__(transform, shape, maps.flatten(0, 1), pad_val)
+        self.padded = padded if maps.numel() > LARGEST_MAPS else None
+        super().__init__(transform, shape, maps.flatten(0, 1) if self.padded is None else maps[0, :1], pad_val)
+
+    def shown(self, draw: np.ndarray, device: torch.device) -> Tensor:
+        if self.padded is None:
+            return super().shown(draw, device)
+        self.padded = self.padded.to(device)
+        places = (torch.from_numpy(place).to(device) for place in np.divmod(self.choose(draw), self.places[1]))
+        return windows(self.padded, self.shape[1:])[tuple(places)].flatten(1)
 
     def choose(self, draw: np.ndarray) -> np.ndarray:
         return whole(draw[:, 0], self.places[0]) * self.places[1] + whole(draw[:, 1], self.places[1])
@@ -127,8 +148,9 @@ class BothMaps(PixelMaps):
 
     @staticmethod
     def is_possible(first: BatchedTransform, second: BatchedTransform) -> bool:
-        return isinstance(first, PixelMaps) and isinstance(second, PixelMaps) and (first.pad_val is None or second.pad_val is None) and \
-            len(first.maps) * second.maps.numel() <= LARGEST_MAPS
+        if not all(isinstance(step, PixelMaps) and getattr(step, 'padded', None) is None for step in (first, second)):
+            return False
+        return (first.pad_val is None or second.pad_val is None) and len(first.maps) * second.maps.numel() <= LARGEST_MAPS
 
     def choose(self, draw: np.ndarray) -> np.ndarray:
         first, second = np.split(draw, [self.first.draws], axis=1)
@@ -136,11 +158,11 @@ class BothMaps(PixelMaps):
 
 
 class BatchedRandomErasing(BatchedTransform):
-    """``RandomErasing``."""
+    """``RandomErasing``. Colours of noise are made of two more numbers, of those images alone that are erased."""
 
     def __init__(self, transform: RandomErasing, shape: Tuple[int, int, int]) -> None:
         super().__init__(transform, shape)
-        self.draws = 5 + (int(np.prod(shape)) if transform.mode == 'rand' else 0)
+        self.draws = 7 if transform.mode == 'rand' else 5
         self.log_aspects = np.log(np.array(transform.aspect_range, dtype=np.float32)).astype(np.float64)
 
     def __call__(self, images: Tensor, draw: np.ndarray) -> Tensor:
@@ -151,13 +173,22 @@ class BatchedRandomErasing(BatchedTransform):
         high = np.minimum(np.sqrt(area * aspect).round().astype(np.int64), height)
         wide = np.minimum(np.sqrt(area / aspect).round().astype(np.int64), width)
         top, left = whole(top, height - high), whole(left, width - wide)
-        return filled(images, self._colours(draw[:, 5:]), top, top + high, left, left + wide, erased < transform.erase_prob)
-
-    def _colours(self, draw: np.ndarray) -> Tensor:
-        transform = self.transform
+        where = erased < transform.erase_prob
+        edges = top, top + high, left, left + wide
         if transform.mode == 'const':
-            return colour(transform.fill_color)
-        draw = torch.from_numpy(draw).unflatten(1, self.shape)
+            return filled(images, colour(transform.fill_color), *edges, where)
+        chosen = np.flatnonzero(where)
+        if len(chosen) == 0:
+            return images
+        rows = torch.from_numpy(chosen).to(images.device)
+        noisy = filled(images[rows], self._noise(draw[chosen, 5:]), *(edge[chosen] for edge in edges), where[chosen])
+        return images.index_copy(0, rows, noisy)
+
+    def _noise(self, draw: np.ndarray) -> Tensor:
+        """Two numbers of an image, (N, 2), to a colour for each of its pixels, uint8 (N, C, H, W)."""
+        transform = self.transform
+        counters = (draw * 2.0**32).astype(np.int64)  # the draws are multiples of 2**-32
+        draw = torch.from_numpy(uniforms(0, counters[:, 0], counters[:, 1], int(np.prod(self.shape)))).unflatten(1, self.shape)
         if transform.fill_std is None:
             return (draw * 256).to(torch.uint8)
         mean, std = (torch.tensor(value, dtype=torch.float64).reshape(-1, 1, 1) for value in (transform.fill_color, transform.fill_std))
@@ -184,6 +215,11 @@ class BatchedCutout(BatchedTransform):
             start = np.maximum(0, middle - hole / 2).astype(np.int64)
             edges += [start, np.minimum(length, start + hole)]
         return filled(images, self.pad_val, *edges, draw[:, 0] < self.transform.prob)
+
+
+def windows(image: Tensor, size: Sequence[int]) -> Tensor:
+    """All parts of that size, as a view: (H, W) to (places from the top, places from the left, h, w)."""
+    return image.unfold(0, size[0], 1).unfold(1, size[1], 1)
 
 
 def whole(draw: np.ndarray, count) -> np.ndarray:

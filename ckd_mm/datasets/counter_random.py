@@ -31,19 +31,24 @@ def philox(counter: np.ndarray, key: Tuple[int, int]) -> np.ndarray:
     return np.stack([first, second, third, fourth])
 
 
-def uniforms(seed: int, images: np.ndarray, views: np.ndarray, count: int) -> np.ndarray:
-    """Numbers in [0, 1) that seed, image and view alone decide, whatever else is in the batch.
+def words(seed: int, images: np.ndarray, views: np.ndarray, count: int) -> np.ndarray:
+    """Numbers below 2**32 that seed, image and view alone decide, whatever else is in the batch.
 
     Args:
         seed: its lowest 64 bits are used.
         images, views: (N, ), each below 2**32.
 
     Returns:
-        float64 (N, count), multiples of 2**-32.
+        uint64 (N, count).
     """
     blocks = -(-count // 4)
     counter = np.zeros((4, len(images), blocks), dtype=np.uint64)
     counter[0] = np.arange(blocks, dtype=np.uint64)
     counter[1], counter[2] = views[:, None], images[:, None]
-    words = philox(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
-    return np.moveaxis(words, 0, 2).reshape(len(images), 4 * blocks)[:, :count] * 2.0**-32
+    made = philox(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
+    return np.moveaxis(made, 0, 2).reshape(len(images), 4 * blocks)[:, :count]
+
+
+def uniforms(seed: int, images: np.ndarray, views: np.ndarray, count: int) -> np.ndarray:
+    """Numbers in [0, 1), likewise: float64 (N, count), multiples of 2**-32."""
+    return words(seed, images, views, count) * 2.0**-32

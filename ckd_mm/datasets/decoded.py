@@ -1,8 +1,12 @@
 """Data sets as one tensor of pixels, shared by all who read the same."""
 
 import json
+import math
+import os
+import re
 from collections import OrderedDict
-from typing import Dict, Sequence
+from pathlib import Path
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 import torch
@@ -40,15 +44,17 @@ class Decoded:
         """Have these images in ``pixels``.
 
         Raises:
-            ConfigError: an image or its label cannot be stacked with the others.
+            ConfigError: an image or its label cannot be stacked with the others, or there is not enough memory for all of them.
         """
         if self.is_complete:
             return
         missing = indices[~self.is_there[indices]]
         progress = Progress(lambda line: print_log(line, logger='current'), 'ckd_mm.InMemory: decoding image', len(missing))
-        for index in map(int, missing):
+        for place, index in enumerate(map(int, missing)):
             item = self.dataset.pipeline(self.dataset.get_data_info(index))
             image = self._checked(item['img'], index)
+            if place == 0:
+                require_memory(len(missing), image.shape)
             if len(self.pixels) == 0:  # pages that are never written take no memory
                 self.pixels = torch.empty((len(self.dataset), *image.shape), dtype=torch.uint8)
             self.pixels[index] = image
@@ -74,6 +80,26 @@ class Decoded:
         if not isinstance(label, (int, np.integer)):
             raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={label!r}, expected one number; leave InMemory out')
         return int(label)
+
+
+def require_memory(images: int, shape: Sequence[int]) -> None:
+    """
+    Raises:
+        ConfigError: this machine has no memory for so many images more in each process of the run; Linux would kill it without a word.
+    """
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    wanted, there = processes * images * math.prod(shape), available_memory()
+    if there is not None and wanted > there:
+        held = f'in each of {processes} processes ' if processes > 1 else ''
+        raise ConfigError(f'ckd_mm.InMemory: {images} images of {describe(shape)} {held}take {wanted / 1e9:.1f} GB of memory, and '
+                          f'{there / 1e9:.1f} GB are available here; leave InMemory out')
+
+
+def available_memory() -> Optional[int]:
+    """Bytes; None where the system does not say."""
+    file = Path('/proc/meminfo')
+    found = re.search(r'^MemAvailable:\s*(\d+) kB$', file.read_text(), re.MULTILINE) if file.is_file() else None
+    return None if found is None else int(found[1]) * 1024
 
 
 def describe(shape: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import mmcv.transforms
 import numpy as np
 import torch
+from mmengine.dist import get_rank
 from mmpretrain.datasets import transforms as mmpretrain_transforms
 from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
@@ -37,8 +38,9 @@ class InMemory(ReplayableDataset):
     (normalisation, mixup) is done there as before. Worker processes have nothing to win here: ``num_workers=0``. With
     ``collate_fn=dict(type='ckd_mm.whole_batch')`` in the data loader a batch is not taken apart in between.
 
-    With :class:`ckd_mm.datasets.ViewSampler` augmentation can be replayed; with other samplers it is drawn from torch's global
-    generator. The data samples have ``gt_label``, ``sample_idx`` and ``view``.
+    With :class:`ckd_mm.datasets.ViewSampler` augmentation can be replayed; with other samplers each batch takes one number of torch's
+    global generator, which a resumed run goes on with, and the processes of a run, whose generators are alike, augment differently. The
+    data samples have ``gt_label``, ``sample_idx`` and, where it can be replayed, ``view``.
 
     Args:
         dataset: config of a data set with a ``pipeline`` of its own, or of a part of one (``ckd_mm.split_dataset``).
@@ -48,7 +50,8 @@ class InMemory(ReplayableDataset):
         settings: of the data set, instead of those in ``dataset``.
 
     Raises:
-        ConfigError: the pipeline has another transform, its images differ in size, or there is no such device.
+        ConfigError: the pipeline has another transform, its images differ in size, they need more memory than there is, or there is no
+            such device.
     """
 
     def __init__(self, dataset: Dict, device: Optional[str] = None, seed: Optional[int] = None, **settings) -> None:
@@ -91,6 +94,11 @@ class InMemory(ReplayableDataset):
         image, _ = self.image_and_view(index)
         return dict(self.images.dataset.get_data_info(int(self.chosen[image])), sample_idx=image)
 
+    def get_cat_ids(self, index: int) -> List[int]:
+        """Its classes, which ``ClassBalancedDataset`` asks for."""
+        image, _ = self.image_and_view(index)
+        return self.images.dataset.get_cat_ids(int(self.chosen[image]))
+
     def __len__(self) -> int:
         return len(self.chosen)
 
@@ -112,7 +120,8 @@ class InMemory(ReplayableDataset):
         draws = self._draws(images, views)
         for transform in self._augmentation:
             pixels, draws = transform(pixels, draws[:, :transform.draws]), draws[:, transform.draws:]
-        return WholeBatch(pixels, data_samples(self.images.labels[torch.from_numpy(rows)], images.tolist(), views.tolist()))
+        samples = data_samples(self.images.labels[torch.from_numpy(rows)], images.tolist(), views.tolist() if self.is_replayed else None)
+        return WholeBatch(pixels, samples)
 
     # ------------------------------------------------------------ parts of a batch
     def _pixels(self, images: np.ndarray, rows: np.ndarray) -> Tensor:
@@ -130,17 +139,23 @@ class InMemory(ReplayableDataset):
         count = sum(transform.draws for transform in self._augmentation)
         if self.is_replayed:
             return uniforms(self.seed, images, views, count)
-        return torch.rand(len(images), count, dtype=torch.float64).numpy()
+        if count == 0:
+            return np.empty((len(images), 0))
+        # mmengine seeds all processes of a run alike. One number from each keeps their generators in step, whatever the sizes of batches;
+        # the place in the batch, not the image, counts: a sampler may draw an image twice
+        places = np.arange(len(images))
+        return uniforms(int(torch.randint(2**63 - 1, ())), places, np.full_like(places, get_rank()), count)
 
 
-def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int]) -> List[DataSample]:
+def data_samples(labels: Tensor, images: Sequence[int], views: Optional[Sequence[int]]) -> List[DataSample]:
     """As ``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks take five times as long; mmpretrain
-    fills data samples in this way when they come out of worker processes."""
+    fills data samples in this way when they come out of worker processes. ``view`` is left out where ``views`` is None."""
     made = []
-    for label, image, view in zip(labels.unsqueeze(1).unbind(), images, views):
+    for place, (label, image) in enumerate(zip(labels.unsqueeze(1).unbind(), images)):
+        metainfo = {'sample_idx': image} if views is None else {'sample_idx': image, 'view': views[place]}
         sample = DataSample.__new__(DataSample)
-        object.__setattr__(sample, '__dict__', {'_data_fields': {'gt_label'}, '_metainfo_fields': {'sample_idx', 'view'},
-                                                'gt_label': label, 'sample_idx': image, 'view': view})
+        object.__setattr__(sample, '__dict__', {'_data_fields': {'gt_label'}, '_metainfo_fields': set(metainfo), 'gt_label': label,
+                                                **metainfo})
         made.append(sample)
     return made
 

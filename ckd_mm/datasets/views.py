@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from .counter_random import words
 
 
 class ReplayableDataset:
@@ -39,7 +40,9 @@ class ReplayableDataset:
 
     def image_and_view(self, index: int) -> Tuple[int, int]:
         view, image = divmod(index, len(self))
-        return image, view
+        if view < -1:
+            raise IndexError(f'ckd_mm.{type(self).__name__}: image {index} of {len(self)}')
+        return image, max(view, 0)  # image -1 is the last one
 
     def __iter__(self) -> Iterator[Any]:
         """Every image in its first view; without this Python would go on to the next views for ever."""
@@ -81,28 +84,40 @@ class Views(ReplayableDataset):
     def get_data_info(self, index: int) -> Dict:
         return self.dataset.get_data_info(self.image_and_view(index)[0])
 
+    def get_cat_ids(self, index: int) -> List[int]:
+        return self.dataset.get_cat_ids(self.image_and_view(index)[0])
+
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Dict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> List[Dict]:
+        """What torch's data loaders ask for: a batch at once."""
         if not self.is_replayed:
-            return self.dataset[index]
-        image, view = self.image_and_view(index)
-        with random_state_of(self.seed, image, view):
-            item = self.dataset[image]
-        item['data_samples'].set_metainfo(dict(sample_idx=image, view=view))
+            return [self.dataset[index] for index in indices]
+        images, views = zip(*map(self.image_and_view, indices))
+        seeds = words(self.seed, np.array(images), np.array(views), 3).tolist()
+        with random_state_kept():
+            return [self._seen(*wanted) for wanted in zip(images, views, seeds)]
+
+    def _seen(self, image: int, view: int, seeds: Sequence[int]) -> Dict:
+        """With everything that transforms draw from in a state that these numbers decide."""
+        random.seed(seeds[0])
+        np.random.seed(seeds[1])
+        torch.default_generator.manual_seed(seeds[2])
+        item = self.dataset[image]
+        sample = item['data_samples']
+        sample.set_field(image, 'sample_idx', field_type='metainfo')
+        sample.set_field(view, 'view', field_type='metainfo')
         return item
 
 
 @contextlib.contextmanager
-def random_state_of(*numbers: int) -> Iterator[None]:
-    """Everything that transforms draw from (python, numpy, torch) starts inside at a state that these numbers alone decide, and is
-    put back afterwards."""
+def random_state_kept() -> Iterator[None]:
+    """python's, numpy's and torch's generators are put back afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    first, second, third = np.random.SeedSequence(numbers).generate_state(3)
-    random.seed(int(first))
-    np.random.seed(second)
-    torch.default_generator.manual_seed(int(third))
     try:
         yield
     finally:

@@ -8,6 +8,8 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..datasets.views import random_state_kept
+from ..errors import ConfigError
 from ..models.algorithms.head_training import HeadTraining
 from ..models.algorithms.taught_student import TaughtStudent
 from ..models.memory_format import set_memory_format
@@ -34,6 +36,7 @@ class ChannelsLastHook(Hook):
 
     def before_train(self, runner) -> None:
         self._begin(runner)
+        self._try(runner)
         if self._wrapped:
             return
         for hook in runner.hooks:
@@ -41,6 +44,29 @@ class ChannelsLastHook(Hook):
                 set_memory_format(hook.ema_model, torch.channels_last)
         for state in getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'state', {}).values():  # of a run that is resumed
             state.update(_in(torch.channels_last, state))
+
+    def _try(self, runner) -> None:
+        """
+        Raises:
+            ConfigError: the network cannot work on maps in this order.
+        """
+        with random_state_kept():  # an image is augmented at random
+            item = runner.train_dataloader.dataset[0]
+        if not isinstance(item, dict) or not isinstance(item.get('inputs'), Tensor):
+            return
+        model = runner.model.module if self._wrapped else runner.model
+        inputs = model.data_preprocessor(dict(inputs=torch.stack([item['inputs']] * 2)), False)['inputs']
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            with torch.no_grad():
+                model(inputs, mode='tensor')
+        except RuntimeError as error:  # torch's: a map in this order cannot be viewed as the network wants
+            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in channels_last: {error}. Take the hook out of '
+                              'custom_hooks') from error
+        finally:
+            for module in training:
+                module.training = True
 
     def before_val(self, runner) -> None:
         self._begin(runner)
@@ -58,7 +84,7 @@ class ChannelsLastHook(Hook):
             set_memory_format(model, torch.channels_last)
         for module in model.modules():
             if isinstance(module, TaughtStudent):
-                module.set_memory_format_of_teachers(torch.channels_last)
+                module.rearrange_teachers()
             elif isinstance(module, HeadTraining):
                 set_memory_format(module.network, torch.channels_last)
         self._handle = model.data_preprocessor.register_forward_hook(_channels_last)

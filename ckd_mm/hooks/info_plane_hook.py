@@ -30,7 +30,7 @@ class InfoPlaneHook(Hook):
         ConfigError: before training: the run has no SnapshotHook, or a setting cannot work.
     """
 
-    priority = 'BELOW_NORMAL'  # after SnapshotHook
+    priority = 86  # after SnapshotHook
 
     def __init__(self, out_dir: Optional[str] = None, figure: bool = True, **probe: Any) -> None:
         self.out_dir = out_dir

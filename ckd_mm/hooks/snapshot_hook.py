@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from ..compat import versions
-from ..errors import ConfigError
+from ..errors import CkdError, ConfigError
 from ..fileio import plain, remove_unfinished
 from ..registry import HOOKS
 from ..trajectory import MANIFEST, SnapshotWriter, Trajectory, check_schedule, finish_writing, model_config_of, snapshot_epochs
@@ -44,8 +44,9 @@ class SnapshotHook(Hook):
         CkdError: the disk is full, said in the iteration after; snapshots and checkpoints written before are intact.
     """
 
-    # after the epoch's training and before CheckpointHook (VERY_LOW): whatever a resumed run starts from has its snapshot, or is it
-    priority = 'NORMAL'
+    # just before CheckpointHook (VERY_LOW, 90), so that nobody changes the weights in between (PreciseBNHook, SyncBuffersHook): whatever
+    # a resumed run starts from has its snapshot, or is it
+    priority = 85
 
     def __init__(self, interval: Optional[int] = None, epochs: Optional[Sequence[int]] = None, phases: Optional[int] = None,
                  ema: bool = False, out_dir: Optional[str] = None, info: Optional[Dict] = None,
@@ -99,6 +100,10 @@ class SnapshotHook(Hook):
             runner.logger.info(f'The snapshot of epoch {missing.pop()} is taken again: the run stopped before it was on disk')
             self._take(runner, **taken)
             self.seconds_before = taken['seconds']
+        lost = sorted(set(missing) & set(self.restored.get('epochs', ())))
+        if lost:
+            raise CkdError(f'{self.writer.folder / MANIFEST} has no snapshots of epochs {lost}, which were on disk when this run stopped, '
+                           'and training is past them. Restore the file, or start anew in another --work-dir')
         if missing:
             runner.logger.warning(f'The snapshots of epochs {missing} are missing and training is past them; to have them, start anew')
 
@@ -114,9 +119,11 @@ class SnapshotHook(Hook):
             raise ConfigError(f'{folder / MANIFEST} is of another network than the config; choose another --work-dir')
         return [snapshot for snapshot in found if snapshot.epoch <= runner.epoch]
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         if self.end_of_epoch(runner.train_dataloader, batch_idx):
-            self.lr = _learning_rate(runner)  # ParamSchedulerHook (LOW) sets that of the next iteration after this
+            self.lr = _learning_rate(runner)  # after the iteration ParamSchedulerHook sets that of the next
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None) -> None:
         self._report(runner)
 
     def after_train_epoch(self, runner) -> None:
@@ -155,7 +162,7 @@ class SnapshotHook(Hook):
         same = checkpoint['meta']['iter'] == self.taken.get('iteration') and KEY not in checkpoint
         if not same:
             self.writer.wait()
-        checkpoint.setdefault(KEY, dict(lr=self.lr, taken=self.taken if same else None))
+        checkpoint.setdefault(KEY, dict(lr=self.lr, taken=self.taken if same else None, epochs=sorted(self.writer.epochs)))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:

@@ -19,13 +19,13 @@ def resized_convolution(inputs: Tensor, convolution: nn.Conv2d, size: tuple) -> 
     Args:
         convolution: square kernel of odd size, stride 1, padded to keep the size.
     """
-    rows, columns = (_resize_by_tap(small, large, convolution.kernel_size[0], inputs) for small, large in zip(inputs.shape[-2:], size))
+    rows, columns = (resize_by_tap(small, large, convolution.kernel_size[0], inputs) for small, large in zip(inputs.shape[-2:], size))
     mixed = torch.einsum('ofij,nfhw->noihwj', convolution.weight, inputs)
     wide = torch.einsum('noihwj,Wwj->noihW', mixed, columns)
     return torch.einsum('noihW,Hhi->noHW', wide, rows) + convolution.bias[:, None, None]
 
 
-def _resize_by_tap(small: int, large: int, taps: int, like: Tensor) -> Tensor:
+def resize_by_tap(small: int, large: int, taps: int, like: Tensor) -> Tensor:
     """(large, small, taps): what each input pixel gives to what each tap of a kernel sees at each output pixel."""
     unit = torch.eye(small, dtype=like.dtype, device=like.device)[None]
     resize = F.interpolate(unit, size=large, mode='linear', align_corners=True)[0].T

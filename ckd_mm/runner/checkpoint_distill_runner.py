@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
@@ -23,7 +23,7 @@ from ..targets import TargetFile
 from ..trajectory import MANIFEST, Snapshot, Trajectory
 from ..visualization import results_table, write_report
 from .cost import training_cost
-from .distillation_plan import HEADS, HINT, TARGETS, DistillationPlan, as_teacher, is_there
+from .distillation_plan import HEADS, HINT, DistillationPlan, as_teacher, is_there
 from .links import STUDENT, Link, chain_of
 from .mutual_plan import MutualPlan
 from .preflight import class_names, image_shape
@@ -45,6 +45,10 @@ class CheckpointDistillRunner(StagedRunner):
     finished stage is written into ``stages.json`` and not repeated by a run with ``resume=True``, and an unfinished one
     goes on from its last checkpoint.
     """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._just_read: Set[Path] = set()  # folders of targets whose SHA-256 this process knows to be right: to read them takes long
 
     def train(self, until: Optional[str] = None) -> Optional[Dict[str, Any]]:
         """Run what is left to do.
@@ -155,11 +159,10 @@ class CheckpointDistillRunner(StagedRunner):
         return False
 
     def _may_have_changed(self, stage: str) -> bool:
-        if stage.endswith(TARGETS) and isinstance(self.plan, DistillationPlan):
-            link = next(link for link in self.plan.links if self.plan.targets_stage(link) == stage)
-            return self.plan.teacher_is_gone() and not is_there(self._teachers_of(link))
-        return stage in ('teacher', 'probe') and isinstance(self.plan, DistillationPlan) and not self.plan.trains_teacher and \
-            self.plan.teacher_is_gone()
+        if stage not in ('teacher', 'probe') or not isinstance(self.plan, DistillationPlan) or self.plan.trains_teacher:
+            return False
+        # whose targets are kept may have lost snapshots, but not have become another
+        return self.plan.teacher_is_gone() and (self.plan.has_stopped() or not self.plan.can_open_trajectories())
 
     # --- 1
     def _teacher_settings(self, run: int) -> Dict:
@@ -304,17 +307,21 @@ class CheckpointDistillRunner(StagedRunner):
         before = chain_of(self.plan.links)[link.stage]
         if before is not None:
             return [dict(sha256=self.stages.result(before)['sha256'])]
-        selected = self.stages.result('select')
-        found = [dict(sha256=member['sha256'] or file_sha256(member['file']), model=teacher.get('model'))
-                 for teacher, member in zip(selected['teachers'], selected['members'])]
+        selected, asked = self.stages.result('select'), self.stages.stages.get(self.plan.targets_stage(link), {}).get('settings', {})
+        # of a teacher without a manifest that has been removed: what was written down when it was asked
+        found = [dict(sha256=member['sha256'] or file_sha256(member['file']) or asked.get(f'fingerprint.teachers.{index}.sha256'),
+                      model=teacher.get('model'))
+                 for index, (teacher, member) in enumerate(zip(selected['teachers'], selected['members']))]
         if self.plan.heads is not None:
             found.append(dict(heads=self.stages.result('heads')['sha256'], use=self.plan.heads.get('use')))
         return found
 
     def _targets(self, link: Link) -> Dict[str, Any]:
         cache, folder, wanted = self.plan.cache, self.plan.targets_folder(link), self._fingerprint(link)
+        self._just_read.add(folder)
         if cache.file is not None:
-            return self._on_main(lambda: take_over(folder, wanted))
+            batch = self._targets_config(link).train_dataloader.batch_size
+            return self._on_main(lambda: take_over(folder, wanted, batch, self.logger.warning))
         before = chain_of(self.plan.links)[link.stage]
         self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
         return make_targets(self._targets_config(link), folder, cache, wanted, self.log)
@@ -331,7 +338,9 @@ class CheckpointDistillRunner(StagedRunner):
         config = self._link_config(link)
         before = chain_of(self.plan.links)[link.stage]
         if self.plan.cache is not None:
-            self._on_main(lambda: None if self.plan.has_stopped() else TargetFile(self.plan.targets_folder(link)).check())
+            folder = self.plan.targets_folder(link)
+            if folder not in self._just_read:
+                self._on_main(lambda: None if self.plan.has_stopped() else TargetFile(folder).check())
         else:
             self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
         # `--resume PATH` is the student's
@@ -339,6 +348,7 @@ class CheckpointDistillRunner(StagedRunner):
         if self.plan.teacher_is_gone() and not is_there(self._teachers_of(link)):
             self.logger.warning(f'The teachers of the {link.what} are no longer there: it goes on without them, and without a KD error')
         runner = self._run(config, resume_from)
+        getattr(runner.model, 'module', runner.model).look_at_targets()
         return self._trained(runner, self.plan.compared(link, self._teachers_of(link)), self.work_dir / f'{link.stage}.pth')
 
     def _check_teachers(self) -> None:

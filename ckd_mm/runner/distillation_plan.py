@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import _load_checkpoint
 
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, SnapshotError
 from ..hooks.schedule_hook import check_schedules
 from ..infoplane.probe import Probe, held_out_record
 from ..models.cohorts.snapshot_ensemble import find_snapshot
@@ -23,12 +23,12 @@ from .settings import KEPT_CHECKPOINTS, RUNNER_KEYS, changes_of, merged, require
 from .stage_log import StageLog
 from .stage_runner import latest_checkpoint
 from .student_plan import StudentPlan, without
-from .target_cache import TargetCache, views_of
+from .target_cache import TargetCache, require_plain_images, views_of
 
 TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
 DISTILL_KEYS = LOSS_KEYS + ('loss', 'ce_weight', 'kd_weight', 'reduction', 'stop_epoch', 'schedule', 'ce_weight_after_stop', 'distiller',
-                           'cache')
+                           'cache', 'fast_teachers')
 HEAD_KEYS = ('out_indices', 'kind', 'grid')
 SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
 HEADS, HINT = 'heads.pth', 'hint.pth'  # what these stages leave in the work_dir
@@ -76,6 +76,9 @@ class DistillationPlan(StudentPlan):
         self.weights = {key: distill.get(key, 1.0) for key in ('ce_weight', 'kd_weight', 'ce_weight_after_stop')}
         for name, value in self.weights.items():
             check_weight(f'distill.{name}', value)
+        self.fast_teachers: bool = distill.get('fast_teachers', True)
+        if not isinstance(self.fast_teachers, bool):
+            raise ConfigError(f'distill.fast_teachers={self.fast_teachers!r} should be True or False')
         self.reduction: str = distill.get('reduction', 'mean')
         if self.reduction not in ('mean', 'sum'):
             raise ConfigError(f"distill.reduction={self.reduction!r} should be 'mean' (over the teachers, as in the papers) or 'sum'")
@@ -214,6 +217,7 @@ class DistillationPlan(StudentPlan):
                 'name them with teacher.trajectory, or leave distill.cache.file out' if self.trains_teacher else
                 'leave it out, or assistants and generations'))
         for link in self.links:
+            require_plain_images(link.config)
             self.cache.show_views(copy.deepcopy(link.config))
             epochs = check_schedules(self.schedule.hooks, link.config.train_cfg.max_epochs)
             if self.cache.views > epochs:
@@ -398,6 +402,8 @@ class DistillationPlan(StudentPlan):
             self.cache.show_views(config)
         kd_loss = {key: value for key, value in self.kd_loss.items() if weighted or key != 'teacher_weights'}
         own: Dict[str, Any] = {} if self.reduction == 'mean' else dict(reduction=self.reduction)
+        if not self.fast_teachers:
+            own['fast_teachers'] = False
         if targets is not None:
             own['targets'] = str(targets)
         elif views_of(config) is not None and self.distiller is None and self.targets_can_be_kept:
@@ -451,13 +457,27 @@ class DistillationPlan(StudentPlan):
         return self._given
 
     def teacher_is_gone(self) -> bool:
-        """Whether this run resumes a student that has already stopped distilling, or whose targets are kept, so that no teacher is
-        needed."""
+        """Whether this run resumes a student that has already stopped distilling, or whose targets are kept and whose teachers have been
+        removed, so that no teacher is needed. Teachers that are there are checked, whether they are needed or not."""
         if not self.config.get('resume'):
             return False
+        if self.has_stopped():
+            return True
         kept = self.cache is not None and StageLog(self.work_dir).is_done(self.targets_stage(self.links[-1])) and \
             TargetFile(self.targets_folder(self.links[-1])).is_complete
-        return kept or self.has_stopped()
+        return kept and not self._has_all_files()
+
+    def can_open_trajectories(self) -> bool:
+        try:
+            self.open_trajectories()
+        except SnapshotError:
+            return False
+        return True
+
+    def _has_all_files(self) -> bool:
+        """Also of damaged snapshots: to have changed is not to be gone."""
+        return self.can_open_trajectories() and all(snapshot.file.is_file() for trajectory in self.open_trajectories()
+                                                    for snapshot in trajectory)
 
     def has_stopped(self) -> bool:
         """Whether this run resumes a student that has already stopped distilling."""

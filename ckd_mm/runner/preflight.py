@@ -31,10 +31,10 @@ from .settings import as_list, changes_of
 from .stage_log import StageLog
 from .student_plan import StudentPlan
 from .target_cache import SEED
-from .target_stage import require_plain_images
 from .untrained import UntrainedSnapshot
 
 Check = Tuple[str, Callable[[], str]]
+PAIRS = 32  # of image and view that are augmented twice: an own mirror image with a chance of one half is missed in one of 2**32 runs
 _IMAGE_SHAPES: Dict[str, Tuple[int, ...]] = {}  # by the config of the data set
 
 
@@ -302,12 +302,14 @@ def _targets(plan: DistillationPlan) -> str:
     needed, said = 0, []
     for link in plan.links:
         config = plan.cache.show_views(copy.deepcopy(link.config))
-        require_plain_images(config)
         dataset = DATASETS.build(copy.deepcopy(config.train_dataloader.dataset))
         dataset.replay(SEED)
+        _check_targets_file(plan, len(dataset))
+        places = np.linspace(0, len(dataset) * plan.cache.views - 1, PAIRS).astype(int).tolist()
         with _random_numbers_kept():
-            first, again = (dataset[len(dataset) * (plan.cache.views - 1)]['inputs'] for _ in range(2))
-        if not torch.equal(first, again):
+            first = [dataset[place]['inputs'] for place in places]
+            again = [dataset[place]['inputs'] for place in reversed(places)][::-1]
+        if not all(map(torch.equal, first, again)):
             raise ConfigError(f'distill.cache: an image of the {link.what} is augmented in two ways in the same view: a transform of '
                               'train_dataloader.dataset.pipeline has random numbers of its own, which are not of python, numpy or torch')
         classes = (config.model.get('head') or {}).get('num_classes') or len((dataset.metainfo or {}).get('classes') or ())
@@ -321,6 +323,15 @@ def _targets(plan: DistillationPlan) -> str:
         raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {folder} has {free / 2**30:.2f} GiB free; keep '
                        "less of them (fewer views, dtype='float16', top_k=16), or choose another --work-dir")
     return ', '.join(said)
+
+
+def _check_targets_file(plan: DistillationPlan, images: int) -> None:
+    if plan.cache.file is None:
+        return
+    kept = TargetFile(plan.cache.file).layout.images
+    if kept != images:
+        raise ConfigError(f'distill.cache.file={str(plan.cache.file)!r} has targets of {kept} images, and the student is trained on '
+                          f'{images}: name the targets of this data set, or leave distill.cache.file out to make them')
 
 
 def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:

@@ -10,6 +10,7 @@ from ..datasets.views import ReplayableDataset
 from ..errors import ConfigError
 from ..targets.layout import DTYPES
 from ..targets.target_file import FILE, TargetFile
+from ..trajectory import model_config_of
 from .settings import require_known, type_name, whole_number
 
 KEYS = ('views', 'dtype', 'top_k', 'file')
@@ -86,6 +87,23 @@ def replayable_part(dataset: Dict) -> Optional[Dict]:
     kind = dataset['type']
     kind = CLASSIFICATION_DATASETS.get(kind) if isinstance(kind, str) else kind
     return dataset if isinstance(kind, type) and issubclass(kind, ReplayableDataset) else None
+
+
+def require_plain_images(config: Config) -> None:
+    """
+    Args:
+        config: of a student's training.
+
+    Raises:
+        ConfigError: it is trained on mixed images, of which no teacher could speak beforehand.
+    """
+    model = model_config_of(config)
+    found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
+             'model.train_cfg.augments': (model.get('train_cfg') or {}).get('augments')}
+    for name, value in found.items():
+        if value:
+            raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single images cannot be kept; take '
+                              f'{name} or distill.cache out')
 
 
 def views_of(config: Config) -> Optional[int]:

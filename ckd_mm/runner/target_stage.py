@@ -19,10 +19,9 @@ from ..progress import Progress
 from ..registry import MODELS
 from ..targets import Layout, TargetFile, TargetWriter
 from ..targets.layout import mark_of
-from ..trajectory import model_config_of
 from .settings import type_name
 from .stage_runner import StageRunner
-from .target_cache import SEED, TargetCache
+from .target_cache import SEED, TargetCache, replayable_part
 
 
 def fingerprint(config: Config, teachers: Sequence[Dict]) -> Dict[str, Any]:
@@ -32,16 +31,21 @@ def fingerprint(config: Config, teachers: Sequence[Dict]) -> Dict[str, Any]:
         config: of the stage, see :meth:`ckd_mm.runner.DistillationPlan.targets_config`.
         teachers: SHA-256 of the files of snapshots and heads, and what else says how they answer.
     """
-    wrapper = config.get('optim_wrapper') or {}
+    wrapper, dataset = config.get('optim_wrapper') or {}, copy.deepcopy(config.train_dataloader.dataset)
+    replayable_part(dataset).pop('device', None)  # of ckd_mm.InMemory: where its images are, not which
     amp = type_name(wrapper) == 'AmpOptimWrapper'
     return dict(teachers=list(teachers), target=MODELS.build(copy.deepcopy(config.model.kd_loss)).target_settings,
-                dataset=config.train_dataloader.dataset, views=config.train_dataloader.sampler.views,
+                dataset=dataset, views=config.train_dataloader.sampler.views,
                 data_preprocessor=config.model.student.get('data_preprocessor'),
                 precision=f'autocast {wrapper.get("dtype") or "float16"}' if amp else 'float32')
 
 
-def take_over(folder: Path, wanted: Dict[str, Any]) -> Dict[str, Any]:
+def take_over(folder: Path, wanted: Dict[str, Any], batch: int, warn: Callable[[str], None]) -> Dict[str, Any]:
     """Targets of an earlier run.
+
+    Args:
+        wanted: the :func:`fingerprint`.
+        batch: images that a process of this run has in a batch. Those of another number differ by rounding.
 
     Returns:
         For the log of stages.
@@ -58,6 +62,9 @@ def take_over(folder: Path, wanted: Dict[str, Any]) -> Dict[str, Any]:
                           (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '') +
                           '. Restore them, or leave distill.cache.file out to make new targets')
     file.check()
+    if record['batch'] != batch:
+        warn(f'The targets in {folder} were made {record["batch"]} images at a time and this run has batches of {batch}: they differ from '
+             'its own by rounding')
     return _result(folder, record)
 
 
@@ -84,6 +91,8 @@ def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: Dict[
         asking.run(writer, mine, log)
     except Exception as error:  # the others should not wait for this process
         problem = error
+        # they may still have hours to do, or the launcher's patience ends before: nobody would know why
+        runner.logger.error(f'Making targets failed in process {get_rank()}: {type(error).__name__}: {error}')
     finally:
         asking.close()
         writer.close()
@@ -195,20 +204,3 @@ def _result(folder: Path, record: Dict[str, Any]) -> Dict[str, Any]:
 def file_sha256(file: Path) -> Optional[str]:
     """None where the file is gone."""
     return sha256_of(Path(file).read_bytes()) if Path(file).is_file() else None
-
-
-def require_plain_images(config: Config) -> None:
-    """
-    Args:
-        config: of a student's training.
-
-    Raises:
-        ConfigError: it is trained on mixed images, of which no teacher could speak beforehand.
-    """
-    model = model_config_of(config)
-    found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
-             'model.train_cfg.augments': (model.get('train_cfg') or {}).get('augments')}
-    for name, value in found.items():
-        if value:
-            raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single images cannot be kept; take '
-                              f'{name} or distill.cache out')

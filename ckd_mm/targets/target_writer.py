@@ -77,19 +77,35 @@ class TargetWriter:
         for name in self.layout.arrays:
             open_array(self.folder, name, self.layout)
         progress = self.folder / PROGRESS
-        done = np.load(progress) if progress.is_file() else np.zeros(0, np.uint8)
-        if done.shape != (self.blocks, ):
-            raise CkdError(f'{progress} is damaged: it tells of {len(done)} blocks, expected {self.blocks}. Remove the folder '
-                           f'{self.folder}; a run that is resumed makes the targets again')
+        problem = 'it does not exist'
+        if progress.is_file():
+            try:
+                done = np.load(progress)
+            except (ValueError, OSError, EOFError) as error:  # cut off, or empty
+                problem = f'{error}'
+            else:
+                problem = '' if done.shape == (self.blocks, ) else f'it tells of {done.size} blocks, expected {self.blocks}'
+        if problem:
+            raise CkdError(f'{progress} is damaged: {problem}. Remove the folder {self.folder}; a run that is resumed makes the targets '
+                           'again')
         return np.flatnonzero(done == 0).tolist()
 
     def finish(self) -> Dict[str, Any]:
         """All blocks of all processes are done. For one process.
 
         Returns:
-            What is kept, and where, for the log of stages.
+            The content of ``targets.json``.
+
+        Raises:
+            CkdError: not all blocks are done.
         """
         self.close()
+        if TargetFile(self.folder).is_complete:
+            return TargetFile(self.folder).record()
+        left = self._left(complete=False)
+        if left:
+            raise CkdError(f'the targets in {self.folder} are not finished: {len(left)} of {self.blocks} blocks are not written; go on '
+                           'with the run that makes them, with --resume')
         known = {name: sha256_of_file(self.folder / f'{name}.npy') for name in self.layout.arrays}
         record = dict(self._record(), complete=True, sha256=known)
         write_json(self.folder / FILE, record)
@@ -157,4 +173,4 @@ class TargetWriter:
 
 
 def _identity(record: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: record[name] for name in ('layout', 'fingerprint', 'batch')}
+    return {name: record[name] for name in ('format', 'layout', 'fingerprint', 'batch')}

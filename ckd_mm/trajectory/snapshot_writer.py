@@ -5,6 +5,7 @@ import os
 import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from mmengine.logging import print_log
@@ -63,6 +64,10 @@ class SnapshotWriter:
     def info(self) -> Dict[str, Any]:
         """What is true of the whole run."""
         return self._trajectory.info
+
+    @property
+    def folder(self) -> Path:
+        return self._trajectory.folder
 
     @property
     def busy(self) -> bool:

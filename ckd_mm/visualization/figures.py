@@ -45,7 +45,7 @@ def draw_information_plane(plane: InformationPlane, path: Optional[Path] = None,
     axes.set_ylabel('I(Y;F), normalised')
     axes.set_title(f'Information plane of the teacher, {len(rows)} snapshots (numbers: epochs)', fontsize=10)
     axes.legend(loc='lower left' if rows[0]['x'] > 0.4 else 'lower right', fontsize=8, frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_training(curves: Dict[str, Curve], marks: Sequence[int] = (), path: Optional[Path] = None) -> Figure:
@@ -73,7 +73,7 @@ def draw_training(curves: Dict[str, Curve], marks: Sequence[int] = (), path: Opt
     axes.set_ylabel('top-1 accuracy on validation images, %')
     axes.set_title('Training', fontsize=10)
     axes.legend(loc='lower right', fontsize=8, frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def as_svg(figure: Figure) -> str:
@@ -87,19 +87,21 @@ def as_svg(figure: Figure) -> str:
 
 def _figure(width: float, height: float):
     """A figure outside pyplot: nothing global, no display."""
-    figure = _canvas(width, height)
+    figure = canvas(width, height)
     axes = figure.add_subplot()
-    _plain_axes(axes)
+    plain_axes(axes)
     return figure, axes
 
 
-def _canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
-def _plain_axes(axes) -> None:
+def plain_axes(axes) -> None:
+    """A light grid behind what is drawn, and no frame above and to the right."""
     axes.grid(True, color='#ececec')
     axes.set_axisbelow(True)
     for side in ('top', 'right'):
@@ -115,7 +117,8 @@ def _spread_labels(rows: List[Dict], distance: float = 0.05) -> List[Dict]:
     return kept
 
 
-def _save(figure: Figure, path: Optional[Path]) -> Figure:
+def save_figure(figure: Figure, path: Optional[Path]) -> Figure:
+    """Writes a .png or .svg, unless ``path`` is None."""
     if path is not None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=Path(path).suffix[1:], dpi=130)

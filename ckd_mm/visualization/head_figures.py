@@ -6,7 +6,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .figures import CHOSEN, STUDENT, _canvas, _plain_axes, _save
+from .figures import CHOSEN, STUDENT, canvas, plain_axes, save_figure
 
 SHOWN = 10  # classes whose bars and names can be read
 LETTERS = 18  # of a class name
@@ -32,7 +32,7 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
     count, panels, total = probabilities.shape
     classes = [str(number) for number in range(total)] if classes is None else [_short(name) for name in classes]
     longest = max(len(name) for name in classes)
-    figure = _canvas(1.5 + PANEL * panels + 0.075 * longest, ROW * count + 0.35)
+    figure = canvas(1.5 + PANEL * panels + 0.075 * longest, ROW * count + 0.35)
     grid = figure.subplots(count, panels + 1, squeeze=False, width_ratios=[0.85] + [1] * panels)
     for axes, image, label, rows in zip(grid, images, labels, probabilities):
         axes[0].imshow(image, interpolation='nearest')
@@ -40,7 +40,7 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
         axes[0].set_title(f'true class\n{classes[label]}', fontsize=9, color='#a06f00')
         shown = shown_classes(rows, label)
         for place, name, values in zip(axes[1:], names, rows):
-            _plain_axes(place)
+            plain_axes(place)
             place.grid(False, axis='y')
             place.barh(range(len(shown)), values[shown], color=[CHOSEN if index == label else STUDENT for index in shown], height=0.72)
             place.set_xlim(0, 1.05 * rows[:, shown].max())
@@ -52,7 +52,7 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
             if len(shown) < total:
                 place.set_xlabel(f'the other {total - len(shown)}: {1 - values[shown].sum():.2f}', fontsize=7.5)
     figure.suptitle(f'Probabilities at temperature {tau:g}; above each panel its most probable class', fontsize=9.5)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def shown_classes(probabilities: np.ndarray, label: int, most: int = SHOWN) -> List[int]:

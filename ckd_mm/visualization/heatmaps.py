@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .figures import _canvas, _save
+from .figures import canvas, save_figure
 
 NO_IMAGES = '#bdbdbd'
 NAMED = 20  # as many class names can be read beside a map
@@ -26,7 +26,7 @@ def draw_class_correlation(maps: Dict[int, Dict[str, Tensor]], tau: float, path:
         classes: names, written beside the maps where they are few.
     """
     (first, left), (second, right) = maps.items()
-    figure = _canvas(12.6, 7.6)
+    figure = canvas(12.6, 7.6)
     grid = figure.subplots(2, 3)
     similar = matplotlib.colormaps['viridis'].with_extremes(bad=NO_IMAGES)
     change = matplotlib.colormaps['RdBu_r'].with_extremes(bad=NO_IMAGES)
@@ -49,4 +49,4 @@ def draw_class_correlation(maps: Dict[int, Dict[str, Tensor]], tau: float, path:
         else:
             place.set_xlabel('class')
             place.set_ylabel('class')
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ..infoplane.plane import InformationPlane
-from .figures import ALONE, TEACHER, _figure, _save
+from .figures import ALONE, TEACHER, _figure, save_figure
 
 # role: name, the paper's colour, and a marker that tells the curve apart without it
 STYLES = dict(
@@ -46,7 +46,7 @@ def draw_planes(planes: Dict[str, InformationPlane], path: Optional[Path] = None
     axes.set_ylabel('I(Y;F), accuracy')
     axes.set_title('Information plane: markers grow with time, numbers are epochs', fontsize=10)
     axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.11), ncol=2, fontsize=8, frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _label_ends(axes, planes: Dict[str, InformationPlane], starred: Set[int]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..selection.comparison import Judgement
-from .figures import CHOSEN, STUDENT, _canvas, _plain_axes, _save
+from .figures import CHOSEN, STUDENT, canvas, plain_axes, save_figure
 
 
 def draw_selectors(judgements: Sequence[Judgement], truth: Dict[int, List[float]], path: Optional[Path] = None) -> Figure:
@@ -21,12 +21,12 @@ def draw_selectors(judgements: Sequence[Judgement], truth: Dict[int, List[float]
     shown = [judgement for judgement in judgements if judgement.scores]
     columns = min(4, max(len(shown), 1))
     rows = math.ceil(len(shown) / columns)
-    figure = _canvas(3.1 * columns, 2.9 * rows + 0.4)
+    figure = canvas(3.1 * columns, 2.9 * rows + 0.4)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes in grid.flat[len(shown):]:
         axes.set_axis_off()
     for judgement, axes in zip(shown, grid.flat):
-        _plain_axes(axes)
+        plain_axes(axes)
         epochs = sorted(judgement.scores)
         scores, means = [judgement.scores[epoch] for epoch in epochs], [float(np.mean(truth[epoch])) for epoch in epochs]
         spread = [float(np.std(truth[epoch], ddof=1)) if len(truth[epoch]) > 1 else 0.0 for epoch in epochs]
@@ -44,4 +44,4 @@ def draw_selectors(judgements: Sequence[Judgement], truth: Dict[int, List[float]
     for axes in grid[:, 0]:
         axes.set_ylabel('accuracy of its student, %', fontsize=9)
     figure.suptitle('Who foretells which snapshot teaches best? (star: chosen; dashed: the best; numbers: epochs)', fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from matplotlib.figure import Figure
 
-from .figures import ALONE, CHOSEN, STUDENT, TEACHER, _canvas, _plain_axes, _save
+from .figures import ALONE, CHOSEN, STUDENT, TEACHER, canvas, plain_axes, save_figure
 
 KINDS = dict(snapshot=('Snapshot Ensemble', STUDENT, 'o'), full=('Full Ensemble', TEACHER, 's'), mixed=('mixed ensemble', '#2e8b57', '^'))
 Rows = Sequence[Dict[str, Any]]
@@ -20,7 +20,7 @@ def draw_sweep(rows: Rows, alone: Optional[Dict] = None, path: Optional[Path] = 
         alone: the same of the student without a teacher.
         path: a .png or .svg to write; None: only return the figure.
     """
-    figure = _canvas(6.4, 5.4)
+    figure = canvas(6.4, 5.4)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(1, 2)))
     epochs = [row['epoch'] for row in rows]
     above.plot(epochs, [row['cohort_accuracy_top1'] for row in rows], color=TEACHER, linewidth=1.6, marker='o', markersize=4,
@@ -39,7 +39,7 @@ def draw_sweep(rows: Rows, alone: Optional[Dict] = None, path: Optional[Path] = 
     below.xaxis.get_major_locator().set_params(integer=True)
     above.set_title(f'Students by the epoch of their teacher, {_seeds(rows)}', fontsize=10)
     _finish(figure, [above, below])
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_ensembles(rows: Rows, alone: Optional[Dict] = None, path: Optional[Path] = None) -> Figure:
@@ -54,7 +54,7 @@ def draw_ensembles(rows: Rows, alone: Optional[Dict] = None, path: Optional[Path
     hours = [row['cost'].get('total_hours') for row in rows]
     if None not in hours:
         costs.append(('hours', 'total_hours', 1) if max(hours) >= 1 else ('minutes', 'total_hours', 60))
-    figure = _canvas(5.0 + 3.2 * len(costs), 4.4)
+    figure = canvas(5.0 + 3.2 * len(costs), 4.4)
     left, *right = figure.subplots(1, 1 + len(costs), gridspec_kw=dict(width_ratios=[1.5] + [1] * len(costs)))
     sizes = sorted({row['k'] for row in rows})
     if alone is not None:
@@ -81,7 +81,7 @@ def draw_ensembles(rows: Rows, alone: Optional[Dict] = None, path: Optional[Path
         axes.set_ylim(bottom=0)
         axes.set_title(f'Training cost in {unit}', fontsize=10)
     _finish(figure, [left, *right])
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _band(axes, places: List[float], rows: Rows, colour: str, label: str, **line) -> None:
@@ -102,6 +102,6 @@ def _seeds(rows: Rows) -> str:
 
 def _finish(figure: Figure, axes: Sequence) -> None:
     for part in axes:
-        _plain_axes(part)
+        plain_axes(part)
     found = [pair for part in axes for pair in zip(*part.get_legend_handles_labels())]
     figure.legend(*zip(*found), loc='outside lower center', ncols=min(len(found), 4), fontsize=8, frameon=False)

@@ -16,16 +16,16 @@ model = dict(
 train_dataloader = dict(
     batch_size=64,
     dataset=dict(
-        _delete_=True, type='ckd_mm.InMemory',
+        _delete_=True, type='ckd_mm.split_dataset', part='held_out', held_out=6000, seed=0,
         dataset=dict(
-            type='ckd_mm.split_dataset', part='held_out', held_out=6000, seed=0,
+            type='ckd_mm.InMemory',
             dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train',
                          pipeline={{_base_.train_pipeline}}))))
 val_dataloader = dict(
     dataset=dict(
-        _delete_=True, type='ckd_mm.InMemory',
+        _delete_=True, type='ckd_mm.split_dataset', part='held_out', held_out=4000, seed=0,
         dataset=dict(
-            type='ckd_mm.split_dataset', part='held_out', held_out=4000, seed=0,
+            type='ckd_mm.InMemory',
             dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test',
                          pipeline={{_base_.test_pipeline}}))))
 test_dataloader = val_dataloader

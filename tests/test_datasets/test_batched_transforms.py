@@ -9,6 +9,7 @@ import torch
 from mmpretrain.registry import TRANSFORMS
 from scipy import stats
 
+from ckd_mm.datasets import batched_transforms
 from ckd_mm.datasets.batched_transforms import BothMaps, batched
 
 HEIGHT, WIDTH = 4, 5
@@ -51,9 +52,12 @@ CROPS = [
 ]
 
 
+@pytest.mark.parametrize('largest', [2**22, 0])
 @pytest.mark.parametrize('settings', CROPS, ids=str)
-def test_random_crop_at_every_place(settings, monkeypatch):
+def test_random_crop_at_every_place(settings, largest, monkeypatch):
+    monkeypatch.setattr(batched_transforms, 'LARGEST_MAPS', largest)
     (real, ), (crop, ) = both(dict(type='RandomCrop', **settings))
+    assert (crop.padded is None) == (largest > 0)
     asked = []
     monkeypatch.setattr(np.random, 'randint', lambda low, high: asked.append(high) or low)
     real(dict(img=images()[0]))
@@ -66,6 +70,16 @@ def test_random_crop_at_every_place(settings, monkeypatch):
         for within in (0., 0.5, 1 - 2**-20):  # of all numbers that mean this place
             draw = [[(top + within) / len(places[0]), (left + within) / len(places[1])]]
             assert (ours([crop], images(), draw)[0] == expected).all(), (top, left)
+
+
+def test_large_crops_have_no_maps():
+    """Of 33 * 33 places of 224 * 224 numbers: 437 MB."""
+    crop, flip = batched([TRANSFORMS.build(dict(type='RandomCrop', crop_size=224)), TRANSFORMS.build(dict(type='RandomFlip', prob=0.5))],
+                         (1, 256, 256))
+    assert sum(numbers.untyped_storage().nbytes() for numbers in (crop.maps, crop.padded, flip.maps)) < 2**21
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 1, 256, 256), dtype=np.uint8))
+    seen = flip(crop(pixels, np.array([[0.999, 0.], [0.5, 0.25]])), np.array([[0.9], [0.1]]))
+    assert torch.equal(seen[0], pixels[0, :, 32:, :224]) and torch.equal(seen[1], pixels[1, :, 16:240, 8:232].flip(2))
 
 
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
@@ -165,12 +179,26 @@ def test_colours_of_noise(fill_std):
                                     mode='rand', fill_color=(200, 128, 40), fill_std=fill_std))
     real.random_patch = lambda high, wide: (0, 0, high, wide)
     np.random.seed(0)
-    expected = np.stack([real(dict(img=image.copy()))['img'] for image in images(400)]).reshape(-1, 3)
-    draws = np.random.default_rng(0).random((400, noise.draws))
+    expected = np.stack([real(dict(img=image.copy()))['img'] for image in images(2000)]).reshape(-1, 3)
+    draws = np.random.default_rng(0).random((2000, noise.draws))
     noise.log_aspects = np.log([HEIGHT / WIDTH] * 2)
-    seen = ours([noise], images(400), draws).reshape(-1, 3)
+    seen = ours([noise], images(2000), draws).reshape(-1, 3)
     for channel in range(3):
         assert_as_often(Counter(expected[:, channel].tolist()), Counter(seen[:, channel].tolist()))
+
+
+def test_noise_is_drawn_for_erased_images_alone(monkeypatch):
+    """And is that of the image, whatever else is erased."""
+    _, (noise, ) = both(dict(type='RandomErasing', erase_prob=0.25, mode='rand', min_area_ratio=0.3, max_area_ratio=0.5))
+    drawn, uniforms = [], batched_transforms.uniforms
+    monkeypatch.setattr(batched_transforms, 'uniforms', lambda *asked: drawn.append(len(asked[1])) or uniforms(*asked))
+    pixels, draws = images(200), np.random.default_rng(0).integers(0, 2**32, (200, noise.draws)) * 2.0**-32
+    seen, erased = ours([noise], pixels, draws), draws[:, 0] < 0.25
+    assert noise.draws == 7 and drawn == [erased.sum()] and 30 < erased.sum() < 70
+    assert ((seen != pixels).any((1, 2, 3)) == erased).all()
+    for index in np.flatnonzero(erased)[:5]:
+        assert (ours([noise], pixels[index:index + 1], draws[index:index + 1])[0] == seen[index]).all()
+    assert (ours([noise], pixels[~erased], draws[~erased]) == pixels[~erased]).all()
 
 
 # ------------------------------------------------------------ two maps as one

@@ -77,7 +77,7 @@ def test_without_augmentation_it_is_the_data_set_itself(pipeline, folder):
 
 def test_data_samples_are_those_of_mmpretrain(folder):
     sample = build(in_memory(folder))[3]['data_samples']
-    assert sample.keys() == ['gt_label'] and sorted(sample.metainfo_keys()) == ['sample_idx', 'view']
+    assert sample.keys() == ['gt_label'] and sample.metainfo_keys() == ['sample_idx']  # no view: it cannot be replayed
     assert sample.gt_label.tolist() == [0] and sample.gt_label.dtype == torch.int64
     again = sample.clone().set_gt_label(1).set_pred_score(torch.ones(2))
     assert sample.gt_label.tolist() == [0] and again.gt_label.tolist() == [1] and again.num_classes == 2
@@ -125,6 +125,29 @@ def test_drawn_from_the_generator_of_torch():
     plain.__getitems__(images)
     assert_same_items(dataset.__getitems__(images), first)
     assert sum(not torch.equal(one['inputs'], other['inputs']) for one, other in zip(first, second)) > 30
+
+
+def test_processes_augment_differently(monkeypatch):
+    """mmengine seeds all processes of a run alike; their generators stay in step, whatever the sizes of their batches."""
+    dataset, seen, afterwards = build(in_memory()), {}, []
+    for rank in (0, 1, 0, 2):
+        monkeypatch.setattr('ckd_mm.datasets.in_memory.get_rank', lambda rank=rank: rank)
+        torch.manual_seed(5)
+        dataset.__getitems__([0, 1, 2][:rank + 1])
+        batch = dataset.__getitems__(list(range(40)))
+        afterwards.append(torch.rand(1).item())
+        if rank in seen:
+            assert_same_items(batch, seen[rank])
+        seen[rank] = batch
+    for one, other in ((0, 1), (0, 2), (1, 2)):  # of 18 pictures
+        assert sum(not torch.equal(*(item['inputs'] for item in pair)) for pair in zip(seen[one], seen[other])) > 25
+    assert len(set(afterwards)) == 1
+
+
+def test_an_image_that_is_drawn_twice():
+    """As a weighted sampler does: it is not augmented in the same way."""
+    batch = build(in_memory()).__getitems__([7] * 40)
+    assert len({item['inputs'].numpy().tobytes() for item in batch}) > 9
 
 
 def test_images_by_themselves_are_augmented_like_batches():
@@ -225,6 +248,37 @@ def test_settings_of_the_data_set(digits_run):
     assert torch.equal(shown.pixels, load_probe_images(probe_dataset(config, 'held_out', 10, 0)).pixels)
     with pytest.raises(TypeError, match='devise'):
         build(in_memory(devise='cuda'))
+
+
+def test_changes_of_the_pipeline(digits_run):
+    """As a command line writes them, of the data set that had the pipeline before."""
+    config = digits_run()
+    config.train_dataloader.dataset = split(in_memory(), 'rest')
+    config.merge_from_dict({'train_dataloader.dataset.dataset.pipeline.0.padding': 2,
+                            'train_dataloader.dataset.dataset.pipeline.1.direction': 'vertical'})
+    steps = build(config.train_dataloader.dataset)._random
+    assert [(step.padding, step.crop_size) for step in steps[:1]] == [(2, (8, 8))] and steps[1].direction == 'vertical'
+    config.train_dataloader.dataset.dataset.pipeline = AUGMENTED[1:]
+    assert [type(step).__name__ for step in build(config.train_dataloader.dataset)._random] == ['RandomFlip']
+    assert DIGITS['pipeline'] is AUGMENTED and AUGMENTED[0]['padding'] == 1
+
+
+@pytest.mark.parametrize('changes', [{'3': dict(prob=1)}, {'flip': dict(prob=1)}, {'0': 'RandomFlip'}, {'0': None}], ids=str)
+def test_changes_of_transforms_that_are_not_there(changes):
+    with pytest.raises(ConfigError, match=r'pipeline=\{.*0: RandomCrop, 1: RandomFlip, 2: PackInputs.*dataset.dataset.pipeline.0'):
+        build(dict(type='ckd_mm.InMemory', dataset=DIGITS, pipeline=changes))
+
+
+def test_wrappers_of_mmengine():
+    """They ask one image at a time, or its class."""
+    repeated = build(dict(type='RepeatDataset', times=2, dataset=in_memory(pipeline=PLAIN)))
+    assert_same_items([repeated[45]], [build(in_memory(pipeline=PLAIN))[5]])
+    digits = dict(DIGITS, pipeline=PLAIN)
+    plain = build(dict(type='ClassBalancedDataset', oversample_thr=0.2, dataset=digits))
+    for kind in ('ckd_mm.InMemory', 'ckd_mm.Views'):
+        balanced = build(dict(type='ClassBalancedDataset', oversample_thr=0.2, dataset=dict(type=kind, dataset=digits)))
+        assert balanced.repeat_indices == plain.repeat_indices and len(balanced) > 40
+        assert torch.equal(balanced[len(balanced) - 1]['inputs'], plain[len(plain) - 1]['inputs'])
 
 
 def test_few_are_kept(folder):
@@ -359,6 +413,37 @@ def test_images_of_other_numbers():
     dataset.images.dataset.pipeline = lambda item: dict(item, img=item['img'].astype(np.float32))
     with pytest.raises(ConfigError, match=r'image 2 is a float32 \(8, 8, 3\), expected uint8'):
         dataset[2]
+
+
+@pytest.mark.parametrize('processes, kilobytes, fits', [('1', 8, True), ('1', 7, False), ('2', 8, False), ('2', 15, True)])
+def test_more_images_than_memory(processes, kilobytes, fits, monkeypatch):
+    """40 images of 192 bytes are 7,680 bytes; nothing is kept of what does not fit."""
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', processes)
+    monkeypatch.setattr(decoded, 'available_memory', lambda: kilobytes * 1024)
+    dataset = build(in_memory(pipeline=PLAIN))
+    if fits:
+        dataset.full_init()
+        assert dataset.images.is_complete
+        return
+    held = 'channels in each of 2 processes take' if processes == '2' else 'channels take'
+    with pytest.raises(ConfigError, match=f'40 images of 8x8 pixels of 3 {held} .* GB.* available here; leave InMemory out'):
+        dataset.full_init()
+    assert not dataset.images.is_there.any() and len(dataset.images.pixels) == 0
+
+
+def test_numbers_of_the_message(monkeypatch):
+    """ImageNet, 224 pixels."""
+    monkeypatch.setattr(decoded, 'available_memory', lambda: 16_000_000_000)
+    with pytest.raises(ConfigError, match=r'1281167 images of 224x224 pixels .* take 192\.9 GB of memory, and 16\.0 GB are available'):
+        decoded.require_memory(1_281_167, (3, 224, 224))
+
+
+def test_memory_that_is_available(monkeypatch, tmp_path):
+    monkeypatch.setattr(decoded, 'Path', lambda name: tmp_path / 'meminfo' if name == '/proc/meminfo' else None)
+    assert decoded.available_memory() is None  # another system
+    decoded.require_memory(10**12, (3, 224, 224))
+    (tmp_path / 'meminfo').write_text('MemTotal:       16000000 kB\nMemAvailable:    1234567 kB\nBuffers: 3 kB\n')
+    assert decoded.available_memory() == 1_234_567 * 1024
 
 
 def test_labels_that_are_no_numbers():

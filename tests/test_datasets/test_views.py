@@ -66,6 +66,29 @@ def test_a_view_is_always_the_same(kind):
     assert sum(not torch.equal(image, other[index]['inputs']) for index, image in enumerate(first)) > 40
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_whatever_else_is_in_the_batch(kind):
+    dataset = build(kind, seed=1)
+    dataset.replay(0)
+    indices = [3, 3 + IMAGES, 7, 3, 5 + 4 * IMAGES]
+    for index, item in zip(indices, dataset.__getitems__(indices), strict=True):
+        assert torch.equal(item['inputs'], dataset[index]['inputs'])
+        assert (item['data_samples'].sample_idx, item['data_samples'].view) == (index % IMAGES, index // IMAGES)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('is_replayed', [True, False])
+def test_images_from_behind(kind, is_replayed):
+    """Without a sampler that knows views nothing says that there is one."""
+    dataset = build(kind, seed=1)
+    if is_replayed:
+        dataset.replay(0)
+    sample = dataset[-1]['data_samples']
+    assert sample.sample_idx == IMAGES - 1 and sample.get('view') == (0 if is_replayed else None)
+    with pytest.raises(IndexError):
+        dataset[-IMAGES - 1]
+
+
 def test_a_view_is_augmented_as_the_pipeline_says():
     """Each is one of the 49 * 2 images that the pipeline can make, and the places of the crop are all there."""
     plain = DATASETS.build(dict(DIGITS, pipeline=[dict(type='PackInputs')]))
@@ -156,6 +179,14 @@ def test_a_part(kind):
     sample = dataset[4]['data_samples']
     assert (sample.sample_idx, sample.view) == (1, 1)
     assert [item['data_samples'].sample_idx for item in dataset] == [0, 1, 2]  # iterating ends
+
+
+@pytest.mark.parametrize('several', ['ConcatDataset', 'RepeatDataset'])
+def test_a_part_of_what_cannot_be_divided(several):
+    inner = dict(type=several, **(dict(datasets=[DIGITS, DIGITS]) if several == 'ConcatDataset' else dict(times=2, dataset=DIGITS)))
+    for dataset in (inner, dict(type='ckd_mm.Views', dataset=inner)):
+        with pytest.raises(ConfigError, match=f"a part of a {several} cannot be held out.*probe_split='test'"):
+            DATASETS.build(dict(type='ckd_mm.split_dataset', part='rest', held_out=4, dataset=dataset))
 
 
 def test_log_of_a_run_has_no_other_losses(digits_run):

@@ -14,13 +14,14 @@ from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch import nn
 from torch.testing import assert_close
 
+from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import ChannelsLastHook
 from ckd_mm.models import CheckpointDistill, HeadTraining
 from ckd_mm.registry import MODELS
-from ckd_mm.trajectory import Trajectory
+from ckd_mm.trajectory import Trajectory, write_snapshot
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import StepLog, assert_same_weights, batch, train, trajectory, weights_of, with_statistics
+from ..helpers import StepLog, assert_same_weights, batch, network, train, trajectory, weights_of, with_statistics
 
 HOOK = dict(type='ckd_mm.ChannelsLastHook')
 TEACHER = with_statistics(resnet(2))
@@ -29,7 +30,7 @@ TEACHER = with_statistics(resnet(2))
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     """Where teachers are not rearranged without being asked."""
-    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.rearrange', lambda network, images: False)
+    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.REARRANGED_ON', ())
 
 
 def is_last(tensor: torch.Tensor) -> bool:
@@ -205,9 +206,9 @@ def test_teachers_that_are_there_before(tmp_path):
                                                               snapshots=[dict(trajectory=str(tmp_path), epoch=2)]))
     images = torch.randn(4, 3, 8, 8)
     expected = model.ask_teachers(images)
-    model.set_memory_format_of_teachers(torch.channels_last)
-    assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
+    model.rearrange_teachers()
     assert_close(model.ask_teachers(images.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5)
+    assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
 
 
 def test_networks_with_other_weights(tmp_path):
@@ -256,7 +257,7 @@ def trained(folder: Path, wrapped: bool, begin) -> dict:
     model = MODELS.build(dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort))
     runs = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False) if wrapped else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
-    begin(SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper))
+    begin(SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper, train_dataloader=SimpleNamespace(dataset=[None])))
     runs.train()
     seen = []
     model.student.backbone.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -274,3 +275,25 @@ def test_gradients_are_right_in_a_wrapper(tmp_path, process_group):
     found = trained(tmp_path, wrapped=True, begin=ChannelsLastHook().before_train)
     for name, value in expected.items():
         assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('backbone', [dict(type='VGG', depth=11, num_classes=10), dict(type='AlexNet', num_classes=10)])
+def test_a_network_that_views_its_maps_is_named_before_training(digits_run, backbone):
+    large = [dict(type='Resize', scale=224), dict(type='PackInputs')]
+    config = digits_run(custom_hooks=[HOOK], train_dataloader=dict(dataset=dict(pipeline=large)), val_dataloader=None, val_cfg=None,
+                        val_evaluator=None)
+    config.model = dict(type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
+    log = StepLog()
+    with pytest.raises(ConfigError, match='ChannelsLastHook: ImageClassifier fails on an image in channels_last: .*Take the hook out'):
+        train(config, log)
+    assert log.steps == []
+
+
+def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path):
+    model = with_statistics(dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10), head=dict(type='ClsHead')))
+    teacher = network(model, 1)
+    file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None, model=model, classes=None).file
+    distil = CheckpointDistill(with_statistics(resnet(1)), dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(file)]))
+    distil.rearrange_teachers()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(distil.ask_teachers(images)[0], teacher(images))

@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import Hook
 
 from ckd_mm import fileio
+from ckd_mm.errors import CkdError
 from ckd_mm.trajectory import Trajectory, finish_writing
 
 from ..helpers import assert_same_weights, train
@@ -280,3 +281,28 @@ def test_the_plane_is_measured_from_the_snapshot_just_taken(digits_run, monkeypa
     assert slow.log == ['snapshot epoch_1']
     point, = json.loads((Path(runner.work_dir) / 'information_plane.json').read_text())['points']
     assert point['epoch'] == 1
+
+
+def test_taken_again_after_a_hook_that_changes_the_network(digits_run, tmp_path):
+    """PreciseBNHook measures the statistics anew at the end of an epoch: the checkpoint has those, and so has the snapshot."""
+    config, other = (run_of(digits_run, tmp_path / name) for name in ('broken', 'unbroken'))
+    for made in (config, other):
+        made.custom_hooks.insert(1, dict(type='mmpretrain.PreciseBNHook', num_samples=32))
+    killed(dies_in, config, 'inside the file', 'epoch_2.pth')
+    config.resume = True
+    train(config)
+    train(other)
+    as_unbroken(config, other)
+
+
+def test_what_was_lost_is_said_before_training(digits_run, tmp_path):
+    config = run_of(digits_run, tmp_path / 'run')
+    train(config)
+    finish_writing()
+    manifest = tmp_path / 'run' / 'trajectory.json'
+    found = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(dict(found, snapshots=[entry for entry in found['snapshots'] if entry['epoch'] != 1])))
+    config.resume, config.train_cfg.max_epochs = True, 5
+    with pytest.raises(CkdError, match=r'has no snapshots of epochs \[1\], which were on disk when this run stopped'):
+        train(config)
+    assert not (tmp_path / 'run' / 'epoch_4.pth').exists()

@@ -8,7 +8,9 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.testing import assert_close
 
+from ckd_mm.compat import exact_convolutions
 from ckd_mm.models import CheckpointDistill, DIHTeacher, HeadTraining, SnapshotEnsemble
+from ckd_mm.models.cohorts.base_cohort import _trial_images
 from ckd_mm.models.cohorts.fused import fuse_conv_bn
 from ckd_mm.models.cohorts.rearranged import rearrange
 from ckd_mm.trajectory import write_snapshot
@@ -118,6 +120,47 @@ def test_a_tensor_that_is_read_twice_is_left_alone():
     assert list(tried.state_dict()) == list(plain.state_dict())
 
 
+class Gate(nn.Module):
+    """What a convolution returned is read twice, the second time only of bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.convolution.bias.data.fill_(-4.0)
+        self.norm.weight.data.uniform_(1, 3)
+
+    def forward(self, images):
+        convolved = self.convolution(images)
+        return self.norm(convolved) + torch.relu(convolved)
+
+
+def test_what_only_bright_images_show(tmp_path, monkeypatch):
+    """Noise of the size of normalised images alone would not tell."""
+    torch.manual_seed(0)
+    plain, tried = Gate().eval(), []
+    for images in (IMAGES[:2], _trial_images(IMAGES)):
+        network = copy.deepcopy(plain)
+        tried.append(fuse_conv_bn(network, images))
+    assert tried == [(1, 0), (0, 1)]
+
+
+@pytest.mark.skipif(not hasattr(getattr(torch.backends.cudnn, 'conv', None), 'fp32_precision'), reason='torch has no such setting')
+def test_precision_set_in_the_newer_way(tmp_path, monkeypatch):
+    """torch then refuses to say what its older switch is."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = 'ieee'
+    try:
+        assert taught(tmp_path, 3).ask_teachers(SMALL).isfinite().all()
+        with exact_convolutions('cuda'):
+            assert torch.backends.cudnn.conv.fp32_precision == 'ieee'
+        torch.backends.cudnn.conv.fp32_precision = 'tf32'
+        with exact_convolutions('cuda'):
+            assert torch.backends.cudnn.conv.fp32_precision == 'ieee'
+        assert torch.backends.cudnn.conv.fp32_precision == 'tf32'
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+
+
 def test_weights_made_of_others_are_left_alone():
     layer = nn.Sequential(torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)).eval()
     before = layer(IMAGES)
@@ -192,6 +235,12 @@ def test_teachers_are_fused_when_they_first_teach(tmp_path):
     assert not any(parameter.requires_grad for parameter in cohort.parameters())
 
 
+def test_teachers_that_stay_as_they_are(tmp_path):
+    model = taught(tmp_path, 3, fast_teachers=False)
+    assert torch.equal(model.ask_teachers(SMALL)[0], model.cohort.snapshots[0].build()(SMALL))
+    assert norms(model.cohort) == 10 and not any(is_last(part.weight) for part in model.cohort.modules() if isinstance(part, nn.Conv2d))
+
+
 def test_one_teacher_is_an_ensemble_of_one_when_it_is_fused(tmp_path):
     both, alone = taught(tmp_path, 3, 1).ask_teachers(SMALL), taught(tmp_path, 3).ask_teachers(SMALL)
     assert torch.equal(both[:1], alone)
@@ -249,7 +298,9 @@ def test_a_network_that_cannot_be_fused_whole_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.print_log', lambda message, logger: said.append(message))
     assert_close(model.ask_teachers(SMALL)[0], expected, rtol=1e-5, atol=1e-5)
     assert [norms(member) for member in model.cohort.networks] == [1, 0]
-    assert len(said) == 1 and said[0].startswith('Network 1 of the teachers: 9 BatchNorm layers have') and '1 cannot' in said[0]
+    assert len(said) == 2 and '9 BatchNorm layers have become part' in said[0] and '; 1 cannot' in said[0]
+    assert said[1] == 'Network 2 of the teachers, made faster: 10 BatchNorm layers have become part of the convolutions before them; ' \
+        'its weights are in channels_last.'
 
 
 def test_feature_maps_stay_and_the_teacher_of_heads_says_the_same(tmp_path):

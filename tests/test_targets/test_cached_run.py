@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS, TRANSFORMS
 
 from ckd_mm.datasets import Views
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.models import SnapshotEnsemble
-from ckd_mm.runner import ResumableEpochLoop, make_plan, preflight
-from ckd_mm.targets import TargetFile, target_writer
+from ckd_mm.runner import ResumableEpochLoop, make_plan, preflight, target_stage
+from ckd_mm.targets import TargetFile, target_file, target_writer
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, trajectory, weights_of
+from ..helpers import assert_same_weights, trajectory, weights_of, with_statistics
 
 IMAGES, BATCH, VIEWS, EPOCHS = 33, 16, 2, 5  # three batches an epoch, the last of one image; five batches of both views
 AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=2), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -251,6 +252,148 @@ def test_removed_targets_are_made_again(config_of, tmp_path):
     assert TargetFile(tmp_path / 'run' / 'targets').is_complete
 
 
+def refused_when_resumed(config, words: str) -> None:
+    config.resume = True
+    with pytest.raises(ConfigError, match=words):
+        run(config)
+    assert not (Path(config.work_dir) / 'student').exists()
+
+
+def test_other_teachers_on_resume_are_refused(config_of, tmp_path):
+    """They are not needed any more, but they are there."""
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    RUNNERS.build(config).train(until='targets')
+    trajectory(tmp_path / 'other', epochs=(1, 2, 3), seed=100)
+    config.teacher.trajectory = str(tmp_path / 'other')
+    refused_when_resumed(config, 'stage teacher was finished with other settings')
+    next((tmp_path / 'other').glob('snapshots/*.pth')).unlink()
+    refused_when_resumed(config, 'stage teacher was finished with other settings')
+
+
+def test_a_damaged_teacher_is_not_gone(config_of, tmp_path):
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    RUNNERS.build(config).train(until='targets')
+    file = tmp_path / 'given' / 'snapshots' / 'epoch_3.pth'
+    file.write_bytes(file.read_bytes()[:-1])
+    config.resume = True
+    with pytest.raises(CkdError, match='epoch_3.* is damaged'):
+        run(config)
+
+
+def test_another_loss_on_resume_is_refused(config_of, tmp_path):
+    """Whether the teachers are there, or not."""
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    RUNNERS.build(config).train(until='targets')
+    config.distill.tau = 1.0
+    refused_when_resumed(config, 'target.tau was 4.0, now 1.0')
+    shutil.rmtree(tmp_path / 'given')
+    refused_when_resumed(config, 'target.tau was 4.0, now 1.0')
+
+
+def test_teachers_without_a_manifest_may_be_removed_too(config_of, tmp_path):
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    config.teacher = dict(trajectory=str(tmp_path / 'given' / 'snapshots'), model=with_statistics(resnet(2)))
+    (tmp_path / 'given' / 'trajectory.json').unlink()
+    RUNNERS.build(config).train(until='targets')
+    shutil.rmtree(tmp_path / 'given')
+    config.resume = True
+    assert run(config)['student']['epoch'] == EPOCHS
+
+
+MIXUP = dict(augments=dict(type='Mixup', alpha=0.8))
+
+
+@pytest.mark.parametrize('key', ['data_preprocessor.batch_augments', 'model.train_cfg'])
+def test_images_that_are_mixed_from_now_on_are_refused(config_of, key):
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    RUNNERS.build(config).train(until='targets')
+    config.merge_from_dict({key: MIXUP})
+    refused_when_resumed(config, 'images are mixed anew in every step')
+
+
+def test_images_that_change_while_the_student_learns_are_found(config_of):
+    """One of them, after the first epoch."""
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    config.train_dataloader.dataset.pipeline.insert(0, dict(type='Changing'))
+    with TRANSFORMS.switch_scope_and_registry('mmpretrain') as registry:
+        registry.register_module(name='Changing', module=Changing, force=True)
+    RUNNERS.build(config).train(until='targets')
+    Changing.calls_left = 2 * 32 + IMAGES + BATCH  # 32 images are looked at twice before the training
+    config.resume = True
+    with pytest.raises(CkdError, match=r'image 7 in view [01] is not the one that the teachers saw .*\(and so are 0 more of'):
+        run(config)
+
+
+class Changing:
+    """The image with index 7 is another one after so many calls."""
+    calls_left = 10**9
+
+    def __call__(self, item: dict) -> dict:
+        Changing.calls_left -= 1
+        if Changing.calls_left < 0 and item['sample_idx'] == 7:
+            item['img'] = item['img'][:, ::-1].copy()
+        return item
+
+
+def test_targets_of_more_images_are_not_taken_over(config_of, tmp_path):
+    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
+    second = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
+    second.train_dataloader.dataset.indices = IMAGES - 1
+    with pytest.raises(ConfigError, match=f'has targets of {IMAGES} images, and the student is trained on {IMAGES - 1}'):
+        preflight(second, log=lambda line: None)
+
+
+def test_another_batch_size_is_said(config_of, tmp_path):
+    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
+    for name, batch, said in (('same', BATCH, 0), ('smaller', 3, 1)):
+        config = config_of(name, dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
+        config.train_dataloader.batch_size = batch
+        RUNNERS.build(config).train(until='targets')
+        log = (tmp_path / name / 'ckd_mm.log').read_text()
+        assert log.count(f'were made {BATCH} images at a time and this run has batches of {batch}') == said
+
+
+def test_where_images_in_memory_are_is_no_part_of_the_fingerprint(config_of):
+    found = []
+    for device in (None, 'cuda:1'):
+        config = config_of(distill=dict(cache=dict(views=VIEWS)))
+        config.train_dataloader.dataset = dict(type='ckd_mm.InMemory', dataset=config.train_dataloader.dataset, device=device)
+        plan = make_plan(config)
+        found.append(target_stage.fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+    assert found[0] == found[1] and found[0]['dataset']['dataset']['indices'] == IMAGES
+
+
+def test_what_was_just_written_is_not_read_again(config_of, monkeypatch, tmp_path):
+    read, original = [], target_file.sha256_of_file
+    for module in (target_file, target_writer):
+        monkeypatch.setattr(module, 'sha256_of_file', lambda path: read.append(path.stem) or original(path))
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    RUNNERS.build(config).train(until='targets')
+    assert sorted(read) == ['log_p', 'mark', 'predicted']
+    other = config_of('other', dict(cache=dict(views=VIEWS)))
+    read.clear()
+    run(other)
+    assert sorted(read) == ['log_p', 'mark', 'predicted']
+    read.clear()
+    config.resume = True
+    run(config)  # another process may have written since
+    assert sorted(read) == ['log_p', 'mark', 'predicted']
+
+
+def test_a_process_that_fails_says_so_before_it_waits_for_the_others(config_of, monkeypatch):
+    happened, gather = [], target_stage.all_gather_object
+
+    def fail(*args):
+        raise OSError('the file system is gone')
+
+    monkeypatch.setattr(target_writer.TargetWriter, 'write', fail)
+    monkeypatch.setattr(MMLogger, 'error', lambda logger, text: happened.append(text))
+    monkeypatch.setattr(target_stage, 'all_gather_object', lambda found: happened.append('gathered') or gather(found))
+    with pytest.raises(OSError, match='the file system is gone'):
+        run(config_of(distill=dict(cache=dict(views=VIEWS))))
+    assert happened == ['Making targets failed in process 0: OSError: the file system is gone', 'gathered']
+
+
 def test_until_the_student_stops(config_of, tmp_path):
     """No target is looked up after the stop, and a finished student needs none."""
     config = config_of(distill=dict(cache=dict(views=VIEWS), stop_epoch=2))
@@ -377,6 +520,26 @@ def test_a_transform_with_random_numbers_of_its_own_is_refused(config_of):
         registry.register_module(name='OwnNoise', module=OwnNoise, force=True)
     with pytest.raises(ConfigError, match='augmented in two ways in the same view'):
         preflight(config, log=lambda line: None)
+
+
+def test_a_mirror_image_of_its_own_is_refused_every_time(config_of):
+    """Half of the images are the same in both looks."""
+    config = config_of(distill=dict(cache=dict(views=2)))
+    config.train_dataloader.dataset.pipeline = [dict(type='OwnFlip'), dict(type='PackInputs')]
+    with TRANSFORMS.switch_scope_and_registry('mmpretrain') as registry:
+        registry.register_module(name='OwnFlip', module=OwnFlip, force=True)
+    for _ in range(6):
+        with pytest.raises(ConfigError, match='augmented in two ways in the same view'):
+            preflight(copy.deepcopy(config), log=lambda line: None)
+
+
+class OwnFlip:
+    generator = np.random.default_rng(0)
+
+    def __call__(self, item: dict) -> dict:
+        if self.generator.random() < 0.5:
+            item['img'] = item['img'][:, ::-1].copy()
+        return item
 
 
 class OwnNoise:

@@ -6,13 +6,17 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmpretrain.structures import DataSample
 
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.fileio import read_json, write_json
+from ckd_mm.models import CheckpointDistill
 from ckd_mm.models.losses import SoftTarget, soft_target
-from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_writer
+from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_file, target_writer
 from ckd_mm.targets.layout import mark_of
+
+from ..conftest import resnet
 
 
 def made(rows: int = 12, classes: int = 7, teachers: int = 3, aggregation: str = 'loss', scale: float = 5.0, seed: int = 0) -> SoftTarget:
@@ -85,7 +89,33 @@ def test_a_mark_tells_mirrored_and_shifted_images_apart():
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for other in (images.flip(3), images.roll(1, dims=2), images + 0.01 * torch.randn(images.shape)):
         assert (mark_of(images) != mark_of(other)).all()
-    assert ((mark_of(images) - mark_of(images.flip(3))).abs() > 1e-3).any()
+
+
+@pytest.mark.parametrize('size', [32, 224])
+def test_a_mark_tells_smooth_images_apart(size):
+    """Of 8x8 spots, blown up: neighbours are as like each other as those of a blurred photograph. Rounding is far below."""
+    spots = torch.randn(100, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = F.interpolate(spots, size=(size, size), mode='bilinear')
+    marks, tolerance = mark_of(images), target_file.TOLERANCE
+    for other in (images.flip(3), images.flip(2), images.roll(1, dims=3), images.roll(1, dims=2)):
+        assert ((marks - mark_of(other)).abs() > tolerance).float().mean() >= 0.95
+    signs = torch.from_numpy(np.random.RandomState(0).randint(0, 2, 3 * size * size) * 2.0 - 1)
+    exact = (images.double().flatten(1) * signs).sum(dim=1) / (3 * size * size)**0.5
+    assert (marks - exact).abs().max() < tolerance / 20
+    assert (mark_of(images.contiguous(memory_format=torch.channels_last)) - marks).abs().max() < tolerance / 20
+
+
+def test_the_signs_of_a_mark_are_the_same_everywhere():
+    """0, 1, 1, 0, 1, 1: the first bits that numpy's RandomState(0) has given ever since."""
+    marks = mark_of(torch.eye(6).view(6, 3, 1, 2))
+    torch.testing.assert_close(marks, torch.tensor([-1.0, 1, 1, -1, 1, 1]) / 6**0.5)
+
+
+def test_a_mark_is_not_rounded_by_mixed_precision():
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        inside = mark_of(images)
+    assert torch.equal(inside, mark_of(images))
 
 
 # ---------------------------------------------------------------- the files
@@ -188,6 +218,26 @@ def test_a_damaged_progress_is_found(writer_of):
         writer_of().prepare(print)
 
 
+@pytest.mark.parametrize('bytes_left', [0, 40])
+def test_a_progress_that_was_cut_off_is_said(writer_of, bytes_left):
+    progress = writer_of().folder / 'progress.npy'
+    writer_of().prepare(print)
+    progress.write_bytes(progress.read_bytes()[:bytes_left])
+    with pytest.raises(CkdError, match='progress.npy is damaged: .*Remove the folder'):
+        writer_of().prepare(print)
+
+
+def test_what_is_not_written_is_not_finished(writer_of):
+    writer = writer_of()
+    writer.prepare(print)
+    fill(writer, [0, 2])
+    with pytest.raises(CkdError, match='1 of 3 blocks are not written'):
+        writer.finish()
+    assert not TargetFile(writer.folder).is_complete
+    fill(writer, [1])
+    assert writer.finish()['complete'] and writer.finish() == TargetFile(writer.folder).record()
+
+
 def test_numbers_that_are_not_finite_are_not_kept(writer_of):
     writer = writer_of()
     writer.prepare(print)
@@ -235,6 +285,57 @@ def test_an_image_that_the_teachers_did_not_see_is_found(writer_of):
     file = finished(writer_of())
     with pytest.raises(CkdError, match=r'image 2 in view 1 is not the one that the teachers saw .* \(and so are 0 more of 2\)'):
         file.of(samples((1, 1), (2, 1)), torch.stack([torch.zeros(3, 4, 4), torch.linspace(0, 1, 48).view(3, 4, 4)]))
+
+
+def test_images_in_0_to_255_may_be_rounded_in_proportion(writer_of, monkeypatch):
+    """An error of 1e-6 of each pixel, all in the direction of its sign, is none; half a grey level of each is one."""
+    file, inputs = finished(writer_of()), torch.full((1, 3, 4, 4), 200.0)
+    signs = torch.from_numpy(np.random.RandomState(0).randint(0, 2, 48) * 2 - 1).view(1, 3, 4, 4)
+    monkeypatch.setattr(target_file, 'mark_of', lambda given: mark_of(given) - mark_of(inputs))  # 0 is kept, of this image
+    file.of(samples((1, 1)), inputs + 2e-4 * signs)
+    with pytest.raises(CkdError, match='image 1 in view 1'):
+        file.of(samples((1, 1)), inputs + 0.5 * signs)
+
+
+def test_another_image_in_a_later_batch_is_found(writer_of):
+    file, right = finished(writer_of()), torch.zeros(2, 3, 4, 4)
+    for _ in range(3):
+        file.of(samples((1, 1), (2, 1)), right)
+    with pytest.raises(CkdError, match=r'image 5 in view 0 is not .* \(and so are 0 more of 2\)'):
+        file.of(samples((4, 0), (5, 0)), right + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+
+
+def test_another_device_is_looked_at_from_time_to_time(writer_of, monkeypatch):
+    """After the first batch, then after three, and at the end."""
+    monkeypatch.setattr(target_file, 'AT_ONCE', ())
+    monkeypatch.setattr(target_file, 'BATCHES_A_LOOK', 3)
+    right, wrong = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    with pytest.raises(CkdError, match='0 more of 1'):
+        finished(writer_of()).of(samples((3, 0)), wrong)
+    file = TargetFile(writer_of().folder)
+    for inputs in (right, right, 0.5 * wrong):
+        file.of(samples((3, 0)), inputs)
+    with pytest.raises(CkdError, match='image 4 in view 1 .* 1 more of 3'):
+        file.of(samples((4, 1)), wrong)
+    file.of(samples((5, 1)), wrong)
+    with pytest.raises(CkdError, match='image 5 in view 1 .* 0 more of 1'):
+        file.look()
+    file.look()
+
+
+def test_targets_for_another_loss_are_refused(writer_of):
+    loss = dict(type='ckd_mm.CohortKDLoss', tau=2.0, aggregation='loss')
+    kept = dict(tau=2.0, aggregation='loss', teacher_weights=None, standardize=False)
+    folder = finished(writer_of(fingerprint=dict(target=kept))).folder
+
+    def learn(**changes):
+        model = CheckpointDistill(resnet(), kd_loss=dict(loss, **changes), targets=str(folder))
+        model.targets.of(samples((1, 0)), torch.zeros(1, 3, 8, 8))
+
+    learn()
+    learn(loss_weight=3.0)  # weighs the same target
+    with pytest.raises(ConfigError, match="another loss: aggregation was 'loss', now 'logit'; tau was 2.0, now 1.0"):
+        learn(tau=1.0, aggregation='logit')
 
 
 def test_the_record_names_what_it_was_made_of(writer_of):

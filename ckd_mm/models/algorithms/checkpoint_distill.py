@@ -38,10 +38,11 @@ class CheckpointDistill(TaughtStudent):
         reduction: 'mean', Eq. 4 and 5 of DIH. 'sum' is what the DIH authors' code minimises: each of the M teachers brings its own
             KD term and its own cross-entropy, so while distilling both are M times as large, and the gradient with them.
         targets: folder of teacher targets that were kept (:class:`ckd_mm.targets.TargetFile`), in which the images of
-            :class:`ckd_mm.Views` are looked up; no teacher is built then.
+            :class:`ckd_mm.Views` are looked up; no teacher is built then. They must have been made for the settings of ``kd_loss``.
         teacher_batch: ask the teachers about so many images at a time, the last of a smaller batch repeated: an image's logits depend
             on the size of its batch by their last bits, not on its place and company there. Targets that are kept are made so, and a
             run with the same ``teacher_batch`` and without ``targets`` has the same, bit for bit.
+        fast_teachers: see :class:`TaughtStudent`.
 
     Raises:
         ConfigError: naming the setting.
@@ -51,7 +52,7 @@ class CheckpointDistill(TaughtStudent):
                  kd_loss: Union[Dict, nn.Module] = dict(type='ckd_mm.CohortKDLoss'), ce_weight: float = 1.0, kd_weight: float = 1.0,
                  ce_weight_after_stop: float = 1.0, distiller: Optional[Dict] = None, compile: Union[bool, Dict] = False,
                  data_preprocessor: Optional[Dict] = None, reduction: str = 'mean',
-                 targets: Optional[str] = None, teacher_batch: Optional[int] = None) -> None:
+                 targets: Optional[str] = None, teacher_batch: Optional[int] = None, fast_teachers: bool = True) -> None:
         for name, value in dict(ce_weight=ce_weight, kd_weight=kd_weight, ce_weight_after_stop=ce_weight_after_stop).items():
             check_weight(name, value)
         if reduction not in REDUCTIONS:
@@ -61,11 +62,11 @@ class CheckpointDistill(TaughtStudent):
                               'them out')
         if cohort is None and targets is None and (kd_weight > 0 or distiller is not None):
             raise ConfigError(f'cohort is missing: kd_weight={kd_weight} needs teachers; give a cohort, or kd_weight=0')
-        super().__init__(student, cohort, distiller, compile, data_preprocessor)
+        super().__init__(student, cohort, distiller, compile, data_preprocessor, fast_teachers)
         self.kd_loss = kd_loss if isinstance(kd_loss, nn.Module) else MODELS.build(kd_loss)
         self.ce_weight, self.kd_weight, self.ce_weight_after_stop = ce_weight, kd_weight, ce_weight_after_stop
         self.reduction = reduction
-        self.targets = None if targets is None else TargetFile(targets)
+        self.targets = None if targets is None else TargetFile(targets, getattr(self.kd_loss, 'target_settings', None))
         self.teacher_batch = teacher_batch
         self.stopped = False
         if (targets is not None or teacher_batch is not None) and not hasattr(self.kd_loss, 'target'):
@@ -92,8 +93,14 @@ class CheckpointDistill(TaughtStudent):
     def stop_distillation(self) -> None:
         """From now on the student trains alone; the teachers are released, or never loaded."""
         self.stopped = True
+        self.look_at_targets()
         self.targets = None
         self._set_cohort(None)
+
+    def look_at_targets(self) -> None:
+        """For the end of a training: whether all its images were those that the teachers saw, see :meth:`TargetFile.look`."""
+        if self.targets is not None:
+            self.targets.look()
 
     def _set_cohort(self, cohort: Union[Dict, BaseCohort, None]) -> None:
         self._outside.cohort, self._outside.ready = cohort, False

@@ -5,7 +5,6 @@ import copy
 from functools import partial
 from typing import Dict, Optional, Union
 
-import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -13,7 +12,6 @@ from ...compat import compile_in_place, compiled_networks_run_hooks, require_mmr
 from ...errors import ConfigError
 from ...registry import MODELS
 from ..cohorts import BaseCohort
-from ..memory_format import set_memory_format
 from .classifier import build_classifier, compile_settings, networks_of
 
 
@@ -39,13 +37,15 @@ class TaughtStudent(BaseModel):
         distiller: config of an mmrazor ``ConfigurableDistiller``, with recorders on student and cohort. Types in it without a scope
             are mmrazor's.
         compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or its options.
+        fast_teachers: make the teachers fast before they are first asked, see :meth:`BaseCohort.only_teach`: their logits change by
+            rounding. False: they stay exactly as they are.
 
     Raises:
         ConfigError: naming the setting.
     """
 
     def __init__(self, student: Union[Dict, nn.Module], cohort: Union[Dict, BaseCohort, None] = None, distiller: Optional[Dict] = None,
-                 compile: Union[bool, Dict] = False, data_preprocessor: Optional[Dict] = None) -> None:
+                 compile: Union[bool, Dict] = False, data_preprocessor: Optional[Dict] = None, fast_teachers: bool = True) -> None:
         student = build_classifier(student, data_preprocessor)
         super().__init__(data_preprocessor=student.data_preprocessor)
         self.student = student
@@ -59,7 +59,7 @@ class TaughtStudent(BaseModel):
                                   f'{versions_in_a_line()}; leave compile out, or use the current stack')
             compile_in_place(networks_of(student), self.compile_options)
         self._outside = _Outside(cohort)
-        self._teachers_format: Optional[torch.memory_format] = None
+        self.fast_teachers, self._rearrange_teachers = fast_teachers, False
 
     # ------------------------------------------------------------ the teachers
     @property
@@ -70,21 +70,21 @@ class TaughtStudent(BaseModel):
             if isinstance(outside.cohort, dict):
                 outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
             outside.cohort.expect_inputs_of(self.data_preprocessor)
-            if self._teachers_format is not None:
-                set_memory_format(outside.cohort, self._teachers_format)
             read = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
             compiles = None if self.compile_options is None else partial(_compile_networks, outside.cohort, self.compile_options)
-            outside.cohort.only_teach(read, then=compiles)
+            outside.cohort.only_teach(read or not self.fast_teachers, then=compiles)
+            if self._rearrange_teachers:
+                outside.cohort.rearrange()
             if self.distiller is not None:
                 self.distiller.prepare_from_teacher(outside.cohort)
             outside.ready = True
         return self._outside.cohort
 
-    def set_memory_format_of_teachers(self, memory_format: torch.memory_format) -> None:
-        """Of the weights of those that are there and of those to come, see :func:`ckd_mm.models.memory_format.set_memory_format`."""
-        self._teachers_format = memory_format
+    def rearrange_teachers(self) -> None:
+        """Those that are there and those to come, see :meth:`BaseCohort.rearrange`."""
+        self._rearrange_teachers = True
         if self._outside.ready and self.has_teachers:
-            set_memory_format(self._outside.cohort, memory_format)
+            self._outside.cohort.rearrange()
 
     @property
     def cohort_config(self) -> Optional[Dict]:

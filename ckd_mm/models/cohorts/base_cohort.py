@@ -11,6 +11,8 @@ from ...compat import full_precision
 from .fused import fuse_conv_bn, has_hooks
 from .rearranged import rearrange
 
+REARRANGED_ON = ('cpu', )  # device types where channels_last was measured to be faster for teachers
+
 
 class BaseCohort(BaseModel):
     """M teachers in one model, frozen and in eval mode whatever is called on it. Subclasses write ``teacher_logits``.
@@ -23,7 +25,7 @@ class BaseCohort(BaseModel):
     def __init__(self, data_preprocessor=None) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.logits = nn.Identity()
-        self._make_fast, self._then = False, None  # what is still to be done before the next pass
+        self._make_fast, self._rearrange, self._then = False, False, None  # what is still to be done before the next pass
         self._parts: List[nn.Module] = []  # all modules below, once they were put to eval
 
     def only_teach(self, read: bool = False, then: Optional[Callable[[], None]] = None) -> 'BaseCohort':
@@ -38,6 +40,10 @@ class BaseCohort(BaseModel):
         """
         self._make_fast, self._then = not read, then
         return self
+
+    def rearrange(self) -> None:
+        """Before the next pass put the networks into channels_last on any device (:func:`rearrange`)."""
+        self._rearrange = True
 
     @property
     def member_names(self) -> Optional[List[str]]:
@@ -66,20 +72,20 @@ class BaseCohort(BaseModel):
             return self.predict(inputs, data_samples)
         if self.training or any(module.training for module in self._parts):  # someone reached into the teachers
             self.train(False)
-        if self._make_fast or self._then is not None:
+        if self._make_fast or self._rearrange or self._then is not None:
             self._prepare(inputs)
         with torch.no_grad():
             return self.logits(torch.stack(self.teacher_logits(inputs)))
 
     def _prepare(self, inputs: Tensor) -> None:
-        # noise, always the same: two processes, or a run and the same run resumed, come to the same decision
-        images = torch.randn(2, *inputs.shape[1:], generator=torch.Generator().manual_seed(0)).to(inputs)
+        images = _trial_images(inputs)
+        rearranging = self._rearrange or (self._make_fast and inputs.device.type in REARRANGED_ON)
         for number, network in enumerate(getattr(self, 'networks', []), 1):
-            if not self._make_fast or has_hooks(network):
+            if has_hooks(network):
                 continue
             with full_precision(inputs.device.type):
-                fused, left = fuse_conv_bn(network, images)
-                rearranged = inputs.device.type == 'cpu' and rearrange(network, images)
+                fused, left = fuse_conv_bn(network, images) if self._make_fast else (0, 0)
+                rearranged = rearranging and rearrange(network, images)
             what = [f'{fused} BatchNorm layers have become part of the convolutions before them'] if fused else []
             if left:
                 what.append(f'{left} cannot, since without them its outputs would change')
@@ -89,12 +95,21 @@ class BaseCohort(BaseModel):
                 print_log(f'Network {number} of the teachers, made faster: {"; ".join(what)}.', logger='current')
         if self._then is not None:
             self._then()
-        self._make_fast, self._then = False, None
+        self._make_fast, self._rearrange, self._then = False, False, None
         self.train(False)
 
     def predict(self, inputs: Tensor, data_samples: Optional[list] = None) -> list:
         """Data samples with the ensemble's mean probabilities and its prediction."""
         return with_predictions(self(inputs).float().softmax(dim=2).mean(dim=0), data_samples)
+
+
+def _trial_images(inputs: Tensor) -> Tensor:
+    """Noise, faint and loud, and plain areas; always the same, so that two processes, or a run and the same run resumed, come to the
+    same decision."""
+    noise = torch.randn(4, *inputs.shape[1:], generator=torch.Generator().manual_seed(0))
+    noise[2] *= 4
+    noise[3] = torch.linspace(-3, 3, noise.shape[-1])
+    return noise.to(inputs)
 
 
 def with_predictions(scores: Tensor, data_samples: Optional[list] = None) -> list:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ...compat import exact_convolutions
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TOLERANCE = 1e-4  # of the largest output, float32; rounding alone was below 1e-6 in the networks that were tried
 
@@ -34,7 +36,7 @@ def fuse_conv_bn(network: nn.Module, images: Tensor) -> Tuple[int, int]:
     Returns:
         How many BatchNorm layers are gone, and how many stay though they follow a convolution.
     """
-    with torch.no_grad(), _no_tf32():
+    with torch.no_grad(), exact_convolutions(images.device.type):  # rounding to ten bits would hide a mistake
         pairs, before = _pairs_and_outputs(network, images)
         undo = [_fuse(network, *pair) for pair in pairs]
         if not pairs or agree(before, tensors(network(images))):
@@ -104,11 +106,6 @@ def _fused_weights(convolution: nn.Module, norm: nn.Module) -> Tuple[nn.Paramete
     weight, bias = fuse_conv_bn_weights(exact(convolution.weight), exact(convolution.bias), exact(norm.running_mean),
                                         exact(norm.running_var), norm.eps, exact(norm.weight), exact(norm.bias))
     return tuple(nn.Parameter(part.detach().to(convolution.weight.dtype), requires_grad=False) for part in (weight, bias))
-
-
-def _no_tf32():
-    """On a GPU: rounding to ten bits would hide a mistake. Other flags stay as they are."""
-    return torch.backends.cudnn.flags(enabled=None, benchmark=None, deterministic=None, allow_tf32=False)
 
 
 def agree(before: List[Tensor], after: List[Tensor]) -> bool:
