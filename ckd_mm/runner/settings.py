@@ -31,8 +31,8 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
 ``distill``
     ``tau``, ``aggregation``, ``teacher_weights``, ``standardize``, or instead of them ``loss``, another loss of logits; ``ce_weight``,
     ``kd_weight``, ``reduction``, ``stop_epoch``, ``schedule``, ``ce_weight_after_stop``, ``distiller``, ``fast_teachers``, ``cache``.
-    ``schedule`` is a hook or a list of hooks, by name: ``dict(type='ckd_mm.AnnealDistillationHook', begin=10, end=60)``, ``ckd_mm.StopWhenOvertakenHook``,
-    ``ckd_mm.ProgressiveTeacherHook`` (the chosen snapshots teach one after another); ``stop_epoch=e`` is short for
+    ``schedule`` is a hook or a list of hooks, by name: ``dict(type='ckd_mm.AnnealDistillationHook', begin=10, end=60)``,
+    ``ckd_mm.StopWhenOvertakenHook``, ``ckd_mm.ProgressiveTeacherHook`` (the chosen snapshots teach one after another); ``stop_epoch=e`` is short for
     ``ckd_mm.StopDistillationHook``. ``cache=dict(views=K)``: the teachers are asked once about each training image in K views, before
     the student's training, which then needs no teacher and costs the same however many they are; epoch e shows view e mod K. A view is a
     replayable augmentation (:class:`ckd_mm.datasets.Views`, which is put around the training set, with a seed of its own, 0, so that
