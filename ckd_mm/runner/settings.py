@@ -32,14 +32,14 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
     ``tau``, ``aggregation``, ``teacher_weights``, ``standardize``, or instead of them ``loss``, another loss of logits; ``ce_weight``,
     ``kd_weight``, ``reduction``, ``stop_epoch``, ``schedule``, ``ce_weight_after_stop``, ``distiller``, ``fast_teachers``, ``cache``.
     ``schedule`` is a hook or a list of hooks, by name: ``dict(type='ckd_mm.AnnealDistillationHook', begin=10, end=60)``,
-    ``ckd_mm.StopWhenOvertakenHook``, ``ckd_mm.ProgressiveTeacherHook`` (the chosen snapshots teach one after another); ``stop_epoch=e`` is short for
-    ``ckd_mm.StopDistillationHook``. ``cache=dict(views=K)``: the teachers are asked once about each training image in K views, before
-    the student's training, which then needs no teacher and costs the same however many they are; epoch e shows view e mod K. A view is a
-    replayable augmentation (:class:`ckd_mm.datasets.Views`, which is put around the training set, with a seed of its own, 0, so that
+    ``ckd_mm.StopWhenOvertakenHook``, ``ckd_mm.ProgressiveTeacherHook`` (the chosen snapshots teach one after another); ``stop_epoch=e`` is
+    short for ``ckd_mm.StopDistillationHook``. ``cache=dict(views=K)``: the teachers are asked once about each training image in K views,
+    before the student's training, which then needs no teacher and costs the same however many they are; epoch e shows view e mod K. A view
+    is a replayable augmentation (:class:`ckd_mm.datasets.Views`, which is put around the training set, with a seed of its own, 0, so that
     students of several seeds can share the targets; the student alone sees the same views). ``dtype``: 'float32' or 'float16'; ``top_k``:
-    only so many classes and what is left (:class:`ckd_mm.targets.Layout`); ``file``: the folder ``targets`` of an earlier run with the
-    same teachers, loss and images. In float32 the student is that of the run that asks in every step, bit for bit, on the same kind of
-    machine: without ``cache``, with ``train_dataloader.dataset=dict(type='ckd_mm.Views', seed=0, dataset=...)`` and
+    only so many classes and what is left (:class:`ckd_mm.targets.Layout`); ``file``: the folder ``targets`` of an earlier run with the same
+    teachers, loss and images. In float32 the student is that of the run that asks in every step, bit for bit, on the same kind of machine:
+    without ``cache``, with ``train_dataloader.dataset=dict(type='ckd_mm.Views', seed=0, dataset=...)`` and
     ``train_dataloader.sampler=dict(type='ckd_mm.ViewSampler', views=K)``. Every link of a chain has targets of its own.
 ``student_alone``
     Also train the student without a teacher, for comparison; a number: so many students, with seeds ``randomness.seed``,
