@@ -64,7 +64,7 @@ def test_memory_is_used_again_and_given_back():
     assert {name: value.data_ptr() for name, value in copy.items()} == first
     assert_same_weights(copy, weights)
     memory.clear()
-    assert not memory._pairs and not memory._copy
+    assert not memory._places and not memory._sources and not memory._copy
 
 
 def test_other_weights_get_other_memory():
