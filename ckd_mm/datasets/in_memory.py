@@ -141,10 +141,9 @@ class InMemory(ReplayableDataset):
             return uniforms(self.seed, images, views, count)
         if count == 0:
             return np.empty((len(images), 0))
-        # mmengine seeds all processes of a run alike. One number from each keeps their generators in step, whatever the sizes of batches;
-        # the place in the batch, not the image, counts: a sampler may draw an image twice
-        places = np.arange(len(images))
-        return uniforms(int(torch.randint(2**63 - 1, ())), places, np.full_like(places, get_rank()), count)
+        # mmengine seeds all processes of a run alike. One number from each keeps their generators in step, whatever the sizes of batches
+        own = torch.Generator().manual_seed(int(torch.randint(2**62, ())) + get_rank())
+        return torch.rand(len(images), count, dtype=torch.float64, generator=own).numpy()
 
 
 def data_samples(labels: Tensor, images: Sequence[int], views: Optional[Sequence[int]]) -> List[DataSample]:
