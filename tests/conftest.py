@@ -12,7 +12,9 @@ os.environ['OMP_NUM_THREADS'] = '1'  # two threads beside any other load are slo
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 import ckd_mm  # noqa: F401
 
@@ -30,6 +32,20 @@ def pytest_collection_finish():
 
 def pytest_unconfigure():
     gc.unfreeze()  # or extension modules complain at the end of objects that nobody collected
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_runs():
+    """mmengine keeps the loggers, message hubs, visualizers and scopes of all runs of a process; with some thousand runs every data set
+    (a garbage collection) and every switch of scope (a copy of them all) takes a second."""
+    yield
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        kind._instance_dict.clear()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
