@@ -1,20 +1,51 @@
 """mmengine's Runner as a stage uses it."""
 
+import re
+import zipfile
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..compat import compile_in_place
+from ..errors import CkdError
 from ..hooks import StageStateHook
 
+NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')  # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
 
-def latest_checkpoint(folder: Union[str, Path]) -> Optional[str]:
-    """The last that a run in ``folder`` wrote; None if it wrote none. mmengine notes where it was written, and the folder may have
-    been moved since."""
-    found = find_latest_checkpoint(str(folder))
-    return None if found is None else str(Path(folder) / Path(found).name)
+
+def latest_checkpoint(folder: Union[str, Path], warn: Optional[Callable[[str], None]] = None) -> Optional[str]:
+    """The last whole checkpoint that a run in ``folder`` wrote; None if it noted none.
+
+    mmengine notes in ``last_checkpoint`` where it wrote, and the folder may have been moved since. It writes neither this note nor the
+    checkpoint in one go: a run that was killed in between may leave an empty note, a power cut half a checkpoint. Then it is the newest
+    of those that are whole.
+
+    Args:
+        warn: is told that it is another than the one that was noted.
+
+    Raises:
+        CkdError: a checkpoint was noted, but none is whole.
+    """
+    folder, noted = Path(folder), find_latest_checkpoint(str(folder))
+    if noted is None:
+        return None
+    written = [folder / Path(noted).name, Path(noted)] if noted else []
+    numbered = [(int(match[1]), file) for file in folder.glob('*.pth') for match in [NUMBERED.fullmatch(file.name)] if match]
+    found = next((file for file in written + [file for _, file in sorted(numbered, reverse=True)] if _is_whole(file)), None)
+    if found is None:
+        raise CkdError(f'{folder}/last_checkpoint names {noted or "no file"}, and no checkpoint in {folder} is whole. Bring one back, or '
+                       'remove last_checkpoint to train this stage from its start')
+    if warn is not None and found not in written:
+        warn(f'{folder}/last_checkpoint names {noted or "no file"}, which is not whole (the run stopped while writing it); going on from '
+             f'{found}')
+    return str(found)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Of a file that torch writes front to back: its directory, at the end, is there. Sharded checkpoints are folders."""
+    return checkpoint.is_dir() or zipfile.is_zipfile(checkpoint)
 
 
 class StageRunner(Runner):

@@ -139,7 +139,7 @@ class StagedRunner:
             resume_from: a checkpoint to go on from instead of the last.
         """
         if self.cfg.get('resume'):
-            checkpoint = resume_from or latest_checkpoint(config.work_dir)
+            checkpoint = resume_from or latest_checkpoint(config.work_dir, self.logger.warning)
             config.resume = checkpoint is not None
             if config.resume:
                 config.load_from = checkpoint

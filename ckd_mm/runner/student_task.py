@@ -115,7 +115,7 @@ class StudentTask:
                 held_out_part(self.plan.plain().train_dataloader.dataset, probe.held_out, probe.seed, 'rest'))
             if self.plan.cache is not None:
                 self.plan.cache.show_views(config)
-        checkpoint = latest_checkpoint(config.work_dir)
+        checkpoint = latest_checkpoint(config.work_dir, self.log)
         config.resume = checkpoint is not None
         config.load_from = checkpoint or self.plan.initial_weights
         return config

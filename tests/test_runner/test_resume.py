@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -19,15 +20,17 @@ from ..conftest import DEMO, ROOT, run_tool
 
 def killed_when(ready, command) -> None:
     """Start a process and kill it without warning as soon as ``ready()``."""
-    process = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env=dict(os.environ))
-    started = time.monotonic()
-    while not ready():
-        assert process.poll() is None, f'the process ended by itself with {process.returncode} before it was killed'
-        assert time.monotonic() - started < 500, 'what was waited for did not happen'
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with tempfile.TemporaryFile('w+') as said:
+        process = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=dict(os.environ))
+        started = time.monotonic()
+        while not ready():
+            if process.poll() is not None:
+                said.seek(0)
+                pytest.fail(f'the process ended by itself with {process.returncode} before it was killed:\n{said.read()[-3000:]}')
+            assert time.monotonic() - started < 500, 'what was waited for did not happen'
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
 
 
 def weights(work_dir) -> dict:
