@@ -6,14 +6,15 @@ import math
 from typing import Any, Dict, Hashable, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..models.cohorts import BaseCohort
+from ..models.losses.soft_target import ensemble_prediction, soft_target
 from ..registry import METRICS, MODELS
-from .agreement import ensemble_prediction, kd_loss_by_image, soft_targets
 
 NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in the log
 
@@ -117,7 +118,7 @@ class KDMetric(BaseMetric):
             self._cohort = self._build()
         inputs = self._cohort.data_preprocessor(dict(inputs=images), training=False)['inputs']
         logits = self._cohort(inputs).float()
-        targets, predicted = soft_targets(logits, self.tau).cpu(), ensemble_prediction(logits).tolist()
+        targets, predicted = soft_target(logits, self.tau).log_p.cpu(), ensemble_prediction(logits).tolist()
         self._known.update(zip(names, zip(targets, predicted)))
 
     def _build(self) -> nn.Module:
@@ -144,3 +145,19 @@ def _digest(image: Tensor) -> Hashable:
 def _in_short(classes: Sequence[str]) -> str:
     first = ', '.join(map(str, classes[:3]))
     return f'{first}, ... ({len(classes)})' if len(classes) > 3 else first
+
+
+def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: str = 'kl') -> Tensor:
+    r"""The distillation loss of each image, (N,), with p the softened target and q = softmax(student / tau):
+
+    - ``kl``: :math:`\tau^2 \sum_k p_k \log(p_k / q_k)`;
+    - ``cross_entropy``: :math:`-\tau^2 \sum_k p_k \log q_k`, as ESKD prints it in Sec. 3; the entropy of p times tau squared more.
+
+    Args:
+        student_logits: (N, C), up to a constant of each image: log-probabilities will do.
+        targets: (N, C), ``log_p`` of :func:`ckd_mm.models.losses.soft_target`.
+        loss: 'kl' or 'cross_entropy'.
+    """
+    log_q = F.log_softmax(student_logits.float() / tau, dim=1)
+    compared = targets - log_q if loss == 'kl' else -log_q
+    return tau**2 * (targets.exp() * compared).sum(dim=1)

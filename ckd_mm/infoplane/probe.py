@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, get_rank
+from mmengine.dist import get_rank
 
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..fileio import plain
 from ..trajectory import Trajectory, share_snapshots
@@ -99,21 +100,14 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
     """
     rank = get_rank()
     probe.log = log if rank == 0 else (lambda line: None)
-    problem: Any = [None]
-    if rank == 0:  # reading every file once is enough
-        try:
-            trajectory.check()
-            InformationPlane.continue_from(path, probe.settings, {})
-        except CkdError as error:
-            problem = [error]
-    broadcast_object_list(problem)
-    if problem[0] is not None:
-        raise problem[0]
-    notes = probe.notes(trajectory)
+
+    def begin() -> InformationPlane:
+        trajectory.check()  # reading every file once is enough
+        return InformationPlane.continue_from(path, probe.settings, {})
+
+    plane = on_main(begin)
+    plane.notes = plane.notes or plain(probe.notes(trajectory))
     probe.warn_if_seen(trajectory, log)
-    found = [InformationPlane.continue_from(path, probe.settings, notes)] if rank == 0 else [None]
-    broadcast_object_list(found)
-    plane = found[0]
     todo = [snapshot for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)]
     if len(todo) < len(trajectory):
         log(f'Probe: {len(trajectory) - len(todo)} of {len(trajectory)} snapshots were measured before')

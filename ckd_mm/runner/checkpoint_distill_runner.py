@@ -1,14 +1,16 @@
 """Whole methods as one runner: teacher, probe, select, heads, hint, students, report."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
+from mmpretrain.registry import DATASETS
 
 from ..compat import versions
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError, SnapshotError
 from ..evaluation import check_promised_accuracy, evaluate, evaluate_members, top1
 from ..evaluation.evaluate import require_same_classes
@@ -23,10 +25,10 @@ from ..targets import TargetFile
 from ..trajectory import MANIFEST, Snapshot, Trajectory
 from ..visualization import results_table, write_report
 from .cost import training_cost
+from .data_sets import class_names, image_shape
 from .distillation_plan import HEADS, HINT, DistillationPlan, as_teacher, is_there
 from .links import STUDENT, Link, chain_of
 from .mutual_plan import MutualPlan
-from .preflight import class_names, image_shape
 from .staged_runner import StagedRunner, trained_model
 from .student_task import StudentTask, selection_context
 from .summary import summarize
@@ -139,7 +141,8 @@ class CheckpointDistillRunner(StagedRunner):
         if until == 'select':
             return True
         if plan.heads is not None:
-            self._stage('heads', self._heads_settings, self._heads)
+            config = cache(self._heads_config)
+            self._stage('heads', lambda: self._heads_settings(config), lambda: self._heads(config))
         return until == 'heads'
 
     def _distil(self, plan: DistillationPlan, until: Optional[str]) -> bool:
@@ -149,10 +152,12 @@ class CheckpointDistillRunner(StagedRunner):
         for link in plan.links:
             if plan.cache is not None:
                 name = plan.targets_stage(link)
-                if self.stages.is_done(name) and not self.stages.is_done(link.stage) and not self._on_main(
+                if self.stages.is_done(name) and not self.stages.is_done(link.stage) and not on_main(
                         lambda link=link: plan.has_stopped() or TargetFile(plan.targets_folder(link)).is_complete):
                     self.stages.forget(name)  # someone removed them
-                self._stage(name, partial(self._targets_settings, link), partial(self._targets, link))
+                asked = cache(partial(self._asked, link))
+                self._stage(name, lambda asked=asked: self._targets_settings(*asked()),
+                            lambda link=link, asked=asked: self._targets(link, *asked()))
             if until == 'targets' and link.stage == STUDENT:
                 return True
             self._stage(link.stage, lambda link=link: self._link_config(link).to_dict(), partial(self._link, link))
@@ -250,13 +255,12 @@ class CheckpointDistillRunner(StagedRunner):
         return [dict(teacher, trajectory=folders.get(teacher['trajectory'], teacher['trajectory'])) for teacher in result['teachers']]
 
     # --- 3b
-    def _heads_settings(self) -> Dict:
-        if 'file' in self.plan.heads:
-            return dict(self.plan.heads)
-        return self._heads_config().to_dict()
-
     def _heads_config(self) -> Config:
-        return self.plan.heads_config(self._chosen()[0], image_shape(self.plan.head_training()))
+        images = DATASETS.build(self.plan.head_training().train_dataloader.dataset)
+        return self.plan.heads_config(self._chosen()[0], image_shape(images))
+
+    def _heads_settings(self, config: Callable[[], Config]) -> Dict:
+        return dict(self.plan.heads) if 'file' in self.plan.heads else config().to_dict()
 
     @property
     def _heads_file(self) -> Optional[Path]:
@@ -264,11 +268,11 @@ class CheckpointDistillRunner(StagedRunner):
             return None
         return Path(self.plan.heads.get('file') or self.work_dir / HEADS)
 
-    def _heads(self) -> Dict[str, Any]:
+    def _heads(self, config: Callable[[], Config]) -> Dict[str, Any]:
         """Train them, and say how good each is and how good they are together (DIH, Sec. 4.4)."""
         seconds, epochs = None, 0
         if 'file' not in self.plan.heads:
-            runner = self._run(self._heads_config())
+            runner = self._run(config())
             seconds, epochs = runner.seconds, runner.epoch
             if is_main_process():
                 trained_model(runner).write(self._heads_file, dict(versions=versions()))
@@ -291,16 +295,15 @@ class CheckpointDistillRunner(StagedRunner):
     def _link_config(self, link: Link) -> Config:
         return self.plan.link_config(link, self._teachers_of(link), link is self.plan.links[0])
 
-    def _targets_config(self, link: Link) -> Config:
-        return self.plan.targets_config(link, self._teachers_of(link), link is self.plan.links[0])
+    def _asked(self, link: Link) -> Tuple[Config, Dict[str, Any]]:
+        """How the teachers of a link are asked, and the fingerprint of what they say."""
+        config = self.plan.targets_config(link, self._teachers_of(link), link is self.plan.links[0])
+        return config, fingerprint(config, on_main(lambda: self._known_by(link)))
 
-    def _targets_settings(self, link: Link) -> Dict[str, Any]:
-        cache, config = self.plan.cache, self._targets_config(link)
-        return dict(fingerprint=self._fingerprint(link), dtype=cache.dtype, top_k=cache.top_k, file=cache.file and str(cache.file),
+    def _targets_settings(self, config: Config, wanted: Dict[str, Any]) -> Dict[str, Any]:
+        kept = self.plan.cache
+        return dict(fingerprint=wanted, dtype=kept.dtype, top_k=kept.top_k, file=kept.file and str(kept.file),
                     batch_size=config.train_dataloader.batch_size)
-
-    def _fingerprint(self, link: Link) -> Dict[str, Any]:
-        return fingerprint(self._targets_config(link), self._on_main(lambda: self._known_by(link)))
 
     def _known_by(self, link: Link) -> List[Dict[str, Any]]:
         """How the teachers of a link would be known again: the SHA-256 of their files."""
@@ -316,18 +319,17 @@ class CheckpointDistillRunner(StagedRunner):
             found.append(dict(heads=self.stages.result('heads')['sha256'], use=self.plan.heads.get('use')))
         return found
 
-    def _targets(self, link: Link) -> Dict[str, Any]:
-        cache, folder, wanted = self.plan.cache, self.plan.targets_folder(link), self._fingerprint(link)
+    def _targets(self, link: Link, config: Config, wanted: Dict[str, Any]) -> Dict[str, Any]:
+        folder = self.plan.targets_folder(link)
         self._just_read.add(folder)
-        if cache.file is not None:
-            batch = self._targets_config(link).train_dataloader.batch_size
-            return self._on_main(lambda: take_over(folder, wanted, batch, self.logger.warning))
+        if self.plan.cache.file is not None:
+            return on_main(lambda: take_over(folder, wanted, config.train_dataloader.batch_size, self.logger.warning))
         before = chain_of(self.plan.links)[link.stage]
-        self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
-        return make_targets(self._targets_config(link), folder, cache, wanted, self.log)
+        on_main(self._check_teachers if before is None else partial(self._check_link, before))
+        return make_targets(config, folder, self.plan.cache, wanted, self.log)
 
     def _hint(self) -> Dict[str, Any]:
-        self._on_main(self._check_teachers)
+        on_main(self._check_teachers)
         config = self.plan.hint_config(self._teachers_of(self.plan.links[0]))
         runner = self._run(config)
         if is_main_process():
@@ -340,9 +342,9 @@ class CheckpointDistillRunner(StagedRunner):
         if self.plan.cache is not None:
             folder = self.plan.targets_folder(link)
             if folder not in self._just_read:
-                self._on_main(lambda: None if self.plan.has_stopped() else TargetFile(folder).check())
+                on_main(lambda: None if self.plan.has_stopped() else TargetFile(folder).check())
         else:
-            self._on_main(self._check_teachers if before is None else partial(self._check_link, before))
+            on_main(self._check_teachers if before is None else partial(self._check_link, before))
         # `--resume PATH` is the student's
         resume_from = self.cfg.get('load_from') if self.cfg.get('resume') and link.stage == STUDENT else None
         if self.plan.teacher_is_gone() and not is_there(self._teachers_of(link)):
@@ -358,7 +360,7 @@ class CheckpointDistillRunner(StagedRunner):
         if self.plan.heads is not None and sha256_of(self._heads_file.read_bytes()) != self.stages.result('heads')['sha256']:
             raise SnapshotError(f'heads {self._heads_file} are not those that this run evaluated: their SHA-256 is another. Restore them, '
                                 'or choose another --work-dir')
-        classes, selected = class_names(self.plan), self.stages.result('select')
+        classes, selected = class_names(self.plan.config.train_dataloader.dataset), self.stages.result('select')
         for teacher, member in zip(self._chosen(), selected['members']):
             snapshot = find_snapshot(teacher, self.plan.teacher.get('model'))
             snapshot.check_file()
@@ -402,7 +404,7 @@ class CheckpointDistillRunner(StagedRunner):
         if isinstance(self.plan, DistillationPlan) and len(self.plan.generations) > 1:
             generations = [self._left_by(stage) for stage in self.plan.generations]
             found['generations'] = generations
-            if len(self.plan.links) == len(generations) and self._on_main(self._teachers_are_there):
+            if len(self.plan.links) == len(generations) and on_main(self._teachers_are_there):
                 found['generations and teacher'] = self._chosen() + generations
         if self.plan.students_alone > 1:
             found['students alone'] = [self._left_by(self.plan.alone_stage(run)) for run in range(self.plan.students_alone)]

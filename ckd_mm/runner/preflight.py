@@ -1,19 +1,17 @@
 """What can be known to be wrong before anything is trained."""
 
-import contextlib
 import copy
-import inspect
-import random
 import shutil
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, default_collate
+from mmengine.dataset import default_collate
 
 from ..compat import accelerator_available, check_environment, require_mmrazor, versions
+from ..datasets.views import ReplayableDataset, Views, random_state_kept
 from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import check_promised_accuracy, evaluation_parts, require_same_classes
 from ..fileio import read_json
@@ -24,6 +22,7 @@ from ..models.cohorts.head_file import read_heads
 from ..registry import METRICS as OUR_METRICS
 from ..targets import Layout, TargetFile
 from ..trajectory import MANIFEST, Snapshot, model_config_of
+from .data_sets import DataSets, class_names, image_shape
 from .distillation_plan import HEAD_KEYS, DistillationPlan
 from .distiller_check import check_distiller
 from .plans import make_plan
@@ -35,7 +34,6 @@ from .untrained import UntrainedSnapshot
 
 Check = Tuple[str, Callable[[], str]]
 PAIRS = 32  # of image and view that are augmented twice: an own mirror image with a chance of one half is missed in one of 2**32 runs
-_IMAGE_SHAPES: Dict[str, Tuple[int, ...]] = {}  # by the config of the data set
 
 
 def preflight(config: Config, log: Callable[[str], None] = print, all_problems: bool = False,
@@ -84,8 +82,10 @@ def _environment() -> str:
 
 
 def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
-    checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('evaluation', lambda: _evaluation(plan)),
-              ('metrics', lambda: _metrics(plan)), ('training', lambda: _training(plan)), ('networks', lambda: _networks(plan, warn))]
+    data = DataSets()
+    checks = [('work_dir', lambda: _work_dir(plan)), ('device', lambda: _device(plan)), ('evaluation', lambda: _evaluation(plan, data)),
+              ('metrics', lambda: _metrics(plan)), ('training', lambda: _training(plan, data)),
+              ('networks', lambda: _networks(plan, data, warn))]
     if not isinstance(plan, DistillationPlan):
         return checks
     distillers = {name: distiller for name, distiller in (('distill', plan.distiller), ('hint', (plan.hint or {}).get('distiller')))
@@ -94,14 +94,14 @@ def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
         checks.append(('mmrazor', lambda name=name, distiller=distiller: 'mmrazor ' +
                        require_mmrazor(f'{name}.distiller={distiller.get("type")}').__version__))
     if (distillers or plan.heads is not None) and (plan.trains_teacher or not plan.teacher_is_gone()):
-        checks.append(('features', lambda: _features(plan, distillers)))
+        checks.append(('features', lambda: _features(plan, data, distillers)))
     if plan.cache is not None and not plan.teacher_is_gone():
-        checks.append(('targets', lambda: _targets(plan)))
+        checks.append(('targets', lambda: _targets(plan, data)))
     if plan.trains_teacher:
         if not StageLog(plan.work_dir).is_done(plan.teacher_stage(plan.runs - 1)):
             checks.append(('disk', lambda: _disk(plan)))
     elif not plan.teacher_is_gone():
-        checks.append(('trajectory', lambda: _trajectories(plan)))
+        checks.append(('trajectory', lambda: _trajectories(plan, data)))
     return checks
 
 
@@ -127,9 +127,9 @@ def _device(plan: StudentPlan) -> str:
     return 'CPU only'
 
 
-def _networks(plan: StudentPlan, warn: Callable[[str], None]) -> str:
+def _networks(plan: StudentPlan, data: DataSets, warn: Callable[[str], None]) -> str:
     """All networks are built and asked about two images: what a head or a backbone returns is seen before anything is trained."""
-    dataset = _evaluation_set(plan)
+    dataset = _evaluation_set(plan, data)
     classes: Dict[str, Optional[int]] = {}
     sizes: Dict[str, int] = {}
     for name, config in plan.networks.items():
@@ -168,16 +168,6 @@ def _warn_of_sizes(sizes: Dict[str, int], warn: Callable[[str], None]) -> None:
         before = name
 
 
-def image_shape(config: Config) -> Tuple[int, ...]:
-    """(C, H, W) of the images that a stage with this config is trained on."""
-    from mmpretrain.registry import DATASETS
-    dataset = config.train_dataloader.dataset
-    if str(dataset) not in _IMAGE_SHAPES:  # to list ImageNet takes half a minute
-        with _random_numbers_kept():
-            _IMAGE_SHAPES[str(dataset)] = tuple(DATASETS.build(copy.deepcopy(dataset))[0]['inputs'].shape)
-    return _IMAGE_SHAPES[str(dataset)]
-
-
 def _built(name: str, config: Dict) -> torch.nn.Module:
     from mmpretrain.registry import MODELS
     try:
@@ -203,20 +193,14 @@ def _logits_of_two_images(name: str, network: torch.nn.Module, dataset) -> torch
     return logits
 
 
-def _evaluation_set(plan: StudentPlan):
+def _evaluation_set(plan: StudentPlan, data: DataSets) -> Any:
     parts = evaluation_parts(plan.config)
-    if parts is None:
-        return None
-    from mmpretrain.registry import DATASETS
-    try:
-        return DATASETS.build(copy.deepcopy(parts[0]['dataset']))
-    except Exception as error:
-        raise ConfigError(f'the test set cannot be read: {type(error).__name__}: {error}') from error
+    return None if parts is None else data.get(parts[0]['dataset'], 'the test set')
 
 
-def _evaluation(plan: StudentPlan) -> str:
+def _evaluation(plan: StudentPlan, data: DataSets) -> str:
     """The test set is needed only at the end, so its absence would cost the whole run."""
-    dataset = _evaluation_set(plan)
+    dataset = _evaluation_set(plan, data)
     if dataset is None:
         return 'no test and no validation set: accuracies will be missing from the summary'
     head = (plan.config.model.get('head') or {}).get('num_classes')
@@ -246,29 +230,17 @@ def _metrics(plan: StudentPlan) -> str:
     return ', '.join(sorted({str(metric['type']) for metrics in found.values() for metric in as_list(metrics)})) or 'none'
 
 
-def _training(plan: StudentPlan) -> str:
+def _training(plan: StudentPlan, data: DataSets) -> str:
     """Both training sets are listed and one image of each is read: the student's is needed only when the teacher is trained."""
-    from mmpretrain.registry import DATASETS
     said = []
     for name, config in plan.training_sets.items():
+        dataset = data.get(config, f'{name}.dataset')
         try:
-            dataset = DATASETS.build(copy.deepcopy(config))
-            with _random_numbers_kept():
-                dataset[0]
-        except Exception as error:  # a wrong path, an unknown transform, a damaged image, ...
+            image_shape(dataset)
+        except Exception as error:  # an unknown key of a transform, a damaged image, ...
             raise ConfigError(f'{name}.dataset cannot be read: {type(error).__name__}: {error}') from error
         said.append(f'{name} {len(dataset)} images')
     return ', '.join(said)
-
-
-@contextlib.contextmanager
-def _random_numbers_kept():
-    """Augmentations draw from global generators."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    np.random.set_state(numpy_state)
-    random.setstate(python_state)
 
 
 def _disk(plan: DistillationPlan) -> str:
@@ -296,17 +268,18 @@ def _free_disk(plan: StudentPlan) -> Tuple[Path, int]:
     return folder, shutil.disk_usage(folder).free
 
 
-def _targets(plan: DistillationPlan) -> str:
+def _targets(plan: DistillationPlan, data: DataSets) -> str:
     """The images can be augmented twice in the same way, and there is room for what the teachers say of them."""
-    from mmpretrain.registry import DATASETS
     needed, said = 0, []
     for link in plan.links:
         config = plan.cache.show_views(copy.deepcopy(link.config))
-        dataset = DATASETS.build(copy.deepcopy(config.train_dataloader.dataset))
+        dataset = data.get(link.config.train_dataloader.dataset, 'train_dataloader.dataset')
+        if not isinstance(dataset, ReplayableDataset):
+            dataset = Views(dataset)
         dataset.replay(SEED)
         _check_targets_file(plan, len(dataset))
         places = np.linspace(0, len(dataset) * plan.cache.views - 1, PAIRS).astype(int).tolist()
-        with _random_numbers_kept():
+        with random_state_kept():
             first = [dataset[place]['inputs'] for place in places]
             again = [dataset[place]['inputs'] for place in reversed(places)][::-1]
         if not all(map(torch.equal, first, again)):
@@ -334,17 +307,17 @@ def _check_targets_file(plan: DistillationPlan, images: int) -> None:
                           f'{images}: name the targets of this data set, or leave distill.cache.file out to make them')
 
 
-def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
+def _features(plan: DistillationPlan, data: DataSets, distillers: Dict[str, Dict]) -> str:
     """What heads and distillers read of the networks is there, and fits together."""
     said = []
     teacher: Snapshot = UntrainedSnapshot(model=model_config_of(plan.merged_teacher())) if plan.trains_teacher \
         else plan.open_trajectories()[0].last
     if plan.heads is not None:
-        said.append(_heads(plan, teacher))
+        said.append(_heads(plan, data, teacher))
     if distillers:
         teachers = 1 if plan.schedule.progressive else plan.expected_teachers()
         before: torch.nn.Module = SnapshotEnsemble([teacher] * teachers, plan.teacher.get('model'))
-        images = torch.rand(2, *image_shape(plan.plain()))
+        images = torch.rand(2, *image_shape(data.get(plan.plain().train_dataloader.dataset, 'train_dataloader.dataset')))
         for link in plan.links:  # each learns from the one before, by the same distiller
             network = _built(link.what, model_config_of(link.config))
             for name, distiller in distillers.items():
@@ -354,15 +327,16 @@ def _features(plan: DistillationPlan, distillers: Dict[str, Dict]) -> str:
     return '; '.join(said)
 
 
-def _heads(plan: DistillationPlan, teacher: Snapshot) -> str:
+def _heads(plan: DistillationPlan, data: DataSets, teacher: Snapshot) -> str:
     if 'file' in plan.heads:
         heads = read_heads(plan.heads['file'])
         used, weights = read_use(plan.heads.get('use'), heads), plan.kd_loss.get('teacher_weights')
         if weights is not None and len(weights) != len(used):
             raise ConfigError(f'distill.teacher_weights={list(weights)} should be {len(used)} numbers, one for each of {used}')
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
+    images = data.get(plan.head_training().train_dataloader.dataset, 'train_dataloader.dataset of the heads')
     with torch.random.fork_rng(devices=[]):
-        training = HeadTraining(teacher, input_shape=image_shape(plan.head_training()), model=plan.teacher.get('model'),
+        training = HeadTraining(teacher, input_shape=image_shape(images), model=plan.teacher.get('model'),
                                 **{key: plan.heads[key] for key in HEAD_KEYS if key in plan.heads})
     known, used = [*map(int, training.heads), TEACHER], plan.heads.get('use') or []
     unknown = [item for item in used if item not in known]
@@ -374,7 +348,7 @@ def _heads(plan: DistillationPlan, teacher: Snapshot) -> str:
     return f'{len(training.heads)} heads of {size:,} parameters on outputs {known[:-1]}'
 
 
-def _trajectories(plan: DistillationPlan) -> str:
+def _trajectories(plan: DistillationPlan, data: DataSets) -> str:
     said = []
     trajectories = plan.open_trajectories()
     plan.selector.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
@@ -382,29 +356,15 @@ def _trajectories(plan: DistillationPlan) -> str:
         trajectory.check()
         snapshot = trajectory.last
         network = snapshot.build()
-        _classes_of('teacher', network, _evaluation_set(plan), plan.measures_plane, plan)
+        _classes_of('teacher', network, _evaluation_set(plan, data), plan.measures_plane, plan)
         classes = getattr(getattr(network, 'head', None), 'num_classes', None)
         wanted = (plan.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and model.head.num_classes={wanted}; distillation of logits '
                               'needs the same classes')
-        require_same_classes(snapshot, class_names(plan), 'the classes of its training set')
+        require_same_classes(snapshot, class_names(plan.config.train_dataloader.dataset), 'the classes of its training set')
         measured = check_promised_accuracy(snapshot, plan.plain())
         said.append(f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to {trajectory.epochs[-1]}' +
                     ('' if measured is None else f', the last is right on {measured:.1f} % of some validation images '
                      f'(promised {snapshot.accuracy:.1f} %)'))
     return '; '.join(said)
-
-
-def class_names(plan: StudentPlan) -> Optional[Sequence[str]]:
-    """Names in the order of the student's labels, if its training set has names."""
-    from mmpretrain.registry import DATASETS
-    config = plan.config.train_dataloader.dataset
-    kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
-    if inspect.isclass(kind) and issubclass(kind, BaseDataset):
-        # data sets with fixed classes (ImageNet, CIFAR) know them without listing a million files
-        classes = DATASETS.build(dict(copy.deepcopy(config), lazy_init=True)).metainfo.get('classes')
-        if classes is not None:
-            return classes
-    dataset = DATASETS.build(copy.deepcopy(config))
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')

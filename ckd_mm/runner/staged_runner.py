@@ -7,13 +7,14 @@ from typing import Any, Callable, Dict, Optional
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, get_world_size, init_dist, is_distributed, is_main_process
+from mmengine.dist import barrier, get_world_size, init_dist, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..compat import prepare_distributed, versions
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import evaluate
 from ..registry import use_scope
@@ -77,23 +78,10 @@ class StagedRunner:
         self.logger = MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
                                             log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO'))
         self.log: Callable[[str], None] = self.logger.info
-        self._on_main(lambda: _nothing(preflight(self.cfg, self.log, warn=self.logger.warning)))
+        on_main(lambda: _nothing(preflight(self.cfg, self.log, warn=self.logger.warning)))
         self.plan = make_plan(self.cfg)
-        self.stages: StageLog = self._on_main(lambda: StageLog(self.work_dir))
+        self.stages: StageLog = on_main(lambda: StageLog(self.work_dir))
         self.stages.write = is_main_process()
-
-    def _on_main(self, work: Callable[[], Any]) -> Any:
-        """Look at the disk on rank 0 alone, and give every rank the result, or the problem."""
-        outcome = [None, None]
-        if is_main_process():
-            try:
-                outcome[0] = work()
-            except CkdError as error:
-                outcome[1] = error
-        broadcast_object_list(outcome)
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
 
     def _may_have_changed(self, stage: str) -> bool:
         """Whether what a finished stage was made from is of no concern any more."""

@@ -6,10 +6,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, broadcast_object_list, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..fileio import sha256_of
 from ..fingerprint import differences, flatten
@@ -85,7 +86,7 @@ def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: Dict[
     target, marks, teachers = asking.answer(asking.first_batch())
     layout = Layout(len(asking.dataset), cache.views, target.log_p.shape[1], teachers, cache.dtype, cache.top_k, target.spread is not None)
     writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size)
-    mine = _share(_on_main(lambda: writer.prepare(log)))
+    mine = _share(on_main(lambda: writer.prepare(log)))
     problem: Optional[Exception] = None
     try:
         asking.run(writer, mine, log)
@@ -102,7 +103,7 @@ def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: Dict[
     for text in found:
         if text is not None:
             raise CkdError(f'making targets failed in another process: {text}')
-    result = _on_main(lambda: _result(folder, writer.finish()))
+    result = on_main(lambda: _result(folder, writer.finish()))
     log(f'Targets of {layout.images} images in {layout.views} views, {layout.classes} classes, {layout.teachers} teachers: '
         f'{layout.bytes / 2**20:.1f} MiB in {folder}')
     return result
@@ -181,19 +182,6 @@ def _share(blocks: List[int]) -> List[int]:
     """This process's: neighbours stay together."""
     rank, world = get_rank(), get_world_size()
     return blocks[rank * len(blocks) // world:(rank + 1) * len(blocks) // world]
-
-
-def _on_main(work: Callable[[], Any]) -> Any:
-    outcome: List[Any] = [None, None]
-    if is_main_process():
-        try:
-            outcome[0] = work()
-        except CkdError as error:
-            outcome[1] = error
-    broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
 
 
 def _result(folder: Path, record: Dict[str, Any]) -> Dict[str, Any]:

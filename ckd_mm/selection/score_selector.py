@@ -7,8 +7,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, get_rank
+from mmengine.dist import get_rank
 
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..fileio import plain, read_json, write_json
 from ..fingerprint import differences, flatten
@@ -136,15 +137,11 @@ class LogitSelector(ScoreSelector):
 def open_table(context: SelectionContext, name: str, settings: Dict[str, Any]) -> ScoreTable:
     """The table in the context's folder, the same on every process."""
     path = None if context.folder is None else Path(context.folder) / f'scores_{name}.json'
-    outcome = [None]
-    if get_rank() == 0:
-        try:
-            outcome = [ScoreTable(path, settings)]
-            if path is not None and not path.exists():
-                outcome[0].add([])  # before the work: what a killed selection leaves behind belongs to these settings
-        except CkdError as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], CkdError):
-        raise outcome[0]
-    return outcome[0]
+
+    def begin() -> ScoreTable:
+        table = ScoreTable(path, settings)
+        if path is not None and not path.exists():
+            table.add([])  # before the work: what a killed selection leaves behind belongs to these settings
+        return table
+
+    return on_main(begin)

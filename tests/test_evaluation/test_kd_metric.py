@@ -15,9 +15,10 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.evaluation.agreement import ensemble_prediction, kd_loss_by_image, soft_targets
+from ckd_mm.evaluation.kd_metric import kd_loss_by_image
 from ckd_mm.models.cohorts import BaseCohort, SnapshotEnsemble
 from ckd_mm.models.losses.cohort_kd_loss import cohort_kd_loss
+from ckd_mm.models.losses.soft_target import ensemble_prediction, soft_target
 
 from ..conftest import resnet
 from ..helpers import batch, train, trajectory, weights_of, with_statistics
@@ -27,7 +28,7 @@ from ..helpers import batch, train, trajectory, weights_of, with_statistics
 def test_kd_loss_by_hand():
     """Two classes, tau 2: the teacher's softened target is (3/4, 1/4), the student's (1/2, 1/2)."""
     teacher, student = torch.tensor([[[2 * math.log(3), 0.]]]), torch.zeros(1, 2)
-    targets = soft_targets(teacher, tau=2)
+    targets = soft_target(teacher, tau=2).log_p
     torch.testing.assert_close(targets.exp(), torch.tensor([[.75, .25]]))
     divergence = 4 * (.75 * math.log(1.5) + .25 * math.log(.5))
     assert kd_loss_by_image(student, targets, 2).item() == pytest.approx(divergence, rel=1e-6)
@@ -37,11 +38,11 @@ def test_kd_loss_by_hand():
 def test_kd_loss_is_that_of_training():
     torch.manual_seed(0)
     student, teachers = 3 * torch.randn(16, 10), 3 * torch.randn(3, 16, 10)
-    losses = kd_loss_by_image(student, soft_targets(teachers, 4.0), 4.0)
+    losses = kd_loss_by_image(student, soft_target(teachers, 4.0).log_p, 4.0)
     assert losses.shape == (16, )
     torch.testing.assert_close(losses.mean(), cohort_kd_loss(student, teachers, 4.0, 'prob'))
-    torch.testing.assert_close(kd_loss_by_image(student.log_softmax(1), soft_targets(teachers, 4.0), 4.0), losses)
-    same = kd_loss_by_image(teachers[0], soft_targets(teachers[:1], 4.0), 4.0)
+    torch.testing.assert_close(kd_loss_by_image(student.log_softmax(1), soft_target(teachers, 4.0).log_p, 4.0), losses)
+    same = kd_loss_by_image(teachers[0], soft_target(teachers[:1], 4.0).log_p, 4.0)
     torch.testing.assert_close(same, torch.zeros(16), atol=1e-5, rtol=0)
 
 
@@ -120,7 +121,7 @@ def test_probabilities_that_underflow_stay_finite(cohort):
     evaluator = metric(teacher=cohort)
     evaluator.process(predictions(torch.tensor([[500.] + [0.] * 9] * 2)), data)
     # classes 1 to 9 count as the smallest float, log 1.2e-38 = -87.3; at tau 4 -21.8
-    soft = soft_targets(teacher_logits(cohort, data), 4.0)
+    soft = soft_target(teacher_logits(cohort, data), 4.0).log_p
     log_q = (torch.tensor([0.] + [math.log(torch.finfo(torch.float32).tiny)] * 9) / 4).log_softmax(0)
     assert evaluator.evaluate(2)['kd/divergence'] == pytest.approx((16 * (soft.exp() * (soft - log_q)).sum(1)).mean().item(), rel=1e-4)
 
