@@ -26,11 +26,37 @@ class DataSets:
             ConfigError: a wrong path, an unknown transform, ...
         """
         if str(config) not in self._built:
+            require_own_settings(what, config)
             try:
                 self._built[str(config)] = DATASETS.build(copy.deepcopy(config))
             except Exception as error:  # whatever a constructor says, the user needs to know of which data set
                 raise ConfigError(f'{what} cannot be read: {type(error).__name__}: {error}') from error
         return self._built[str(config)]
+
+
+def require_own_settings(what: str, dataset: Any) -> None:
+    """A config that puts another data set where it inherits one in ``ckd_mm.InMemory`` inherits the one inside, too.
+
+    Args:
+        what: names the data set in messages.
+        dataset: its config.
+
+    Raises:
+        ConfigError: telling how to write what may have been meant.
+    """
+    inner = dataset.get('dataset') if isinstance(dataset, dict) else None
+    if isinstance(inner, dict) and not _takes(dataset.get('type'), 'dataset'):
+        kind = dataset['type'] if isinstance(dataset['type'], str) else dataset['type'].__name__
+        raise ConfigError(f'{what}: {kind} takes no `dataset`, but inherits that of ckd_mm.InMemory, of type {inner.get("type")}. Write '
+                          f'dataset=dict(dataset=dict(type={kind!r}, ...)) to have {kind} in memory, too, or '
+                          f'dataset=dict(_delete_=True, type={kind!r}, ...) to inherit nothing')
+
+
+def _takes(kind: Any, key: str) -> bool:
+    """Whether a type of data set has this argument; of an unknown type it is not known."""
+    found = DATASETS.get(kind) if isinstance(kind, str) else kind
+    makers = [vars(base).get('__init__') for base in inspect.getmro(found)] if inspect.isclass(found) else [found]
+    return found is None or any(key in inspect.signature(maker).parameters for maker in makers if inspect.isfunction(maker))
 
 
 def image_shape(dataset: Any) -> Tuple[int, ...]:

@@ -11,6 +11,7 @@ from ..hooks.schedule_hook import schedule_names
 from ..infoplane.images import held_out_part
 from ..infoplane.probe import Probe, held_out_record
 from ..trajectory import model_config_of, snapshot_epochs
+from .data_sets import require_own_settings
 from .model_files import resolve_model_files
 from .settings import (
     KEPT_CHECKPOINTS,
@@ -53,6 +54,8 @@ class StudentPlan:
         resolve_model_files(config)
         self.config = config
         require_no_misspelled(config)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
         self.work_dir = Path(config.work_dir)
         self.initial_weights: Optional[str] = _initial_weights(config)
         if 'train_cfg' not in config or 'max_epochs' not in config.train_cfg:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
+from ckd_mm.runner import make_plan
 from ckd_mm.trajectory import Trajectory
 
-from ..conftest import DEMO, resnet, run_tool
+from ..conftest import DEMO, ROOT, resnet, run_tool
 
 SETTINGS = [
     (dict(distill=dict(tau=0)), r'tau=0: the temperature should be a number above 0'),
@@ -390,3 +392,22 @@ def test_mistyped_key(distil_run):
     config.seletor = 'last'
     with pytest.raises(ConfigError, match='seletor is no key of a distillation config; did you mean selector'):
         RUNNERS.build(config).train()
+
+
+@pytest.mark.parametrize('probe', ['', 'probe = None\nselector = "last"\n'])
+@pytest.mark.parametrize('name', ['train_dataloader', 'test_dataloader'])
+def test_another_data_set_where_one_in_memory_is_inherited(tmp_path, name, probe):
+    """The message says how to write it; and so written, it is what was meant."""
+    base = f'_base_ = "{ROOT}/configs/ckd/r34_r18_cifar10.py"\nwork_dir = "{tmp_path}"\n{probe}{name} = dict(dataset='
+
+    def derived(dataset: str) -> Config:
+        (tmp_path / 'derived.py').write_text(f'{base}{dataset})')
+        return Config.fromfile(tmp_path / 'derived.py')
+
+    with pytest.raises(ConfigError, match=rf"{name}.dataset: CIFAR100 takes no `dataset`, but inherits that of ckd_mm.InMemory, of type "
+                       r"CIFAR10. Write dataset=dict\(dataset=dict\(type='CIFAR100', ...\)\) .* or dataset=dict\(_delete_=True"):
+        make_plan(derived('dict(type="CIFAR100", data_root="data/cifar100")'))
+    for right in ('dict(dataset=dict(type="CIFAR100", data_root="d"))', 'dict(_delete_=True, type="CIFAR100", data_root="d", pipeline=[])'):
+        dataset = make_plan(derived(right)).config[name].dataset
+        innermost = dataset.get('dataset', dataset)
+        assert (innermost.type, innermost.data_root) == ('CIFAR100', 'd')
