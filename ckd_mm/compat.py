@@ -233,15 +233,39 @@ def exact_convolutions(device_type: str):
         yield
         return
     import torch
-    owner, name, exact = torch.backends.cudnn, 'allow_tf32', False
-    if hasattr(getattr(owner, 'conv', None), 'fp32_precision'):  # then even to read the older switch may be an error
-        owner, name, exact = owner.conv, 'fp32_precision', 'ieee'
-    before = getattr(owner, name)
-    setattr(owner, name, exact)
+    cudnn = torch.backends.cudnn
+    conv = getattr(cudnn, 'conv', None)  # of torch 2.9 and newer
+
+    def in_tf32() -> bool:
+        return conv.fp32_precision == 'tf32' if hasattr(conv, 'fp32_precision') else cudnn.allow_tf32
+
+    if not in_tf32():
+        yield
+        return
+    try:
+        old = cudnn.allow_tf32  # an error where the newer settings say different things of convolutions and RNNs
+    except RuntimeError:
+        old = False
+    if old:  # the older switch first: with the newer alone, cudnn.flags() inside would be such an error
+        cudnn.allow_tf32 = False
+    if in_tf32():  # torch.backends.fp32_precision overrules it
+        conv.fp32_precision = 'ieee'
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        if hasattr(conv, 'fp32_precision'):
+            conv.fp32_precision = 'tf32'
+        if old:
+            cudnn.allow_tf32 = True
+
+
+def stop_workers(loader) -> None:
+    """End a data loader's persistent workers, if it has any. The garbage collector may take their queues before the loader, which then
+    waits 5 seconds for each of them (torch 2.1 to 2.15)."""
+    iterator = getattr(loader, '_iterator', None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+        loader._iterator = None
 
 
 def compile_in_place(modules: List, options: Dict) -> None:

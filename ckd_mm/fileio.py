@@ -12,8 +12,13 @@ from typing import Any, BinaryIO, Iterator, Optional, Union
 from .errors import CkdError
 
 
-def sha256_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def sha256_of_file(path: Path) -> str:
+    """Read in parts: it may be larger than memory."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(2**24):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 class HashedFile:
@@ -92,9 +97,9 @@ def atomic_write(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed process left half written in ``folder``; nobody may be writing there."""
-    for file in Path(folder).glob('.*.tmp'):
+def remove_unfinished(folder: Path, name: str = '*') -> None:
+    """Delete what a killed process left of files of this name, half written in ``folder``; nobody may be writing them."""
+    for file in Path(folder).glob(f'.{name}.*.tmp'):
         file.unlink(missing_ok=True)
 
 

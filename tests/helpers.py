@@ -23,6 +23,9 @@ def with_statistics(model: dict, **statistics) -> dict:
     return dict(copy.deepcopy(model), data_preprocessor=dict(STATISTICS, **statistics))
 
 
+TEACHER = with_statistics(resnet(2))  # of every trajectory below, unless it says otherwise
+
+
 def vision_transformer(dropout: float = 0.0, drop_path: float = 0.0) -> dict:
     """Config of a transformer for 8x8 images, with Dropout and DropPath."""
     return dict(
@@ -48,7 +51,7 @@ def network(model: dict, seed: int):
 
 def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = None, classes=DIGITS, seed: int = 0) -> Trajectory:
     """A trajectory on disk whose snapshot of epoch e is ``network(model, seed + e)``."""
-    model = model or with_statistics(resnet(2))
+    model = model or TEACHER
     run = Trajectory(Path(folder), (), dict(model=model, classes=list(classes), max_epochs=max(epochs)))
     for epoch in epochs:
         run.add(write_snapshot(Path(folder) / 'snapshots' / f'epoch_{epoch}.pth', network(model, seed + epoch).state_dict(), epoch=epoch,
@@ -66,6 +69,11 @@ def batch(images: int = 6, seed: int = 0) -> dict:
 
 def labels_of(data: dict) -> torch.Tensor:
     return torch.cat([sample.gt_label for sample in data['data_samples']])
+
+
+def is_last(tensor: torch.Tensor) -> bool:
+    """Channels last and not also in the usual order, as tensors with one channel or one pixel are."""
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def train(config, *hooks) -> Runner:

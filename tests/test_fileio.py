@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ckd_mm.errors import CkdError
-from ckd_mm.fileio import atomic_file, atomic_write, remove_unfinished
+from ckd_mm.fileio import atomic_file, atomic_write, remove_unfinished, sha256_of_file
 
 
 def test_a_file_written_in_parts(tmp_path):
@@ -75,3 +75,10 @@ def test_leftovers_of_a_kill_are_removed(tmp_path):
     remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ['epoch_1.pth', 'notes.tmp']
     remove_unfinished(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize('size', [0, 3, 2**24, 2**24 + 1])
+def test_sha256_of_a_file_that_is_read_in_parts(tmp_path, size):
+    data = bytes(range(256)) * (size // 256) + b'abc'[:size % 256]
+    (tmp_path / 'file').write_bytes(data)
+    assert len(data) == size and sha256_of_file(tmp_path / 'file') == hashlib.sha256(data).hexdigest()

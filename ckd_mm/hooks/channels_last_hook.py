@@ -1,9 +1,10 @@
 """Channels side by side in memory, as convolutions want them."""
 
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -46,27 +47,28 @@ class ChannelsLastHook(Hook):
             state.update(_in(torch.channels_last, state))
 
     def _try(self, runner) -> None:
-        """
+        """On an image, where there is a first one and the network can be called so; where not, that says nothing about channels_last.
+
         Raises:
-            ConfigError: the network cannot work on maps in this order.
+            ConfigError: the network fails on maps in this order, and on the same in the usual order it does not.
         """
-        with random_state_kept():  # an image is augmented at random
-            item = runner.train_dataloader.dataset[0]
-        if not isinstance(item, dict) or not isinstance(item.get('inputs'), Tensor):
-            return
-        model = runner.model.module if self._wrapped else runner.model
-        inputs = model.data_preprocessor(dict(inputs=torch.stack([item['inputs']] * 2)), False)['inputs']
-        training = [module for module in model.modules() if module.training]
-        model.eval()
+        model = _unwrapped(runner.model)
         try:
-            with torch.no_grad():
-                model(inputs, mode='tensor')
-        except RuntimeError as error:  # torch's: a map in this order cannot be viewed as the network wants
-            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in channels_last: {error}. Take the hook out of '
-                              'custom_hooks') from error
-        finally:
-            for module in training:
-                module.training = True
+            with random_state_kept():  # an image is augmented at random
+                images = torch.stack([runner.train_dataloader.dataset[0]['inputs']] * 2)
+        except Exception as error:  # an IterableDataset, batches, other keys
+            _say_untried(model, error)
+            return
+        problem = _problem_with(model, images)
+        if problem is None:
+            return
+        self._end(runner)
+        usual = _problem_with(model, images)
+        if usual is None:  # a map in this order cannot be viewed as the network wants, say
+            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in channels_last, but not on one in the usual '
+                              f'order: {type(problem).__name__}: {problem}. Take the hook out of custom_hooks') from problem
+        self._begin(runner)
+        _say_untried(model, usual)
 
     def before_val(self, runner) -> None:
         self._begin(runner)
@@ -79,15 +81,24 @@ class ChannelsLastHook(Hook):
         if self._handle is not None:
             return
         self._wrapped = is_model_wrapper(runner.model)
-        model = runner.model.module if self._wrapped else runner.model
-        if not self._wrapped:
-            set_memory_format(model, torch.channels_last)
+        model = _unwrapped(runner.model)
+        self._set(model, torch.channels_last)
         for module in model.modules():
             if isinstance(module, TaughtStudent):
                 module.rearrange_teachers()
-            elif isinstance(module, HeadTraining):
-                set_memory_format(module.network, torch.channels_last)
         self._handle = model.data_preprocessor.register_forward_hook(_channels_last)
+
+    def _end(self, runner) -> None:
+        self._handle.remove()
+        self._handle = None
+        self._set(_unwrapped(runner.model), torch.contiguous_format)
+
+    def _set(self, model: nn.Module, memory_format: torch.memory_format) -> None:
+        if not self._wrapped:
+            set_memory_format(model, memory_format)
+        for module in model.modules():
+            if isinstance(module, HeadTraining):
+                set_memory_format(module.network, memory_format)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         for key in ('state_dict', 'ema_state_dict'):  # changed in place: torch keeps versions in an attribute of these dicts
@@ -96,12 +107,32 @@ class ChannelsLastHook(Hook):
             checkpoint['optimizer'] = _in(torch.contiguous_format, checkpoint['optimizer'])
 
     def after_run(self, runner) -> None:
-        if self._handle is None:
-            return
-        self._handle.remove()
-        self._handle = None
-        if not self._wrapped:  # whoever saves the model now
-            set_memory_format(runner.model, torch.contiguous_format)
+        if self._handle is not None:  # whoever saves the model now
+            self._end(runner)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _problem_with(model: nn.Module, images: Tensor) -> Optional[Exception]:
+    """What is raised when the model is asked about raw images."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
+        return None
+    except Exception as error:  # networks assert, raise or stumble as each of them likes
+        return error
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _say_untried(model: nn.Module, problem: Exception) -> None:
+    print_log(f'ChannelsLastHook: {type(model).__name__} could not be tried on an image before training '
+              f'({type(problem).__name__}: {problem}).', logger='current')
 
 
 def _channels_last(preprocessor: nn.Module, given: Any, batch: Any) -> Any:

@@ -1,5 +1,6 @@
 """Keep the trajectory of a training run."""
 
+import os
 import time
 from numbers import Number
 from pathlib import Path
@@ -78,6 +79,7 @@ class SnapshotHook(Hook):
         folder = Path(self.out_dir or runner.work_dir)
         finish_writing()  # an earlier part of this run may have died in this process
         kept = self._continue_manifest(folder, runner)
+        again = self._to_take_again(folder, kept, runner)
         classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         info = dict(plain(self.info), model=plain(model_config_of(runner.cfg)), classes=plain(classes),
                     max_epochs=runner.max_epochs, snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed, versions=versions())
@@ -88,24 +90,36 @@ class SnapshotHook(Hook):
         self.lr = self.restored.get('lr')
         self.cfg_text = runner.cfg.pretty_text  # formatting it takes longer than copying the weights of a small network
         if is_main_process():
+            remove_unfinished(folder, MANIFEST)
             remove_unfinished(folder / FOLDER)
             trajectory.save()
-            self._take_again(runner)
+            if again is not None:
+                runner.logger.info(f'The snapshot of epoch {again["epoch"]} is taken again: the run stopped before it was on disk')
+                self._take(runner, **again)
+                self.seconds_before = again['seconds']
 
-    def _take_again(self, runner) -> None:
-        """The snapshot that was not yet on disk when the checkpoint was written from which this run goes on."""
-        missing = [epoch for epoch in self.epochs if epoch <= runner.epoch and epoch not in self.writer.epochs]
+    def _to_take_again(self, folder: Path, kept: list, runner) -> Optional[Dict]:
+        """Facts of the snapshot that was not yet on disk when the checkpoint was written from which this run goes on.
+
+        Raises:
+            CkdError: snapshots that this hook had on disk by then are gone. Nothing was changed.
+        """
+        missing = sorted({epoch for epoch in self.epochs if epoch <= runner.epoch} - {snapshot.epoch for snapshot in kept})
         taken = self.restored.get('taken')
-        if taken and missing and taken['epoch'] == missing[-1] == runner.epoch and taken['iteration'] == runner.iter:
-            runner.logger.info(f'The snapshot of epoch {missing.pop()} is taken again: the run stopped before it was on disk')
-            self._take(runner, **taken)
-            self.seconds_before = taken['seconds']
+        again = bool(taken and missing) and taken['epoch'] == missing[-1] == runner.epoch and taken['iteration'] == runner.iter
+        if again:
+            missing.pop()
         lost = sorted(set(missing) & set(self.restored.get('epochs', ())))
-        if lost:
-            raise CkdError(f'{self.writer.folder / MANIFEST} has no snapshots of epochs {lost}, which were on disk when this run stopped, '
+        if lost and self.restored.get('folder') == self._folder_in(runner) and _goes_on_in_place(runner):
+            raise CkdError(f'{folder / MANIFEST} has no snapshots of epochs {lost}, which were on disk when this run stopped, '
                            'and training is past them. Restore the file, or start anew in another --work-dir')
         if missing:
             runner.logger.warning(f'The snapshots of epochs {missing} are missing and training is past them; to have them, start anew')
+        return taken if again else None
+
+    def _folder_in(self, runner) -> str:
+        """Seen from the work_dir, which may be moved between two parts of a run."""
+        return os.path.relpath(self.out_dir or runner.work_dir, runner.work_dir)
 
     def _continue_manifest(self, folder: Path, runner) -> list:
         """Snapshots of an earlier part of this run; those after the resumed epoch will be taken again."""
@@ -162,7 +176,8 @@ class SnapshotHook(Hook):
         same = checkpoint['meta']['iter'] == self.taken.get('iteration') and KEY not in checkpoint
         if not same:
             self.writer.wait()
-        checkpoint.setdefault(KEY, dict(lr=self.lr, taken=self.taken if same else None, epochs=sorted(self.writer.epochs)))
+        checkpoint.setdefault(KEY, dict(lr=self.lr, taken=self.taken if same else None, epochs=sorted(self.writer.epochs),
+                                        folder=self._folder_in(runner)))
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:
@@ -192,6 +207,12 @@ class SnapshotHook(Hook):
             if isinstance(hook, EMAHook):
                 return hook.ema_model.module
         raise ConfigError("SnapshotHook(ema=True) needs averaged weights: add dict(type='EMAHook') to custom_hooks, or leave ema out")
+
+
+def _goes_on_in_place(runner) -> bool:
+    """Whether the checkpoint from which a run is resumed is its own, and not one of another work_dir."""
+    file = runner._load_from
+    return file is None or Path(runner.work_dir).resolve() in Path(file).resolve().parents
 
 
 def _learning_rate(runner) -> Optional[float]:

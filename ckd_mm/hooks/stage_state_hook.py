@@ -66,7 +66,8 @@ class StageStateHook(Hook):
         state = dict(seconds=self.seconds, random=_random_state(), place=place)
         distiller = getattr(_unwrap(runner.model), 'distiller', None)
         if distiller is not None:
-            state['distiller'] = {key: value.cpu() for key, value in distiller.state_dict().items()}
+            # in torch's usual order, also of a channels-last run
+            state['distiller'] = {key: value.cpu().contiguous() for key, value in distiller.state_dict().items()}
         checkpoint[KEY] = state
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..errors import SnapshotError
-from ..fileio import atomic_file, plain, sha256_of
+from ..fileio import atomic_file, plain, sha256_of_file
 from .checkpoint_file import load_checkpoint_file
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
@@ -62,7 +62,7 @@ class Snapshot:
         if self.size is not None and size != self.size:
             raise SnapshotError(f'snapshot {self} is damaged: {size:,} bytes where its manifest says {self.size:,}; restore '
                                 'the file or choose another snapshot')
-        if self.sha256 is not None and sha256_of(self.file.read_bytes()) != self.sha256:
+        if self.sha256 is not None and sha256_of_file(self.file) != self.sha256:
             raise SnapshotError(f'snapshot {self} is damaged: its SHA-256 is not the one in its manifest; restore the file '
                                 'or choose another snapshot')
 

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.data import DataLoader, IterableDataset
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import ChannelsLastHook
@@ -21,21 +23,15 @@ from ckd_mm.registry import MODELS
 from ckd_mm.trajectory import Trajectory, write_snapshot
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import StepLog, assert_same_weights, batch, network, train, trajectory, weights_of, with_statistics
+from ..helpers import TEACHER, StepLog, assert_same_weights, batch, is_last, network, train, trajectory, weights_of, with_statistics
 
 HOOK = dict(type='ckd_mm.ChannelsLastHook')
-TEACHER = with_statistics(resnet(2))
 
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     """Where teachers are not rearranged without being asked."""
     monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.REARRANGED_ON', ())
-
-
-def is_last(tensor: torch.Tensor) -> bool:
-    """Channels last and not also in the usual order, as tensors with one channel or one pixel are."""
-    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def convolutions(model: nn.Module) -> list:
@@ -191,12 +187,20 @@ def test_a_teacher_with_heads(digits_run, tmp_path):
     assert watch.steps == 4 and all(watch.weights) and watch.names[0] == ['head 0', 'head 1', 'teacher']
 
 
+class Heads(Teachers):
+    """The same of the network that heads are mounted on."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.weights += map(is_last, convolutions(runner.model.network))
+
+
 def test_heads_in_training(digits_run, tmp_path):
     snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
     config = digits_run(custom_hooks=[HOOK], epochs=1)
     config.model = dict(type='ckd_mm.HeadTraining', snapshot=str(snapshot.file), out_indices=(0, 1), input_shape=(3, 8, 8))
-    runner = train(config)
-    assert convolutions(runner.model.network) and all(map(is_last, convolutions(runner.model.network)))
+    watch = Heads()
+    runner = train(config, watch)
+    assert watch.weights and all(watch.weights) and not any(map(is_last, convolutions(runner.model.network)))
 
 
 def test_teachers_that_are_there_before(tmp_path):
@@ -284,12 +288,15 @@ def test_a_network_that_views_its_maps_is_named_before_training(digits_run, back
                         val_evaluator=None)
     config.model = dict(type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
     log = StepLog()
-    with pytest.raises(ConfigError, match='ChannelsLastHook: ImageClassifier fails on an image in channels_last: .*Take the hook out'):
+    with pytest.raises(ConfigError, match='ImageClassifier fails on an image in channels_last, .*RuntimeError: .*Take the hook out'):
         train(config, log)
     assert log.steps == []
 
 
-def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path):
+def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path, monkeypatch):
+    """Which is said."""
+    said = []
+    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.print_log', lambda message, logger: said.append(message))
     model = with_statistics(dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10), head=dict(type='ClsHead')))
     teacher = network(model, 1)
     file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None, model=model, classes=None).file
@@ -297,3 +304,82 @@ def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path):
     distil.rearrange_teachers()
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     assert torch.equal(distil.ask_teachers(images)[0], teacher(images))
+    message, = said
+    assert message.startswith('Network 1 of the teachers, as slow as before: its weights cannot be in channels_last (RuntimeError: view')
+
+
+class Stream(IterableDataset):
+    """Digits one after another, without numbers."""
+
+    def __init__(self, dataset) -> None:
+        self.dataset, self.metainfo = dataset, dataset.metainfo
+
+    def __iter__(self):
+        return iter([self.dataset[index] for index in range(16)])
+
+    def __len__(self) -> int:
+        return 16
+
+
+class OtherNames(BaseModel):
+    """Its forward gives its arguments no defaults."""
+
+    def __init__(self) -> None:
+        super().__init__(data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', **STATISTICS))
+        self.backbone = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, inputs, data_samples, mode):
+        return dict(loss=nn.functional.cross_entropy(self.backbone(inputs), torch.cat([sample.gt_label for sample in data_samples])))
+
+
+def stream(runner) -> None:
+    dataset = Stream(runner.train_dataloader.dataset)
+    runner.train_loop.dataloader = DataLoader(dataset, batch_size=8, collate_fn=pseudo_collate)
+
+
+class Begin(Hook):
+    """Changes the run before the hook's own ``before_train``, and sees how its weights lie in a step."""
+
+    def __init__(self, change) -> None:
+        self.change, self.last = change, []
+
+    def before_train(self, runner) -> None:
+        self.change(runner)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.last += map(is_last, convolutions(runner.model))
+
+
+@pytest.mark.parametrize('what, reason', [(stream, 'NotImplementedError'), (OtherNames, 'TypeError')])
+def test_what_cannot_be_tried_trains_all_the_same(digits_run, monkeypatch, what, reason):
+    logged = []
+    monkeypatch.setattr('ckd_mm.hooks.channels_last_hook.print_log', lambda message, logger: logged.append(message))
+    config = digits_run(custom_hooks=[HOOK], epochs=1, val_dataloader=None, val_cfg=None, val_evaluator=None)
+    if what is OtherNames:
+        config.model = OtherNames()
+    begin = Begin(what if what is stream else lambda runner: None)
+    train(config, begin)
+    assert begin.last and all(begin.last)
+    message, = logged
+    assert 'could not be tried on an image before training' in message and f'({reason}: ' in message
+
+
+def test_connectors_in_a_checkpoint_are_in_the_usual_order(digits_run, tmp_path):
+    """Whichever of the two hooks comes first. Resumed they are those of the unbroken run."""
+    connector = dict(type='ConvModuleConnector', in_channel=4, out_channel=4, kernel_size=3, padding=1)
+    feature = dict(type='ModuleOutputs', source='backbone.layer1')
+    distiller = dict(
+        type='ConfigurableDistiller', student_recorders=dict(feature=feature),
+        teacher_recorders=dict(feature=dict(feature, source='networks.0.backbone.layer1')),
+        distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=1e-5)), connectors=dict(wide=connector),
+        loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True, connector='wide'),
+                                                     t_feature=dict(recorder='feature', from_student=False))))
+    for order in (1, -1):
+        config = distilled(digits_run, tmp_path, custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')][::order], epochs=1,
+                           work_dir=str(tmp_path / str(order)))
+        config.model.distiller = distiller
+        runner = train(config)
+        saved = torch.load(tmp_path / str(order) / 'epoch_1.pth', weights_only=False)['ckd_mm_stage']['distiller']
+        weight = saved['connectors.wide.conv_module.conv.weight']
+        assert weight.shape == (4, 4, 3, 3) and weight.is_contiguous()
+        assert torch.equal(weight, runner.model.distiller.connectors['wide'].conv_module.conv.weight)

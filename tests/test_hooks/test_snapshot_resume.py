@@ -67,8 +67,6 @@ def killed(work, *arguments) -> None:
 POINTS = {'inside the file': [1], 'before the file appears': [1], 'before the manifest': [1], 'after the manifest': [1, 2]}
 
 
-
-
 def as_unbroken(config, other) -> None:
     """Every snapshot, its facts and the end of the run."""
     runs = [Trajectory.open(folder.work_dir) for folder in (config, other)]
@@ -295,14 +293,69 @@ def test_taken_again_after_a_hook_that_changes_the_network(digits_run, tmp_path)
     as_unbroken(config, other)
 
 
-def test_what_was_lost_is_said_before_training(digits_run, tmp_path):
+def log_of(runner) -> str:
+    return next(Path(runner.work_dir).glob('*/*.log')).read_text()
+
+
+MISSING = 'The snapshots of epochs [{}] are missing and training is past them; to have them, start anew'
+
+
+@pytest.mark.parametrize('moved', [False, True], ids=['', 'moved'])
+def test_what_was_lost_is_said_before_training(digits_run, tmp_path, moved):
+    """And nothing in the folder is touched."""
     config = run_of(digits_run, tmp_path / 'run')
     train(config)
     finish_writing()
-    manifest = tmp_path / 'run' / 'trajectory.json'
+    folder = tmp_path / 'run'
+    if moved:
+        folder = folder.rename(tmp_path / 'moved')
+        config.work_dir, config.load_from = str(folder), str(folder / 'epoch_3.pth')
+    manifest, unfinished = folder / 'trajectory.json', folder / 'snapshots' / '.epoch_4.pth.1a2b.tmp'
     found = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(dict(found, snapshots=[entry for entry in found['snapshots'] if entry['epoch'] != 1])))
+    found['snapshots'] = [dict(entry, epoch=7) if entry['epoch'] == 1 else entry for entry in found['snapshots']]
+    manifest.write_text(json.dumps(found))
+    unfinished.touch()
     config.resume, config.train_cfg.max_epochs = True, 5
     with pytest.raises(CkdError, match=r'has no snapshots of epochs \[1\], which were on disk when this run stopped'):
         train(config)
-    assert not (tmp_path / 'run' / 'epoch_4.pth').exists()
+    assert json.loads(manifest.read_text()) == found and unfinished.exists() and not (folder / 'epoch_4.pth').exists()
+
+
+def test_what_was_not_finished_is_removed(digits_run, tmp_path):
+    config = run_of(digits_run, tmp_path / 'run', epochs=1)
+    unfinished = [tmp_path / 'run' / '.trajectory.json.1a2b.tmp', tmp_path / 'run' / 'snapshots' / '.epoch_1.pth.1a2b.tmp']
+    other = tmp_path / 'run' / '.information_plane.json.1a2b.tmp'  # somebody may be writing it
+    for file in (*unfinished, other):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    train(config)
+    assert other.exists() and not any(file.exists() for file in unfinished)
+
+
+def test_resumed_into_another_folder(digits_run, tmp_path):
+    """The snapshots are where the run began. None of them is lost."""
+    config = run_of(digits_run, tmp_path / 'old', epochs=2)
+    train(config)
+    config.update(resume=True, load_from=str(tmp_path / 'old' / 'epoch_2.pth'), work_dir=str(tmp_path / 'new'))
+    config.train_cfg.max_epochs = 3
+    runner = train(config)
+    assert Trajectory.open(tmp_path / 'old').epochs == [1, 2] and Trajectory.open(tmp_path / 'new').epochs == [2, 3]
+    assert log_of(runner).count(MISSING.format(1)) == 1
+
+
+@pytest.mark.parametrize('known', [True, False], ids=['', 'checkpoints of an earlier version'])
+def test_a_second_hook_comes_into_a_resumed_run(digits_run, tmp_path, known):
+    """A checkpoint says which snapshots there are of the first one; those written before it said where are read, too."""
+    config = run_of(digits_run, tmp_path / 'run', epochs=2)
+    train(config)
+    if not known:
+        file = tmp_path / 'run' / 'epoch_2.pth'
+        checkpoint = torch.load(file, weights_only=False)
+        del checkpoint['ckd_mm_snapshot']['folder']
+        torch.save(checkpoint, file)
+    config.resume, config.train_cfg.max_epochs = True, 3
+    config.custom_hooks.append(dict(type='ckd_mm.SnapshotHook', interval=1, out_dir=str(tmp_path / 'second')))
+    runner = train(config)
+    assert Trajectory.open(tmp_path / 'run').epochs == [1, 2, 3] and Trajectory.open(tmp_path / 'second').epochs == [2, 3]
+    logs = ''.join(path.read_text() for path in Path(runner.work_dir).glob('*/*.log'))
+    assert logs.count(MISSING.format(1)) == 1

@@ -1,5 +1,6 @@
 """Teachers made fast: convolution and BatchNorm as one, and channels side by side; the same outputs but for rounding."""
 
+import contextlib
 import copy
 
 import pytest
@@ -8,15 +9,15 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.testing import assert_close
 
-from ckd_mm.compat import exact_convolutions
 from ckd_mm.models import CheckpointDistill, DIHTeacher, HeadTraining, SnapshotEnsemble
-from ckd_mm.models.cohorts.base_cohort import _trial_images
+from ckd_mm.models.cohorts import BaseCohort
 from ckd_mm.models.cohorts.fused import fuse_conv_bn
 from ckd_mm.models.cohorts.rearranged import rearrange
+from ckd_mm.models.cohorts.trial import Trial, trial_images
 from ckd_mm.trajectory import write_snapshot
 
 from ..conftest import resnet
-from ..helpers import batch, network, trajectory, vision_transformer, with_statistics
+from ..helpers import TEACHER, batch, is_last, network, trajectory, vision_transformer, with_statistics
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(4))
 SMALL = IMAGES[:, :, :8, :8]
@@ -25,6 +26,12 @@ SMALL = IMAGES[:, :, :8, :8]
 def classifier(channels: int, **backbone) -> dict:
     return with_statistics(dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'),
                                 head=dict(type='LinearClsHead', num_classes=10, in_channels=channels)))
+
+
+def fuse(module: nn.Module, images: torch.Tensor) -> tuple:
+    """How many BatchNorm layers are gone, and how many are refused."""
+    fused, refused = fuse_conv_bn(Trial(module, images))
+    return fused, len(refused)
 
 
 def norms(module: nn.Module) -> int:
@@ -54,7 +61,7 @@ def test_outputs_stay_and_layers_go(name):
     names = [part for part, _ in fused.named_modules()]
     assert norms(plain) == layers
     with torch.no_grad():
-        assert fuse_conv_bn(fused, images[:2]) == (pairs, left)
+        assert fuse(fused, images[:2]) == (pairs, left)
         expected = plain(images)
         assert_close(fused(images), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
     assert norms(fused) == layers - pairs
@@ -67,7 +74,7 @@ def test_one_convolution_by_hand():
     for tensor, value in zip([*layer[0].parameters(), layer[1].weight, layer[1].bias, layer[1].running_mean, layer[1].running_var],
                              (3.0, 1.0, 10.0, 7.0, 2.0, 4.0)):
         tensor.data.fill_(value)
-    assert fuse_conv_bn(layer, torch.randn(2, 1, 3, 3)) == (1, 0)
+    assert fuse(layer, torch.randn(2, 1, 3, 3)) == (1, 0)
     # 10 (3 x + 1 - 2) / sqrt(4) + 7
     assert (layer[0].weight.item(), layer[0].bias.item()) == (15.0, 2.0) and isinstance(layer[1], nn.Identity)
     assert not layer[0].weight.requires_grad
@@ -97,15 +104,21 @@ class Odd(nn.Module):
             return self.one(convolved) + convolved
         if self.way == 'called twice':
             return self.one(self.first(self.one(self.first(images))))
+        if self.way == 'normalised twice':
+            convolved = self.first(images)
+            return self.second(self.one(convolved) + self.other(convolved))
+        if self.way == 'by name':
+            return self.one(input=self.first(images)) + self.other(input=self.second(images))
         return self.one(self.first(images)) + self.other(self.first(images))
 
 
-@pytest.mark.parametrize('way, pairs, left', [('crossed', 2, 0), ('before', 1, 1), ('called twice', 0, 2), ('shared', 0, 2)])
+@pytest.mark.parametrize('way, pairs, left', [('crossed', 2, 0), ('before', 1, 1), ('called twice', 0, 2), ('shared', 0, 2),
+                                              ('normalised twice', 0, 2), ('by name', 2, 0)])
 def test_the_pass_says_what_follows_what(way, pairs, left):
     torch.manual_seed(0)
     plain = Odd(way)
     fused = copy.deepcopy(plain)
-    assert fuse_conv_bn(fused, IMAGES[:2]) == (pairs, 0)
+    assert fuse(fused, IMAGES[:2]) == (pairs, 0)
     assert norms(fused) == left
     assert_close(fused(IMAGES), plain(IMAGES), rtol=1e-5, atol=1e-5)
 
@@ -115,7 +128,7 @@ def test_a_tensor_that_is_read_twice_is_left_alone():
     torch.manual_seed(0)
     plain = Odd('read twice')
     tried = copy.deepcopy(plain)
-    assert fuse_conv_bn(tried, IMAGES[:2]) == (0, 1) and norms(tried) == 2
+    assert fuse(tried, IMAGES[:2]) == (0, 1) and norms(tried) == 2
     assert torch.equal(tried(IMAGES), plain(IMAGES))
     assert list(tried.state_dict()) == list(plain.state_dict())
 
@@ -134,45 +147,210 @@ class Gate(nn.Module):
         return self.norm(convolved) + torch.relu(convolved)
 
 
-def test_what_only_bright_images_show(tmp_path, monkeypatch):
+def test_what_only_bright_images_show():
     """Noise of the size of normalised images alone would not tell."""
     torch.manual_seed(0)
     plain, tried = Gate().eval(), []
-    for images in (IMAGES[:2], _trial_images(IMAGES)):
-        network = copy.deepcopy(plain)
-        tried.append(fuse_conv_bn(network, images))
+    for images in (IMAGES[:2], trial_images(IMAGES)):
+        tried.append(fuse(copy.deepcopy(plain), images))
     assert tried == [(1, 0), (0, 1)]
-
-
-@pytest.mark.skipif(not hasattr(getattr(torch.backends.cudnn, 'conv', None), 'fp32_precision'), reason='torch has no such setting')
-def test_precision_set_in_the_newer_way(tmp_path, monkeypatch):
-    """torch then refuses to say what its older switch is."""
-    before = torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cudnn.conv.fp32_precision = 'ieee'
-    try:
-        assert taught(tmp_path, 3).ask_teachers(SMALL).isfinite().all()
-        with exact_convolutions('cuda'):
-            assert torch.backends.cudnn.conv.fp32_precision == 'ieee'
-        torch.backends.cudnn.conv.fp32_precision = 'tf32'
-        with exact_convolutions('cuda'):
-            assert torch.backends.cudnn.conv.fp32_precision == 'ieee'
-        assert torch.backends.cudnn.conv.fp32_precision == 'tf32'
-    finally:
-        torch.backends.cudnn.conv.fp32_precision = before
 
 
 def test_weights_made_of_others_are_left_alone():
     layer = nn.Sequential(torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)).eval()
     before = layer(IMAGES)
-    assert fuse_conv_bn(layer, IMAGES[:2]) == (0, 0)
+    assert fuse(layer, IMAGES[:2]) == (0, 0)
     assert torch.equal(layer(IMAGES), before)
 
 
+class Chain(nn.Module):
+    """Convolution, something in place, BatchNorm, thirty times; the convolutions named in ``read`` are read twice."""
+
+    def __init__(self, between=lambda maps: maps, read=()) -> None:
+        super().__init__()
+        self.between, self.read, self.passes = between, read, 0
+        self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(30))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(30))
+        for norm in self.norms:
+            norm.running_mean.normal_(0, 0.3)
+        self.eval()
+
+    def forward(self, maps):
+        self.passes += 1
+        for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms)):
+            convolved = convolution(maps)
+            maps = norm(self.between(convolved)) + (convolved if index in self.read else 0)
+        return maps
+
+
+def test_what_is_changed_in_place_before_it_is_normalised():
+    """The same tensor, and no longer what the convolution returned: nothing is tried."""
+    torch.manual_seed(0)
+    chain = Chain(between=torch.relu_)
+    assert fuse(chain, IMAGES[:2]) == (0, 0) and chain.passes == 2
+
+
+def test_the_one_that_cannot_be_fused_is_found_by_halves():
+    torch.manual_seed(0)
+    chain = Chain(read=(28, ))
+    plain = copy.deepcopy(chain)
+    assert fuse(chain, IMAGES[:2]) == (29, 1)
+    assert [index for index, norm in enumerate(chain.norms) if isinstance(norm, nn.BatchNorm2d)] == [28]
+    assert chain.passes <= 2 + 1 + 2 * 5  # as they are, all, and of each half both halves: 30, 15, 8, 4, 2, 1
+    assert_close(chain(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_where_nothing_can_be_fused_takes_few_passes():
+    """Sixteen splits, two tries each."""
+    torch.manual_seed(0)
+    chain = Chain(read=range(30))
+    before = chain(IMAGES)
+    chain.passes = 0
+    fused, refused = fuse(chain, IMAGES[:2])
+    assert fused + refused == 30 and refused > 20 and chain.passes <= 2 + 1 + 2 * 16
+    assert_close(chain(IMAGES), before, rtol=1e-3, atol=1e-3)
+
+
+class NormAndMore(nn.BatchNorm2d):
+
+    def forward(self, maps):
+        return super().forward(maps).relu()
+
+
+def test_a_layer_that_does_more_than_to_normalise_is_not_tried():
+    torch.manual_seed(0)
+    chain = Chain()
+    chain.norms = nn.ModuleList(NormAndMore(3) for _ in range(30)).eval()
+    assert fuse(chain, IMAGES[:2]) == (0, 0) and chain.passes == 2
+
+
+def test_weights_are_multiplied_on_the_cpu(monkeypatch):
+    """Not every device has float64: of a tensor only its copy on the CPU may become one."""
+    torch.manual_seed(0)
+    here, cpu, double = [], torch.Tensor.cpu, torch.Tensor.double
+
+    def arrive(tensor):
+        here.append(cpu(tensor).clone())
+        return here[-1]
+
+    def checked(tensor):
+        assert any(tensor is arrived for arrived in here)
+        return double(tensor)
+
+    monkeypatch.setattr(torch.Tensor, 'cpu', arrive)
+    monkeypatch.setattr(torch.Tensor, 'double', checked)
+    assert fuse(Odd('crossed'), IMAGES[:2]) == (2, 0)
+
+
+# ---------------------------------------------------------------- networks that stumble
+class Particular(nn.Module):
+    """Fails in one way once something in it was changed, or always."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.convolution, self.norm = way, nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.norm.running_mean.normal_()
+        self.eval().requires_grad_(False)
+
+    def forward(self, images):
+        if self.way == 'never' or self.way == 'small' and images.shape[-1] != 16:
+            raise ValueError('16 pixels wanted')
+        if self.way == 'interrupted' and self.fused:
+            raise KeyboardInterrupt
+        maps = self.norm(self.convolution(images))
+        if self.way == 'asserts':
+            assert maps.is_contiguous(), 'the usual order wanted'
+        if self.way == 'reads':
+            maps = maps.to(self.norm.weight.dtype)
+        return maps.mean(dim=(2, 3))
+
+    @property
+    def fused(self) -> bool:
+        return isinstance(self.norm, nn.Identity)
+
+
+class Teaches(BaseCohort):
+    """Networks without configs, which teach as they are given."""
+
+    def __init__(self, *networks: nn.Module, size: int = None) -> None:
+        super().__init__()
+        self.networks, self.size = nn.ModuleList(networks), size
+        self.freeze()
+
+    def teacher_logits(self, inputs):
+        images = inputs if self.size is None else nn.functional.interpolate(inputs, size=self.size)
+        return [network(images) for network in self.networks]
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What a cohort writes into the log."""
+    found = []
+    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.print_log', lambda message, logger: found.append(message))
+    return found
+
+
+FUSED, LAST = '1 BatchNorm layers have become part of the convolutions before them', 'its weights are in channels_last'
+
+
+@pytest.mark.parametrize('way, fused, last, log', [
+    ('reads', False, True, f"made faster: {LAST}; 1 BatchNorm layers stay behind their convolutions (AttributeError: 'Identity' object has "
+     "no attribute 'weight')."),
+    ('asserts', True, False, f'made faster: {FUSED}; its weights cannot be in channels_last (AssertionError: the usual order wanted).'),
+    ('small', False, False, 'as slow as before: it cannot be tried on noise (4, 3, 8, 8) (ValueError: 16 pixels wanted).')])
+def test_what_a_network_stumbles_over_is_left_alone_and_said(said, way, fused, last, log):
+    torch.manual_seed(0)
+    particular = Particular(way)
+    plain, cohort = copy.deepcopy(particular), Teaches(particular, size=16).only_teach()
+    assert_close(cohort(SMALL)[0], plain(nn.functional.interpolate(SMALL, size=16)), rtol=1e-5, atol=1e-5)
+    assert particular.fused == fused and is_last(particular.convolution.weight) == last
+    cohort(SMALL)
+    assert said == [f'Network 1 of the teachers, {log}']
+
+
+def test_what_always_fails_fails_as_it_would_have(said):
+    with pytest.raises(ValueError, match='16 pixels wanted'):
+        Teaches(Particular('never')).only_teach()(SMALL)
+
+
+def test_interrupted_in_the_middle_it_is_as_before():
+    """And tried again when the teachers are asked again."""
+    torch.manual_seed(0)
+    particular = Particular('interrupted')
+    before, cohort = copy.deepcopy(particular), Teaches(particular).only_teach()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cohort(SMALL)
+        assert not particular.fused and torch.equal(particular(SMALL), before(SMALL))
+
+
+def test_all_trials_are_exact_and_the_teaching_is_as_it_was(monkeypatch):
+    """Under TF32 the outputs of a MobileNetV2 differ by a hundredth."""
+    exact, seen = [], []
+
+    @contextlib.contextmanager
+    def noted(device_type):
+        exact.append(device_type)
+        yield
+        exact.pop()
+
+    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.exact_convolutions', noted)
+    particular = Particular('plain')
+    forward = particular.forward
+    monkeypatch.setattr(particular, 'forward', lambda images: (seen.append(list(exact)), forward(images))[1])
+    Teaches(particular).only_teach()(SMALL)
+    assert seen == [['cpu']] * 4 + [[]]  # as it is, listened to, fused, rearranged; and then it teaches
+
+
+def test_in_inference_mode_weights_are_ordinary_tensors():
+    particular = Particular('plain')
+    cohort = Teaches(particular).only_teach()
+    with torch.inference_mode():
+        cohort(SMALL)
+    assert particular.fused and not any(tensor.is_inference() for tensor in cohort.state_dict().values())
+
+
 # ---------------------------------------------------------------- channels side by side
-def is_last(tensor: torch.Tensor) -> bool:
-    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
-
-
 @pytest.mark.parametrize('name', NETWORKS)
 def test_weights_are_rearranged_and_outputs_stay(name):
     images = SMALL if name == 'transformer' else IMAGES
@@ -182,7 +360,7 @@ def test_weights_are_rearranged_and_outputs_stay(name):
     for part in rearranged.modules():
         if isinstance(part, nn.Conv2d):
             part.register_forward_hook(lambda module, inputs, output: maps.append(output))
-    assert rearrange(rearranged, images[:2])
+    assert rearrange(Trial(rearranged, images[:2])) is None
     maps.clear()
     with torch.no_grad():
         expected = plain(images)
@@ -199,12 +377,11 @@ def test_a_network_that_views_its_maps_is_put_back():
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         before = plain(images)[0]
-        assert not rearrange(plain, images)
+        assert rearrange(Trial(plain, images)).startswith('RuntimeError: view size is not compatible')
         assert torch.equal(plain(images)[0], before) and not any(is_last(weight) for weight in plain.parameters() if weight.dim() == 4)
 
 
 # ---------------------------------------------------------------- as teachers
-TEACHER = with_statistics(resnet(2))
 RECORDER = dict(type='ModuleOutputs', source='backbone.layer1.1.conv2')
 FEATURES = dict(
     type='ConfigurableDistiller', _scope_='mmrazor', student_recorders=dict(feature=RECORDER),
@@ -278,27 +455,45 @@ def test_where_a_distiller_reads_nothing_is_fused(tmp_path):
     assert losses['loss_feature'].item() == (seen['student'] - seen['teacher']).square().sum().item() / len(data['inputs'])
 
 
-def test_where_somebody_looks_nothing_is_fused(tmp_path):
+def test_recorders_of_methods_do_not_see_the_trial(tmp_path):
+    """They listen to a class, and so to whichever network is run while they do. The trial has four images, the batch six."""
+    neck = dict(type='MethodOutputs', source='mmpretrain.models.necks.gap.GlobalAveragePooling.forward')
+    first = dict(recorder='neck', record_idx=0, data_idx=0)
+    mapping = dict(s_feature=dict(first, from_student=True), t_feature=dict(first, from_student=False))
+    model = taught(tmp_path, 3, distiller=dict(FEATURES, student_recorders=dict(neck=neck), teacher_recorders=dict(neck=neck),
+                                               loss_forward_mappings=dict(loss_feature=mapping))).train()
+    model.rearrange_teachers()
+    data = model.data_preprocessor(batch(), training=True)
+    student = copy.deepcopy(model.student)  # in train mode, as it is then
+    loss = model.loss(**data)['loss_feature'].item()
+    assert is_last(model.cohort.networks[0].backbone.conv1.weight)
+    given, wanted = (net.extract_feat(data['inputs'])[0] for net in (student, network(TEACHER, 3)))
+    assert loss == pytest.approx((given - wanted).square().sum().item() / len(data['inputs']), rel=1e-4)
+
+
+def test_where_somebody_looks_nothing_is_fused(tmp_path, said):
     model, seen = taught(tmp_path, 3, 1), []
     model.cohort.networks[1].backbone.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output))
     model.ask_teachers(SMALL)
     assert [norms(member) for member in model.cohort.networks] == [0, 10]
     assert not is_last(seen[0])
     assert torch.equal(seen[0], network(TEACHER, 1).backbone.conv1(SMALL))
+    assert said[1] == 'Network 2 of the teachers, as slow as before: forward hooks of backbone.conv1 look at what it computes (or make ' \
+        'weights there).'
 
 
-def test_a_network_that_cannot_be_fused_whole_is_named(tmp_path, monkeypatch):
+def test_a_network_that_cannot_be_fused_whole_is_named(tmp_path, monkeypatch, said):
     """The stem's convolution is added to what comes out of the first stage; the other teacher is an ordinary one."""
-    model, seen, said = taught(tmp_path, 3, 1), {}, []
+    model, seen = taught(tmp_path, 3, 1), {}
     backbone = model.cohort.networks[0].backbone
     convolve, stage = backbone.conv1.forward, backbone.layer1.forward
     monkeypatch.setattr(backbone.conv1, 'forward', lambda images: seen.setdefault(len(images), convolve(images)))
     monkeypatch.setattr(backbone.layer1, 'forward', lambda maps: stage(maps) + seen.pop(len(maps)))
     expected = model.cohort.networks[0](SMALL)
-    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.print_log', lambda message, logger: said.append(message))
     assert_close(model.ask_teachers(SMALL)[0], expected, rtol=1e-5, atol=1e-5)
     assert [norms(member) for member in model.cohort.networks] == [1, 0]
-    assert len(said) == 2 and '9 BatchNorm layers have become part' in said[0] and '; 1 cannot' in said[0]
+    assert len(said) == 2 and '9 BatchNorm layers have become part' in said[0]
+    assert '; 1 BatchNorm layers stay behind their convolutions (its outputs would change).' in said[0]
     assert said[1] == 'Network 2 of the teachers, made faster: 10 BatchNorm layers have become part of the convolutions before them; ' \
         'its weights are in channels_last.'
 

@@ -6,11 +6,14 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ckd_mm.models.memory_format import set_memory_format
+from ckd_mm.trajectory import write_snapshot
 from ckd_mm.trajectory.host_memory import HostMemory
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, network, with_statistics
+from ..helpers import assert_same_weights, is_last, network, weights_of, with_statistics
 
 
 def as_file(weights) -> bytes:
@@ -31,14 +34,16 @@ def odd_weights() -> OrderedDict:
 
 
 @pytest.mark.parametrize('make', [odd_weights, lambda: network(with_statistics(resnet(3)), 1).state_dict()], ids=['odd', 'resnet'])
-def test_saved_a_copy_is_the_same_file(make):
-    """Byte for byte, so also with the same strides, and what shares its memory is saved once."""
+def test_saved_a_copy_is_the_file_of_the_same_weights_in_the_usual_order(make):
+    """Byte for byte, and tied weights are saved once."""
     weights = make()
-    before = as_file(OrderedDict((name, value.detach()) for name, value in weights.items()))
+    usual = OrderedDict((name, value.detach().contiguous().clone()) for name, value in weights.items())
+    if 'tied' in usual:
+        usual['tied'] = usual['embedding']
     copy, events = HostMemory().copy(weights)
-    assert as_file(copy) == before and events == []
+    assert as_file(copy) == as_file(usual) and events == []
     assert_same_weights(copy, weights)
-    assert all(value.stride() == weights[name].stride() and not value.requires_grad for name, value in copy.items())
+    assert all(value.is_contiguous() and not value.requires_grad for value in copy.values())
 
 
 def test_a_copy_does_not_follow_the_weights():
@@ -64,7 +69,7 @@ def test_memory_is_used_again_and_given_back():
     assert {name: value.data_ptr() for name, value in copy.items()} == first
     assert_same_weights(copy, weights)
     memory.clear()
-    assert not memory._places and not memory._sources and not memory._copy
+    assert not memory._blocks and not memory._sources and not memory._copy
 
 
 def test_other_weights_get_other_memory():
@@ -75,9 +80,33 @@ def test_other_weights_get_other_memory():
                     dict(a=one.clone()), dict(a=one)):
         copy, _ = memory.copy(weights)
         assert_same_weights(copy, weights)
-        assert [value.stride() for value in copy.values()] == [value.stride() for value in weights.values()]
         one.add_(1)
         assert not torch.equal(next(iter(copy.values())).float(), one)
+
+
+class Operations(TorchDispatchMode):
+    """Names of what torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_channels_last_weights_are_written_from_where_they_wait(tmp_path):
+    """To put them into the usual order is done while training waits: the thread that writes neither computes nor holds them again."""
+    taken = network(with_statistics(resnet(2)), 1)
+    set_memory_format(taken, torch.channels_last)
+    assert is_last(taken.backbone.conv1.weight)
+    copy, _ = HostMemory().copy(taken.state_dict(keep_vars=True))
+    operations = Operations()
+    with operations:
+        file = write_snapshot(tmp_path / 'epoch_1.pth', copy, epoch=1, iteration=1, lr=None, model={}, classes=None).file
+    assert set(operations.seen) <= {'detach'}
+    assert_same_weights(weights_of(file), taken.state_dict())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

@@ -101,6 +101,7 @@ class TaughtStudent(BaseModel):
         cohort = self.cohort
         if next(cohort.parameters()).device != inputs.device:
             cohort.to(inputs.device)
+        cohort.prepare(inputs)  # its trial passes are not for recorders
         with self.recording('teacher_recorders'):
             return cohort(inputs)
 

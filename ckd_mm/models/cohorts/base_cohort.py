@@ -1,15 +1,16 @@
 """What every group of teachers has in common."""
 
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ...compat import full_precision
-from .fused import fuse_conv_bn, has_hooks
+from ...compat import exact_convolutions, full_precision
+from .fused import fuse_conv_bn
 from .rearranged import rearrange
+from .trial import Trial, in_a_line, trial_images
 
 REARRANGED_ON = ('cpu', )  # device types where channels_last was measured to be faster for teachers
 
@@ -30,8 +31,8 @@ class BaseCohort(BaseModel):
 
     def only_teach(self, read: bool = False, then: Optional[Callable[[], None]] = None) -> 'BaseCohort':
         """From now on the teachers are asked for logits, and neither saved nor looked into: before the next pass, the first that
-        knows the size of the images, their networks are made fast, and their logits change by rounding, a millionth or so. Convolution
-        and BatchNorm become one (:func:`fuse_conv_bn`), and on a CPU channels lie side by side (:func:`rearrange`; on a GPU that has not
+        knows the size of the images, their networks are made fast, and their logits change by rounding of float32. Convolution and
+        BatchNorm become one (:func:`fuse_conv_bn`), and on a CPU channels lie side by side (:func:`rearrange`; on a GPU that has not
         been measured).
 
         Args:
@@ -70,29 +71,27 @@ class BaseCohort(BaseModel):
     def forward(self, inputs: Tensor, data_samples: Optional[list] = None, mode: str = 'tensor'):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        if self.training or any(module.training for module in self._parts):  # someone reached into the teachers
-            self.train(False)
-        if self._make_fast or self._rearrange or self._then is not None:
-            self._prepare(inputs)
+        self.prepare(inputs)
         with torch.no_grad():
             return self.logits(torch.stack(self.teacher_logits(inputs)))
 
-    def _prepare(self, inputs: Tensor) -> None:
-        images = _trial_images(inputs)
+    def prepare(self, inputs: Tensor) -> None:
+        """What comes before every pass on inputs (N, 3, H, W): all that is below is in eval mode and, from the first on, fast. Passes of
+        its own belong to that, so whoever records what teachers compute calls it before."""
+        if self.training or any(module.training for module in self._parts):  # someone reached into the teachers
+            self.train(False)
+        if not (self._make_fast or self._rearrange or self._then is not None):
+            return
         rearranging = self._rearrange or (self._make_fast and inputs.device.type in REARRANGED_ON)
-        for number, network in enumerate(getattr(self, 'networks', []), 1):
-            if has_hooks(network):
-                continue
-            with full_precision(inputs.device.type):
-                fused, left = fuse_conv_bn(network, images) if self._make_fast else (0, 0)
-                rearranged = rearranging and rearrange(network, images)
-            what = [f'{fused} BatchNorm layers have become part of the convolutions before them'] if fused else []
-            if left:
-                what.append(f'{left} cannot, since without them its outputs would change')
-            if rearranged:
-                what.append('its weights are in channels_last')
-            if what:
-                print_log(f'Network {number} of the teachers, made faster: {"; ".join(what)}.', logger='current')
+        if self._make_fast or rearranging:
+            # rounding to the ten bits of TF32 would hide a mistake, or make one; weights made in inference mode could never be saved
+            with full_precision(inputs.device.type), exact_convolutions(inputs.device.type), torch.inference_mode(False), torch.no_grad():
+                images = trial_images(inputs)
+                for number, network in enumerate(getattr(self, 'networks', []), 1):
+                    done, problems = _made_fast(network, images, self._make_fast, rearranging)
+                    if done or problems:
+                        print_log(f'Network {number} of the teachers, {"made faster" if done else "as slow as before"}: '
+                                  f'{"; ".join(done + problems)}.', logger='current')
         if self._then is not None:
             self._then()
         self._make_fast, self._rearrange, self._then = False, False, None
@@ -103,13 +102,29 @@ class BaseCohort(BaseModel):
         return with_predictions(self(inputs).float().softmax(dim=2).mean(dim=0), data_samples)
 
 
-def _trial_images(inputs: Tensor) -> Tensor:
-    """Noise, faint and loud, and plain areas; always the same, so that two processes, or a run and the same run resumed, come to the
-    same decision."""
-    noise = torch.randn(4, *inputs.shape[1:], generator=torch.Generator().manual_seed(0))
-    noise[2] *= 4
-    noise[3] = torch.linspace(-3, 3, noise.shape[-1])
-    return noise.to(inputs)
+def _made_fast(network: nn.Module, images: Tensor, fuse: bool, rearranging: bool) -> Tuple[List[str], List[str]]:
+    """What was done, and what could not be and why."""
+    hooked = next((name for name, module in network.named_modules() if module._forward_hooks or module._forward_pre_hooks), None)
+    if hooked is not None:
+        return [], [f'forward hooks of {hooked or "the network"} look at what it computes (or make weights there)']
+    try:
+        trial = Trial(network, images)
+    except Exception as error:  # it teaches nevertheless, of a cohort that resizes its inputs, say
+        return [], [f'it cannot be tried on noise {tuple(images.shape)} ({in_a_line(error)})']
+    done, problems = [], []
+    if fuse:
+        fused, refused = fuse_conv_bn(trial)
+        if fused:
+            done.append(f'{fused} BatchNorm layers have become part of the convolutions before them')
+        if refused:
+            problems.append(f'{len(refused)} BatchNorm layers stay behind their convolutions ({refused[0]})')
+    if rearranging:
+        problem = rearrange(trial)
+        if problem is None:
+            done.append('its weights are in channels_last')
+        else:
+            problems.append(f'its weights cannot be in channels_last ({problem})')
+    return done, problems
 
 
 def with_predictions(scores: Tensor, data_samples: Optional[list] = None) -> list:

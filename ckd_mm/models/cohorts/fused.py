@@ -1,25 +1,21 @@
 """Convolution and BatchNorm of a frozen network as one convolution."""
 
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ...compat import exact_convolutions
+from .trial import Trial
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TOLERANCE = 1e-4  # of the largest output, float32; rounding alone was below 1e-6 in the networks that were tried
+MOST_SPLITS = 16  # 10 find one pair among 1,000; a network that forgives no rounding (graphs of neighbours) should not take minutes
+PLAIN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)  # those that normalise and do no more (an activation, say)
+Pair = Tuple[nn.Module, nn.Module]
 
 
-def has_hooks(network: nn.Module) -> bool:
-    """Whether somebody looks at what is computed inside."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-
-
-def fuse_conv_bn(network: nn.Module, images: Tensor) -> Tuple[int, int]:
-    r"""Let convolutions do what the BatchNorm layers behind them do, in place: with running mean :math:`\mu` and variance
+def fuse_conv_bn(trial: Trial) -> Tuple[int, List[str]]:
+    r"""Let convolutions of a network do what the BatchNorm layers behind them do, in place: with running mean :math:`\mu` and variance
     :math:`\sigma^2`, :math:`\gamma (W x + b - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta = W' x + b'` where
     :math:`W' = W \gamma / \sqrt{\sigma^2 + \epsilon}`. A BatchNorm becomes an ``nn.Identity`` of the same name. Outputs stay what they
     were but for rounding; outputs of the convolutions themselves do not.
@@ -27,58 +23,68 @@ def fuse_conv_bn(network: nn.Module, images: Tensor) -> Tuple[int, int]:
     Which BatchNorm follows which convolution is not guessed from names or the order of modules, which is wrong for networks that
     normalise first (pre-activation ResNets, WideResNet, DenseNet): the network runs once, and pairs are those where the tensor that one
     returned is the one that the other is given. Then it runs again and must still give its outputs. If it does not, since something else
-    reads what a convolution returned (the first of a WideResNet whose shortcut begins there), pairs are tried one by one.
-
-    Args:
-        network: in eval mode, for good, outside of autocast; called with images it returns tensors, or tuples or lists of them.
-        images: a few, (N, 3, H, W), where the network is.
+    reads what a convolution returned (the first of a WideResNet whose shortcut begins there), or stumbles, the two
+    halves of the pairs are tried, and so on.
 
     Returns:
-        How many BatchNorm layers are gone, and how many stay though they follow a convolution.
+        How many BatchNorm layers are gone, and of each that stays though it follows a convolution why it does.
     """
-    with torch.no_grad(), exact_convolutions(images.device.type):  # rounding to ten bits would hide a mistake
-        pairs, before = _pairs_and_outputs(network, images)
-        undo = [_fuse(network, *pair) for pair in pairs]
-        if not pairs or agree(before, tensors(network(images))):
-            return len(pairs), 0
-        for put_back in undo:
-            put_back()
-        fused = 0
-        for pair in pairs:
-            put_back = _fuse(network, *pair)
-            if agree(before, tensors(network(images))):
-                fused += 1
-            else:
-                put_back()
-        return fused, len(pairs) - fused
+    pairs = _pairs(trial)
+    groups, splits = [pairs] if pairs else [], 0
+    refused: List[str] = []
+    while groups:
+        group = groups.pop(0)
+        problem = _fuse_group(trial, group)
+        if problem is not None and len(group) > 1 and splits < MOST_SPLITS:
+            splits += 1
+            groups += [group[:len(group) // 2], group[len(group) // 2:]]
+        elif problem is not None:
+            refused += [problem] * len(group)
+    return len(pairs) - len(refused), refused
 
 
-def _pairs_and_outputs(network: nn.Module, images: Tensor) -> Tuple[List[Tuple[nn.Module, nn.Module]], List[Tensor]]:
-    """Each convolution with the BatchNorm that is given its output, if both are called once; and what the network returns."""
-    returned: Dict[int, Tuple[nn.Module, Tensor]] = {}  # with the tensor itself, or another might get its id
+def _fuse_group(trial: Trial, pairs: List[Pair]) -> Optional[str]:
+    """All or none of these. Returns why none."""
+    undo = [_fuse(trial.network, *pair) for pair in pairs]
+
+    def put_back() -> None:
+        for step in undo:
+            step()
+
+    return trial.refuses(put_back)
+
+
+def _pairs(trial: Trial) -> List[Pair]:
+    """Each convolution with the BatchNorm that is given its output, if both are called once and are in one pair."""
+    returned: Dict[int, Tuple[nn.Module, Tensor, int]] = {}  # with the tensor itself, or another might get its id
     calls: Dict[nn.Module, int] = {}
-    pairs, handles = [], []
+    pairs: List[Pair] = []
+    handles = []
 
     def convolved(module: nn.Module, _inputs, output: Tensor) -> None:
         calls[module] = calls.get(module, 0) + 1
-        returned[id(output)] = module, output
+        if isinstance(output, Tensor):
+            returned[id(output)] = module, output, output._version
 
-    def normalised(module: nn.Module, inputs) -> None:
+    def normalised(module: nn.Module, inputs, named) -> None:
         calls[module] = calls.get(module, 0) + 1
-        if id(inputs[0]) in returned:
-            pairs.append((returned[id(inputs[0])][0], module))
+        given = inputs[0] if inputs else named.get('input')
+        convolution, _, version = returned.get(id(given), (None, None, None))
+        if convolution is not None and given._version == version:  # or something was done to it in place (ReLU)
+            pairs.append((convolution, module))
 
-    for module in network.modules():
+    for module in trial.network.modules():
         if isinstance(module, CONVOLUTIONS) and isinstance(module._parameters.get('weight'), nn.Parameter):  # not made of other weights
             handles.append(module.register_forward_hook(convolved))
-        elif isinstance(module, _BatchNorm) and module.running_mean is not None:
-            handles.append(module.register_forward_pre_hook(normalised))
+        elif isinstance(module, _BatchNorm) and module.running_mean is not None and type(module).forward in PLAIN:
+            handles.append(module.register_forward_pre_hook(normalised, with_kwargs=True))
     try:
-        outputs = tensors(network(images))
+        trial.outputs()
     finally:
         for handle in handles:
             handle.remove()
-    return [pair for pair in pairs if all(calls[module] == 1 for module in pair)], outputs
+    users = [convolution for convolution, _ in pairs]
+    return [pair for pair in pairs if all(calls[module] == 1 for module in pair) and users.count(pair[0]) == 1]
 
 
 def _fuse(network: nn.Module, convolution: nn.Module, norm: nn.Module) -> Callable[[], None]:
@@ -98,23 +104,11 @@ def _fuse(network: nn.Module, convolution: nn.Module, norm: nn.Module) -> Callab
 
 
 def _fused_weights(convolution: nn.Module, norm: nn.Module) -> Tuple[nn.Parameter, nn.Parameter]:
-    """In double precision, so that they are rounded once."""
+    """In double precision, so that they are rounded once, and on the CPU: not every device has it."""
 
-    def exact(tensor):
-        return None if tensor is None else tensor.detach().double()
+    def exact(tensor: Optional[Tensor]) -> Optional[Tensor]:
+        return None if tensor is None else tensor.detach().cpu().double()
 
     weight, bias = fuse_conv_bn_weights(exact(convolution.weight), exact(convolution.bias), exact(norm.running_mean),
                                         exact(norm.running_var), norm.eps, exact(norm.weight), exact(norm.bias))
-    return tuple(nn.Parameter(part.detach().to(convolution.weight.dtype), requires_grad=False) for part in (weight, bias))
-
-
-def agree(before: List[Tensor], after: List[Tensor]) -> bool:
-    """Whether outputs are the same but for rounding. A NaN agrees with nothing."""
-    return all(((left - right).abs().max() <= TOLERANCE * left.abs().max()).item() for left, right in zip(before, after))
-
-
-def tensors(outputs) -> List[Tensor]:
-    """What a network returns, without its tuples and lists; None counts as nothing."""
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    return [tensor for item in outputs or () for tensor in tensors(item)]
+    return tuple(nn.Parameter(part.detach().to(convolution.weight), requires_grad=False) for part in (weight, bias))
