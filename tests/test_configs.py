@@ -19,7 +19,8 @@ from mmpretrain.registry import HOOKS, MODELS
 from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ckd_mm.datasets.split import undivided
+from ckd_mm.datasets.in_memory import settled
+from ckd_mm.datasets.wrappers import undivided
 from ckd_mm.runner import CheckpointDistillRunner, DistillationPlan, MutualPlan, PlainPlan, make_plan
 from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of
 
@@ -394,7 +395,7 @@ def test_small_problem_is_divided_outside():
         assert tuple(plain[key].dataset.held_out for key in ('train_dataloader', 'val_dataloader')) == counts
         dataset = changed.train_dataloader.dataset
         assert (dataset.type, dataset.seed, dataset.part, dataset.held_out) == ('ckd_mm.split_dataset', 1, 'rest', 500)
-        assert dataset.dataset.type == 'ckd_mm.InMemory' and undivided(dataset).pipeline[1] == dict(
+        assert dataset.dataset.type == 'ckd_mm.InMemory' and undivided(settled(dataset)).pipeline[1] == dict(
             type='RandomCrop', crop_size=32, padding=2)
 
 

@@ -163,6 +163,8 @@ class BatchedRandomErasing(BatchedTransform):
     def __init__(self, transform: RandomErasing, shape: Tuple[int, int, int]) -> None:
         super().__init__(transform, shape)
         self.draws = 7 if transform.mode == 'rand' else 5
+        if transform.mode == 'const' or transform.fill_std is not None:
+            require_colour('RandomErasing', 'fill_color', transform.fill_color, shape[0])
         self.log_aspects = np.log(np.array(transform.aspect_range, dtype=np.float32)).astype(np.float64)
 
     def __call__(self, images: Tensor, draw: np.ndarray) -> Tensor:
@@ -206,7 +208,9 @@ class BatchedCutout(BatchedTransform):
                               'Cutout(shape=...) is; leave InMemory out')
         super().__init__(transform, shape)
         self.hole = (transform.shape, ) * 2 if isinstance(transform.shape, int) else tuple(transform.shape)
-        self.pad_val = colour([transform.pad_val] * shape[0] if isinstance(transform.pad_val, (int, float)) else transform.pad_val)
+        pad_val = [transform.pad_val] if isinstance(transform.pad_val, (int, float)) else transform.pad_val
+        require_colour('Cutout', 'pad_val', pad_val, shape[0])
+        self.pad_val = colour(pad_val)
 
     def __call__(self, images: Tensor, draw: np.ndarray) -> Tensor:
         edges = []
@@ -229,6 +233,16 @@ def whole(draw: np.ndarray, count) -> np.ndarray:
 
 def between(draw: np.ndarray, low: float, high: float) -> np.ndarray:
     return low + (high - low) * draw
+
+
+def require_colour(transform: str, key: str, values: Sequence[float], channels: int) -> None:
+    """
+    Raises:
+        ConfigError: it is the colour of images of other channels. (Grey images would silently get three.)
+    """
+    if len(values) not in (1, channels):
+        raise ConfigError(f'ckd_mm.InMemory: {transform}({key}={values!r}) is a colour of {len(values)} channels, and the images have '
+                          f'{channels}; give one number for each of them, or leave {transform} out')
 
 
 def colour(values: Sequence[float]) -> Tensor:

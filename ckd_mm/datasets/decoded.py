@@ -1,12 +1,8 @@
 """Data sets as one tensor of pixels, shared by all who read the same."""
 
 import json
-import math
-import os
-import re
 from collections import OrderedDict
-from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict
 
 import numpy as np
 import torch
@@ -17,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..progress import Progress
+from .memory import describe, require_memory
 
 KEPT = 4  # training and test images of two data sets
 _decoded: 'OrderedDict[str, Decoded]' = OrderedDict()
@@ -48,7 +45,7 @@ class Decoded:
         """
         if self.is_complete:
             return
-        missing = indices[~self.is_there[indices]]
+        missing = np.unique(indices[~self.is_there[indices]])
         progress = Progress(lambda line: print_log(line, logger='current'), 'ckd_mm.InMemory: decoding image', len(missing))
         for place, index in enumerate(map(int, missing)):
             item = self.dataset.pipeline(self.dataset.get_data_info(index))
@@ -76,34 +73,11 @@ class Decoded:
         return image
 
     def _label(self, item: Dict, index: int) -> int:
-        label = item.get('gt_label')
+        found = item.get('gt_label')
+        label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
         if not isinstance(label, (int, np.integer)):
-            raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={label!r}, expected one number; leave InMemory out')
+            raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; leave InMemory out')
         return int(label)
-
-
-def require_memory(images: int, shape: Sequence[int]) -> None:
-    """
-    Raises:
-        ConfigError: this machine has no memory for so many images more in each process of the run; Linux would kill it without a word.
-    """
-    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
-    wanted, there = processes * images * math.prod(shape), available_memory()
-    if there is not None and wanted > there:
-        held = f'in each of {processes} processes ' if processes > 1 else ''
-        raise ConfigError(f'ckd_mm.InMemory: {images} images of {describe(shape)} {held}take {wanted / 1e9:.1f} GB of memory, and '
-                          f'{there / 1e9:.1f} GB are available here; leave InMemory out')
-
-
-def available_memory() -> Optional[int]:
-    """Bytes; None where the system does not say."""
-    file = Path('/proc/meminfo')
-    found = re.search(r'^MemAvailable:\s*(\d+) kB$', file.read_text(), re.MULTILINE) if file.is_file() else None
-    return None if found is None else int(found[1]) * 1024
-
-
-def describe(shape: Sequence[int]) -> str:
-    return f'{shape[1]}x{shape[2]} pixels of {shape[0]} channels'
 
 
 def decoded(config: Dict) -> Decoded:

@@ -6,6 +6,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import mmcv.transforms
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.dist import get_rank
 from mmpretrain.datasets import transforms as mmpretrain_transforms
 from mmpretrain.registry import TRANSFORMS
@@ -17,19 +19,21 @@ from ..registry import DATASETS
 from .batched_transforms import BATCHED, BatchedTransform, batched
 from .counter_random import uniforms
 from .decoded import Decoded, decoded
-from .split import undivided
 from .views import ReplayableDataset
 from .whole_batch import WholeBatch
+from .wrappers import is_replayable, kind_of, replayable_part, undivided
 
 # what always gives the same of the same image: done once
 DECODING = {mmcv.transforms.LoadImageFromFile, mmcv.transforms.Resize, mmcv.transforms.CenterCrop, mmcv.transforms.Pad,
             mmpretrain_transforms.ResizeEdge, mmpretrain_transforms.EfficientNetCenterCrop}
 PackInputs = mmpretrain_transforms.PackInputs
+OWN_KEYS = ('type', '_scope_', 'dataset', 'device', 'seed')
+LEAVE_OUT = 'leave InMemory out, with num_workers=4 and persistent_workers=True in the data loader'
 
 
 @DATASETS.register_module()
 class InMemory(ReplayableDataset):
-    """A data set of small images as one tensor of bytes. Nothing else changes::
+    """A data set of small images as one tensor of bytes::
 
         dataset=dict(type='ckd_mm.InMemory', dataset=dict(type='CIFAR10', ..., pipeline=[...]))
 
@@ -41,6 +45,8 @@ class InMemory(ReplayableDataset):
     With :class:`ckd_mm.datasets.ViewSampler` augmentation can be replayed; with other samplers each batch takes one number of torch's
     global generator, which a resumed run goes on with, and the processes of a run, whose generators are alike, augment differently. The
     data samples have ``gt_label``, ``sample_idx`` and, where it can be replayed, ``view``.
+
+    A ``pipeline`` that is set later (mmpretrain's ``SwitchRecipeHook``) must be of the same transforms.
 
     Args:
         dataset: config of a data set with a ``pipeline`` of its own, or of a part of one (``ckd_mm.split_dataset``).
@@ -57,13 +63,17 @@ class InMemory(ReplayableDataset):
     def __init__(self, dataset: Dict, device: Optional[str] = None, seed: Optional[int] = None, **settings) -> None:
         super().__init__(seed)
         self.device = _device(device)
-        config = _config(dataset, settings)
-        inner = undivided(config)
-        decoding, augmenting = divided(inner['pipeline'])
-        inner['pipeline'] = decoding
-        self.images: Decoded = decoded(config)
+        self._config = _config(dataset, settings)
+        self._divide(undivided(self._config)['pipeline'])
         self.chosen = np.arange(len(self.images.dataset))  # numbers among `images`
-        self._random: List[Any] = [TRANSFORMS.build(copy.deepcopy(step)) if isinstance(step, dict) else step for step in augmenting]
+
+    def _divide(self, pipeline: Sequence[Any]) -> None:
+        """Images as the first part of it gives them, augmented by the rest."""
+        decoding, self._random = divided(pipeline)
+        self._pipeline = Compose([*decoding, *self._random, PackInputs()])
+        config = copy.deepcopy(self._config)
+        undivided(config)['pipeline'] = decoding
+        self.images: Decoded = decoded(config)
         self._augmentation: Optional[List[BatchedTransform]] = None
         self._moved: Optional[Tensor] = None  # the chosen images on `device`
 
@@ -75,6 +85,18 @@ class InMemory(ReplayableDataset):
     @property
     def CLASSES(self) -> Optional[Sequence[str]]:
         return self.metainfo.get('classes')
+
+    @property
+    def pipeline(self) -> Compose:
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Union[Compose, Sequence[Any]]) -> None:
+        if type(pipeline) not in (Compose, mmcv.transforms.Compose, list, tuple):
+            raise ConfigError(f'ckd_mm.InMemory: pipeline={type(pipeline).__name__} would be shown one image at a time, and images are '
+                              f'augmented a batch at a time here; {LEAVE_OUT}')
+        self._divide(getattr(pipeline, 'transforms', pipeline))
+        self.full_init()  # or each worker process would decode by itself
 
     def full_init(self) -> None:
         """Decode all images that are not decoded yet."""
@@ -90,9 +112,20 @@ class InMemory(ReplayableDataset):
             self.chosen = self.chosen[np.asarray(indices, dtype=np.int64)]
         self._moved = None
 
+    def get_subset(self, indices: Union[int, Sequence[int]]) -> 'InMemory':
+        """Another one of these, which shares the images."""
+        part = copy.copy(self)
+        part.get_subset_(indices)
+        return part
+
     def get_data_info(self, index: int) -> Dict:
         image, _ = self.image_and_view(index)
         return dict(self.images.dataset.get_data_info(int(self.chosen[image])), sample_idx=image)
+
+    def get_gt_labels(self) -> np.ndarray:
+        """(N, ) of all images."""
+        self.images.read(self.chosen)
+        return self.images.labels.numpy()[self.chosen]
 
     def get_cat_ids(self, index: int) -> List[int]:
         """Its classes, which ``ClassBalancedDataset`` asks for."""
@@ -160,7 +193,7 @@ def data_samples(labels: Tensor, images: Sequence[int], views: Optional[Sequence
 
 
 def divided(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
-    """The part of a pipeline that is done once, and the random rest.
+    """The transforms of a pipeline that are done once, and the random rest.
 
     Raises:
         ConfigError: another transform, or one in another place.
@@ -173,13 +206,13 @@ def divided(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
             _check_packing(transform)
             return decoding, random
         if kind in DECODING and not random:
-            decoding.append(step)
+            decoding.append(transform)
         elif kind in BATCHED:
-            random.append(step)
+            random.append(transform)
         else:
             known = f'first any of {_names(DECODING)}, then of {_names(BATCHED)}, and PackInputs last'
             raise ConfigError(f'ckd_mm.InMemory: {kind.__name__}, number {place} of the pipeline, cannot be done a batch at a time there; '
-                              f'known are {known}. Leave InMemory out')
+                              f'known are {known}. Or {LEAVE_OUT}')
     raise ConfigError('ckd_mm.InMemory: the pipeline does not end with PackInputs; add it')
 
 
@@ -197,16 +230,48 @@ def _config(dataset: Any, settings: Dict) -> Dict:
     """That of the data set alone."""
     if not isinstance(dataset, dict):
         raise ConfigError(f'ckd_mm.InMemory: dataset={type(dataset).__name__} should be the config of a data set')
-    whole = copy.deepcopy(dict(type='ckd_mm.InMemory', dataset=dataset, **settings))
-    config = step = whole['dataset']
+    step = dataset
     while isinstance(step, dict):
-        if step.get('type') in ('ckd_mm.InMemory', 'ckd_mm.Views', InMemory):
-            raise ConfigError(f'ckd_mm.InMemory: its data set is a {step["type"]}; it needs none, its own images can be replayed')
+        if is_replayable(step):
+            raise ConfigError(f'ckd_mm.InMemory: its data set is a ckd_mm.{kind_of(step).__name__}; it needs none, its own images can be '
+                              'replayed')
         step = step.get('dataset')
-    if 'pipeline' not in undivided(whole):
-        raise ConfigError(f'ckd_mm.InMemory: a data set of type {undivided(config).get("type")} has no pipeline of its own; put '
-                          'InMemory around the data sets in it, or leave it out')
+    config = settled(dict(settings, type=InMemory, dataset=dataset))['dataset']
+    inner = undivided(config)
+    if 'pipeline' not in inner:
+        raise ConfigError(f'ckd_mm.InMemory: a data set of type {inner.get("type")} has no pipeline of its own (and asks those '
+                          f'inside of it for one image at a time); {LEAVE_OUT}')
     return config
+
+
+def settled(dataset: Dict) -> Dict:
+    """A copy of the config of a data set, in which ``ckd_mm.InMemory`` has no settings but its own: others
+    (``--cfg-options train_dataloader.dataset.data_root=...``) are those of the data set that has the pipeline; so are changes of the
+    pipeline (``train_dataloader.dataset.pipeline.0.padding=2``).
+
+    Raises:
+        ConfigError: such changes are of transforms that the pipeline does not have.
+    """
+    result = copy.deepcopy(dataset)
+    found = replayable_part(result)
+    if found is not None and issubclass(kind_of(found), InMemory):
+        settings, inner = {key: found.pop(key) for key in list(found) if key not in OWN_KEYS}, undivided(found)
+        if isinstance(settings.get('pipeline'), dict):
+            settings['pipeline'] = changed(inner.get('pipeline'), settings['pipeline'])
+        inner.update(settings)
+    return result
+
+
+def changed(pipeline: Any, changes: Dict) -> List:
+    """A pipeline whose transforms have other settings: ``{'0': dict(padding=2)}``, as the command line writes them."""
+    config = Config(dict(pipeline=list(pipeline or [])))
+    try:
+        config.merge_from_dict({f'pipeline.{place}': change for place, change in changes.items()})
+    except (AttributeError, KeyError, TypeError) as error:
+        names = ', '.join(f'{place}: {step.get("type") if isinstance(step, dict) else step}' for place, step in enumerate(pipeline or []))
+        raise ConfigError(f'ckd_mm.InMemory: pipeline={dict(changes)!r} should be a list of transforms, or change some of those that the '
+                          f'data set has ({names}), as in train_dataloader.dataset.dataset.pipeline.0.padding=2') from error
+    return config.pipeline
 
 
 def _device(device: Optional[str]) -> Optional[torch.device]:

@@ -1,51 +1,14 @@
 """Holding out a part of a training set."""
 
-from typing import Any, Dict, List, Union
+from typing import Dict, List, Union
 
 import torch
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..errors import ConfigError
 from ..registry import DATASETS
 from .views import ReplayableDataset, Views
-
-WRAPPERS = ('ckd_mm.split_dataset', 'ckd_mm.InMemory', 'ckd_mm.Views')
-IN_MEMORY_KEYS = ('type', 'dataset', 'device', 'seed')
-
-
-def undivided(dataset: Dict) -> Dict:
-    """The config of the data set that a part (of a part) is of, or that is augmented in another way: the one with the pipeline.
-
-    Settings that were given to ``ckd_mm.InMemory`` and are not its own (``--cfg-options train_dataloader.dataset.data_root=...``) are
-    moved there; so are changes of its pipeline (``train_dataloader.dataset.pipeline.0.padding=2``).
-
-    Raises:
-        ConfigError: such changes are of transforms that the pipeline does not have.
-    """
-    settings: Dict = {}
-    while dataset.get('type') in WRAPPERS:
-        if dataset['type'] == 'ckd_mm.InMemory':
-            for key in [key for key in dataset if key not in IN_MEMORY_KEYS]:
-                settings.setdefault(key, dataset.pop(key))
-        dataset = dataset['dataset']
-    if isinstance(settings.get('pipeline'), dict):
-        settings['pipeline'] = changed(dataset.get('pipeline'), settings['pipeline'])
-    dataset.update(settings)
-    return dataset
-
-
-def changed(pipeline: Any, changes: Dict) -> List:
-    """A pipeline whose transforms have other settings: ``{'0': dict(padding=2)}``, as the command line writes them."""
-    config = Config(dict(pipeline=list(pipeline or [])))
-    try:
-        config.merge_from_dict({f'pipeline.{place}': change for place, change in changes.items()})
-    except (AttributeError, KeyError, TypeError) as error:
-        names = ', '.join(f'{place}: {step.get("type") if isinstance(step, dict) else step}' for place, step in enumerate(pipeline or []))
-        raise ConfigError(f'ckd_mm.InMemory: pipeline={dict(changes)!r} should be a list of transforms, or change some of those that the '
-                          f'data set has ({names}), as in train_dataloader.dataset.dataset.pipeline.0.padding=2') from error
-    return config.pipeline
 
 
 def held_out_count(total: int, held_out: Union[float, int]) -> int:

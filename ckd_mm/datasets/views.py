@@ -1,6 +1,7 @@
 """Augmented images that can be seen again."""
 
 import contextlib
+import copy
 import random
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -61,15 +62,20 @@ class Views(ReplayableDataset):
         seed: see :class:`ReplayableDataset`.
 
     Raises:
-        ConfigError: the data set can be replayed without.
+        ConfigError: the data set can be replayed without, or one inside of it.
     """
 
     def __init__(self, dataset: Union[Dict, BaseDataset], seed: Optional[int] = None) -> None:
         super().__init__(seed)
         self.dataset = CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        if isinstance(self.dataset, ReplayableDataset):
-            raise ConfigError(f'ckd_mm.Views: its data set is ckd_mm.{type(self.dataset).__name__}, which can be replayed as it is; leave '
+        inside = _replayable_in(self.dataset)
+        if inside is self.dataset:
+            raise ConfigError(f'ckd_mm.Views: its data set is ckd_mm.{type(inside).__name__}, which can be replayed as it is; leave '
                               'Views out')
+        if inside is not None:
+            name = f'ckd_mm.{type(inside).__name__}'
+            raise ConfigError(f'ckd_mm.Views: inside of its {type(self.dataset).__name__} is a {name}, which draws its augmentation in '
+                              f'another way, so it would not be replayed; put the data set that {name} is around in its place')
 
     @property
     def metainfo(self) -> Dict:
@@ -80,6 +86,17 @@ class Views(ReplayableDataset):
 
     def get_subset_(self, indices: Any) -> None:
         self.dataset.get_subset_(indices)
+
+    def get_subset(self, indices: Any) -> 'Views':
+        part = copy.copy(self)
+        part.dataset = self.dataset.get_subset(indices)
+        return part
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else hooks ask a data set for. But ``pipeline``, which some of them set: they look for it in ``dataset`` then."""
+        if name in ('dataset', 'pipeline') or name.startswith('_'):
+            raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
+        return getattr(self.dataset, name)
 
     def get_data_info(self, index: int) -> Dict:
         return self.dataset.get_data_info(self.image_and_view(index)[0])
@@ -112,6 +129,14 @@ class Views(ReplayableDataset):
         sample.set_field(image, 'sample_idx', field_type='metainfo')
         sample.set_field(view, 'view', field_type='metainfo')
         return item
+
+
+def _replayable_in(dataset: Any) -> Optional[ReplayableDataset]:
+    """The first one inside of ``ConcatDataset``, ``RepeatDataset`` and the like, or the data set itself; None if there is none."""
+    if isinstance(dataset, ReplayableDataset):
+        return dataset
+    found = [_replayable_in(inner) for inner in [*getattr(dataset, 'datasets', ()), getattr(dataset, 'dataset', None)] if inner is not None]
+    return next((inner for inner in found if inner is not None), None)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ from typing import Callable, Dict, Optional, Union
 import torch
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
-from ..datasets.split import held_out_indices, undivided
+from ..datasets.in_memory import settled
+from ..datasets.split import held_out_indices
+from ..datasets.wrappers import undivided
 from ..errors import ConfigError
 from ..progress import Progress
 from .estimators import ProbeImages
@@ -35,12 +37,12 @@ def probe_dataset(config: Dict, probe_split: str, held_out: Union[float, int], s
                           'give one')
     if probe_split == 'test':
         return copy.deepcopy(evaluation['dataset'])
-    training = copy.deepcopy(config['train_dataloader']['dataset'])
+    training = settled(config['train_dataloader']['dataset'])
     inner = undivided(training)
     if 'pipeline' not in inner:
         raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its own to replace, so no '
                           "part of it can be held out; use probe_split='test'")
-    inner['pipeline'] = undivided(copy.deepcopy(evaluation['dataset']))['pipeline']
+    inner['pipeline'] = undivided(settled(evaluation['dataset']))['pipeline']
     return held_out_part(training, held_out, seed, 'held_out')
 
 

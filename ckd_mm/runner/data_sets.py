@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
 from ..datasets.views import random_state_kept
+from ..datasets.wrappers import kind_of
 from ..errors import ConfigError
 
 
@@ -45,7 +46,7 @@ def require_own_settings(what: str, dataset: Any) -> None:
         ConfigError: telling how to write what may have been meant.
     """
     inner = dataset.get('dataset') if isinstance(dataset, dict) else None
-    if isinstance(inner, dict) and not _takes(dataset.get('type'), 'dataset'):
+    if isinstance(inner, dict) and not _takes(kind_of(dataset), 'dataset'):
         kind = dataset['type'] if isinstance(dataset['type'], str) else dataset['type'].__name__
         raise ConfigError(f'{what}: {kind} takes no `dataset`, but inherits that of ckd_mm.InMemory, of type {inner.get("type")}. Write '
                           f'dataset=dict(dataset=dict(type={kind!r}, ...)) to have {kind} in memory, too, or '
@@ -53,10 +54,9 @@ def require_own_settings(what: str, dataset: Any) -> None:
 
 
 def _takes(kind: Any, key: str) -> bool:
-    """Whether a type of data set has this argument; of an unknown type it is not known."""
-    found = DATASETS.get(kind) if isinstance(kind, str) else kind
-    makers = [vars(base).get('__init__') for base in inspect.getmro(found)] if inspect.isclass(found) else [found]
-    return found is None or any(key in inspect.signature(maker).parameters for maker in makers if inspect.isfunction(maker))
+    """Whether a type of data set has this argument; of an unknown type (None) it is not known."""
+    makers = [vars(base).get('__init__') for base in inspect.getmro(kind)] if inspect.isclass(kind) else [kind]
+    return kind is None or any(key in inspect.signature(maker).parameters for maker in makers if inspect.isfunction(maker))
 
 
 def image_shape(dataset: Any) -> Tuple[int, ...]:
@@ -67,7 +67,7 @@ def image_shape(dataset: Any) -> Tuple[int, ...]:
 
 def class_names(config: Dict) -> Optional[Sequence[str]]:
     """Names in the order of a data set's labels, if it has names."""
-    kind = DATASETS.get(config['type']) if isinstance(config['type'], str) else config['type']
+    kind = kind_of(config)
     if inspect.isclass(kind) and issubclass(kind, BaseDataset):
         # data sets with fixed classes (ImageNet, CIFAR) know them without listing a million files
         classes = DATASETS.build(dict(copy.deepcopy(config), lazy_init=True)).metainfo.get('classes')

@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from mmengine.config import Config, ConfigDict
-from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
-from ..datasets.views import ReplayableDataset
+from ..datasets.wrappers import replayable_part
 from ..errors import ConfigError
-from ..targets.layout import DTYPES
 from ..targets.target_file import FILE, TargetFile
 from ..trajectory import model_config_of
 from .settings import require_known, type_name, whole_number
 
 KEYS = ('views', 'dtype', 'top_k', 'file')
+# hooks that show the student other images from some epoch on, and the settings that say which
+SWITCHES = dict(SwitchRecipeHook=('train_pipeline', 'batch_augments'), PipelineSwitchHook=('switch_pipeline', ))
 SEED = 0  # of the augmentation: the same for all seeds of a student, so that they can share what is kept
 
 
@@ -33,16 +33,21 @@ class TargetCache:
             raise ConfigError('distill.cache.views is missing: say in how many views each image is seen, distill.cache=dict(views=4)')
         self.views: int = whole_number('distill.cache.views', settings['views'], 1)
         self.dtype: str = settings.get('dtype') or 'float32'
-        if self.dtype not in DTYPES:
-            raise ConfigError(f'distill.cache.dtype={self.dtype!r} should be one of {DTYPES}')
         self.top_k: Optional[int] = settings.get('top_k')
         if self.top_k is not None:
             whole_number('distill.cache.top_k', self.top_k, 1)
         self.file: Optional[Path] = None if settings.get('file') is None else Path(settings['file'])
-        if self.file is not None:
-            self._check_file()
 
-    def _check_file(self) -> None:
+    def check_file(self, images: int) -> None:
+        """Of targets that are given.
+
+        Args:
+            images: in the student's training set.
+
+        Raises:
+            ConfigError: they are not finished, or of another size.
+            CkdError: a file is missing or damaged.
+        """
         found = TargetFile(self.file)
         if not found.is_complete:
             raise ConfigError(f'distill.cache.file={str(self.file)!r} should be the folder of finished targets, with {FILE}; name the '
@@ -52,6 +57,9 @@ class TargetCache:
             if getattr(self, name) != getattr(layout, name):
                 raise ConfigError(f'distill.cache.{name}={getattr(self, name)!r}, and the targets in distill.cache.file={str(self.file)!r} '
                                   f'have {getattr(layout, name)!r}; say the same')
+        if layout.images != images:
+            raise ConfigError(f'distill.cache.file={str(self.file)!r} has targets of {layout.images} images, and the student is trained on '
+                              f'{images}: name the targets of this data set, or leave distill.cache.file out to make them')
 
     def show_views(self, config: Config) -> Config:
         """``config`` with training images in these views; in place, and once or twice alike.
@@ -80,22 +88,13 @@ class TargetCache:
         return config
 
 
-def replayable_part(dataset: Dict) -> Optional[Dict]:
-    """The data set with the augmentation in a config, which may be divided further; None if it cannot be replayed."""
-    while type_name(dataset) == 'split_dataset':
-        dataset = dataset['dataset']
-    kind = dataset['type']
-    kind = CLASSIFICATION_DATASETS.get(kind) if isinstance(kind, str) else kind
-    return dataset if isinstance(kind, type) and issubclass(kind, ReplayableDataset) else None
-
-
 def require_plain_images(config: Config) -> None:
     """
     Args:
         config: of a student's training.
 
     Raises:
-        ConfigError: it is trained on mixed images, of which no teacher could speak beforehand.
+        ConfigError: it is trained on mixed images, of which no teacher could speak beforehand, or later on others than at first.
     """
     model = model_config_of(config)
     found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
@@ -104,6 +103,13 @@ def require_plain_images(config: Config) -> None:
         if value:
             raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single images cannot be kept; take '
                               f'{name} or distill.cache out')
+    for hook in config.get('custom_hooks') or []:
+        if type_name(hook) in SWITCHES:
+            parts = hook.get('schedule', [hook])
+            switched = [key for key in SWITCHES[type_name(hook)] for part in parts if part.get(key)]
+            if switched:
+                raise ConfigError(f'custom_hooks: {type_name(hook)} changes {switched[0]} while the student learns, and targets are kept '
+                                  'of images as they are at its start; take the hook or distill.cache out')
 
 
 def views_of(config: Config) -> Optional[int]:

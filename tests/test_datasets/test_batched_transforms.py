@@ -11,6 +11,7 @@ from scipy import stats
 
 from ckd_mm.datasets import batched_transforms
 from ckd_mm.datasets.batched_transforms import BothMaps, batched
+from ckd_mm.errors import ConfigError
 
 HEIGHT, WIDTH = 4, 5
 
@@ -185,6 +186,30 @@ def test_colours_of_noise(fill_std):
     seen = ours([noise], images(2000), draws).reshape(-1, 3)
     for channel in range(3):
         assert_as_often(Counter(expected[:, channel].tolist()), Counter(seen[:, channel].tolist()))
+
+
+@pytest.mark.parametrize('step, message', [
+    (dict(type='RandomErasing'), r'RandomErasing\(fill_color=\(128, 128, 128\)\) is a colour of 3 channels, and the images have 1'),
+    (dict(type='RandomErasing', mode='rand', fill_std=20), r'RandomErasing\(fill_color=\(128, 128, 128\)\) is a colour of 3'),
+    (dict(type='Cutout', shape=2, pad_val=(1, 2, 3)), r'Cutout\(pad_val=\(1, 2, 3\)\) is a colour of 3 channels, and the images have 1'),
+    (dict(type='Cutout', shape=2, pad_val=(1, 2)), r'Cutout\(pad_val=\(1, 2\)\) is a colour of 2 channels, and the images have 1'),
+], ids=str)
+def test_colours_of_other_channels(step, message):
+    """Grey images have one; with mmpretrain's transforms, too, colours of three are an error."""
+    with pytest.raises(ConfigError, match=message):
+        batched([TRANSFORMS.build(step)], (1, HEIGHT, WIDTH))
+
+
+def test_grey_images_stay_grey():
+    steps = [dict(type='RandomErasing', mode='rand', erase_prob=1.), dict(type='Cutout', shape=2, pad_val=9, prob=1.)]
+    seen = images(3)[..., :1]
+    made = batched([TRANSFORMS.build(step) for step in steps], (1, HEIGHT, WIDTH))
+    assert ours(made, seen, np.full((3, 10), 0.5)).shape == (3, HEIGHT, WIDTH, 1)
+
+
+def test_cut_out_in_two_of_three_colours():
+    with pytest.raises(ConfigError, match=r'Cutout\(pad_val=\(1, 2\)\) is a colour of 2 channels, and the images have 3; give one'):
+        both(dict(type='Cutout', shape=2, pad_val=(1, 2)))
 
 
 def test_noise_is_drawn_for_erased_images_alone(monkeypatch):

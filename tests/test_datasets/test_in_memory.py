@@ -1,14 +1,16 @@
 import copy
+import struct
 
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from PIL import Image
 
-from ckd_mm.datasets import decoded
+from ckd_mm.datasets import decoded, memory
 from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import load_probe_images
 from ckd_mm.infoplane.images import probe_dataset
@@ -113,6 +115,18 @@ def test_a_step_trains_the_same(digits_run):
     assert len(logs[0].steps) == 8 and logs[0].steps == logs[1].steps
 
 
+@pytest.mark.parametrize('kind', ['MNIST', 'FashionMNIST'])
+def test_grey_images_of_mmpretrain(kind, tmp_path):
+    """Their labels are arrays of no dimension."""
+    images = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
+    for part in ('train', 't10k'):
+        (tmp_path / f'{part}-images-idx3-ubyte').write_bytes(struct.pack('>4i', 2051, *images.shape) + images.tobytes())
+        (tmp_path / f'{part}-labels-idx1-ubyte').write_bytes(struct.pack('>2i', 2049, 7) + bytes([3, 1, 4, 1, 5, 9, 2]))
+    items = list(build(in_memory(dict(type=kind, data_root=str(tmp_path), pipeline=PLAIN))))
+    assert [item['data_samples'].gt_label.tolist() for item in items] == [[3], [1], [4], [1], [5], [9], [2]]
+    assert torch.equal(torch.stack([item['inputs'] for item in items]), torch.from_numpy(images)[:, None])
+
+
 # ------------------------------------------------------------ augmented
 def test_drawn_from_the_generator_of_torch():
     """What is restored when a run is resumed; other generators do not matter, nor do batches without augmentation draw."""
@@ -211,6 +225,11 @@ def test_parts_are_those_of_the_data_set(part, count):
 
 @pytest.mark.parametrize('indices', [5, -5, [3, 1, 30], (0, )])
 def test_subsets_are_those_of_mmengine(indices):
+    ours = build(in_memory(pipeline=PLAIN))
+    expected = build(dict(DIGITS, pipeline=PLAIN)).get_subset(indices)
+    part = ours.get_subset(indices)
+    assert_same_items(list(part), [expected[index] for index in range(len(expected))])
+    assert len(ours) == 40 and part.images is ours.images
     plain, ours = build(dict(DIGITS, pipeline=PLAIN)), build(in_memory(pipeline=PLAIN))
     plain.get_subset_(indices), ours.get_subset_(indices)
     assert_same_items(list(ours), [plain[index] for index in range(len(plain))])
@@ -281,6 +300,77 @@ def test_wrappers_of_mmengine():
         assert torch.equal(balanced[len(balanced) - 1]['inputs'], plain[len(plain) - 1]['inputs'])
 
 
+@pytest.mark.parametrize('kind', ['ckd_mm.InMemory', 'ckd_mm.Views'])
+def test_folds_of_mmpretrain(kind):
+    fold, digits = dict(type='KFoldDataset', fold=1, num_splits=4, seed=0), dict(DIGITS, pipeline=PLAIN)
+    plain, ours = build(dict(fold, dataset=digits)), build(dict(fold, dataset=dict(type=kind, dataset=digits)))
+    assert len(ours) == 30 and type(ours.dataset).__name__ == kind[7:]
+    assert_same_items([ours[index] for index in range(30)], [plain[index] for index in range(30)])
+    assert ours.get_gt_labels().tolist() == plain.get_gt_labels().tolist()
+
+
+@pytest.mark.parametrize('kind', ['ckd_mm.InMemory', 'ckd_mm.Views'])
+def test_labels_and_classes(kind):
+    """Which ``SetAdaptiveMarginsHook`` and ``ClassNumCheckHook`` ask for."""
+    labels, ours = build(DIGITS).get_gt_labels().tolist(), build(dict(type=kind, dataset=DIGITS))
+    assert ours.get_gt_labels().tolist() == labels and labels[:10] == list(range(10))
+    assert list(ours.CLASSES) == list('0123456789')
+    ours.get_subset_([7, 2])
+    assert ours.get_gt_labels().tolist() == [7, 2]
+
+
+SWITCHED = dict(type='SwitchRecipeHook', schedule=[
+    dict(action_epoch=2, train_pipeline=[dict(type='RandomFlip', prob=1.), dict(type='PackInputs')]),
+    dict(action_epoch=3, train_pipeline=[dict(type='Resize', scale=(6, 5)), dict(type='RandomFlip', prob=1.), dict(type='PackInputs')]),
+])
+
+
+@pytest.mark.parametrize('kind, workers', [('ckd_mm.InMemory', 0), ('ckd_mm.InMemory', 2), ('ckd_mm.Views', 0)])
+def test_hooks_of_mmpretrain(kind, workers, digits_run):
+    """They ask for the classes, and change the pipeline in the middle of a training: transforms that are done once, too."""
+    hooks = [SWITCHED, dict(type='ClassNumCheckHook')]
+    plain, ours, logs = digits_run(epochs=3, custom_hooks=hooks), digits_run(epochs=3, custom_hooks=hooks), [StepLog(), StepLog()]
+    loader = ours.train_dataloader
+    loader.dataset, loader.num_workers, loader.persistent_workers = dict(type=kind, dataset=loader.dataset), workers, workers > 0
+    switched = train(ours, logs[1])
+    assert_same_weights(train(plain, logs[0]).model.state_dict(), switched.model.state_dict())
+    assert len(logs[0].steps) == 12 and logs[0].steps == logs[1].steps
+    assert switched.train_dataloader.dataset[0]['inputs'].shape == (3, 5, 6)
+
+
+def test_another_pipeline():
+    dataset = build(in_memory())
+    other = dataset.get_subset([7, 2])
+    assert [type(step).__name__ for step in dataset.pipeline.transforms] == ['RandomCrop', 'RandomFlip', 'PackInputs']
+    dataset.pipeline = [dict(type='CenterCrop', crop_size=4), dict(type='PackInputs')]
+    plain = build(dict(DIGITS, pipeline=[dict(type='CenterCrop', crop_size=4), dict(type='PackInputs')]))
+    assert_same_items(list(dataset), [plain[index] for index in range(40)])
+    assert [item['inputs'].shape for item in other] == [(3, 8, 8)] * 2
+    other.pipeline = dataset.pipeline
+    assert torch.equal(other[1]['inputs'], plain[2]['inputs']) and other.images is dataset.images
+    with pytest.raises(ConfigError, match='ColorJitter, number 0 of the pipeline'):
+        dataset.pipeline = [dict(type='ColorJitter'), dict(type='PackInputs')]
+    assert_same_items(list(dataset), [plain[index] for index in range(40)])  # as before
+
+
+def test_pipelines_that_look_at_single_images():
+    """mmpretrain's browse_dataset.py puts one of its own."""
+    class InspectCompose(Compose):
+        """Keeps what is between the transforms."""
+
+    dataset = build(in_memory())
+    with pytest.raises(ConfigError, match='pipeline=InspectCompose would be shown one image at a time.*leave InMemory out, with'):
+        dataset.pipeline = InspectCompose(dataset.pipeline.transforms)
+
+
+def test_an_image_that_is_drawn_often_is_decoded_once(monkeypatch):
+    read, pack = [], build(in_memory(pipeline=PLAIN))
+    real = pack.images.dataset.pipeline
+    pack.images.dataset.pipeline = lambda item: read.append(item['sample_idx']) or real(item)
+    pack.__getitems__([7, 3, 7, 7, 3])
+    assert sorted(read) == [3, 7]
+
+
 def test_few_are_kept(folder):
     for size in range(5, 12):
         build(in_memory(folder, pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(size, size)), *PLAIN]))
@@ -346,9 +436,12 @@ def test_host_memory_by_name():
 def test_images_and_augmentation_are_on_the_device():
     """On torch's device without values: every operation on pixels must have happened there, or it would complain."""
     pipeline = [*AUGMENTED[:2], dict(type='RandomErasing', erase_prob=1.), dict(type='Cutout', shape=3), *PLAIN]
-    batch = next(iter(loader(in_memory(pipeline=pipeline, device='meta'))))
+    of = loader(in_memory(pipeline=pipeline, device='meta'))
+    batch = next(iter(of))
     assert batch['inputs'].device.type == 'meta' and batch['inputs'].shape == (16, 3, 8, 8)
     assert batch['data_samples'][0].gt_label.device.type == 'cpu'
+    of.dataset.pipeline = [dict(type='CenterCrop', crop_size=6), *pipeline[1:]]
+    assert of.dataset.get_subset(5)[4]['inputs'].shape == next(iter(of))['inputs'].shape[1:] == (3, 6, 6)
 
 
 def test_worker_processes_have_no_device():
@@ -378,7 +471,8 @@ CROP, FLIP, PACK = AUGMENTED
 
 
 @pytest.mark.parametrize('pipeline, message', [
-    ([CROP, dict(type='ColorJitter'), PACK], 'ColorJitter, number 1 of the pipeline.*Cutout, RandomCrop, RandomErasing, RandomFlip.*Leave'),
+    ([CROP, dict(type='ColorJitter'), PACK], 'ColorJitter, number 1 of the pipeline.*Cutout, RandomCrop, RandomErasing, RandomFlip.*'
+     'Or leave InMemory out, with num_workers=4 and persistent_workers=True'),
     ([CROP, dict(type='CenterCrop', crop_size=4), PACK], 'CenterCrop, number 1'),  # known, but not after a random one
     ([dict(type='RandomResizedCrop', scale=8), PACK], 'RandomResizedCrop, number 0'),
     ([PACK, CROP], 'PackInputs, number 0'), ([CROP], 'does not end with PackInputs'), ([], 'does not end with PackInputs'),
@@ -392,7 +486,8 @@ def test_other_pipelines_are_refused(pipeline, message):
 
 
 @pytest.mark.parametrize('dataset, message', [
-    (dict(type='RepeatDataset', times=2, dataset=DIGITS), 'type RepeatDataset has no pipeline of its own'),
+    (dict(type='RepeatDataset', times=2, dataset=DIGITS),
+     r'type RepeatDataset has no pipeline of its own \(.*one image at a time\); leave InMemory out, with num_workers=4'),
     (in_memory(), 'its data set is a ckd_mm.InMemory'),
     (split(dict(type='ckd_mm.Views', dataset=DIGITS), 'rest'), 'its data set is a ckd_mm.Views'),
     ('Digits', 'dataset=str should be the config'),
@@ -419,7 +514,7 @@ def test_images_of_other_numbers():
 def test_more_images_than_memory(processes, kilobytes, fits, monkeypatch):
     """40 images of 192 bytes are 7,680 bytes; nothing is kept of what does not fit."""
     monkeypatch.setenv('LOCAL_WORLD_SIZE', processes)
-    monkeypatch.setattr(decoded, 'available_memory', lambda: kilobytes * 1024)
+    monkeypatch.setattr(memory, 'available_memory', lambda: kilobytes * 1024)
     dataset = build(in_memory(pipeline=PLAIN))
     if fits:
         dataset.full_init()
@@ -429,21 +524,6 @@ def test_more_images_than_memory(processes, kilobytes, fits, monkeypatch):
     with pytest.raises(ConfigError, match=f'40 images of 8x8 pixels of 3 {held} .* GB.* available here; leave InMemory out'):
         dataset.full_init()
     assert not dataset.images.is_there.any() and len(dataset.images.pixels) == 0
-
-
-def test_numbers_of_the_message(monkeypatch):
-    """ImageNet, 224 pixels."""
-    monkeypatch.setattr(decoded, 'available_memory', lambda: 16_000_000_000)
-    with pytest.raises(ConfigError, match=r'1281167 images of 224x224 pixels .* take 192\.9 GB of memory, and 16\.0 GB are available'):
-        decoded.require_memory(1_281_167, (3, 224, 224))
-
-
-def test_memory_that_is_available(monkeypatch, tmp_path):
-    monkeypatch.setattr(decoded, 'Path', lambda name: tmp_path / 'meminfo' if name == '/proc/meminfo' else None)
-    assert decoded.available_memory() is None  # another system
-    decoded.require_memory(10**12, (3, 224, 224))
-    (tmp_path / 'meminfo').write_text('MemTotal:       16000000 kB\nMemAvailable:    1234567 kB\nBuffers: 3 kB\n')
-    assert decoded.available_memory() == 1_234_567 * 1024
 
 
 def test_labels_that_are_no_numbers():

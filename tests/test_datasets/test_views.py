@@ -1,3 +1,5 @@
+import copy
+import pickle
 import random
 
 import numpy as np
@@ -181,6 +183,16 @@ def test_a_part(kind):
     assert [item['data_samples'].sample_idx for item in dataset] == [0, 1, 2]  # iterating ends
 
 
+def test_what_hooks_ask_for_is_asked_of_the_data_set():
+    dataset, plain = build(seed=4), DATASETS.build(DIGITS)
+    dataset.replay(0)
+    for again in (dataset, copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert (again.CLASSES, again.class_to_idx['3'], again.split) == (plain.CLASSES, 3, 'train')
+        assert torch.equal(again[17]['inputs'], dataset[17]['inputs'])
+    assert not hasattr(dataset, 'pipeline')  # set here, it would change nothing; hooks go on to the data set inside
+    assert not hasattr(dataset, 'nothing_of_this_kind')
+
+
 @pytest.mark.parametrize('several', ['ConcatDataset', 'RepeatDataset'])
 def test_a_part_of_what_cannot_be_divided(several):
     inner = dict(type=several, **(dict(datasets=[DIGITS, DIGITS]) if several == 'ConcatDataset' else dict(times=2, dataset=DIGITS)))
@@ -231,3 +243,15 @@ def test_a_data_set_that_cannot_be_replayed():
 def test_views_of_views(inner):
     with pytest.raises(ConfigError, match=f'Views: its data set is {inner}, which can be replayed as it is; leave Views out'):
         build(dataset=dict(type=inner, dataset=DIGITS))
+
+
+IN_MEMORY = dict(type='ckd_mm.InMemory', dataset=DIGITS)
+
+
+@pytest.mark.parametrize('outer', [
+    dict(type='ConcatDataset', datasets=[DIGITS, IN_MEMORY]), dict(type='RepeatDataset', times=2, dataset=IN_MEMORY),
+    dict(type='RepeatDataset', times=2, dataset=dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=IN_MEMORY))])
+def test_views_of_what_is_replayed_further_inside(outer):
+    """It would be augmented anew each time, and differently in each process."""
+    with pytest.raises(ConfigError, match=f'Views: inside of its {outer["type"]} is a ckd_mm.InMemory, .*would not be replayed'):
+        build(dataset=outer)
