@@ -64,6 +64,9 @@ def test_doctor(tool, tmp_path):
     assert status == 1 and err.startswith('error: 2 problem(s) found')
     assert 'num_classes=11' in err and 'mixed precision' in err
     assert not (tmp_path / 'run').exists(), 'the doctor should leave nothing behind'
+    status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'test_dataloader.dataset.type=NoDigits')
+    assert status == 1 and err.startswith('error: 1 problem(s) found') and out.count('cannot be read') == 1
+    assert '[ problem ] evaluation: the test set cannot be read' in out and '[ problem ] networks: as above, evaluation' in out
 
 
 def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):

@@ -43,10 +43,13 @@ class InfoPlaneHook(Hook):
             raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) to custom_hooks")
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
+        with torch.random.fork_rng(devices=[]):  # reads the images, on all processes: some data sets wait for each other
+            notes = self.probe.notes(self.snapshots.trajectory)
         if is_main_process():
             self.path = Path(self.out_dir or self.snapshots.out_dir or runner.work_dir) / PLANE
-            with torch.random.fork_rng(devices=[]):
-                self.plane = InformationPlane.continue_from(self.path, self.probe.settings, self.probe.notes(self.snapshots.trajectory))
+            self.plane = InformationPlane.continue_from(self.path, self.probe.settings, notes)
+        else:
+            self.probe = None
 
     def after_train_epoch(self, runner) -> None:
         epoch = runner.epoch + 1

@@ -106,7 +106,8 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path, log: Call
         return InformationPlane.continue_from(path, probe.settings, {})
 
     plane = on_main(begin)
-    plane.notes = plane.notes or plain(probe.notes(trajectory))
+    notes = probe.notes(trajectory)  # reads the images, on all processes: some data sets wait for each other
+    plane.notes = plane.notes or plain(notes)
     probe.warn_if_seen(trajectory, log)
     todo = [snapshot for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)]
     if len(todo) < len(trajectory):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
@@ -14,7 +14,7 @@ from ..distributed import on_main
 from ..errors import CkdError, ConfigError, SnapshotError
 from ..evaluation import check_promised_accuracy, evaluate, evaluate_members, top1
 from ..evaluation.evaluate import require_same_classes
-from ..fileio import plain, sha256_of, write_json
+from ..fileio import plain, sha256_of_file, write_json
 from ..infoplane import PLANE, InformationPlane
 from ..infoplane.probe import probe_trajectory
 from ..models import SnapshotEnsemble
@@ -32,7 +32,7 @@ from .mutual_plan import MutualPlan
 from .staged_runner import StagedRunner, trained_model
 from .student_task import StudentTask, selection_context
 from .summary import summarize
-from .target_stage import file_sha256, fingerprint, make_targets, take_over
+from .target_stage import make_targets, take_over, targets_fingerprint
 
 SELECTION, SUMMARY, REPORT = 'selection.json', 'summary.json', 'report.html'
 STOPS = ('teacher', 'probe', 'select', 'heads', 'targets')
@@ -71,10 +71,10 @@ class CheckpointDistillRunner(StagedRunner):
         self._require_students_turn()
         plan = self.plan
         if isinstance(plan, DistillationPlan):
-            if self._choose_teachers(plan, until):
-                return None
             if until == 'targets' and plan.cache is None:
                 raise ConfigError("until='targets': distill.cache is missing, so no targets are kept")
+            if self._choose_teachers(plan, until):
+                return None
             if self._distil(plan, until):
                 return None
         else:
@@ -160,7 +160,7 @@ class CheckpointDistillRunner(StagedRunner):
                             lambda link=link, asked=asked: self._targets(link, *asked()))
             if until == 'targets' and link.stage == STUDENT:
                 return True
-            self._stage(link.stage, lambda link=link: self._link_config(link).to_dict(), partial(self._link, link))
+            self._stage(link.stage, partial(self._link_settings, link), partial(self._link, link))
         return False
 
     def _may_have_changed(self, stage: str) -> bool:
@@ -282,7 +282,7 @@ class CheckpointDistillRunner(StagedRunner):
         for name, metrics in found['members'].items():
             self.log(f'{name}: {_percent(top1(metrics))} top-1')
         self.log(f'Together: {_percent(top1(found["ensemble"]))} top-1')
-        result = dict(found, file=str(self._heads_file), epochs=epochs, sha256=sha256_of(self._heads_file.read_bytes()))
+        result = dict(found, file=str(self._heads_file), epochs=epochs, sha256=sha256_of_file(self._heads_file))
         return result if seconds is None else dict(result, stage_seconds=seconds)
 
     # --- 4
@@ -295,15 +295,21 @@ class CheckpointDistillRunner(StagedRunner):
     def _link_config(self, link: Link) -> Config:
         return self.plan.link_config(link, self._teachers_of(link), link is self.plan.links[0])
 
+    def _link_settings(self, link: Link) -> Dict:
+        """Where targets are that were given is of no concern: the stage before says which they are."""
+        settings = self._link_config(link).to_dict()
+        if self.plan.cache is not None:
+            settings['model']['targets'] = self.plan.targets_stage(link)
+        return settings
+
     def _asked(self, link: Link) -> Tuple[Config, Dict[str, Any]]:
         """How the teachers of a link are asked, and the fingerprint of what they say."""
         config = self.plan.targets_config(link, self._teachers_of(link), link is self.plan.links[0])
-        return config, fingerprint(config, on_main(lambda: self._known_by(link)))
+        return config, targets_fingerprint(config, on_main(lambda: self._known_by(link)))
 
     def _targets_settings(self, config: Config, wanted: Dict[str, Any]) -> Dict[str, Any]:
         kept = self.plan.cache
-        return dict(fingerprint=wanted, dtype=kept.dtype, top_k=kept.top_k, file=kept.file and str(kept.file),
-                    batch_size=config.train_dataloader.batch_size)
+        return dict(fingerprint=wanted, dtype=kept.dtype, top_k=kept.top_k, batch_size=config.train_dataloader.batch_size)
 
     def _known_by(self, link: Link) -> List[Dict[str, Any]]:
         """How the teachers of a link would be known again: the SHA-256 of their files."""
@@ -312,8 +318,8 @@ class CheckpointDistillRunner(StagedRunner):
             return [dict(sha256=self.stages.result(before)['sha256'])]
         selected, asked = self.stages.result('select'), self.stages.stages.get(self.plan.targets_stage(link), {}).get('settings', {})
         # of a teacher without a manifest that has been removed: what was written down when it was asked
-        found = [dict(sha256=member['sha256'] or file_sha256(member['file']) or asked.get(f'fingerprint.teachers.{index}.sha256'),
-                      model=teacher.get('model'))
+        found = [dict(sha256=member['sha256'] or (sha256_of_file(member['file']) if Path(member['file']).is_file() else
+                                                  asked.get(f'fingerprint.teachers.{index}.sha256')), model=teacher.get('model'))
                  for index, (teacher, member) in enumerate(zip(selected['teachers'], selected['members']))]
         if self.plan.heads is not None:
             found.append(dict(heads=self.stages.result('heads')['sha256'], use=self.plan.heads.get('use')))
@@ -324,12 +330,11 @@ class CheckpointDistillRunner(StagedRunner):
         self._just_read.add(folder)
         if self.plan.cache.file is not None:
             return on_main(lambda: take_over(folder, wanted, config.train_dataloader.batch_size, self.logger.warning))
-        before = chain_of(self.plan.links)[link.stage]
-        on_main(self._check_teachers if before is None else partial(self._check_link, before))
+        self._check_asked(link)
         return make_targets(config, folder, self.plan.cache, wanted, self.log)
 
     def _hint(self) -> Dict[str, Any]:
-        on_main(self._check_teachers)
+        self._check_asked(self.plan.links[0])
         config = self.plan.hint_config(self._teachers_of(self.plan.links[0]))
         runner = self._run(config)
         if is_main_process():
@@ -338,13 +343,12 @@ class CheckpointDistillRunner(StagedRunner):
 
     def _link(self, link: Link) -> Dict[str, Any]:
         config = self._link_config(link)
-        before = chain_of(self.plan.links)[link.stage]
         if self.plan.cache is not None:
             folder = self.plan.targets_folder(link)
             if folder not in self._just_read:
-                on_main(lambda: None if self.plan.has_stopped() else TargetFile(folder).check())
+                on_main(lambda: None if self.plan.has_stopped() else self._check_targets(link))
         else:
-            on_main(self._check_teachers if before is None else partial(self._check_link, before))
+            self._check_asked(link)
         # `--resume PATH` is the student's
         resume_from = self.cfg.get('load_from') if self.cfg.get('resume') and link.stage == STUDENT else None
         if self.plan.teacher_is_gone() and not is_there(self._teachers_of(link)):
@@ -353,14 +357,19 @@ class CheckpointDistillRunner(StagedRunner):
         getattr(runner.model, 'module', runner.model).look_at_targets()
         return self._trained(runner, self.plan.compared(link, self._teachers_of(link)), self.work_dir / f'{link.stage}.pth')
 
-    def _check_teachers(self) -> None:
-        """Hours may lie between their selection and now, and a resumed student may have stopped distilling."""
-        if self.plan.teacher_is_gone():
-            return
-        if self.plan.heads is not None and sha256_of(self._heads_file.read_bytes()) != self.stages.result('heads')['sha256']:
+    def _check_asked(self, link: Link) -> None:
+        """Hours may lie between the selection of a link's teachers and now, and a resumed student may have stopped distilling."""
+        before = chain_of(self.plan.links)[link.stage]
+        if before is not None:
+            on_main(partial(self._check_link, before))
+        elif not self.plan.teacher_is_gone():
+            on_main(partial(self._check_teachers, class_names(self.plan.config.train_dataloader.dataset)))
+
+    def _check_teachers(self, classes: Optional[Sequence[str]]) -> None:
+        if self.plan.heads is not None and sha256_of_file(self._heads_file) != self.stages.result('heads')['sha256']:
             raise SnapshotError(f'heads {self._heads_file} are not those that this run evaluated: their SHA-256 is another. Restore them, '
                                 'or choose another --work-dir')
-        classes, selected = class_names(self.plan.config.train_dataloader.dataset), self.stages.result('select')
+        selected = self.stages.result('select')
         for teacher, member in zip(self._chosen(), selected['members']):
             snapshot = find_snapshot(teacher, self.plan.teacher.get('model'))
             snapshot.check_file()
@@ -368,6 +377,14 @@ class CheckpointDistillRunner(StagedRunner):
                 raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest says another SHA-256. Restore '
                                     'the trajectory, or choose another --work-dir')
             require_same_classes(snapshot, classes, 'the classes of its training set')
+
+    def _check_targets(self, link: Link) -> None:
+        """Given ones may have been moved since, but not have become others."""
+        file = TargetFile(self.plan.targets_folder(link))
+        if file.record()['sha256'] != self.stages.result(self.plan.targets_stage(link))['sha256']:
+            raise CkdError(f'the targets in {file.folder} are not those that this run began with: their SHA-256 is another. Restore them, '
+                           'or choose another --work-dir')
+        file.check()
 
     def _check_link(self, before: str) -> None:
         result = self.stages.result(before)

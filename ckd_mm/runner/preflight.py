@@ -12,6 +12,7 @@ from mmengine.dataset import default_collate
 
 from ..compat import accelerator_available, check_environment, require_mmrazor, versions
 from ..datasets.views import ReplayableDataset, Views, random_state_kept
+from ..distributed import on_all, on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import check_promised_accuracy, evaluation_parts, require_same_classes
 from ..fileio import read_json
@@ -19,14 +20,16 @@ from ..infoplane import extract_features, load_probe_images
 from ..models import HeadTraining, SnapshotEnsemble
 from ..models.cohorts.dih_teacher import TEACHER, read_use
 from ..models.cohorts.head_file import read_heads
+from ..models.losses import SoftTarget
 from ..registry import METRICS as OUR_METRICS
+from ..registry import MODELS as OUR_MODELS
 from ..targets import Layout, TargetFile
 from ..trajectory import MANIFEST, Snapshot, model_config_of
 from .data_sets import DataSets, class_names, image_shape
 from .distillation_plan import HEAD_KEYS, DistillationPlan
 from .distiller_check import check_distiller
 from .plans import make_plan
-from .settings import as_list, changes_of
+from .settings import as_list, changes_of, type_name
 from .stage_log import StageLog
 from .student_plan import StudentPlan
 from .target_cache import SEED
@@ -38,7 +41,7 @@ PAIRS = 32  # of image and view that are augmented twice: an own mirror image wi
 
 def preflight(config: Config, log: Callable[[str], None] = print, all_problems: bool = False,
               warn: Optional[Callable[[str], None]] = None) -> StudentPlan:
-    """Run every check and return the plan.
+    """Run every check and return the plan. For all processes of a run: some data sets wait for each other where they are built.
 
     Args:
         warn: where to say what looks wrong, and may be meant; default: ``log``.
@@ -47,17 +50,17 @@ def preflight(config: Config, log: Callable[[str], None] = print, all_problems: 
     Raises:
         CkdError: the first problem, with the name of the setting and what to do.
     """
-    problems: List[str] = []
+    problems: Dict[str, str] = {}  # to the check that found it
     plan: Optional[StudentPlan] = None
 
     def run(name: str, check: Callable[[], str]) -> None:
         try:
-            detail = check()
+            detail = on_all(check)
         except CkdError as error:
             if not all_problems:
                 raise
-            problems.append(f'{name}: {error}')
-            log(f'[ problem ] {name}: {error}')
+            first = problems.setdefault(str(error), name)  # several checks may read the same data set
+            log(f'[ problem ] {name}: {error}' if first == name else f'[ problem ] {name}: as above, {first}')
         else:
             log(f'[ ok ] {name}: {detail}')
 
@@ -72,7 +75,7 @@ def preflight(config: Config, log: Callable[[str], None] = print, all_problems: 
         for name, check in _checks_of(plan, warn or log):
             run(name, check)
     if problems:
-        raise CkdError(f'{len(problems)} problem(s) found: ' + ' | '.join(problems))
+        raise CkdError(f'{len(problems)} problem(s) found: ' + ' | '.join(f'{name}: {problem}' for problem, name in problems.items()))
     return plan
 
 
@@ -101,7 +104,7 @@ def _checks_of(plan: StudentPlan, warn: Callable[[str], None]) -> List[Check]:
         if not StageLog(plan.work_dir).is_done(plan.teacher_stage(plan.runs - 1)):
             checks.append(('disk', lambda: _disk(plan)))
     elif not plan.teacher_is_gone():
-        checks.append(('trajectory', lambda: _trajectories(plan, data)))
+        checks += [('snapshots', lambda: on_main(lambda: _snapshots(plan))), ('trajectory', lambda: _trajectories(plan, data))]
     return checks
 
 
@@ -121,7 +124,7 @@ def _device(plan: StudentPlan) -> str:
     if accelerator_available():
         return torch.cuda.get_device_name() if torch.cuda.is_available() else 'accelerator'
     for name, wrapper in plan.optim_wrappers.items():
-        if str((wrapper or {}).get('type')).endswith('AmpOptimWrapper'):
+        if type_name(wrapper or {}) == 'AmpOptimWrapper':
             raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an accelerator and none is "
                               'visible here. Leave --amp out')
     return 'CPU only'
@@ -269,15 +272,18 @@ def _free_disk(plan: StudentPlan) -> Tuple[Path, int]:
 
 
 def _targets(plan: DistillationPlan, data: DataSets) -> str:
-    """The images can be augmented twice in the same way, and there is room for what the teachers say of them."""
-    needed, said = 0, []
+    """Images can be augmented twice in the same way, there is room for what the teachers say of them, and the loss takes it."""
+    needed, said, stages = 0, [], StageLog(plan.work_dir)
     for link in plan.links:
+        if stages.is_done(link.stage):  # its targets may have been removed
+            continue
         config = plan.cache.show_views(copy.deepcopy(link.config))
         dataset = data.get(link.config.train_dataloader.dataset, 'train_dataloader.dataset')
         if not isinstance(dataset, ReplayableDataset):
             dataset = Views(dataset)
         dataset.replay(SEED)
-        _check_targets_file(plan, len(dataset))
+        if plan.cache.file is not None:
+            plan.cache.check_file(len(dataset))
         places = np.linspace(0, len(dataset) * plan.cache.views - 1, PAIRS).astype(int).tolist()
         with random_state_kept():
             first = [dataset[place]['inputs'] for place in places]
@@ -288,23 +294,28 @@ def _targets(plan: DistillationPlan, data: DataSets) -> str:
         classes = (config.model.get('head') or {}).get('num_classes') or len((dataset.metainfo or {}).get('classes') or ())
         layout = Layout(len(dataset), plan.cache.views, classes, 1, plan.cache.dtype, plan.cache.top_k,
                         plan.kd_loss.get('aggregation') == 'loss')
+        _check_loss_of_targets(plan, classes or 2)
         said.append(f'{link.what} {layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB')
-        if not TargetFile(plan.targets_folder(link)).is_complete:
-            needed += layout.bytes
+        folder = plan.targets_folder(link)
+        if not TargetFile(folder).is_complete:  # an earlier run may have made a part: files have their size from the start, and holes
+            needed += max(layout.bytes - sum(file.stat().st_blocks * 512 for file in folder.glob('*.npy')), 0)
     folder, free = _free_disk(plan)
     if needed > free:
         raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {folder} has {free / 2**30:.2f} GiB free; keep '
                        "less of them (fewer views, dtype='float16', top_k=16), or choose another --work-dir")
-    return ', '.join(said)
+    return ', '.join(said) or 'not needed any more'
 
 
-def _check_targets_file(plan: DistillationPlan, images: int) -> None:
-    if plan.cache.file is None:
-        return
-    kept = TargetFile(plan.cache.file).layout.images
-    if kept != images:
-        raise ConfigError(f'distill.cache.file={str(plan.cache.file)!r} has targets of {kept} images, and the student is trained on '
-                          f'{images}: name the targets of this data set, or leave distill.cache.file out to make them')
+def _check_loss_of_targets(plan: DistillationPlan, classes: int) -> None:
+    """A loss may have a method ``target`` (of the class it is made from) and still want logits."""
+    loss = OUR_MODELS.build(copy.deepcopy(plan.kd_loss))
+    logits, labels = torch.zeros(2, classes), torch.zeros(2, dtype=torch.long)
+    try:
+        loss(logits, SoftTarget(logits.log_softmax(dim=1), None, labels), *([labels] if plan.needs_labels else []))
+    except Exception as error:  # whatever it does with what it takes for logits
+        raise ConfigError(f'distill.cache: {plan.kd_loss["type"]} cannot be called with a SoftTarget, which is what is kept, instead of '
+                          f'the logits of teachers: {type(error).__name__}: {error}. Let its `forward` take both, or take distill.cache '
+                          'out') from error
 
 
 def _features(plan: DistillationPlan, data: DataSets, distillers: Dict[str, Dict]) -> str:
@@ -348,12 +359,19 @@ def _heads(plan: DistillationPlan, data: DataSets, teacher: Snapshot) -> str:
     return f'{len(training.heads)} heads of {size:,} parameters on outputs {known[:-1]}'
 
 
+def _snapshots(plan: DistillationPlan) -> str:
+    """All are whole. To read them once is enough."""
+    trajectories = plan.open_trajectories()
+    for trajectory in trajectories:
+        trajectory.check()
+    return f'{sum(map(len, trajectories))} whole'
+
+
 def _trajectories(plan: DistillationPlan, data: DataSets) -> str:
     said = []
     trajectories = plan.open_trajectories()
     plan.selector.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
     for trajectory in trajectories:
-        trajectory.check()
         snapshot = trajectory.last
         network = snapshot.build()
         _classes_of('teacher', network, _evaluation_set(plan, data), plan.measures_plane, plan)

@@ -7,8 +7,9 @@ from typing import Callable, Optional, Union
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
+from torch import nn
 
-from ..compat import compile_in_place
+from ..compat import compile_in_place, stop_workers
 from ..errors import CkdError
 from ..hooks import StageStateHook
 
@@ -52,6 +53,12 @@ class StageRunner(Runner):
     """Like any Runner, except that ``compile`` compiles backbone and neck, not ``train_step``: hooks and recorders go on
     working, and checkpoints keep their names."""
 
+    def train(self) -> nn.Module:
+        trained = super().train()
+        for loop in (self._train_loop, self._val_loop):
+            stop_workers(getattr(loop, 'dataloader', None))
+        return trained
+
     def _maybe_compile(self, target: str) -> None:
         options = self.cfg.get('compile')
         if options:
@@ -59,6 +66,13 @@ class StageRunner(Runner):
             parts = [part for part in (getattr(model, name, None) for name in ('backbone', 'neck')) if part is not None]
             compile_in_place(parts, dict(options) if isinstance(options, dict) else {})
             self.logger.info('Backbone and neck will be compiled; the first iterations are slow.')
+
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        """Called on every process, though only the first writes: what a resumed run goes on from rests on images that all looked at."""
+        look = getattr(self.model.module if is_model_wrapper(self.model) else self.model, 'look_at_targets', None)
+        if look is not None:
+            look()
+        super().save_checkpoint(*args, **kwargs)
 
     @property
     def seconds(self) -> float:

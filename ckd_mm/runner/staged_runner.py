@@ -78,8 +78,7 @@ class StagedRunner:
         self.logger = MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
                                             log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO'))
         self.log: Callable[[str], None] = self.logger.info
-        on_main(lambda: _nothing(preflight(self.cfg, self.log, warn=self.logger.warning)))
-        self.plan = make_plan(self.cfg)
+        self.plan = preflight(self.cfg, self.log, warn=self.logger.warning)
         self.stages: StageLog = on_main(lambda: StageLog(self.work_dir))
         self.stages.write = is_main_process()
 
@@ -172,7 +171,3 @@ def trained_model(runner: Runner) -> nn.Module:
     if averaged is not None:
         return averaged
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
-def _nothing(_: Any) -> None:
-    """Plans hold modules and data sets, which need not travel between processes."""

@@ -94,7 +94,9 @@ class ScoreSelector(Selector):
                                                     student=context.student.settings if self.needs_student else None))
         todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
         if todo:
-            context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at')
+            # read on all processes: some data sets wait for each other, and not all processes may have a snapshot to look at
+            images = len(context.probe.images)
+            context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at, with {images} images')
             context.probe.warn_if_seen(trajectory, context.log)
             self.fill(todo, table, trajectory, context)
         return [table.find(snapshot) for snapshot in trajectory]
