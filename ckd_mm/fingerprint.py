@@ -26,5 +26,10 @@ def flatten(value: Any, prefix: str = '') -> Dict[str, Any]:
 
 
 def differences(before: Dict, now: Dict) -> List[str]:
-    """Where two :func:`flatten` ed settings differ, for a person."""
+    """Where two :func:`flatten` ed settings differ, each for a person; :func:`listed` makes a sentence of them."""
     return [f'{key} was {before.get(key)!r}, now {now.get(key)!r}' for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+
+
+def listed(changed: List[str]) -> str:
+    """The first three :func:`differences`, and how many more there are."""
+    return '; '.join(changed[:3]) + (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '')

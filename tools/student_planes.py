@@ -50,6 +50,7 @@ def teacher_config(config, work_dir: Path, inter_selector: str):
 def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, probe):
     """The run of one student; ``epochs`` of the ``teacher``'s trajectory teach."""
     from ckd_mm.infoplane import held_out_part
+    from ckd_mm.runner import DistillationPlan
     from ckd_mm.runner.settings import METHOD_KEYS
     run = copy.deepcopy(config)
     run.work_dir = str(work_dir / arm)
@@ -59,6 +60,7 @@ def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, pr
     if probe.probe_split == 'held_out':  # what a student was trained on says nothing about I(Y;F)
         run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed, 'rest')
     if arm in ('alone', 'smooth'):
+        run.train_dataloader = DistillationPlan(run).student_alone_config().train_dataloader  # the images of those that are taught
         run.distill = dict(ce_weight=1.0, kd_weight=0.0)
         for key in METHOD_KEYS:
             run.pop(key, None)

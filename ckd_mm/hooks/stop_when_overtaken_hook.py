@@ -84,9 +84,12 @@ class StopWhenOvertakenHook(ScheduleHook):
     def _look_at_teacher(self, runner) -> None:
         self.loader = self._loader(runner)
         if self.teacher is None:
-            preprocessor, cohort = self.model_of(runner).data_preprocessor, self.model_of(runner).cohort
+            model = self.model_of(runner)
+            preprocessor, cohort = model.data_preprocessor, model.cohort
             self.teacher = self._accuracy(preprocessor, cohort.to(preprocessor.device), cohort)
             runner.logger.info(f'The teacher classifies {self.teacher:.2f} % of the held-out images rightly.')
+            if model.targets is not None and model.cohort_config is not None:  # nobody else asks it: it goes back to what it is built from
+                model.replace_cohort(model.cohort_config)
 
     def after_train_epoch(self, runner) -> None:
         model = self.model_of(runner)

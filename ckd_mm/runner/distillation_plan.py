@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..errors import CkdError, ConfigError, SnapshotError
+from ..hooks.anneal_distillation_hook import AnnealDistillationHook
 from ..hooks.schedule_hook import check_schedules
 from ..infoplane.probe import Probe, held_out_record
 from ..models.cohorts.snapshot_ensemble import find_snapshot
@@ -210,7 +211,7 @@ class DistillationPlan(StudentPlan):
         if not self.targets_can_be_kept:
             raise ConfigError(f'distill.cache: {self.kd_loss["type"]} has no method `target` (and property `target_settings`), so what it '
                               'needs of the teachers cannot be kept; take distill.cache out, or choose ckd_mm.CohortKDLoss')
-        if self.weights['kd_weight'] == 0 and not self.schedule.hooks:
+        if self.weights['kd_weight'] == 0 and not any(isinstance(hook, AnnealDistillationHook) for hook in self.schedule.hooks):
             raise ConfigError('distill.cache: with distill.kd_weight=0 no teacher is asked, so there is nothing to keep; take it out')
         if self.cache.file is not None and (self.trains_teacher or len(self.links) > 1):
             raise ConfigError(f'distill.cache.file={str(self.cache.file)!r} is of teachers that are trained already: ' + (

@@ -38,9 +38,10 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
     is a replayable augmentation (:class:`ckd_mm.datasets.Views`, which is put around the training set, with a seed of its own, 0, so that
     students of several seeds can share the targets; the student alone sees the same views). ``dtype``: 'float32' or 'float16'; ``top_k``:
     only so many classes and what is left (:class:`ckd_mm.targets.Layout`); ``file``: the folder ``targets`` of an earlier run with the same
-    teachers, loss and images. In float32 the student is that of the run that asks in every step, bit for bit, on the same kind of machine:
-    without ``cache``, with ``train_dataloader.dataset=dict(type='ckd_mm.Views', seed=0, dataset=...)`` and
-    ``train_dataloader.sampler=dict(type='ckd_mm.ViewSampler', views=K)``. Every link of a chain has targets of its own.
+    teachers, loss and images. In float32 the student is that of the run that asks the same teachers in every step, bit for bit, on the same
+    kind of machine: without ``cache``, with ``train_dataloader.dataset=dict(type='ckd_mm.Views', seed=0, dataset=...)`` and
+    ``train_dataloader.sampler=dict(type='ckd_mm.ViewSampler', views=K)``. (A teacher that is trained in that run would see views too, and
+    be another; name it with ``teacher.trajectory``.) Every link of a chain has targets of its own.
 ``student_alone``
     Also train the student without a teacher, for comparison; a number: so many students, with seeds ``randomness.seed``,
     ``randomness.seed + 1``, ..., and their ensemble.
@@ -51,7 +52,7 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
 
 import copy
 import difflib
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 from mmengine.config import Config, ConfigDict
 
@@ -135,9 +136,11 @@ def with_seed(config: Config, shift: int) -> Config:
     return config
 
 
-def type_name(item: Any) -> Optional[str]:
-    """Name of a hook's or a metric's class, without its scope."""
-    return str(item.get('type') if isinstance(item, dict) else type(item).__name__).split('.')[-1]
+def type_name(item: Any) -> str:
+    """Name of what a config (of a hook, a metric, ...) builds, or of what is built already, without its scope. Configs in pure Python have
+    classes and functions in ``type``."""
+    kind = item.get('type') if isinstance(item, dict) else type(item)
+    return getattr(kind, '__name__', str(kind)).split('.')[-1]
 
 
 def as_list(value: Any) -> List:

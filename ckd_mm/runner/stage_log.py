@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 from ..errors import ConfigError
 from ..fileio import plain, read_json, write_json
-from ..fingerprint import differences, flatten
+from ..fingerprint import differences, flatten, listed
 
 FILE = 'stages.json'
 DONE, RUNNING = 'done', 'running'
@@ -66,6 +66,5 @@ class StageLog:
         changed = differences(self.stages[stage]['settings'], flatten(settings))
         if changed:
             raise ConfigError(
-                f'stage {stage} was {"finished" if self.is_done(stage) else "started"} with other settings: ' + '; '.join(changed[:3]) +
-                (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '') +
-                '. Restore them, or choose another --work-dir (teacher=dict(trajectory=...) there reuses the snapshots)')
+                f'stage {stage} was {"finished" if self.is_done(stage) else "started"} with other settings: {listed(changed)}. Restore '
+                'them, or choose another --work-dir (teacher=dict(trajectory=...) there reuses the snapshots)')

@@ -1,6 +1,7 @@
 """The stage in which the teachers say, once and for all, what they think of every image in every view."""
 
 import copy
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -10,10 +11,10 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
+from ..datasets.wrappers import replayable_part
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
-from ..fileio import sha256_of
-from ..fingerprint import differences, flatten
+from ..fingerprint import differences, flatten, listed
 from ..hooks.channels_last_hook import ChannelsLastHook
 from ..models.algorithms.checkpoint_distill import CheckpointDistill
 from ..progress import Progress
@@ -22,10 +23,10 @@ from ..targets import Layout, TargetFile, TargetWriter
 from ..targets.layout import mark_of
 from .settings import type_name
 from .stage_runner import StageRunner
-from .target_cache import SEED, TargetCache, replayable_part
+from .target_cache import SEED, TargetCache
 
 
-def fingerprint(config: Config, teachers: Sequence[Dict]) -> Dict[str, Any]:
+def targets_fingerprint(config: Config, teachers: Sequence[Dict]) -> Dict[str, Any]:
     """All that targets depend on, but for rounding.
 
     Args:
@@ -45,7 +46,7 @@ def take_over(folder: Path, wanted: Dict[str, Any], batch: int, warn: Callable[[
     """Targets of an earlier run.
 
     Args:
-        wanted: the :func:`fingerprint`.
+        wanted: the :func:`targets_fingerprint`.
         batch: images that a process of this run has in a batch. Those of another number differ by rounding.
 
     Returns:
@@ -59,9 +60,8 @@ def take_over(folder: Path, wanted: Dict[str, Any], batch: int, warn: Callable[[
     record = file.record()
     changed = differences(flatten(record['fingerprint']), flatten(wanted))
     if changed:
-        raise ConfigError(f'distill.cache.file={str(folder)!r} was made with other settings: ' + '; '.join(changed[:3]) +
-                          (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '') +
-                          '. Restore them, or leave distill.cache.file out to make new targets')
+        raise ConfigError(f'distill.cache.file={str(folder)!r} was made with other settings: {listed(changed)}. Restore them, or leave '
+                          'distill.cache.file out to make new targets')
     file.check()
     if record['batch'] != batch:
         warn(f'The targets in {folder} were made {record["batch"]} images at a time and this run has batches of {batch}: they differ from '
@@ -76,17 +76,18 @@ def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: Dict[
     Args:
         config: of the stage.
         folder: for the targets.
-        wanted: the :func:`fingerprint`.
+        wanted: the :func:`targets_fingerprint`.
 
     Returns:
-        For the log of stages.
+        For the log of stages, with the seconds of all runs it took.
     """
+    started = time.perf_counter()
     runner = StageRunner.from_cfg(config)
     asking = _Asking(runner, config)
     target, marks, teachers = asking.answer(asking.first_batch())
     layout = Layout(len(asking.dataset), cache.views, target.log_p.shape[1], teachers, cache.dtype, cache.top_k, target.spread is not None)
-    writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size)
-    mine = _share(on_main(lambda: writer.prepare(log)))
+    writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size, started)
+    mine = _share(on_main(writer.prepare))
     problem: Optional[Exception] = None
     try:
         asking.run(writer, mine, log)
@@ -103,10 +104,10 @@ def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: Dict[
     for text in found:
         if text is not None:
             raise CkdError(f'making targets failed in another process: {text}')
-    result = on_main(lambda: _result(folder, writer.finish()))
+    record = on_main(writer.finish)
     log(f'Targets of {layout.images} images in {layout.views} views, {layout.classes} classes, {layout.teachers} teachers: '
         f'{layout.bytes / 2**20:.1f} MiB in {folder}')
-    return result
+    return dict(_result(folder, record), stage_seconds=record['seconds'])
 
 
 class _Asking:
@@ -133,8 +134,10 @@ class _Asking:
 
     def first_batch(self) -> Dict:
         """Which says how many classes and teachers there are."""
-        own = {key: value for key, value in self.loader.items() if key != 'prefetch_factor'}  # for one batch no workers are started
-        return next(iter(self._batches([range(min(self.batch, len(self.dataset)))], dict(own, num_workers=0, persistent_workers=False))))
+        loader = dict(num_workers=0)  # for one batch no workers are started, and none of their settings may be given then
+        if 'collate_fn' in self.loader:
+            loader['collate_fn'] = self.loader['collate_fn']
+        return next(iter(self._batches([range(min(self.batch, len(self.dataset)))], loader)))
 
     def _batches(self, rows: List[range], loader: Dict) -> DataLoader:
         """A row of the targets is also the index of an image in a view."""
@@ -187,8 +190,3 @@ def _share(blocks: List[int]) -> List[int]:
 def _result(folder: Path, record: Dict[str, Any]) -> Dict[str, Any]:
     layout = record['layout']
     return dict(file=str(folder), bytes=Layout(**layout).bytes, sha256=record['sha256'], **layout)
-
-
-def file_sha256(file: Path) -> Optional[str]:
-    """None where the file is gone."""
-    return sha256_of(Path(file).read_bytes()) if Path(file).is_file() else None

@@ -1,6 +1,5 @@
 """Teacher targets that were kept."""
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CkdError, ConfigError
-from ..fileio import read_json
+from ..fileio import read_json, sha256_of_file
 from ..fingerprint import differences, flatten
 from ..models.losses.soft_target import SoftTarget
 from .layout import Layout, mark_of
@@ -20,6 +19,7 @@ FILE, FORMAT = 'targets.json', 'ckd_mm targets 2'
 # up in float32 in another order); of photographs mirrored or moved by one pixel, at 32 to 224 px, 99 % have a mark that differs by more
 # than 1e-3, most by more than 0.1.
 TOLERANCE = 1e-3
+REMOVE = 'Remove the folder: a resumed run makes its own targets again; instead of given ones (distill.cache.file) name others, or none'
 BATCHES_A_LOOK, AT_ONCE = 50, ('cpu', )  # to look at a number of another device means to wait for it
 
 
@@ -55,8 +55,7 @@ class TargetFile:
         record = read_json(path)
         if not isinstance(record, dict) or record.get('format') != FORMAT:
             found = record.get('format') if isinstance(record, dict) else None
-            raise CkdError(f'{path} says format={found!r}, expected {FORMAT!r}: it is of another version, or another file. '
-                           'Remove the folder; a run that is resumed makes the targets again')
+            raise CkdError(f'{path} says format={found!r}, expected {FORMAT!r}: it is of another version, or another file. {REMOVE}')
         return record
 
     @property
@@ -80,8 +79,7 @@ class TargetFile:
         self._open()
         for name, expected in self.record()['sha256'].items():
             if sha256_of_file(self.folder / f'{name}.npy') != expected:
-                raise CkdError(f'{self.folder / name}.npy is damaged: its SHA-256 is not the one in {FILE}. Remove the folder; a run that '
-                               'is resumed makes the targets again')
+                raise CkdError(f'{self.folder / name}.npy is damaged: its SHA-256 is not the one in {FILE}. {REMOVE}')
 
     # ------------------------------------------------------------ the rows
     def of(self, data_samples: List[Any], inputs: Tensor) -> SoftTarget:
@@ -131,7 +129,8 @@ class TargetFile:
             self.look()
 
     def look(self) -> None:
-        """Whether all images so far were those that the teachers saw. For the end of a training; from time to time it is done anyway.
+        """Whether all images so far were those that the teachers saw. For the end of a training and before a checkpoint is written, which a
+        resumed run would go on from; from time to time it is done anyway.
 
         Raises:
             CkdError: naming the image that differs most.
@@ -185,13 +184,4 @@ def open_array(folder: Path, name: str, layout: Layout) -> np.ndarray:
             if array.shape == shape and array.dtype == dtype and path.stat().st_size == wanted:
                 return array
             problem = f'it has {path.stat().st_size:,} bytes, {array.dtype} {array.shape}; expected {wanted:,}, {dtype} {shape}'
-    raise CkdError(f'{path} is damaged: {problem}. Remove the folder {folder}; a run that is resumed makes the targets again')
-
-
-def sha256_of_file(path: Path) -> str:
-    """Read in parts: it may be larger than memory."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(2**24):
-            digest.update(part)
-    return digest.hexdigest()
+    raise CkdError(f'{path} is damaged: {problem}. {REMOVE}')

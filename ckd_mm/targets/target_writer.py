@@ -3,18 +3,20 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple, Union
+from time import perf_counter
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
+from mmengine.dist import is_main_process
 from torch import Tensor
 
 from ..compat import versions
-from ..errors import CkdError
-from ..fileio import read_json, sync_folder, write_json
-from ..fingerprint import differences, flatten
+from ..errors import CkdError, ConfigError
+from ..fileio import read_json, sha256_of_file, sync_folder, write_json
+from ..fingerprint import differences, flatten, listed
 from ..models.losses.soft_target import SoftTarget
 from .layout import Layout
-from .target_file import FILE, FORMAT, TargetFile, open_array, sha256_of_file
+from .target_file import FILE, FORMAT, REMOVE, TargetFile, open_array
 
 PROGRESS = 'progress.npy'  # a byte for each block, 1 when its rows are on disk; gone when all are
 BATCHES_A_BLOCK = 32
@@ -30,10 +32,13 @@ class TargetWriter:
         layout: of them.
         fingerprint: what they depend on, see :mod:`ckd_mm.runner.target_stage`.
         batch: images in a batch; only the last of all may be smaller.
+        started: when the work on them began, of ``time.perf_counter``; None: now.
     """
 
-    def __init__(self, folder: Union[str, Path], layout: Layout, fingerprint: Dict[str, Any], batch: int) -> None:
+    def __init__(self, folder: Union[str, Path], layout: Layout, fingerprint: Dict[str, Any], batch: int,
+                 started: Optional[float] = None) -> None:
         self.folder, self.layout, self.fingerprint, self.batch = Path(folder), layout, fingerprint, batch
+        self.started, self.seconds_before = perf_counter() if started is None else started, 0.0
         self.block = batch * BATCHES_A_BLOCK
         self._files: Dict[str, Tuple[int, int]] = {}  # open files, and where in them the rows begin
 
@@ -42,13 +47,14 @@ class TargetWriter:
         return -(-self.layout.rows // self.block)
 
     # ------------------------------------------------------------ one process
-    def prepare(self, log: Callable[[str], None]) -> List[int]:
+    def prepare(self) -> List[int]:
         """Go on with what is there if it was begun by the same settings, or begin. For one process, before any writes.
 
         Returns:
             The blocks that are left to do, rising; none where all is finished.
 
         Raises:
+            ConfigError: there are rows that other settings made.
             CkdError: what is there is damaged; the disk cannot be written.
         """
         wanted, path = self._record(), self.folder / FILE
@@ -57,8 +63,11 @@ class TargetWriter:
             # targets of several batch sizes would differ in their last bits among each other
             changed = differences(flatten(_identity(found)), flatten(_identity(wanted)))
             if not changed:
+                self.seconds_before = found['seconds']
                 return self._left(found['complete'])
-            log(f'{self.folder} holds targets of other settings, which are replaced: {"; ".join(changed[:3])}')
+            if found['complete'] or self._progress().any():
+                raise ConfigError(f'{self.folder} holds targets that were begun with other settings: {listed(changed)}. Restore them to go '
+                                  'on, or remove the folder to make the targets anew')
             path.unlink()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,19 +85,17 @@ class TargetWriter:
             return []
         for name in self.layout.arrays:
             open_array(self.folder, name, self.layout)
-        progress = self.folder / PROGRESS
-        problem = 'it does not exist'
-        if progress.is_file():
-            try:
-                done = np.load(progress)
-            except (ValueError, OSError, EOFError) as error:  # cut off, or empty
-                problem = f'{error}'
-            else:
-                problem = '' if done.shape == (self.blocks, ) else f'it tells of {done.size} blocks, expected {self.blocks}'
-        if problem:
-            raise CkdError(f'{progress} is damaged: {problem}. Remove the folder {self.folder}; a run that is resumed makes the targets '
-                           'again')
+        done = self._progress()
+        if done.shape != (self.blocks, ):
+            raise CkdError(f'{self.folder / PROGRESS} is damaged: it tells of {done.size} blocks, expected {self.blocks}. {REMOVE}')
         return np.flatnonzero(done == 0).tolist()
+
+    def _progress(self) -> np.ndarray:
+        path = self.folder / PROGRESS
+        try:
+            return np.load(path)
+        except (ValueError, OSError, EOFError) as error:  # missing, cut off, or empty
+            raise CkdError(f'{path} is damaged: {error}. {REMOVE}') from error
 
     def finish(self) -> Dict[str, Any]:
         """All blocks of all processes are done. For one process.
@@ -101,7 +108,7 @@ class TargetWriter:
         """
         self.close()
         if TargetFile(self.folder).is_complete:
-            return TargetFile(self.folder).record()
+            return {**self._record(), **TargetFile(self.folder).record()}
         left = self._left(complete=False)
         if left:
             raise CkdError(f'the targets in {self.folder} are not finished: {len(left)} of {self.blocks} blocks are not written; go on '
@@ -114,7 +121,7 @@ class TargetWriter:
 
     def _record(self) -> Dict[str, Any]:
         return dict(format=FORMAT, complete=False, layout=asdict(self.layout), fingerprint=self.fingerprint, batch=self.batch,
-                    versions=versions())
+                    seconds=round(self.seconds_before + perf_counter() - self.started, 2), versions=versions())
 
     # ------------------------------------------------------------ every process
     def rows_of(self, block: int) -> range:
@@ -142,6 +149,8 @@ class TargetWriter:
             raise self._cannot_write(self.folder, error) from error
         self._write('progress', block, np.ones(1, np.uint8))
         os.fsync(self._file('progress')[0])
+        if is_main_process():  # with the seconds so far, which a run that goes on after a kill adds its own to
+            write_json(self.folder / FILE, self._record())
 
     def close(self) -> None:
         for file, _ in self._files.values():

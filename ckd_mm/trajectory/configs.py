@@ -9,7 +9,8 @@ from ..errors import SnapshotError
 
 def classifier_config(model: Dict) -> Dict:
     """The plain classifier in a model config: itself, or the student that a distillation algorithm wraps."""
-    if str(model.get('type', '')).endswith('CheckpointDistill'):
+    kind = model.get('type')
+    if getattr(kind, '__name__', str(kind)).endswith('CheckpointDistill'):  # in pure Python a class
         student = copy.deepcopy(model['student'])
         if model.get('data_preprocessor') is not None:
             student.setdefault('data_preprocessor', model['data_preprocessor'])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -292,11 +293,12 @@ def test_mmrazor_named_where_it_is_missing(distil_run, monkeypatch):
     assert not list(Path(config.work_dir).rglob('*.pth'))
 
 
-def test_mixed_precision_without_a_gpu(distil_run):
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', AmpOptimWrapper])
+def test_mixed_precision_without_a_gpu(distil_run, kind):
     if torch.cuda.is_available():
         pytest.skip('this machine has a GPU')
     config = distil_run()
-    config.optim_wrapper.type = 'AmpOptimWrapper'
+    config.optim_wrapper.type = kind
     with pytest.raises(ConfigError, match="optim_wrapper.type='AmpOptimWrapper' .--amp.: mmengine's mixed precision needs an accelerator"):
         RUNNERS.build(config).train()
 

@@ -10,57 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS, TRANSFORMS
+from mmpretrain.engine import SwitchRecipeHook
 
-from ckd_mm.datasets import Views
+from ckd_mm.datasets import Views, ViewSampler
 from ckd_mm.errors import CkdError, ConfigError
-from ckd_mm.models import SnapshotEnsemble
+from ckd_mm.fileio import read_json, write_json
+from ckd_mm.models import CheckpointDistill, CohortKDLoss, SnapshotEnsemble
+from ckd_mm.models.losses import SoftTarget
+from ckd_mm.registry import MODELS
 from ckd_mm.runner import ResumableEpochLoop, make_plan, preflight, target_stage
-from ckd_mm.targets import TargetFile, target_file, target_writer
+from ckd_mm.runner.stage_log import StageLog
+from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_file, target_writer
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, trajectory, weights_of, with_statistics
-
-IMAGES, BATCH, VIEWS, EPOCHS = 33, 16, 2, 5  # three batches an epoch, the last of one image; five batches of both views
-AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=2), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
-
-
-@pytest.fixture
-def config_of(distil_run, tmp_path):
-    """Makes a config whose teachers exist; five epochs of randomly augmented images."""
-    if not (tmp_path / 'given').exists():
-        trajectory(tmp_path / 'given', epochs=(1, 2, 3))
-
-    def make(name='run', distill=None, **settings):
-        config = distil_run(work_dir=str(tmp_path / name), **settings)
-        config.selector, config.probe = dict(type='even', k=3), None
-        config.teacher = dict(trajectory=str(tmp_path / 'given'))
-        config.train_cfg.max_epochs = EPOCHS
-        config.train_dataloader.update(batch_size=BATCH)
-        config.train_dataloader.dataset.update(indices=IMAGES, pipeline=copy.deepcopy(AUGMENTED))
-        config.distill.update(distill or {})
-        return config
-
-    return make
-
-
-def uncached(config):
-    """The same run, whose teachers are asked in every step."""
-    views = config.distill.pop('cache')['views']
-    loader = config.train_dataloader
-    loader.dataset = dict(type='ckd_mm.Views', seed=0, dataset=loader.dataset)
-    loader.sampler = dict(type='ckd_mm.ViewSampler', views=views, shuffle=True)
-    return config
-
-
-def student(config) -> dict:
-    return weights_of(Path(config.work_dir) / 'student.pth')
-
-
-def run(config):
-    return RUNNERS.build(config).train()
+from ..helpers import assert_same_weights, trajectory, with_statistics
+from .conftest import AUGMENTED, BATCH, EPOCHS, IMAGES, VIEWS, run, student, uncached
 
 
 def scalars(config) -> list:
@@ -121,6 +90,31 @@ def test_worker_processes_augment_the_same_images(config_of):
         RUNNERS.build(config).train(until='targets')
         found.append(TargetFile(Path(config.work_dir) / 'targets').read(rows).log_p)
     assert torch.equal(*found)
+
+
+def test_any_settings_of_the_data_loader(config_of, tmp_path):
+    """Some are of worker processes alone, and the first batch is made without."""
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    config.train_dataloader.update(num_workers=1, timeout=60, multiprocessing_context='fork', prefetch_factor=2, persistent_workers=True)
+    RUNNERS.build(config).train(until='targets')
+    assert TargetFile(tmp_path / 'run' / 'targets').is_complete
+
+
+def test_types_may_be_classes(config_of):
+    """As in configs that are written in pure Python."""
+    found = []
+    for sampler, wrapper in (('DefaultSampler', 'AmpOptimWrapper'), (DefaultSampler, AmpOptimWrapper)):
+        config = config_of(distill=dict(cache=dict(views=VIEWS)))
+        config.train_dataloader.sampler.type, config.optim_wrapper.type = sampler, wrapper
+        plan = make_plan(config)
+        found.append(target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+    assert found[0] == found[1] and found[1]['precision'] == 'autocast float16'
+    batches = []
+    for views, sampler in (('ckd_mm.Views', 'ckd_mm.ViewSampler'), (Views, ViewSampler)):
+        config = uncached(config_of(distill=dict(cache=dict(views=VIEWS))))
+        config.train_dataloader.dataset.type, config.train_dataloader.sampler.type = views, sampler
+        batches.append(make_plan(config).student_config([dict(file='x.pth')]).model.teacher_batch)
+    assert batches == [BATCH, BATCH]
 
 
 def test_the_views_matter(config_of):
@@ -206,40 +200,16 @@ def test_killed_while_targets_are_made_and_while_the_student_learns(config_of, m
     assert_same_weights(student(unbroken), student(broken))
 
 
-def test_another_run_takes_them_over(config_of, tmp_path):
-    first = config_of('first', dict(cache=dict(views=VIEWS)))
-    run(first)
-    file = str(tmp_path / 'first' / 'targets')
-    second = config_of('second', dict(cache=dict(views=VIEWS, file=file)))
-    second.randomness.seed = 4
-    run(second)
-    assert not (tmp_path / 'second' / 'targets').exists()
-    third = config_of('third', dict(cache=dict(views=VIEWS)))
-    third.randomness.seed = 4
-    run(third)
-    assert_same_weights(student(second), student(third))
-    assert json.loads((tmp_path / 'second' / 'stages.json').read_text())['targets']['result']['teachers'] == 3
-
-
-@pytest.mark.parametrize('change,word', [
-    (dict(tau=3.0), 'target.tau was 4.0, now 3.0'), (dict(aggregation='loss'), "target.aggregation was 'prob', now 'loss'")])
-def test_targets_of_another_loss_are_not_taken_over(config_of, tmp_path, change, word):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second', dict(change, cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    with pytest.raises(ConfigError, match=word):
-        run(second)
-
-
-def test_targets_of_other_teachers_and_images_are_not_taken_over(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    second.selector = 'last'
-    with pytest.raises(ConfigError, match='was made with other settings: .*teachers.1.sha256'):
-        run(second)
-    third = config_of('third', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    third.train_dataloader.dataset.pipeline[0].padding = 1
-    with pytest.raises(ConfigError, match='dataset.dataset.pipeline.0.padding was 2, now 1'):
-        run(third)
+def test_seconds_of_earlier_attempts_count(config_of, monkeypatch, tmp_path):
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    with monkeypatch.context() as patch:
+        kill_at(patch, target_writer.TargetWriter, 'finish', 1)
+        killed_by_itself(lambda: run(config))
+    record = read_json(tmp_path / 'run' / 'targets' / 'targets.json')
+    write_json(tmp_path / 'run' / 'targets' / 'targets.json', dict(record, seconds=1000 + record['seconds']))
+    config.resume = True
+    RUNNERS.build(config).train(until='targets')
+    assert 1000 < read_json(tmp_path / 'run' / 'stages.json')['targets']['seconds'] < 1600
 
 
 def test_removed_targets_are_made_again(config_of, tmp_path):
@@ -324,6 +294,28 @@ def test_images_that_change_while_the_student_learns_are_found(config_of):
         run(config)
 
 
+def test_no_checkpoint_rests_on_images_that_nobody_looked_at(config_of, monkeypatch, tmp_path):
+    """On a GPU marks are looked at every 50 batches, and here the fourth epoch of three shows another image: a run that is resumed should
+    not go on behind it."""
+    monkeypatch.setattr(target_file, 'AT_ONCE', ())
+    config = config_of(distill=dict(cache=dict(views=VIEWS)))
+    config.train_dataloader.dataset.pipeline.insert(0, dict(type='Changing'))
+    monkeypatch.setattr(Changing, 'calls_left', 10**9)
+    with TRANSFORMS.switch_scope_and_registry('mmpretrain') as registry:
+        registry.register_module(name='Changing', module=Changing, force=True)
+    RUNNERS.build(config).train(until='targets')
+    Changing.calls_left = 2 * 32 + 3 * IMAGES
+    config.resume = True
+    with pytest.raises(CkdError, match='image 7 in view 1 is not the one that the teachers saw'):
+        run(config)
+    assert not (tmp_path / 'run' / 'student' / 'epoch_4.pth').exists() and (tmp_path / 'run' / 'student' / 'epoch_3.pth').exists()
+    Changing.calls_left = 10**9
+    run(config)
+    plain = uncached(config_of('plain', dict(cache=dict(views=VIEWS))))
+    run(plain)
+    assert_same_weights(student(config), student(plain))
+
+
 class Changing:
     """The image with index 7 is another one after so many calls."""
     calls_left = 10**9
@@ -335,31 +327,13 @@ class Changing:
         return item
 
 
-def test_targets_of_more_images_are_not_taken_over(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    second.train_dataloader.dataset.indices = IMAGES - 1
-    with pytest.raises(ConfigError, match=f'has targets of {IMAGES} images, and the student is trained on {IMAGES - 1}'):
-        preflight(second, log=lambda line: None)
-
-
-def test_another_batch_size_is_said(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    for name, batch, said in (('same', BATCH, 0), ('smaller', 3, 1)):
-        config = config_of(name, dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-        config.train_dataloader.batch_size = batch
-        RUNNERS.build(config).train(until='targets')
-        log = (tmp_path / name / 'ckd_mm.log').read_text()
-        assert log.count(f'were made {BATCH} images at a time and this run has batches of {batch}') == said
-
-
 def test_where_images_in_memory_are_is_no_part_of_the_fingerprint(config_of):
     found = []
     for device in (None, 'cuda:1'):
         config = config_of(distill=dict(cache=dict(views=VIEWS)))
         config.train_dataloader.dataset = dict(type='ckd_mm.InMemory', dataset=config.train_dataloader.dataset, device=device)
         plan = make_plan(config)
-        found.append(target_stage.fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+        found.append(target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
     assert found[0] == found[1] and found[0]['dataset']['dataset']['indices'] == IMAGES
 
 
@@ -439,7 +413,8 @@ def test_short_trials_of_a_selector_see_views_too(config_of):
 
 def test_in_channels_last_too(config_of):
     """The hook changes how teachers compute, so it must work in the stage that asks them."""
-    cached, plain = config_of('cached', dict(cache=dict(views=VIEWS))), uncached(config_of('plain', dict(cache=dict(views=VIEWS))))
+    distill = dict(cache=dict(views=VIEWS), fast_teachers=False)  # fast ones are brought into that format whatever the hook says
+    cached, plain = config_of('cached', copy.deepcopy(distill)), uncached(config_of('plain', copy.deepcopy(distill)))
     for config in (cached, plain):
         config.custom_hooks = [dict(type='ckd_mm.ChannelsLastHook')]
         run(config)
@@ -461,13 +436,16 @@ def test_images_in_memory_need_no_views_around_them(config_of):
     assert_same_weights(student(cached), student(plain))
 
 
-def test_a_schedule_may_ask_the_teacher_about_other_images(distil_run):
+def test_a_schedule_may_ask_the_teacher_about_other_images(distil_run, monkeypatch):
     """Held-out images, which are not among the kept."""
     config = distil_run()
     config.selector, config.probe = 'last', None
     config.distill.cache = dict(views=VIEWS)
-    config.distill.schedule = dict(type='ckd_mm.StopWhenOvertakenHook', held_out=16)
+    config.distill.schedule = dict(type='ckd_mm.StopWhenOvertakenHook', held_out=16, margin=99)
+    built, loss = [], CheckpointDistill.loss
+    monkeypatch.setattr(CheckpointDistill, 'loss', lambda self, *batch: built.append(self._outside.ready) or loss(self, *batch))
     run(config)
+    assert built == [False] * 6  # two epochs of three batches: it was asked, and released
     assert TargetFile(Path(config.work_dir) / 'targets').layout.images == 64 - 16
     assert 'The teacher classifies' in ''.join(file.read_text() for file in Path(config.work_dir).glob('student/*/*.log'))
 
@@ -497,13 +475,30 @@ RECORDER = dict(type='mmrazor.ConfigurableDistiller')
     (dict(cache=dict(views=2), distiller=RECORDER), 'a distiller reads the features'),
     (dict(cache=dict(views=2), schedule=dict(type='ckd_mm.ProgressiveTeacherHook')), 'ProgressiveTeacherHook changes it'),
     (dict(cache=dict(views=2), kd_weight=0), 'kd_weight=0 no teacher is asked'),
+    (dict(cache=dict(views=2), kd_weight=0, stop_epoch=3), 'kd_weight=0 no teacher is asked'),
+    (dict(cache=dict(views=2), tau=None, loss=dict(type='ckd_mm.OfLogits', tau=2.0)),
+     "ckd_mm.OfLogits cannot be called with a SoftTarget, .*AttributeError: 'SoftTarget' object has no attribute 'clamp'"),
     (dict(cache=dict(views=2), tau=None, loss=dict(type='mmrazor.L2Loss')), 'has no method `target`')])
-def test_refused_before_training(config_of, distill, words):
+def test_refused_before_training(config_of, monkeypatch, distill, words):
+    monkeypatch.setitem(MODELS.module_dict, 'OfLogits', OfLogits)
     with pytest.raises(ConfigError, match=words):
         preflight(config_of(distill=distill), log=lambda line: None)
 
 
+class OfLogits(CohortKDLoss):
+    """Inherits ``target``, but has no use for it."""
+
+    def forward(self, student_logits, teacher_logits):
+        return super().forward(student_logits, teacher_logits.clamp(-5, 5))
+
+
 @pytest.mark.parametrize('name,value,words', [
+    ('custom_hooks', [dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2), dict(action_epoch=3, train_pipeline=AUGMENTED)])],
+     'custom_hooks: SwitchRecipeHook changes train_pipeline while the student learns'),
+    ('custom_hooks', [dict(type=SwitchRecipeHook, schedule=[dict(action_epoch=3, batch_augments=MIXUP)])],
+     'custom_hooks: SwitchRecipeHook changes batch_augments while the student learns'),
+    ('custom_hooks', [dict(type='mmdet.PipelineSwitchHook', switch_epoch=3, switch_pipeline=AUGMENTED)],
+     'custom_hooks: PipelineSwitchHook changes switch_pipeline while the student learns'),
     ('train_dataloader.sampler', dict(type='RepeatAugSampler', _delete_=True), 'should be a DefaultSampler'),
     ('train_dataloader.num_batch_per_epoch', 2, 'train_dataloader.num_batch_per_epoch=2'),
     ('data_preprocessor.batch_augments', dict(augments=dict(type='Mixup', alpha=0.8)), 'images are mixed anew in every step'),
@@ -511,6 +506,19 @@ def test_refused_before_training(config_of, distill, words):
 def test_images_that_cannot_be_replayed_are_refused(config_of, name, value, words):
     with pytest.raises(ConfigError, match=words):
         preflight(config_of(distill=dict(cache=dict(views=2)), **{name: value}), log=lambda line: None)
+
+
+def test_a_recipe_without_mixed_images_may_follow(config_of):
+    """Of images that are not mixed it changes nothing."""
+    hook = dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=3, batch_augments=None)])
+    preflight(config_of(distill=dict(cache=dict(views=2)), custom_hooks=[hook]), log=lambda line: None)
+
+
+def test_targets_that_nobody_keeps_cannot_be_stopped_at(config_of, tmp_path):
+    config = config_of()
+    with pytest.raises(ConfigError, match="until='targets': distill.cache is missing"):
+        RUNNERS.build(config).train(until='targets')
+    assert not (tmp_path / 'run' / 'stages.json').exists()  # no stage was begun
 
 
 def test_a_transform_with_random_numbers_of_its_own_is_refused(config_of):
@@ -550,23 +558,51 @@ class OwnNoise:
         return item
 
 
-def test_given_targets_of_a_teacher_yet_to_be_trained_are_refused(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    config = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    config.teacher = dict(model=resnet(2), snapshots=dict(interval=1), train_cfg=dict(max_epochs=3))
-    with pytest.raises(ConfigError, match='is of teachers that are trained already: name them with teacher.trajectory'):
+def with_free_disk(config, free: int, monkeypatch) -> None:
+    """Check it on a disk with so many bytes left."""
+    usage = shutil.disk_usage('/')
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, 'disk_usage', lambda folder: usage._replace(free=free))
         preflight(config, log=lambda line: None)
-    config = config_of('third', dict(cache=dict(views=1, file=str(tmp_path / 'first' / 'targets'))))
-    with pytest.raises(ConfigError, match='distill.cache.views=1, and the targets in .* have 2'):
-        preflight(config, log=lambda line: None)
+
+
+FULL = 'the targets of distill.cache need 0.00 GiB .*keep less of them'
 
 
 def test_a_full_disk_is_said_before_training(config_of, monkeypatch):
-    from ckd_mm.runner import preflight as module
-    usage = shutil.disk_usage('/')
-    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage._replace(free=1000))
-    with pytest.raises(CkdError, match='the targets of distill.cache need 0.00 GiB .*keep less of them'):
-        module(config_of(distill=dict(cache=dict(views=2))), log=lambda line: None)
+    with pytest.raises(CkdError, match=FULL):
+        with_free_disk(config_of(distill=dict(cache=dict(views=2))), 1000, monkeypatch)
+
+
+def test_rows_that_are_on_the_disk_need_no_room(config_of, monkeypatch, tmp_path):
+    """Of 1,000 images in 2 views, 46 bytes each: 92,000 in all, of files with holes."""
+    config = config_of(distill=dict(cache=dict(views=2)))
+    config.train_dataloader.dataset.indices = 1000
+    layout = Layout(1000, 2, 10, 3)
+    writer = TargetWriter(tmp_path / 'run' / 'targets', layout, {}, 100)
+    writer.prepare()
+    config.resume = True
+    with pytest.raises(CkdError, match=FULL):
+        with_free_disk(config, 40_000, monkeypatch)
+    logits = torch.randn(1900, 10)
+    writer.write(0, SoftTarget(logits, None, logits.argmax(dim=1)), torch.ones(1900))
+    writer.done(0)
+    with_free_disk(config, 40_000, monkeypatch)
+
+
+def test_targets_of_a_finished_link_need_no_room(config_of, monkeypatch, tmp_path):
+    """They may have been removed, and 92,000 bytes are only to be had for the student's."""
+    config = config_of(distill=dict(cache=dict(views=2)), generations=2)
+    config.train_dataloader.dataset.indices = 1000
+    with pytest.raises(CkdError, match=FULL):
+        with_free_disk(config, 100_000, monkeypatch)
+    (tmp_path / 'run').mkdir()
+    stages = StageLog(tmp_path / 'run')
+    for stage in ('generation_1_targets', 'generation_1'):
+        stages.start(stage, {}, 1)
+        stages.finish(stage, 1.0, {})
+    config.resume = True
+    with_free_disk(config, 100_000, monkeypatch)
 
 
 def test_peers_and_students_alone_have_nothing_to_keep(config_of):

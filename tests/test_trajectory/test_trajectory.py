@@ -10,9 +10,10 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 
 from ckd_mm.errors import CkdError, SnapshotError
-from ckd_mm.trajectory import Snapshot, Trajectory, write_snapshot
+from ckd_mm.models import CheckpointDistill
+from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of, write_snapshot
 
-from ..conftest import resnet
+from ..conftest import STATISTICS, resnet
 from ..helpers import DIGITS, assert_same_weights, network, train, trajectory, vision_transformer, with_statistics
 
 IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
@@ -66,6 +67,12 @@ def test_checkpoints_that_do_not_say_their_network(tmp_path):
 def test_a_config_without_model_says_no_network(tmp_path):
     torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=dict(cfg='max_epochs = 3\n')), tmp_path / 'epoch_1.pth')
     assert Trajectory.open(tmp_path).last.model is None
+
+
+@pytest.mark.parametrize('kind', ['ckd_mm.CheckpointDistill', CheckpointDistill])
+def test_the_network_of_a_distilled_student_is_the_student(kind):
+    """Also where the type is a class, as in configs that are written in pure Python."""
+    assert model_config_of(dict(model=dict(type=kind, student=resnet()), data_preprocessor=STATISTICS)) == with_statistics(resnet())
 
 
 def test_hostile_config_text_in_a_checkpoint(tmp_path):

@@ -1,6 +1,7 @@
 """tools/student_planes.py: a teacher and its students, trained and probed."""
 
 import json
+import runpy
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from mmengine.runner import Runner
 from ckd_mm.evaluation import predict_logits
 from ckd_mm.infoplane import held_out_part, load_probe_images, probe_dataset
 from ckd_mm.infoplane.probe import Probe
+from ckd_mm.runner import make_plan
 from ckd_mm.runner.stage_runner import StageRunner
 from ckd_mm.trajectory import Trajectory
 
+from ..conftest import ROOT
 from ..helpers import assert_same_weights, train
 
 SMOOTH = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
@@ -99,3 +102,17 @@ def test_a_comparison_on_other_images_is_refused(tool, distil_run, tmp_path):
     status, _, error = tool('student_planes.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'planes')
     assert status == 1 and 'distill.schedule: StopWhenOvertakenHook compares on images that neither learns from' in error
     assert not (tmp_path / 'planes').exists()
+
+
+def test_all_students_see_the_same_views(distil_run, tmp_path):
+    """With ``distill.cache`` those of the taught are few, and in the order of another sampler."""
+    arm_config = runpy.run_path(str(ROOT / 'tools' / 'student_planes.py'))['arm_config']
+    config = distil_run()
+    config.distill.cache = dict(views=2)
+    probe = Probe(config, held_out=16)
+    loaders = {}
+    for arm in ('full', 'alone', 'smooth'):
+        plan = make_plan(arm_config(config, tmp_path, arm, dict(trajectory=str(tmp_path)), [3], probe))
+        loaders[arm] = plan.student_config([dict(file='x.pth')]).train_dataloader
+    assert loaders['alone'] == loaders['full'] == loaders['smooth']
+    assert loaders['alone'].sampler == dict(type='ckd_mm.ViewSampler', views=2, shuffle=True)

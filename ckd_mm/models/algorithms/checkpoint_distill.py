@@ -98,7 +98,7 @@ class CheckpointDistill(TaughtStudent):
         self._set_cohort(None)
 
     def look_at_targets(self) -> None:
-        """For the end of a training: whether all its images were those that the teachers saw, see :meth:`TargetFile.look`."""
+        """Before a checkpoint, and at the end: whether all images so far were those that the teachers saw, see :meth:`TargetFile.look`."""
         if self.targets is not None:
             self.targets.look()
 

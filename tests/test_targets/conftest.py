@@ -1,0 +1,88 @@
+"""Runs on a few digits, and small targets made by hand."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import RUNNERS
+
+from ckd_mm.models.losses import SoftTarget, soft_target
+from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_writer
+
+from ..helpers import trajectory, weights_of
+
+IMAGES, BATCH, VIEWS, EPOCHS = 33, 16, 2, 5  # three batches an epoch, the last of one image; five batches of both views
+AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=2), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+
+
+@pytest.fixture
+def config_of(distil_run, tmp_path):
+    """Makes a config whose teachers exist; five epochs of randomly augmented images."""
+    if not (tmp_path / 'given').exists():
+        trajectory(tmp_path / 'given', epochs=(1, 2, 3))
+
+    def make(name='run', distill=None, **settings):
+        config = distil_run(work_dir=str(tmp_path / name), **settings)
+        config.selector, config.probe = dict(type='even', k=3), None
+        config.teacher = dict(trajectory=str(tmp_path / 'given'))
+        config.train_cfg.max_epochs = EPOCHS
+        config.train_dataloader.update(batch_size=BATCH)
+        config.train_dataloader.dataset.update(indices=IMAGES, pipeline=copy.deepcopy(AUGMENTED))
+        config.distill.update(distill or {})
+        return config
+
+    return make
+
+
+def uncached(config):
+    """The same run, whose teachers are asked in every step."""
+    views = config.distill.pop('cache')['views']
+    loader = config.train_dataloader
+    loader.dataset = dict(type='ckd_mm.Views', seed=0, dataset=loader.dataset)
+    loader.sampler = dict(type='ckd_mm.ViewSampler', views=views, shuffle=True)
+    return config
+
+
+def student(config) -> dict:
+    return weights_of(Path(config.work_dir) / 'student.pth')
+
+
+def run(config):
+    return RUNNERS.build(config).train()
+
+
+# ------------------------------------------------------------ twelve rows, of six images in two views
+ROWS = 2
+FINGERPRINT = dict(teachers=[dict(sha256='abc')], views=2)
+
+
+def made(rows: int = 12, classes: int = 7, teachers: int = 3, aggregation: str = 'loss', scale: float = 5.0, seed: int = 0) -> SoftTarget:
+    logits = scale * torch.randn(teachers, rows, classes, generator=torch.Generator().manual_seed(seed))
+    return soft_target(logits, 2.0, aggregation)._replace(predicted=logits.softmax(dim=2).mean(dim=0).argmax(dim=1))
+
+
+@pytest.fixture
+def writer_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(target_writer, 'BATCHES_A_BLOCK', 2)  # of 12 rows: three blocks
+
+    def make(layout=Layout(6, 2, 7, 3, spread=True), fingerprint=FINGERPRINT, batch=ROWS) -> TargetWriter:
+        return TargetWriter(tmp_path / 'targets', layout, fingerprint, batch)
+
+    return make
+
+
+def fill(writer: TargetWriter, blocks, target=None) -> None:
+    target = target or made()
+    for block in blocks:
+        for start in range(writer.rows_of(block).start, writer.rows_of(block).stop, ROWS):
+            rows = slice(start, start + ROWS)
+            writer.write(start, SoftTarget(*(part[rows] for part in target)), torch.zeros(ROWS))
+        writer.done(block)
+    writer.close()
+
+
+def finished(writer: TargetWriter) -> TargetFile:
+    fill(writer, writer.prepare())
+    writer.finish()
+    return TargetFile(writer.folder)
