@@ -46,7 +46,7 @@ def write_targets(folder: Path, work: Workload, rows: int) -> Layout:
     size, classes = len(work.images), work.student['head']['num_classes']
     layout = Layout(rows // VIEWS // size * size, VIEWS, classes, TEACHERS)
     writer = TargetWriter(folder, layout, {}, size)
-    blocks, marks = writer.prepare(print), marks_of(work)
+    blocks, marks = writer.prepare(), marks_of(work)
     for block in blocks:
         places = writer.rows_of(block)
         target = soft_target(torch.randn(TEACHERS, len(places), classes), TAU)

@@ -58,7 +58,7 @@ def score_vs_forward(work: Workload, name: str, measure: Callable[[Tensor, Tenso
 
     def make_pair() -> Pair:
         network = build(work.teacher).to(work.device).eval().requires_grad_(False)
-        ours = Contender(lambda _: torch.tensor(selector.score(InMemory(network), context)['score']), lambda: None)
+        ours = Contender(lambda _: torch.tensor(selector.score(BuiltSnapshot(network), context)['score']), lambda: None)
         return ours, Contender(hand_written_score(network, images, measure, work), lambda: None)
 
     with mock.patch.object(score_selector, 'get_device', lambda: str(work.device)):  # it would take the GPU that --device cpu leaves
@@ -86,7 +86,7 @@ def hand_written_cmi(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class InMemory:
+class BuiltSnapshot:
     """A snapshot whose network has been read."""
     network: nn.Module
 

@@ -1,4 +1,4 @@
-"""Timing two contenders against each other on a machine that does other things too."""
+"""Two contenders against each other: timed, on a machine that does other things too, and by count of operations."""
 
 import ctypes
 import gc
@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,15 @@ def keep_freed_memory() -> None:
 
 def _seconds(contender: Contender, steps: int, device: torch.device) -> float:
     batches = [contender.batch() for _ in range(steps)]
-    _wait_for(device)
+    wait_for_device(device)
     start = time.perf_counter()
     for batch in batches:
         contender.step(batch)
-    _wait_for(device)
+    wait_for_device(device)
     return time.perf_counter() - start
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for_device(device: torch.device) -> None:
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
@@ -129,3 +130,11 @@ def summary(ratios: Sequence[float]) -> Dict[str, float]:
     """Median and spread, the 10th and 90th percentile."""
     low, median, high = np.percentile(ratios, [10, 50, 90])
     return dict(median=float(median), low=float(low), high=float(high), n=len(ratios))
+
+
+def operations(contender: Contender) -> int:
+    """Floating-point operations of one step, forward and backward: of convolutions and matrix products."""
+    batch = contender.batch()
+    with FlopCounterMode(display=False) as counter:
+        contender.step(batch)
+    return counter.get_total_flops()

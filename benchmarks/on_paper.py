@@ -17,14 +17,13 @@ from typing import Dict, List, Optional
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-from measure import Contender  # noqa: E402
+from measure import Contender, operations  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
-from scale import operations, snapshots  # noqa: E402
 from steps import distilling, mmengine_contender  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from workload import Workload, build, make_workload  # noqa: E402
+from workload import Workload, build, check_batch, make_workload, snapshots  # noqa: E402
 
 from ckd_mm.fileio import write_json  # noqa: E402
 from ckd_mm.flops import network_flops  # noqa: E402
@@ -121,8 +120,8 @@ def count(work: Workload) -> Counts:
     weights = {network: 4 * sum(parameter.numel() for parameter in network.parameters()) for network in (teacher, student)}
     snapshot = sum(tensor.nbytes for tensor in teacher.state_dict().values())
     forward = network_flops(teacher, work.images)
-    with snapshots(work, 1) as files:
-        taught_starts = starts(as_on_a_gpu(distilling(build(work.student), *files), thin))
+    with snapshots(work, [teacher]) as files:
+        taught_starts = starts(as_on_a_gpu(distilling(work, build(work.student), files), thin))
     return Counts(
         teacher_step=operations(mmengine_contender(teacher, one)) / 2, student_step=operations(mmengine_contender(student, one)) / 2,
         teacher_forward=forward, teacher_gradients=weights[teacher], student_gradients=weights[student], image=work.images[0].nbytes,
@@ -216,7 +215,9 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--copy', type=float, default=20, help='GB/s from the host to a GPU')
     parser.add_argument('--start', type=float, default=10, help='microseconds to start an operator')
     parser.add_argument('--json', type=Path, metavar='FILE')
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    check_batch(parser, 'imagenet', args.batch)
+    return args
 
 
 if __name__ == '__main__':

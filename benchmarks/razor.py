@@ -1,30 +1,25 @@
 """What a step costs beside mmrazor's."""
 
 import copy
-import tempfile
-from pathlib import Path
 from typing import List
 
 from measure import Pair
 from steps import CE_WEIGHT, KD_WEIGHT, TAU, compare, distilling, mmengine_contender
 from torch import nn
-from workload import Workload, build
+from workload import Workload, build, snapshots, sure_teachers
 
 from ckd_mm.compat import require_mmrazor
-from ckd_mm.trajectory import write_snapshot
 
 
 def kd_step_vs_mmrazor(work: Workload) -> List[float]:
     """``CheckpointDistill.train_step`` with one snapshot as teacher / ``train_step`` of mmrazor's ``SingleTeacherDistill`` with its
     ``KLDivergence``, of the same networks and with the same weights of the losses."""
-    teacher, student = build(work.teacher), build(work.student)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / 'teacher.pth'
-        write_snapshot(file, teacher.state_dict(), epoch=1, iteration=1, lr=None, model=work.teacher, classes=None)
+    (teacher, ), student = sure_teachers(work), build(work.student)
+    with snapshots(work, [teacher]) as files:
 
         def make_pair() -> Pair:
             mmrazors = single_teacher_distill(copy.deepcopy(teacher), copy.deepcopy(student), work)
-            return mmengine_contender(distilling(copy.deepcopy(student), file), work), mmengine_contender(mmrazors, work)
+            return mmengine_contender(distilling(work, copy.deepcopy(student), files), work), mmengine_contender(mmrazors, work)
 
         return compare(make_pair, work)
 

@@ -1,8 +1,10 @@
 """Speed and size of ckd_mm as ratios to something that anyone would accept as a yardstick.
 
-    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--repeats N]
+    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--dtype fp32|bf16] [--repeats N]
+                             [--plain-teachers]
 
-Contenders alternate in this one process. Prints a table; exit status 1 if a median is above its limit. See README.md here.
+Contenders alternate in this one process. Prints a table, and has written FILE after each line of it; exit status 1 if a median is above
+its limit, or if something could not be measured. See README.md here.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import platform
 import shlex
 import statistics
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
@@ -19,7 +22,6 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # two threads beside any other lo
 
 import torch  # noqa: E402
 from cached import cached_vs_plain  # noqa: E402
-from ensemble import ensemble4_vs_floor  # noqa: E402
 from heads import dih_vs_kd, heads_vs_epoch  # noqa: E402
 from loader import small_images_loader  # noqa: E402
 from looks import calibration_vs_forward, cmi_vs_forward, probe_vs_epoch  # noqa: E402
@@ -31,8 +33,8 @@ from mutual import dml_vs_students  # noqa: E402
 from razor import kd_step_vs_mmrazor  # noqa: E402
 from sizes import snapshot_bytes  # noqa: E402
 from stall import snapshot_stall  # noqa: E402
-from steps import after_stop_vs_plain, kd_step_vs_floor  # noqa: E402
-from workload import PRESETS, Workload, make_workload  # noqa: E402
+from steps import after_stop_vs_plain, ensemble4_vs_floor, kd_step_vs_floor  # noqa: E402
+from workload import Workload, add_arguments, check_arguments, make_workload  # noqa: E402
 
 from ckd_mm.compat import versions  # noqa: E402
 from ckd_mm.fileio import write_json  # noqa: E402
@@ -82,22 +84,37 @@ COLUMNS = '{:<22} {:<48} {:>7} {:>7} {:>7} {:>5} {:>6}  {:<4} {:>8} {:>7}'
 
 def main() -> int:
     args = parse_args()
-    work = make_workload(args.preset, args.device, args.dtype, args.repeats)
+    work = make_workload(args.preset, args.device, args.dtype, args.repeats, fast_teachers=not args.plain_teachers)
     torch.backends.cudnn.benchmark = True
     MMLogger.get_instance('benchmarks', log_level='ERROR')  # the table alone
     results = {}
     print(COLUMNS.format('name', 'what / what', 'median', 'low', 'high', 'n', 'limit', '', 'images/s', 'peak GB'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for name in args.names:
-            benchmark = BENCHMARKS[name]
-            result = results[name] = benchmark.measure(work)
-            numbers = [f'{result[key]:.3f}' for key in ('median', 'low', 'high')]
-            verdict = 'ok' if result['median'] <= benchmark.limit else 'over'
-            line = COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict, *of_ours(result))
-            print(line.rstrip(), flush=True)
-    if args.json is not None:
-        write_json(args.json, dict(_about=about(args), **results))
-    return int(any(result['median'] > BENCHMARKS[name].limit for name, result in results.items()))
+            results[name] = result_or_failure(BENCHMARKS[name], work)
+            print(line_of(name, results[name]), flush=True)
+            if args.json is not None:  # each time: the next one may take the process with it
+                write_json(args.json, dict(_about=about(args), **results))
+    return int(any('failed' in result or result['median'] > BENCHMARKS[name].limit for name, result in results.items()))
+
+
+def result_or_failure(benchmark: Benchmark, work: Workload) -> Dict:
+    """What was measured, or ``failed`` and why: mmrazor may be missing, or memory short, and the others be measured all the same."""
+    try:
+        return benchmark.measure(work)
+    except Exception as error:
+        traceback.print_exc()
+        return dict(failed=f'{type(error).__name__}: {error}')
+
+
+def line_of(name: str, result: Dict) -> str:
+    benchmark = BENCHMARKS[name]
+    if 'failed' in result:
+        return f'{name:<22} failed: {result["failed"]}'
+    numbers = [f'{result[key]:.3f}' for key in ('median', 'low', 'high')]
+    verdict = 'ok' if result['median'] <= benchmark.limit else 'over'
+    line = COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict, *of_ours(result))
+    return line.rstrip()
 
 
 def of_ours(result: Dict) -> Tuple[str, str]:
@@ -109,20 +126,13 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure ckd_mm in ratios.')
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'which; default: all of {", ".join(BENCHMARKS)}')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results here')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch; all but small are for GPUs')
-    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
-    parser.add_argument('--repeats', type=int, default=100, help='paired repetitions of each timed benchmark')
+    add_arguments(parser, repeats=100)
+    parser.add_argument('--plain-teachers', action='store_true', help='our teachers as they were saved (distill.fast_teachers=False)')
     args = parser.parse_args(arguments)
     unknown = [name for name in args.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f'no benchmark {unknown[0]!r}; there are {", ".join(BENCHMARKS)}')
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: torch sees no GPU here')
-    if args.dtype == 'bf16' and args.device == 'cpu':
-        parser.error("--dtype bf16 needs --device cuda: mmengine's AmpOptimWrapper runs on accelerators only")
-    if args.repeats < 1:
-        parser.error(f'--repeats {args.repeats} should be at least 1')
+    check_arguments(parser, args)
     args.names = args.names or list(BENCHMARKS)
     return args
 

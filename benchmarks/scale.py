@@ -17,34 +17,28 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
-from cached import TEACHERS as CACHED_TEACHERS  # noqa: E402
 from cached import cached_vs_plain  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from measure import Contender, Pair, paired_ratios, summary  # noqa: E402
+from measure import Pair, operations, paired_ratios, summary  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.model import MMDistributedDataParallel  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 from run import about  # noqa: E402
+from scale_figure import AXES, Row, draw, sentences  # noqa: E402
 from steps import distilling, mmengine_contender  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-from workload import PRESETS, Workload, build, make_workload  # noqa: E402
+from workload import Workload, add_arguments, build, check_arguments, check_batch, make_workload, snapshots  # noqa: E402
 
 from ckd_mm.fileio import write_json  # noqa: E402
-from ckd_mm.trajectory import write_snapshot  # noqa: E402
-from ckd_mm.visualization.figures import ALONE, CHOSEN, STUDENT, TEACHER, canvas, plain_axes, save_figure  # noqa: E402
 
 TEACHERS, CLASSES, PROCESSES = (1, 2, 4, 8), (10, 100, 1000), 2
 PATIENCE = 1800  # seconds for the processes
-AXES = dict(teachers='teachers, M', classes='classes, one teacher', processes='processes, a batch each')
 CACHED_ROWS = 12_800  # targets in the files: 51 MB of 1,000 classes
-Row = Dict[str, float]
 
 
 def against_teachers(work: Workload, counts: Sequence[int] = TEACHERS) -> List[Row]:
@@ -62,10 +56,10 @@ def against_classes(work: Workload, counts: Sequence[int] = CLASSES) -> List[Row
 
 def measured(work: Workload, teachers: int) -> Row:
     """``summary`` of the ratios, and ``by_count``, the ratio of operations."""
-    with snapshots(work, teachers) as files:
+    with snapshots(work, [build(work.teacher) for _ in range(teachers)]) as files:
 
         def make_pair() -> Pair:
-            return mmengine_contender(distilling(build(work.student), *files), work), mmengine_contender(build(work.student), work)
+            return mmengine_contender(distilling(work, build(work.student), files), work), mmengine_contender(build(work.student), work)
 
         pair = make_pair()
         pair[0].step(pair[0].batch())  # teachers are built
@@ -82,24 +76,6 @@ def prefixed(prefix: str, row: Row) -> Row:
     return {prefix + key: value for key, value in row.items()}
 
 
-class snapshots:
-    """So many of the preset's teacher, with weights of their own, in files for as long as the block lasts."""
-
-    def __init__(self, work: Workload, count: int) -> None:
-        self.work, self.count = work, count
-
-    def __enter__(self) -> List[str]:
-        self.folder = tempfile.TemporaryDirectory()
-        files = [str(Path(self.folder.name) / f'epoch_{epoch}.pth') for epoch in range(1, self.count + 1)]
-        for epoch, file in enumerate(files, 1):
-            write_snapshot(file, build(self.work.teacher).state_dict(), epoch=epoch, iteration=epoch, lr=None, model=self.work.teacher,
-                           classes=None)
-        return files
-
-    def __exit__(self, *error) -> None:
-        self.folder.cleanup()
-
-
 def with_classes(work: Workload, count: int) -> Workload:
     """The same networks, but for the size of their last layer."""
     teacher, student = copy.deepcopy(work.teacher), copy.deepcopy(work.student)
@@ -107,15 +83,7 @@ def with_classes(work: Workload, count: int) -> Workload:
         model['head']['num_classes'] = model['data_preprocessor']['num_classes'] = count
         model['head'].pop('topk', None)
     labels = torch.randint(count, work.labels.shape, generator=torch.Generator().manual_seed(0))
-    return Workload(work.preset, teacher, student, work.images, labels, work.device, work.dtype, work.repeats)
-
-
-def operations(contender: Contender) -> int:
-    """Floating-point operations of one step, forward and backward."""
-    batch = contender.batch()
-    with FlopCounterMode(display=False) as counter:
-        contender.step(batch)
-    return counter.get_total_flops()
+    return replace(work, teacher=teacher, student=student, labels=labels)
 
 
 def against_processes(work: Workload, patience: float = PATIENCE) -> List[Row]:
@@ -128,7 +96,7 @@ def against_processes(work: Workload, patience: float = PATIENCE) -> List[Row]:
         patience: see :func:`wait_for`, which raises.
     """
     context = multiprocessing.get_context('fork')  # all is imported already
-    with snapshots(work, 1) as files, tempfile.TemporaryDirectory() as folder:
+    with snapshots(work, [build(work.teacher)]) as files, tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / 'seconds.npy'
         processes = [context.Process(target=one_process, args=(rank, work, files, folder, results)) for rank in range(PROCESSES)]
         for process in processes:
@@ -146,8 +114,8 @@ def wait_for(processes: Sequence[multiprocessing.Process], patience: float) -> N
     failed, running = [], list(processes)
     while running and not failed and time.monotonic() < last:
         wait([process.sentinel for process in running], last - time.monotonic())
+        running = [process for process in processes if process.exitcode is None]  # first: one that fails now counts as both
         failed = [process.exitcode for process in processes if process.exitcode]
-        running = [process for process in processes if process.exitcode is None]
     for process in running:
         process.kill()
         process.join()
@@ -169,9 +137,9 @@ def one_process(rank: int, work: Workload, files: Sequence[str], folder: str, re
     the clock and by its own processor time."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=PROCESSES)
-    alone = [mmengine_contender(model, work) for model in (build(work.student), distilling(build(work.student), *files))]
+    alone = [mmengine_contender(model, work) for model in (build(work.student), distilling(work, build(work.student), files))]
     together = [mmengine_contender(MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False), work)
-                for model in (build(work.student), distilling(build(work.student), *files))]
+                for model in (build(work.student), distilling(work, build(work.student), files))]
     contenders = [*alone, *together]
     seconds = np.zeros((work.repeats + 1, len(contenders), 2))  # the first is to warm up
     for repeat in range(len(seconds)):
@@ -186,70 +154,6 @@ def one_process(rank: int, work: Workload, files: Sequence[str], folder: str, re
     if rank == 0:
         np.save(results, seconds[1:])
     dist.destroy_process_group()
-
-
-# What it says
-
-
-def sentences(found: Dict[str, List[Row]]) -> Iterator[str]:
-    """A line for each, saying what grows how."""
-    rows = found.get('teachers', [])
-    if len(rows) > 1:
-        counts = [row['teachers'] for row in rows]
-        measured_slope, counted_slope = (np.polyfit(counts, [row[key] for row in rows], 1)[0] for key in ('median', 'by_count'))
-        yield (f'teachers: linear; each costs {measured_slope:.2f} of a plain step, by count of operations {counted_slope:.2f}; '
-               f'with cached targets a step is {rows[0]["cached_median"]:.2f} plain ones, whatever M')
-    if 'classes' in found:
-        first, last = found['classes'][0], found['classes'][-1]
-        yield (f'classes: from {first["classes"]} to {last["classes"]} a distilled step goes from {first["median"]:.2f} to '
-               f'{last["median"]:.2f} plain ones (by count {first["by_count"]:.2f} to {last["by_count"]:.2f}), with cached targets from '
-               f'{first["cached_median"]:.2f} to {last["cached_median"]:.2f}')
-    if 'processes' in found:
-        one, two = found['processes']
-        yield (f'processes: a step of {two["processes"]} costs each {two["plain_processor_median"]:.2f} times the processor time of a step '
-               f'of one if plain, {two["processor_median"] / one["processor_median"]:.2f} times if distilled; by the clock, on the cores '
-               f'that were free, {two["plain_median"]:.2f} and {two["median"] / one["median"]:.2f} times')
-
-
-def draw(found: Dict[str, List[Row]], path: Optional[Path] = None) -> Figure:
-    """What was measured (median, 10th to 90th percentile) beside each other, and by count."""
-    panels = [name for name in AXES if name in found]
-    figure = canvas(max(4.8, 3.6 * len(panels)), 4.1)
-    for name, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels)))):
-        rows = found[name]
-        places = [row[name] for row in rows]
-        axes.set_ylabel('time / plain step')
-        if name == 'processes':  # by the clock it would show how many cores are free
-            _band(axes, places, rows, 'processor_', STUDENT, 'distilled step, measured')
-            _band(axes, places, rows, 'plain_processor_', ALONE, 'plain step')
-            axes.set_xlim(0.7, PROCESSES + 0.3)
-            axes.set_ylabel('processor time of a process / plain step')
-        else:
-            _band(axes, places, rows, '', STUDENT, 'distilled step, measured')
-            if name == 'classes':
-                _band(axes, places, rows, 'cached_', CHOSEN, 'with cached targets')
-            else:  # one number, whatever M
-                axes.plot(places, [row['cached_median'] for row in rows], color=CHOSEN, linewidth=1.6,
-                          label=f'with cached targets, measured once (of {CACHED_TEACHERS} teachers)')
-            axes.plot(places, [row['by_count'] for row in rows], color=TEACHER, linestyle='--', marker='x', markersize=5, linewidth=1.2,
-                      label='by count of operations')
-        if name == 'classes':
-            axes.set_xscale('log')
-            axes.minorticks_off()
-        axes.set_xticks(places, [str(place) for place in places])
-        axes.set_xlabel(AXES[name])
-        axes.axhline(1, color='#b0b0b0', linewidth=1, zorder=0)
-        axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
-        plain_axes(axes)
-    labelled = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(labelled.values(), labelled.keys(), loc='outside lower center', ncols=3, fontsize=8, frameon=False)
-    return save_figure(figure, path)
-
-
-def _band(axes, places: Sequence[float], rows: Sequence[Row], prefix: str, colour: str, label: str) -> None:
-    low, middle, high = ([row[prefix + key] for row in rows] for key in ('low', 'median', 'high'))
-    axes.plot(places, middle, color=colour, marker='o', markersize=5, linewidth=1.6, label=label)
-    axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def main() -> int:
@@ -281,16 +185,18 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'against what; default: {", ".join(AXES)}')
     parser.add_argument('--json', type=Path, metavar='FILE')
     parser.add_argument('--figure', type=Path, metavar='FILE', help='a .png or .svg to draw')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--preset', choices=PRESETS, default='small')
+    add_arguments(parser, repeats=30)
     parser.add_argument('--batch', type=int, help="images; default: the preset's")
-    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
     parser.add_argument('--teachers', nargs='+', type=int, default=TEACHERS, metavar='M')
-    parser.add_argument('--repeats', type=int, default=30)
     args = parser.parse_args(arguments)
     unknown = [name for name in args.names if name not in AXES]
     if unknown:
         parser.error(f'nothing is measured against {unknown[0]!r}; there are {", ".join(AXES)}')
+    check_arguments(parser, args)
+    if args.batch is not None:
+        check_batch(parser, args.preset, args.batch)
+    if min(args.teachers) < 1:
+        parser.error(f'--teachers {min(args.teachers)} should be at least 1')
     if 'processes' in args.names and args.device == 'cuda':
         parser.error("processes are gloo's, on the CPU: leave --device cuda out")
     args.names = args.names or [name for name in AXES if name != 'processes' or args.device == 'cpu']

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, List
 
 import torch
+from measure import wait_for_device
 from mmengine.hooks import Hook
 from sizes import run_on_four_digits
 from workload import Workload
@@ -38,10 +39,10 @@ class TimedSnapshotHook(SnapshotHook):
         self.seconds: List[float] = []
 
     def after_train_epoch(self, runner) -> None:
-        _wait_for(self.device)
+        wait_for_device(self.device)
         start = time.perf_counter()
         super().after_train_epoch(runner)
-        _wait_for(self.device)  # the copy holds the next step up
+        wait_for_device(self.device)  # the copy holds the next step up
         self.seconds.append(time.perf_counter() - start)
 
 
@@ -56,14 +57,9 @@ class SavedByTorch(Hook):
     def after_train_epoch(self, runner) -> None:
         snapshot = next(hook for hook in runner.hooks if isinstance(hook, SnapshotHook)).trajectory.last
         file = Path(runner.work_dir) / f'by_torch_{len(self.seconds)}.pth'
-        _wait_for(self.device)
+        wait_for_device(self.device)
         start = time.perf_counter()
         torch.save(runner.model.state_dict(), file)
         self.seconds.append(time.perf_counter() - start)
         for done in (file, snapshot.file):
             done.unlink()
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)

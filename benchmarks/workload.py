@@ -1,9 +1,12 @@
 """What the contenders work on: two networks and a batch of random images."""
 
+import argparse
 import copy
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -12,6 +15,8 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from ckd_mm.trajectory import write_snapshot
+
 CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_'
 PRESETS = {  # teacher, student, data set of the configs; pixels and images of a batch
     'small': ('resnet34_cifar10', 'resnet18_cifar10', 'cifar10_bs128', 32, 32),
@@ -19,6 +24,7 @@ PRESETS = {  # teacher, student, data set of the configs; pixels and images of a
     'wrn': ('wrn40-2_cifar100', 'wrn40-1_cifar100', 'cifar100_bs128', 32, 128),
     'imagenet': ('resnet34', 'resnet18', 'imagenet_bs32', 224, 256),
     'imagenet_r50': ('resnet50', 'resnet18', 'imagenet_bs32', 224, 256)}
+SURE = 4.0  # standard deviation of a teacher's logits over the classes
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Workload:
         teacher, student: mmpretrain configs, with their data preprocessor.
         images, labels: one batch, uint8 (N, 3, H, W) and (N, ), where a data loader leaves it: in (pinned) host memory.
         dtype: 'fp32', or 'bf16' for autocast.
+        fast_teachers: of ``CheckpointDistill``; False: teachers exactly as they were saved.
     """
     preset: str
     teacher: Dict
@@ -37,6 +44,7 @@ class Workload:
     device: torch.device
     dtype: str
     repeats: int
+    fast_teachers: bool = True
 
     @property
     def steps(self) -> int:
@@ -61,7 +69,36 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
-def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
+def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
+    """Those that all commands have which time steps.
+
+    Args:
+        repeats: the default.
+    """
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch: small takes a fraction of a second a '
+                        'step on one core, cifar some seconds, the others are for GPUs')
+    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
+    parser.add_argument('--repeats', type=int, default=repeats, help=f'paired repetitions of each timed benchmark; default: {repeats}')
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program with a message where they ask for what cannot be done."""
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: torch sees no GPU here')
+    if args.dtype == 'bf16' and args.device == 'cpu':
+        parser.error("--dtype bf16 needs --device cuda: mmengine's AmpOptimWrapper runs on accelerators only")
+    if args.repeats < 1:
+        parser.error(f'--repeats {args.repeats} should be at least 1')
+
+
+def check_batch(parser: argparse.ArgumentParser, preset: str, batch: int) -> None:
+    most = PRESETS[preset][-1]
+    if not 1 <= batch <= most:
+        parser.error(f'--batch {batch}: should be 1 to {most}, the images that the preset {preset!r} has')
+
+
+def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teachers: bool = True) -> Workload:
     torch.manual_seed(0)
     *models, data, size, batch = PRESETS[preset]
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
@@ -76,7 +113,7 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workloa
     labels = torch.randint(student['head']['num_classes'], (batch, ))
     if device == 'cuda':
         images, labels = images.pin_memory(), labels.pin_memory()
-    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats)
+    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats, fast_teachers)
 
 
 def normaliser(model: Dict, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -90,3 +127,29 @@ def build(model: Dict) -> nn.Module:
     network = MODELS.build(copy.deepcopy(model))
     network.init_weights()
     return network
+
+
+def sure_teachers(work: Workload, count: int = 1) -> List[nn.Module]:
+    """Networks of the preset's teacher, each with weights of its own, which are as sure of what they say as trained ones.
+
+    As they are initialised, all say nearly the same of every class: to learn from one, from another or from none gives nearly the same
+    loss, and :func:`measure.check_same_work` would see no difference. So the last layer is scaled.
+    """
+    teachers = [build(work.teacher).eval() for _ in range(count)]
+    images = normaliser(work.teacher, torch.device('cpu'))(work.images[:8])
+    with torch.no_grad():
+        for teacher in teachers:
+            factor = SURE / teacher(images).std(dim=1).mean()
+            for parameter in teacher.head.fc.parameters():
+                parameter.mul_(factor)
+    return teachers
+
+
+@contextmanager
+def snapshots(work: Workload, teachers: Sequence[nn.Module]) -> Iterator[List[str]]:
+    """Files of these networks, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder) / f'epoch_{epoch}.pth') for epoch in range(1, len(teachers) + 1)]
+        for epoch, (file, teacher) in enumerate(zip(files, teachers), 1):
+            write_snapshot(file, teacher.state_dict(), epoch=epoch, iteration=epoch, lr=None, model=work.teacher, classes=None)
+        yield files

@@ -1,7 +1,9 @@
 """The benchmarks measure what they say; their limits are checked by running them."""
 
+import copy
 import dataclasses
 import gc
+import importlib
 import io
 import json
 import multiprocessing
@@ -106,7 +108,7 @@ def test_peak_memory_is_that_of_a_later_step_without_the_other_side(benchmarks, 
 def test_the_table_and_the_json(benchmarks, monkeypatch, tmp_path, capsys):
     run, file = benchmarks['run'], tmp_path / 'results.json'
     monkeypatch.setattr(sys, 'argv', ['run.py', 'after_stop_vs_plain', 'snapshot_bytes', '--repeats', '2', '--json', str(file)])
-    monkeypatch.setattr(run, 'make_workload', lambda *_: benchmarks['work'])
+    monkeypatch.setattr(run, 'make_workload', lambda *_, **__: benchmarks['work'])
     monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # and back again
     run.main()
     found = json.loads(file.read_text())
@@ -122,22 +124,121 @@ def test_four_teachers_stay_within_the_memory_of_one(benchmarks):
     assert 1 <= run.cohort4_memory(work)[0] < run.BENCHMARKS['cohort4_memory'].limit
 
 
-@pytest.mark.parametrize('name, module', [('kd_step_vs_floor', 'steps'), ('ensemble4_vs_floor', 'ensemble'),
-                                          ('kd_step_vs_mmrazor', 'razor')])
+@pytest.mark.parametrize('name, module', [('kd_step_vs_floor', 'steps'), ('ensemble4_vs_floor', 'steps'), ('kd_step_vs_mmrazor', 'razor')])
 def test_the_contenders_of_a_step_do_the_same_work(benchmarks, monkeypatch, name, module):
     """Else an error is raised; the teachers of our side are fused, those of the other are not."""
     benchmark, module = benchmarks['run'].BENCHMARKS[name], sys.modules[module]
     assert len(benchmark.ratios(benchmarks['work'])) == 2
     distilling = module.distilling
 
-    def with_another_weight(*networks):
-        model = distilling(*networks)
+    def with_another_weight(*arguments):
+        model = distilling(*arguments)
         model.ce_weight = 0.2
         return model
 
     monkeypatch.setattr(module, 'distilling', with_another_weight)
     with pytest.raises(RuntimeError, match='do not do the same work'):
         benchmark.ratios(benchmarks['work'])
+
+
+@pytest.mark.parametrize('mistake', ['another teacher', 'kd_weight=0', '1 of 4 teachers'])
+def test_contenders_that_learn_from_something_else_are_caught(benchmarks, mistake):
+    """With the preset's own networks, which are not trained: as they are initialised, teachers would say next to nothing."""
+    import steps
+    work = benchmarks['run'].make_workload('small', 'cpu', 'fp32', repeats=1)
+    work = dataclasses.replace(work, images=work.images[:8], labels=work.labels[:8])
+    teachers, student = steps.sure_teachers(work, 4), steps.build(work.student)
+
+    def floor(count: int):
+        step = steps.hand_written_step(copy.deepcopy(teachers[:count]), copy.deepcopy(student), work)
+        return benchmarks['measure'].Contender(step, work.tensors)
+
+    def ours(files, **changes):
+        model = steps.distilling(work, copy.deepcopy(student), files)
+        for name, value in changes.items():
+            setattr(model, name, value)
+        return steps.mmengine_contender(model, work)
+
+    with steps.snapshots(work, teachers) as files:
+        right, wrong, count = {'another teacher': (files[:1], ours(files[1:2]), 1),
+                               'kd_weight=0': (files[:1], ours(files[:1], kd_weight=0.0), 1),
+                               '1 of 4 teachers': (files, ours(files[:1]), 4)}[mistake]
+        steps.compare(lambda: (ours(right), floor(count)), work)
+        with pytest.raises(RuntimeError, match='do not do the same work: in step 1'):
+            steps.compare(lambda: (wrong, floor(count)), work)
+
+
+def test_teachers_are_as_sure_as_trained_ones(benchmarks):
+    """In what mmpretrain's own data preprocessor makes of the images, standard deviation 4 over the classes; each its own weights."""
+    import workload
+    work = benchmarks['run'].make_workload('small', 'cpu', 'fp32', repeats=1)
+    first, second = workload.sure_teachers(work, 2)
+    images = first.data_preprocessor(work.collated())['inputs']
+    logits = [teacher(images[:8]) for teacher in (first, second)]
+    assert all(own.std(dim=1).mean().item() == pytest.approx(4, rel=1e-4) for own in logits)
+    assert (logits[0] - logits[1]).abs().mean() > 1
+    assert workload.build(work.teacher).eval()(images[:8]).std(dim=1).mean() < 0.5
+
+
+def test_teachers_may_stay_as_they_were_saved(benchmarks):
+    import steps
+    run = benchmarks['run']
+    for fast in (True, False):
+        work = run.make_workload('small', 'cpu', 'fp32', 1, fast)
+        assert steps.distilling(work, steps.build(work.student), ['never read']).fast_teachers is fast
+    assert run.parse_args(['--plain-teachers']).plain_teachers and not run.parse_args([]).plain_teachers
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['kd_step'], "no benchmark 'kd_step'; there are kd_step_vs_floor, "),
+    (['--device', 'cuda'], '--device cuda: torch sees no GPU here'),
+    (['--dtype', 'bf16'], '--dtype bf16 needs --device cuda'),
+    (['--repeats', '0'], '--repeats 0 should be at least 1')])
+def test_arguments_that_cannot_be_are_refused(benchmarks, monkeypatch, capsys, arguments, message):
+    """By both commands that time steps."""
+    import scale
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for command in [benchmarks['run']] if 'no benchmark' in message else [benchmarks['run'], scale]:
+        with pytest.raises(SystemExit, match='2'):
+            command.parse_args(arguments)
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command, arguments, message', [
+    ('scale', ['--batch', '33'], "--batch 33: should be 1 to 32, the images that the preset 'small' has"),
+    ('scale', ['--batch', '0'], '--batch 0: should be 1 to 32'),
+    ('on_paper', ['--batch', '257'], "--batch 257: should be 1 to 256, the images that the preset 'imagenet' has"),
+    ('scale', ['--teachers', '2', '0'], '--teachers 0 should be at least 1'),
+    ('scale', ['proceses'], "nothing is measured against 'proceses'"),
+    ('teachers', ['resnet43'], "no network 'resnet43'; there are resnet34_cifar10, "),
+    ('teachers', ['--repeats', '0'], '--repeats 0 should be at least 1')])
+def test_what_is_not_there_is_refused(benchmarks, capsys, command, arguments, message):
+    with pytest.raises(SystemExit, match='2'):
+        importlib.import_module(command).parse_args(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_what_was_measured_is_kept_when_the_next_fails(benchmarks, monkeypatch, tmp_path, capsys):
+    """The file is written before the next begins; the one after it is measured all the same."""
+    run, file = benchmarks['run'], tmp_path / 'results.json'
+
+    def fails(work):
+        assert json.loads(file.read_text())['good']['median'] == 0.5
+        raise ImportError('mmrazor is not installed')
+
+    given = dict(good=run.Benchmark('a / b', 1.0, lambda work: [0.5]), bad=run.Benchmark('c / d', 1.0, fails),
+                 fast=run.Benchmark('e / f', 1.0, lambda work: [0.25]))
+    monkeypatch.setattr(run, 'BENCHMARKS', given)
+    monkeypatch.setattr(run, 'make_workload', lambda *_, **__: benchmarks['work'])
+    monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)
+    monkeypatch.setattr(sys, 'argv', ['run.py', '--json', str(file)])
+    assert run.main() == 1
+    found = json.loads(file.read_text())
+    assert found['bad'] == dict(failed='ImportError: mmrazor is not installed') and found['fast']['median'] == 0.25
+    said = capsys.readouterr()
+    assert 'bad                    failed: ImportError: mmrazor is not installed' in said.out and 'Traceback' in said.err
+    monkeypatch.setattr(sys, 'argv', ['run.py', 'good', 'fast'])
+    assert run.main() == 0
 
 
 def test_the_contenders_of_the_scores_find_the_same_number(benchmarks):
@@ -215,18 +316,13 @@ def test_what_heads_are_compared_with(benchmarks, monkeypatch):
     assert {'backbone.conv1.weight', 'head.fc.weight'} <= whole and teacher.training
 
 
-def test_decoders_at_once_learn_what_they_learn_alone(benchmarks):
-    """Else the two are not compared."""
-    import decoders
-    shape = (6, 2, 8)
-    for way in (decoders.grouped, decoders.vmapped):
-        assert len(decoders.ratios(shape, 3, 2, torch.device('cpu'), way)) == 2
-
-    def without_the_last(given, pixels):
-        return decoders.one_after_another(given[:2], pixels)
-
-    with pytest.raises(RuntimeError, match='do not do the same work'):
-        decoders.ratios(shape, 3, 2, torch.device('cpu'), without_the_last)
+def test_fast_teachers_are_timed_beside_the_same_as_saved(benchmarks, monkeypatch):
+    """A WideResNet normalises first: fused are the 6 of its 13 BatchNorm layers that stand between the two convolutions of a block."""
+    import teachers
+    monkeypatch.setitem(teachers.NETWORKS, 'wrn16-1_cifar10', (2, 16))
+    found = teachers.measured(dataclasses.replace(benchmarks['work'], teacher=with_statistics(resnet(2))), 'wrn16-1_cifar10')
+    assert found['norms'] == 13 and found['left'] == 7
+    assert min(found['fused']['low'], found['channels_last']['low']) > 0 and found['fused']['n'] == 2
 
 
 def test_teachers_are_counted_and_timed_beside_a_plain_step(benchmarks, monkeypatch):
@@ -238,7 +334,7 @@ def test_teachers_are_counted_and_timed_beside_a_plain_step(benchmarks, monkeypa
     monkeypatch.setattr(scale, 'paired_ratios', lambda make_pair, *_: [1.0])
     monkeypatch.setattr(sys.modules['cached'], 'paired_ratios', lambda make_pair, *_: [1.25])
     one, three = scale.against_teachers(work, (1, 3))
-    plain = scale.operations(scale.mmengine_contender(scale.build(work.student), work))
+    plain = benchmarks['measure'].operations(scale.mmengine_contender(scale.build(work.student), work))
     teacher = 32 * network_flops(scale.build(work.teacher), work.images)
     assert one['by_count'] == pytest.approx(1 + teacher / plain) and three['by_count'] == pytest.approx(1 + 3 * teacher / plain)
     assert [row['teachers'] for row in (one, three)] == [1, 3] and one['median'] == 1
@@ -246,7 +342,7 @@ def test_teachers_are_counted_and_timed_beside_a_plain_step(benchmarks, monkeypa
     many = scale.with_classes(work, 50)
     assert many.labels.max() > 9 and scale.build(many.student).head.fc.out_features == 50
     # of each 8 inputs and output the head multiplies once forward, twice backward, and two operations make a multiplication
-    assert scale.operations(scale.mmengine_contender(scale.build(many.student), many)) - plain == 3 * 2 * 32 * 8 * 40
+    assert benchmarks['measure'].operations(scale.mmengine_contender(scale.build(many.student), many)) - plain == 3 * 2 * 32 * 8 * 40
 
 
 def test_two_processes_are_timed_beside_one(benchmarks):
@@ -275,28 +371,56 @@ def test_processes_are_not_waited_for_without_end(benchmarks):
     assert time.monotonic() - start < 30 and not multiprocessing.active_children()
 
 
-def test_what_grows_how(benchmarks, tmp_path):
+def test_a_process_that_fails_while_it_is_looked_at(benchmarks):
+    """Its exit status is there only when it is asked for once more; the other must not be waited for."""
     import scale
+
+    class Process:
+        kill = join = lambda self: None
+
+        def __init__(self, sentinel: int, *statuses) -> None:
+            self.sentinel, self._statuses = sentinel, iter(statuses)
+
+        @property
+        def exitcode(self):
+            return next(self._statuses, None)
+
+    ended, still_open = os.pipe()
+    other_end, never_closed = os.pipe()
+    os.close(still_open)  # which is what its sentinel says
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match='ended with exit status 3'):
+        scale.wait_for([Process(ended, None, *[3] * 9), Process(other_end)], 5)
+    assert time.monotonic() - start < 4
+    for descriptor in (ended, other_end, never_closed):
+        os.close(descriptor)
+
+
+def test_what_grows_how(benchmarks, tmp_path):
+    import scale_figure
     from_files = dict(cached_median=1.05, cached_low=1, cached_high=2)
     rows = dict(teachers=[dict(teachers=m, median=1.2 + 0.3 * m, low=1, high=2, by_count=1 + 0.5 * m, **from_files) for m in (1, 2, 4)],
                 classes=[dict(classes=c, median=v, low=1, high=2, by_count=1.5, **from_files) for c, v in ((10, 1.5), (1000, 1.625))],
                 processes=[dict(processes=p, median=1.5 * f, plain_median=f, processor_median=1.5 * g, processor_low=1, processor_high=3,
                                 plain_processor_median=g, plain_processor_low=1, plain_processor_high=2)
                            for p, f, g in ((1, 1.0, 1.0), (2, 2.0, 1.125))])
-    teachers, classes, processes = scale.sentences(rows)
+    teachers, classes, processes = scale_figure.sentences(rows)
     assert 'each costs 0.30 of a plain step, by count of operations 0.50; with cached targets a step is 1.05 plain ones' in teachers
     assert 'from 10 to 1000 a distilled step goes from 1.50 to 1.62' in classes
     assert 'a step of 2 costs each 1.12 times the processor time of a step of one if plain, 1.12 times if distilled' in processes
     assert 'by the clock, on the cores that were free, 2.00 and 2.00 times' in processes
-    figure = scale.draw(rows, tmp_path / 'scale.png')
+    figure = scale_figure.draw(rows, tmp_path / 'scale.png')
     assert (tmp_path / 'scale.png').stat().st_size > 0
     teachers, classes, processes = ({line.get_label(): line for line in axes.lines} for axes in figure.axes)
     assert list(teachers['distilled step, measured'].get_ydata()) == [row['median'] for row in rows['teachers']]
-    once = teachers['with cached targets, measured once (of 4 teachers)']
-    assert once.get_marker() == 'None' and classes['with cached targets'].get_marker() == 'o'
+    once, apart = teachers['with cached targets'], classes['with cached targets']
+    assert list(once.get_ydata()) == [1.05] * 3 and once.get_marker() == 'None' and apart.get_marker() == 'o'
+    legend, = figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == [
+        'by count of operations', 'distilled step, measured', 'plain step', 'with cached targets']
     assert list(processes['plain step'].get_ydata()) == [1, 1.125] and 'processor time' in figure.axes[2].get_ylabel()
     one = dict(teachers=rows['teachers'][:1])
-    assert not list(scale.sentences(one)) and len(scale.draw(one).axes) == 1
+    assert not list(scale_figure.sentences(one)) and len(scale_figure.draw(one).axes) == 1
 
 
 def test_the_table_on_paper_is_its_arithmetic(benchmarks):
@@ -337,12 +461,11 @@ def test_operators_that_are_started(benchmarks):
 def test_what_is_counted_on_paper(benchmarks):
     """Of the networks on one image; more images start no more operators but for their labels."""
     import on_paper
-    import scale
 
     from ckd_mm.flops import network_flops
     work = benchmarks['work']
     counts = on_paper.count(work)
-    student = scale.build(work.student)
+    student = on_paper.build(work.student)
     assert counts.student_gradients == 4 * sum(parameter.numel() for parameter in student.parameters()) < counts.snapshot
     assert counts.teacher_forward == network_flops(student, work.images) and counts.image == 3 * 8 * 8
     # backward is twice forward, but for the first convolution (3x3, 3 to 4 channels), whose input wants no gradient
