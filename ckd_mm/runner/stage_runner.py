@@ -1,10 +1,12 @@
 """mmengine's Runner as a stage uses it."""
 
 import re
+import time
 import zipfile
 from pathlib import Path
 from typing import Callable, Optional, Union
 
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
@@ -52,6 +54,13 @@ def _is_whole(checkpoint: Path) -> bool:
 class StageRunner(Runner):
     """Like any Runner, except that ``compile`` compiles backbone and neck, not ``train_step``: hooks and recorders go on
     working, and checkpoints keep their names."""
+
+    def __init__(self, *args, experiment_name: Optional[str] = None, **kwargs) -> None:
+        # mmengine names a run by the second in which it begins, and of a name that it knows it takes the log, which may be in the folder
+        # of another run
+        while experiment_name and MMLogger.check_instance_created(f'{experiment_name}_{time.strftime("%Y%m%d_%H%M%S")}'):
+            time.sleep(0.05)
+        super().__init__(*args, experiment_name=experiment_name, **kwargs)
 
     def train(self) -> nn.Module:
         trained = super().train()

@@ -122,7 +122,9 @@ class CountingSelector(ScoreSelector):
 
 
 class NoImages:
+    """Nobody looks at them."""
     settings = dict(images=5)
+    images = ()
 
     def warn_if_seen(self, trajectory, log):
         pass
