@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .counter_random import uniforms
+from .memory import LEAVE_OUT
 
 LARGEST_MAPS = 2**22  # numbers of 8 bytes
 DIMENSIONS = dict(horizontal=(-1, ), vertical=(-2, ), diagonal=(-2, -1))
@@ -205,7 +206,7 @@ class BatchedCutout(BatchedTransform):
     def __init__(self, transform: Cutout, shape: Tuple[int, int, int]) -> None:
         if transform.shape is None:
             raise ConfigError(f'ckd_mm.InMemory: Cutout(magnitude_range={transform.magnitude_range}) is not known here, only '
-                              'Cutout(shape=...) is; leave InMemory out')
+                              f'Cutout(shape=...) is; {LEAVE_OUT}')
         super().__init__(transform, shape)
         self.hole = (transform.shape, ) * 2 if isinstance(transform.shape, int) else tuple(transform.shape)
         pad_val = [transform.pad_val] if isinstance(transform.pad_val, (int, float)) else transform.pad_val

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..progress import Progress
-from .memory import describe, require_memory
+from .memory import LEAVE_OUT, describe, require_memory
 
 KEPT = 4  # training and test images of two data sets
 _decoded: 'OrderedDict[str, Decoded]' = OrderedDict()
@@ -64,19 +64,19 @@ class Decoded:
         """(C, H, W)."""
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-            raise ConfigError(f'ckd_mm.InMemory: image {index} is a {found}, expected uint8 of (height, width, channels); leave '
-                              'InMemory out')
+            raise ConfigError(f'ckd_mm.InMemory: image {index} is a {found}, expected uint8 of (height, width, channels); '
+                              f'{LEAVE_OUT}')
         image = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
         if len(self.pixels) and image.shape != self.pixels.shape[1:]:
             raise ConfigError(f'ckd_mm.InMemory: image {index} has {describe(image.shape)}, others have {describe(self.pixels.shape[1:])}; '
-                              'add a transform that makes them equal (Resize, CenterCrop) before the random ones, or leave InMemory out')
+                              f'add a transform that makes them equal (Resize, CenterCrop) before the random ones, or {LEAVE_OUT}')
         return image
 
     def _label(self, item: Dict, index: int) -> int:
         found = item.get('gt_label')
         label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
         if not isinstance(label, (int, np.integer)):
-            raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; leave InMemory out')
+            raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; {LEAVE_OUT}')
         return int(label)
 
 

@@ -19,6 +19,7 @@ from ..registry import DATASETS
 from .batched_transforms import BATCHED, BatchedTransform, batched
 from .counter_random import uniforms
 from .decoded import Decoded, decoded
+from .memory import LEAVE_OUT
 from .views import ReplayableDataset
 from .whole_batch import WholeBatch
 from .wrappers import is_replayable, kind_of, replayable_part, undivided
@@ -28,7 +29,6 @@ DECODING = {mmcv.transforms.LoadImageFromFile, mmcv.transforms.Resize, mmcv.tran
             mmpretrain_transforms.ResizeEdge, mmpretrain_transforms.EfficientNetCenterCrop}
 PackInputs = mmpretrain_transforms.PackInputs
 OWN_KEYS = ('type', '_scope_', 'dataset', 'device', 'seed')
-LEAVE_OUT = 'leave InMemory out, with num_workers=4 and persistent_workers=True in the data loader'
 
 
 @DATASETS.register_module()
@@ -222,8 +222,8 @@ def _names(kinds) -> str:
 
 def _check_packing(packing: PackInputs) -> None:
     if packing.input_key != 'img' or packing.algorithm_keys or tuple(packing.meta_keys) != PackInputs.DEFAULT_META_KEYS:
-        raise ConfigError(f'ckd_mm.InMemory: {packing} is not known here, only PackInputs() is: images, labels and their numbers; leave '
-                          'InMemory out')
+        raise ConfigError(f'ckd_mm.InMemory: {packing} is not known here, only PackInputs() is: images, labels and their numbers; '
+                          f'{LEAVE_OUT}')
 
 
 def _config(dataset: Any, settings: Dict) -> Dict:

@@ -8,6 +8,7 @@ from typing import Dict, Iterator, Optional, Sequence, Tuple
 
 from ..errors import ConfigError
 
+LEAVE_OUT = 'leave InMemory out, with num_workers=4 and persistent_workers=True in the data loader'  # for messages
 ROOT = Path('/')
 # how many processes of the run are on this machine, and which of them this is: torchrun, Open MPI, Slurm
 LAUNCHERS = dict(LOCAL_WORLD_SIZE='LOCAL_RANK', OMPI_COMM_WORLD_LOCAL_SIZE='OMPI_COMM_WORLD_LOCAL_RANK',
@@ -34,7 +35,7 @@ def require_memory(images: int, shape: Sequence[int]) -> None:
     if there is not None and wanted > there:
         held = f'in each of {processes} processes ' if processes > 1 else ''
         raise ConfigError(f'ckd_mm.InMemory: {images} images of {describe(shape)} {held}take {wanted / 1e9:.1f} GB of memory, and '
-                          f'{there / 1e9:.1f} GB are available here; leave InMemory out')
+                          f'{there / 1e9:.1f} GB are available here; {LEAVE_OUT}')
 
 
 def processes_to_come() -> int:

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Sequence
 
 from ..errors import ConfigError
 from ..fileio import read_json
-from ..fingerprint import differences, flatten
+from ..fingerprint import differences, flatten, listed
 from ..runner.checkpoint_distill_runner import SUMMARY
 from ..trajectory.configs import parse_config_text
 from .results import mean_and_spread
@@ -33,7 +33,7 @@ def read_runs(folder: Path) -> Dict[str, Any]:
     for settings, _, other in runs[1:]:
         changed = [line for line in differences(first, settings) if not line.startswith(f'{SEED} ')]
         if changed:
-            raise ConfigError(f'{where} and {other} are not runs of one method: {"; ".join(changed[:3])}. Keep the runs of each '
+            raise ConfigError(f'{where} and {other} are not runs of one method: {listed(changed)}. Keep the runs of each '
                               'method in a folder of their own')
     seeds = [settings.get(SEED) for settings, _, _ in runs]
     twice = [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]

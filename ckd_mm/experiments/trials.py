@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from ..cli import set_loader_defaults
 from ..errors import ConfigError
 from ..fileio import read_json, write_json
-from ..fingerprint import differences, flatten
+from ..fingerprint import differences, flatten, listed
 from ..hooks.schedule_hook import schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..runner import CheckpointDistillRunner, DistillationPlan
@@ -119,7 +119,7 @@ class TrialFolder:
             changed = differences(self.record['settings'], flatten(config.to_dict()))
             if changed and StageLog(self.folder).stages:
                 raise ConfigError(f'trial {trial.name} was {"finished" if self.finished else "begun"} with other settings: '
-                                  f'{"; ".join(changed[:3])}. Restore them, choose another --work-dir, or remove {self.folder}')
+                                  f'{listed(changed)}. Restore them, choose another --work-dir, or remove {self.folder}')
             if not changed:
                 return
         try:

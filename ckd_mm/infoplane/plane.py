@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import CkdError, ConfigError
 from ..fileio import plain, read_json, write_json
-from ..fingerprint import differences, flatten
+from ..fingerprint import differences, flatten, listed
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
@@ -113,6 +113,6 @@ class InformationPlane:
         found = cls.load(path)
         changed = differences(flatten(found.settings), flatten(settings))
         if changed:
-            raise ConfigError(f'{path} was measured in another way: {"; ".join(changed[:3])}. Points measured in two ways cannot be '
+            raise ConfigError(f'{path} was measured in another way: {listed(changed)}. Points measured in two ways cannot be '
                               'compared: restore the setting, or move the file away')
         return found

@@ -65,13 +65,17 @@ def image_shape(dataset: Any) -> Tuple[int, ...]:
         return tuple(dataset[0]['inputs'].shape)
 
 
-def class_names(config: Dict) -> Optional[Sequence[str]]:
+def classes_of(dataset: Any) -> Optional[Sequence[str]]:
     """Names in the order of a data set's labels, if it has names."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+
+
+def class_names(config: Dict) -> Optional[Sequence[str]]:
+    """The same of one that is not built yet."""
     kind = kind_of(config)
     if inspect.isclass(kind) and issubclass(kind, BaseDataset):
         # data sets with fixed classes (ImageNet, CIFAR) know them without listing a million files
-        classes = DATASETS.build(dict(copy.deepcopy(config), lazy_init=True)).metainfo.get('classes')
+        classes = classes_of(DATASETS.build(dict(copy.deepcopy(config), lazy_init=True)))
         if classes is not None:
             return classes
-    dataset = DATASETS.build(copy.deepcopy(config))
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return classes_of(DATASETS.build(copy.deepcopy(config)))

@@ -25,7 +25,7 @@ from ..registry import METRICS as OUR_METRICS
 from ..registry import MODELS as OUR_MODELS
 from ..targets import Layout, TargetFile
 from ..trajectory import MANIFEST, Snapshot, model_config_of
-from .data_sets import DataSets, class_names, image_shape
+from .data_sets import DataSets, classes_of, image_shape
 from .distillation_plan import HEAD_KEYS, DistillationPlan
 from .distiller_check import check_distiller
 from .plans import make_plan
@@ -207,7 +207,7 @@ def _evaluation(plan: StudentPlan, data: DataSets) -> str:
     if dataset is None:
         return 'no test and no validation set: accuracies will be missing from the summary'
     head = (plan.config.model.get('head') or {}).get('num_classes')
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    classes = classes_of(dataset)
     if head is not None and classes is not None and len(classes) != head:
         raise ConfigError(f'model.head.num_classes={head}, but the test set has {len(classes)} classes')
     return f'{len(dataset)} images'
@@ -291,7 +291,7 @@ def _targets(plan: DistillationPlan, data: DataSets) -> str:
         if not all(map(torch.equal, first, again)):
             raise ConfigError(f'distill.cache: an image of the {link.what} is augmented in two ways in the same view: a transform of '
                               'train_dataloader.dataset.pipeline has random numbers of its own, which are not of python, numpy or torch')
-        classes = (config.model.get('head') or {}).get('num_classes') or len((dataset.metainfo or {}).get('classes') or ())
+        classes = (config.model.get('head') or {}).get('num_classes') or len(classes_of(dataset) or ())
         layout = Layout(len(dataset), plan.cache.views, classes, 1, plan.cache.dtype, plan.cache.top_k,
                         plan.kd_loss.get('aggregation') == 'loss')
         _check_loss_of_targets(plan, classes or 2)
@@ -371,6 +371,7 @@ def _trajectories(plan: DistillationPlan, data: DataSets) -> str:
     said = []
     trajectories = plan.open_trajectories()
     plan.selector.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
+    learnt = classes_of(data.get(plan.plain().train_dataloader.dataset, 'train_dataloader.dataset'))
     for trajectory in trajectories:
         snapshot = trajectory.last
         network = snapshot.build()
@@ -380,7 +381,7 @@ def _trajectories(plan: DistillationPlan, data: DataSets) -> str:
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and model.head.num_classes={wanted}; distillation of logits '
                               'needs the same classes')
-        require_same_classes(snapshot, class_names(plan.config.train_dataloader.dataset), 'the classes of its training set')
+        require_same_classes(snapshot, learnt, 'the classes of its training set')
         measured = check_promised_accuracy(snapshot, plan.plain())
         said.append(f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to {trajectory.epochs[-1]}' +
                     ('' if measured is None else f', the last is right on {measured:.1f} % of some validation images '

@@ -12,7 +12,7 @@ from mmengine.dist import get_rank
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..fileio import plain, read_json, write_json
-from ..fingerprint import differences, flatten
+from ..fingerprint import differences, flatten, listed
 from ..trajectory import Snapshot, Trajectory, share_snapshots
 from .selector import Selection, SelectionContext, Selector
 
@@ -40,7 +40,7 @@ class ScoreTable:
             raise CkdError(f'{path} is no table of scores: its "format" is not "{FORMAT}"; move it away')
         changed = differences(flatten(found['settings']), flatten(self.settings))
         if changed:
-            raise ConfigError(f'{path} was scored in another way: {"; ".join(changed[:3])}. Scores of two ways cannot be compared: '
+            raise ConfigError(f'{path} was scored in another way: {listed(changed)}. Scores of two ways cannot be compared: '
                               f'restore the setting, or move {Path(path).parent} away')
         self.rows = found['rows']
 
