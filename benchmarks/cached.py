@@ -3,7 +3,6 @@
 import copy
 import tempfile
 from pathlib import Path
-from typing import Dict, List
 
 import torch
 from measure import Contender, Pair, paired_ratios
@@ -12,8 +11,8 @@ from steps import CE_WEIGHT, KD_WEIGHT, TAU, mmengine_contender
 from torch import Tensor
 from workload import Workload, build
 
-from ckd_mm.models import CheckpointDistill
-from ckd_mm.models.losses import soft_target
+from ckd_mm.losses import soft_target
+from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import Layout, TargetWriter
 from ckd_mm.targets.layout import mark_of
 
@@ -21,8 +20,9 @@ VIEWS, TEACHERS = 4, 4
 ROWS = 200_000  # 50,000 images in four views
 
 
-def cached_vs_plain(work: Workload, rows: int = ROWS) -> List[float]:
-    """``CheckpointDistill.train_step`` with the targets of four teachers read from files, of random images in random views / ``train_step``
+def cached_vs_plain(work: Workload, rows: int = ROWS) -> list[float]:
+    """``CheckpointDistill.train_step`` with the targets of four teachers read from files, of random images in
+    random views / ``train_step``
     of the plain mmpretrain classifier.
 
     Args:
@@ -33,16 +33,21 @@ def cached_vs_plain(work: Workload, rows: int = ROWS) -> List[float]:
         layout = write_targets(Path(folder), work, rows)
 
         def make_pair() -> Pair:
-            ours = CheckpointDistill(copy.deepcopy(student), targets=folder, kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
-                                     ce_weight=CE_WEIGHT, kd_weight=KD_WEIGHT)
+            ours = CheckpointDistill(copy.deepcopy(student),
+                                     targets=folder,
+                                     kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
+                                     ce_weight=CE_WEIGHT,
+                                     kd_weight=KD_WEIGHT)
             step = mmengine_contender(ours, work).step
-            return Contender(step, lambda: in_views(work, layout)), mmengine_contender(copy.deepcopy(student), work)
+            return Contender(step, lambda: in_views(work, layout)), mmengine_contender(
+                copy.deepcopy(student), work)
 
         return paired_ratios(make_pair, work.repeats, work.steps, work.device)
 
 
 def write_targets(folder: Path, work: Workload, rows: int) -> Layout:
-    """Of so many images that there are whole batches of them; they are all the images of the one batch, again and again."""
+    """Of so many images that there are whole batches of them; they are all the images of the one batch, again
+    and again."""
     size, classes = len(work.images), work.student['head']['num_classes']
     layout = Layout(rows // VIEWS // size * size, VIEWS, classes, TEACHERS)
     writer = TargetWriter(folder, layout, {}, size)
@@ -50,7 +55,8 @@ def write_targets(folder: Path, work: Workload, rows: int) -> Layout:
     for block in blocks:
         places = writer.rows_of(block)
         target = soft_target(torch.randn(TEACHERS, len(places), classes), TAU)
-        writer.write(places.start, target._replace(predicted=target.log_p.argmax(dim=1)), marks.repeat(len(places) // size))
+        writer.write(places.start, target._replace(predicted=target.log_p.argmax(dim=1)),
+                     marks.repeat(len(places) // size))
         writer.done(block)
     writer.finish()
     return layout
@@ -61,7 +67,7 @@ def marks_of(work: Workload) -> Tensor:
     return mark_of(data['inputs'])
 
 
-def in_views(work: Workload, layout: Layout) -> Dict:
+def in_views(work: Workload, layout: Layout) -> dict:
     """The batch, each image under the name of any of those that it stands for."""
     size = len(work.images)
     copies = layout.images // size

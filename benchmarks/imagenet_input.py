@@ -1,11 +1,14 @@
-"""Where the time of ImageNet's input goes, per image on one core, and what other ways to decode and crop would gain.
+"""Where the time of ImageNet's input goes, per image on one core, and what other ways to decode and crop
+would gain.
 
-    python benchmarks/imagenet_input.py [FOLDER] [--images N] [--json FILE] [--size PIXELS] [--short-side PIXELS --quality Q]
+    python benchmarks/imagenet_input.py [FOLDER] [--images N] [--json FILE] [--size PIXELS] [--short-side
+    PIXELS --quality Q]
 
-FOLDER holds a folder of JPEG files for each class; default: $CKD_DATA_ROOT/imagenet/train. All ways see the same images, crops and
-flips, one after the other in an order that is drawn anew for each image. `--short-side 375 --quality 98` first writes the images anew
-(in memory), about as large as ImageNet's originals are, if the folder holds a reduced copy. Times are the processor's, so that other
-processes count for little; files have been read before, so `read` says nothing of a disk.
+FOLDER holds a folder of JPEG files for each class; default: $CKD_DATA_ROOT/imagenet/train. All ways see the
+same images, crops and flips, one after the other in an order that is drawn anew for each image. `--short-side
+375 --quality 98` first writes the images anew (in memory), about as large as ImageNet's originals are, if the
+folder holds a reduced copy. Times are the processor's, so that other processes count for little; files have
+been read before, so `read` says nothing of a disk.
 """
 
 import argparse
@@ -14,9 +17,9 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # a worker of a data loader has one thread
 
@@ -34,7 +37,7 @@ from torch import Tensor  # noqa: E402
 from torchvision.io import ImageReadMode, decode_jpeg  # noqa: E402
 from torchvision.transforms.v2 import functional as v2  # noqa: E402
 
-from ckd_mm.fileio import write_json  # noqa: E402
+from ckd_mm.files import write_json  # noqa: E402
 
 BATCH = 32  # images a GPU in ResNet's usual recipe; also what a ratio is taken over
 NORMALISE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -42,16 +45,18 @@ NORMALISE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to
 
 @dataclass(frozen=True)
 class Picture:
-    """A JPEG file's bytes, and what the augmentation drew for it: ``crop`` (top, left, height, width) and ``flip``."""
+    """A JPEG file's bytes, and what the augmentation drew for it: ``crop`` (top, left, height, width) and
+    ``flip``."""
     path: str
     content: bytes
-    size: Tuple[int, int]
-    crop: Tuple[int, int, int, int]
+    size: tuple[int, int]
+    crop: tuple[int, int, int, int]
     flip: bool
 
 
 def pictures(files: Sequence[Path], size: int, encode: Callable[[bytes], bytes]) -> Iterator[Picture]:
-    """The crops are those of mmpretrain's ``RandomResizedCrop``, which asks the image for its height and width alone."""
+    """The crops are those of mmpretrain's ``RandomResizedCrop``, which asks the image for its height and
+    width alone."""
     transform = RandomResizedCrop(scale=size)
     for index, file in enumerate(files):
         content = encode(file.read_bytes())
@@ -59,7 +64,8 @@ def pictures(files: Sequence[Path], size: int, encode: Callable[[bytes], bytes])
             width, height = header.size
         np.random.seed(index)
         crop = transform.rand_crop_params(np.broadcast_to(np.uint8(0), (height, width, 3)))
-        yield Picture(str(file), content, (height, width), tuple(int(number) for number in crop), bool(np.random.randint(2)))
+        yield Picture(str(file), content, (height, width), tuple(int(number) for number in crop),
+                      bool(np.random.randint(2)))
 
 
 def written_anew(short_side: int, quality: int) -> Callable[[bytes], bytes]:
@@ -69,7 +75,9 @@ def written_anew(short_side: int, quality: int) -> Callable[[bytes], bytes]:
         image = Image.open(io.BytesIO(content)).convert('RGB')
         scale = short_side / min(image.size)
         buffer = io.BytesIO()
-        image.resize([round(edge * scale) for edge in image.size], Image.BICUBIC).save(buffer, 'JPEG', quality=quality)
+        image.resize([round(edge * scale) for edge in image.size], Image.BICUBIC).save(buffer,
+                                                                                       'JPEG',
+                                                                                       quality=quality)
         return buffer.getvalue()
 
     return encode
@@ -78,17 +86,20 @@ def written_anew(short_side: int, quality: int) -> Callable[[bytes], bytes]:
 # The parts of the training pipeline as it is
 
 
-def seconds_of_parts(picture: Picture, size: int) -> Tuple[Dict[str, float], Dict]:
+def seconds_of_parts(picture: Picture, size: int) -> tuple[dict[str, float], dict]:
     """Of one image in mmpretrain's transforms, called one by one, and what the last of them gave."""
     crop, flip = RandomResizedCrop(scale=size), RandomFlip(prob=float(picture.flip))
     crop.rand_crop_params = lambda _: picture.crop
     load = LoadImageFromFile()
 
-    def decode(results: Dict) -> Dict:
+    def decode(results: dict) -> dict:
         image = mmcv.imfrombytes(picture.content, backend=load.imdecode_backend)
         return dict(results, img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
 
-    steps = dict(read=lambda results: Path(picture.path).read_bytes() and results, decode=decode, RandomResizedCrop=crop, RandomFlip=flip,
+    steps = dict(read=lambda results: Path(picture.path).read_bytes() and results,
+                 decode=decode,
+                 RandomResizedCrop=crop,
+                 RandomFlip=flip,
                  PackInputs=PackInputs())
     results, seconds = dict(img_path=picture.path, gt_label=0), {}
     for name, step in steps.items():
@@ -98,13 +109,15 @@ def seconds_of_parts(picture: Picture, size: int) -> Tuple[Dict[str, float], Dic
     return seconds, results
 
 
-def seconds_of_batch(items: List[Dict], preprocessor: ClsDataPreprocessor) -> Dict[str, float]:
-    """Of what is done to a batch, per image. The data preprocessor runs where the network does, on a GPU as a rule."""
+def seconds_of_batch(items: list[dict], preprocessor: ClsDataPreprocessor) -> dict[str, float]:
+    """Of what is done to a batch, per image. The data preprocessor runs where the network does, on a GPU as a
+    rule."""
     start = time.thread_time()
     batch = default_collate(items)
     collated = time.thread_time()
     preprocessor(batch, training=True)
-    return dict(collate=(collated - start) / len(items), data_preprocessor=(time.thread_time() - collated) / len(items))
+    return dict(collate=(collated - start) / len(items),
+                data_preprocessor=(time.thread_time() - collated) / len(items))
 
 
 # Other ways from the file's bytes to the tensor (3, size, size), RGB
@@ -123,7 +136,8 @@ def reduced_way(only_if_shrunk: bool) -> Callable[[Picture, int], Tensor]:
     """Decoded at half the height and width (libjpeg scales inside the inverse DCT), a quarter of the pixels.
 
     Args:
-        only_if_shrunk: where the crop has at least twice the pixels along either side that are wanted; else always, which loses detail.
+        only_if_shrunk: where the crop has at least twice the pixels along either side that are wanted; else
+            always, which loses detail.
     """
 
     def way(picture: Picture, size: int) -> Tensor:
@@ -149,7 +163,8 @@ def torchvision_way(antialias: bool) -> Callable[[Picture, int], Tensor]:
     """``torchvision.io.decode_jpeg`` and ``torchvision.transforms.v2`` on uint8 tensors."""
 
     def way(picture: Picture, size: int) -> Tensor:
-        image = decode_jpeg(torch.frombuffer(bytearray(picture.content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        image = decode_jpeg(torch.frombuffer(bytearray(picture.content), dtype=torch.uint8),
+                            mode=ImageReadMode.RGB)
         image = v2.resized_crop(image, *picture.crop, size=[size, size], antialias=antialias)
         return (v2.horizontal_flip(image) if picture.flip else image).contiguous()
 
@@ -166,14 +181,21 @@ def draft_way(picture: Picture, size: int) -> Tensor:
         box = [edge * ratio for edge in (left, top, left + width, top + height)]
         small = image.convert('RGB').resize((size, size), Image.BILINEAR, box=box)
     array = np.asarray(small)
-    return torch.from_numpy(array[:, ::-1].copy() if picture.flip else array.copy()).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(array[:, ::-1].copy() if picture.flip else array.copy()).permute(2, 0,
+                                                                                             1).contiguous()
 
 
-def ways() -> Dict[str, Callable[[Picture, int], Tensor]]:
+def ways() -> dict[str, Callable[[Picture, int], Tensor]]:
     """By name; the first is what the others are compared with."""
-    found = {'mmpretrain (cv2)': mmcv_way(), 'mmcv, Pillow decodes': mmcv_way('pillow'),
-             'torchvision v2, antialias': torchvision_way(True), 'torchvision v2': torchvision_way(False), 'Pillow, draft': draft_way,
-             'cv2, half size if shrunk': reduced_way(True), 'cv2, half size always': reduced_way(False)}
+    found = {
+        'mmpretrain (cv2)': mmcv_way(),
+        'mmcv, Pillow decodes': mmcv_way('pillow'),
+        'torchvision v2, antialias': torchvision_way(True),
+        'torchvision v2': torchvision_way(False),
+        'Pillow, draft': draft_way,
+        'cv2, half size if shrunk': reduced_way(True),
+        'cv2, half size always': reduced_way(False)
+    }
     if has_turbojpeg():
         found['mmcv, turbojpeg decodes'] = mmcv_way('turbojpeg')
     return found
@@ -193,8 +215,9 @@ def has_turbojpeg() -> bool:
 BGR = ('mmpretrain', 'mmcv', 'cv2')  # leave the change to RGB to the data preprocessor, where it is free
 
 
-def compare(images: List[Picture], size: int) -> Dict[str, Dict[str, float]]:
-    """Each way's time as a ratio to the first one's, over ``BATCH`` images at a time, and how its pixels differ (0 to 255)."""
+def compare(images: list[Picture], size: int) -> dict[str, dict[str, float]]:
+    """Each way's time as a ratio to the first one's, over ``BATCH`` images at a time, and how its pixels
+    differ (0 to 255)."""
     contenders = ways()
     names, draw = list(contenders), np.random.default_rng(0)
     seconds = np.empty((len(images), len(names)))
@@ -207,18 +230,24 @@ def compare(images: List[Picture], size: int) -> Dict[str, Dict[str, float]]:
             start = time.thread_time()
             outputs[column] = contenders[names[column]](picture, size)
             seconds[row, column] = time.thread_time() - start
-        pixels = [(outputs[column].flip(0) if names[column].startswith(BGR) else outputs[column]).float() for column in range(len(names))]
+        pixels = [(outputs[column].flip(0) if names[column].startswith(BGR) else outputs[column]).float()
+                  for column in range(len(names))]
         for column, own in enumerate(pixels):
             apart = (own - pixels[0]).abs()
             difference[:, row, column] = apart.max(), apart.mean()
     whole = len(images) // BATCH * BATCH
     per_batch = seconds[:whole].reshape(-1, BATCH, len(names)).sum(axis=1)
-    return {name: dict(summary(per_batch[:, column] / per_batch[:, 0]), milliseconds=float(np.median(seconds[:, column]) * 1e3),
-                       largest_difference=float(difference[0, :, column].max()), mean_difference=float(difference[1, :, column].mean()))
-            for column, name in enumerate(names)}
+    return {
+        name:
+        dict(summary(per_batch[:, column] / per_batch[:, 0]),
+             milliseconds=float(np.median(seconds[:, column]) * 1e3),
+             largest_difference=float(difference[0, :, column].max()),
+             mean_difference=float(difference[1, :, column].mean()))
+        for column, name in enumerate(names)
+    }
 
 
-def parts(images: List[Picture], size: int) -> Dict[str, float]:
+def parts(images: list[Picture], size: int) -> dict[str, float]:
     """Milliseconds an image of each part, median over images or batches."""
     preprocessor = ClsDataPreprocessor(**NORMALISE)
     seconds_of_parts(images[0], size)
@@ -227,7 +256,11 @@ def parts(images: List[Picture], size: int) -> Dict[str, float]:
         own, items = zip(*(seconds_of_parts(picture, size) for picture in images[first:first + BATCH]))
         found += own
         batches.append(seconds_of_batch(list(items), preprocessor))
-    return {name: float(np.median([row[name] for row in rows]) * 1e3) for rows in (found, batches) for name in rows[0]}
+    return {
+        name: float(np.median([row[name] for row in rows]) * 1e3)
+        for rows in (found, batches)
+        for name in rows[0]
+    }
 
 
 def main() -> int:
@@ -238,14 +271,20 @@ def main() -> int:
     random.Random(0).shuffle(files)
     files = files[:args.images]
     if len(files) < BATCH:
-        print(f'{args.folder}/<class>/ holds {len(files)} JPEG files; at least {BATCH} are needed', file=sys.stderr)
+        print(f'{args.folder}/<class>/ holds {len(files)} JPEG files; at least {BATCH} are needed',
+              file=sys.stderr)
         return 2
     encode = written_anew(args.short_side, args.quality) if args.short_side else bytes
     images = list(pictures(files, args.size, encode))
-    sizes, shrunk = np.array([picture.size for picture in images]), [min(picture.crop[2:]) >= 2 * args.size for picture in images]
+    sizes, shrunk = np.array(
+        [picture.size for picture in images]), [min(picture.crop[2:]) >= 2 * args.size for picture in images]
     kilobytes = float(np.mean([len(picture.content) for picture in images])) / 1e3
-    about = dict(images=len(images), size=args.size, mean_height=float(sizes[:, 0].mean()), mean_width=float(sizes[:, 1].mean()),
-                 mean_kilobytes=kilobytes, crops_twice_the_size=float(np.mean(shrunk)))
+    about = dict(images=len(images),
+                 size=args.size,
+                 mean_height=float(sizes[:, 0].mean()),
+                 mean_width=float(sizes[:, 1].mean()),
+                 mean_kilobytes=kilobytes,
+                 crops_twice_the_size=float(np.mean(shrunk)))
     print(', '.join(f'{name.replace("_", " ")} {value:.4g}' for name, value in about.items()))
     result = dict(about=about, parts=parts(images, args.size), ways=compare(images, args.size))
     total = sum(value for name, value in result['parts'].items() if name != 'data_preprocessor')
@@ -254,7 +293,8 @@ def main() -> int:
         share = f'{value / total:>7.1%}' if name != 'data_preprocessor' else '(on this core; in training on the GPU)'
         print(f'{name:<28} {value:>7.3f} {share}')
     print(f'{"in all, without the last":<28} {total:>7.3f}, or {1e3 / total:.0f} images/s on one core')
-    print(f'\n{"bytes to tensor":<28} {"ms":>7} {"ratio":>7} {"low":>7} {"high":>7} {"max diff":>9} {"mean":>7}')
+    print(f'\n{"bytes to tensor":<28} {"ms":>7} {"ratio":>7} {"low":>7} {"high":>7} {"max diff":>9} '
+          f'{"mean":>7}')
     for name, row in result['ways'].items():
         numbers = [row[key] for key in ('milliseconds', 'median', 'low', 'high')]
         print(f'{name:<28} ' + ' '.join(f'{number:>7.3f}' for number in numbers)
@@ -267,10 +307,12 @@ def main() -> int:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Where the time of ImageNet input goes.')
     default = Path(os.environ.get('CKD_DATA_ROOT', 'data')) / 'imagenet' / 'train'
-    parser.add_argument('folder', nargs='?', type=Path, default=default, help=f'one folder of JPEG files a class; default: {default}')
+    parser.add_argument('folder', nargs='?', type=Path, default=default, help='one folder of JPEG files a '
+                                                                              f'class; default: {default}')
     parser.add_argument('--images', type=int, default=320)
     parser.add_argument('--size', type=int, default=224, help='pixels of the training crop')
-    parser.add_argument('--short-side', type=int, metavar='PIXELS', help='write the images anew at this size first')
+    parser.add_argument('--short-side', type=int, metavar='PIXELS', help='write the images anew at this '
+                                                                         'size first')
     parser.add_argument('--quality', type=int, default=98, help='of the JPEG files that --short-side writes')
     parser.add_argument('--json', type=Path, metavar='FILE')
     return parser.parse_args()

@@ -1,6 +1,7 @@
 """How much memory a call takes at most."""
 
-from typing import Any, Callable, Dict, List
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch.utils._pytree import tree_flatten
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that operations inside the block made and that are still alive, after each operation.
+    """Counts the bytes of tensors that operations inside the block made and that are still alive, after each
+    operation.
 
     What was there before, weights and inputs, does not count, nor what an operation needs only for itself.
     """
@@ -18,7 +20,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
-        self._bytes: Dict[StorageWeakRef, int] = {}
+        self._bytes: dict[StorageWeakRef, int] = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -36,12 +38,13 @@ class LiveBytes(TorchDispatchMode):
         return sum(self._bytes.values())
 
 
-def _storages(tree: Any) -> List[torch.UntypedStorage]:
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
 
 
 def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
-    """What ``call`` takes at most beyond what was there before. On a GPU its allocator says so, with all workspaces."""
+    """What ``call`` takes at most beyond what was there before. On a GPU its allocator says so, with all
+    workspaces."""
     if device.type == 'cuda':
         call()  # libraries take memory of their own in a first call
         torch.cuda.synchronize(device)

@@ -1,7 +1,7 @@
 """What it costs to have the next batch of small images."""
 
 import copy
-from typing import Iterator, List
+from collections.abc import Iterator
 
 import numpy as np
 from measure import Contender, Pair, paired_ratios
@@ -21,19 +21,26 @@ class NoiseCIFAR(BaseDataset):
     """50,000 images of noise, kept as mmpretrain's CIFAR10 keeps its own; nothing need be downloaded."""
     METAINFO = dict(classes=tuple('0123456789'))
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         generator = np.random.default_rng(0)
         images = generator.integers(0, 256, (50_000, 3, 32, 32), dtype=np.uint8).transpose(0, 2, 3, 1)
-        return [dict(img=image, gt_label=int(label)) for image, label in zip(images, generator.integers(0, 10, len(images)))]
+        return [
+            dict(img=image, gt_label=int(label))
+            for image, label in zip(images, generator.integers(0, 10, len(images)))
+        ]
 
 
-def small_images_loader(work: Workload) -> List[float]:
-    """Images a second of mmpretrain's CIFAR pipeline (crop out of 4 pixels of padding, flip) / of ``InMemory``.
+def small_images_loader(work: Workload) -> list[float]:
+    """Images a second of mmpretrain's CIFAR pipeline (crop out of 4 pixels of padding, flip) / of
+    ``InMemory``.
 
-    Both are data loaders that ``Runner.build_dataloader`` makes of the config of CIFAR-10, without worker processes: one core each. What
-    comes out is the same to the last type, and what happens to it later (normalisation in the data preprocessor) costs both the same.
+    Both are data loaders that ``Runner.build_dataloader`` makes of the config of CIFAR-10, without worker
+    processes: one core each. What comes out is the same to the last type, and what happens to it later
+    (normalisation in the data preprocessor) costs both the same.
     """
-    plain = dict(type='NoiseCIFAR', ann_file='', pipeline=Config.fromfile(CONFIGS / 'datasets' / 'cifar10_bs128.py').train_pipeline)
+    plain = dict(type='NoiseCIFAR',
+                 ann_file='',
+                 pipeline=Config.fromfile(CONFIGS / 'datasets' / 'cifar10_bs128.py').train_pipeline)
 
     def make_pair() -> Pair:
         return contender(dict(type='ckd_mm.InMemory', dataset=plain)), contender(plain)
@@ -58,7 +65,9 @@ def loader(dataset: dict) -> DataLoader:
     config.update(num_workers=0, persistent_workers=False)
     config.pop('dataset')
     collate = 'ckd_mm.whole_batch' if dataset['type'] == 'ckd_mm.InMemory' else 'default_collate'
-    return Runner.build_dataloader(dict(config, dataset=copy.deepcopy(dataset), collate_fn=dict(type=collate)), seed=0)
+    return Runner.build_dataloader(dict(config, dataset=copy.deepcopy(dataset),
+                                        collate_fn=dict(type=collate)),
+                                   seed=0)
 
 
 def endless(batches: DataLoader) -> Iterator[dict]:

@@ -1,11 +1,13 @@
-"""Two contenders against each other: timed, on a machine that does other things too, and by count of operations."""
+"""Two contenders against each other: timed, on a machine that does other things too, and by count of
+operations."""
 
 import ctypes
 import gc
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +19,20 @@ from torch.utils.flop_counter import FlopCounterMode
 class Contender:
     """
     Args:
-        step: what is timed, one training step on a batch, say; returns its loss, or another number that says what it did.
-        batch: makes the collated batch of a step. Not timed, and called for every step: a data loader never gives the
-            same batch twice either, and mmpretrain writes into its labels.
+        step: what is timed, one training step on a batch, say; returns its loss, or another number that says
+            what it did.
+        batch: makes the collated batch of a step. Not timed, and called for every step: a data loader never
+            gives the same batch twice either, and mmpretrain writes into its labels.
     """
     step: Callable[[Any], Tensor]
     batch: Callable[[], Any]
 
 
-Pair = Tuple[Contender, Contender]
+Pair = tuple[Contender, Contender]
 FRESH_AFTER = 25  # repetitions
 
 
-class Ratios(List[float]):
+class Ratios(list[float]):
     """Time of one contender over that of another, and of the one alone:
 
     Attributes:
@@ -39,20 +42,22 @@ class Ratios(List[float]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: List[float] = []
-        self.peak_memory: Optional[int] = None
+        self.seconds: list[float] = []
+        self.peak_memory: int | None = None
 
 
 def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, device: torch.device,
-                  tolerance: Optional[float] = None) -> Ratios:
+                  tolerance: float | None = None) -> Ratios:
     """Time of the pair's first contender over time of its second, ``repeats`` times.
 
-    The two halves of a repetition follow each other at once, so that a slow moment of the machine meets both, and who goes
-    first alternates. The pair is made anew now and then, so that how one of them happens to lie in memory does not decide.
+    The two halves of a repetition follow each other at once, so that a slow moment of the machine meets both,
+    and who goes first alternates. The pair is made anew now and then, so that how one of them happens to lie
+    in memory does not decide.
 
     Args:
         steps: training steps in a half. The device is waited for at its end only, as in training.
-        tolerance: relative, see :func:`check_same_work`; None: the contenders do different things and are only warmed up.
+        tolerance: relative, see :func:`check_same_work`; None: the contenders do different things and are
+            only warmed up.
     """
     ratios, pair = Ratios(), None
     for repeat in range(repeats):
@@ -72,8 +77,9 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
     return ratios
 
 
-def peak_memory(make_pair: Callable[[], Pair], device: torch.device) -> Optional[int]:
-    """Bytes that torch's allocator has given out at most in a step of the pair's first contender, while the second one is not there.
+def peak_memory(make_pair: Callable[[], Pair], device: torch.device) -> int | None:
+    """Bytes that torch's allocator has given out at most in a step of the pair's first contender, while the
+    second one is not there.
     None on a CPU, whose memory torch does not count."""
     if device.type != 'cuda':
         return None
@@ -86,7 +92,8 @@ def peak_memory(make_pair: Callable[[], Pair], device: torch.device) -> Optional
 
 
 def check_same_work(pair: Pair, tolerance: float, steps: int = 3) -> None:
-    """The losses of the first steps agree, the later ones only if gradients and optimizer do too. Also the warm-up.
+    """The losses of the first steps agree, the later ones only if gradients and optimizer do too. Also the
+    warm-up.
 
     Raises:
         RuntimeError: they do not, so a ratio of their times would mean nothing.
@@ -94,15 +101,16 @@ def check_same_work(pair: Pair, tolerance: float, steps: int = 3) -> None:
     for step in range(1, steps + 1):
         losses = [contender.step(contender.batch()).item() for contender in pair]
         if not math.isclose(*losses, rel_tol=tolerance):
-            raise RuntimeError(f'the contenders do not do the same work: in step {step} their losses are {losses[0]} and {losses[1]}')
+            raise RuntimeError(f'the contenders do not do the same work: in step {step} their losses are '
+                               f'{losses[0]} and {losses[1]}')
 
 
 def keep_freed_memory() -> None:
     """From here on the C library keeps what is freed, as torch's own allocator does on a GPU.
 
-    By default glibc gives the top of its heap back to the system when a step ends and takes it again, page by page, in the next one.
-    Whether a step pays for that depends on how high its memory reaches and on what happens to lie above it, not on what it computes.
-    Does nothing where there is no glibc.
+    By default glibc gives the top of its heap back to the system when a step ends and takes it again, page by
+    page, in the next one. Whether a step pays for that depends on how high its memory reaches and on what
+    happens to lie above it, not on what it computes. Does nothing where there is no glibc.
     """
     trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
@@ -126,7 +134,7 @@ def wait_for_device(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def summary(ratios: Sequence[float]) -> Dict[str, float]:
+def summary(ratios: Sequence[float]) -> dict[str, float]:
     """Median and spread, the 10th and 90th percentile."""
     low, median, high = np.percentile(ratios, [10, 50, 90])
     return dict(median=float(median), low=float(low), high=float(high), n=len(ratios))

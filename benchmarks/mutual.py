@@ -1,7 +1,6 @@
 """What students that learn from each other cost, beside the same students alone."""
 
 import copy
-from typing import Dict, List
 
 import torch
 from measure import Contender, Pair, check_same_work, keep_freed_memory, paired_ratios
@@ -9,14 +8,16 @@ from steps import mmengine_contender
 from torch import Tensor, nn
 from workload import Workload, build
 
-from ckd_mm.models import DeepMutualLearning
+from ckd_mm.students import DeepMutualLearning
 
 
-def dml_vs_students(work: Workload) -> List[float]:
-    """``DeepMutualLearning.train_step`` of two of the preset's students / ``train_step`` of one plain mmpretrain classifier and then of
+def dml_vs_students(work: Workload) -> list[float]:
+    """``DeepMutualLearning.train_step`` of two of the preset's students / ``train_step`` of one plain
+    mmpretrain classifier and then of
     the other, each with an optimizer of its own. That they do the same work is checked with ``kd_weight=0``.
 
-    Mutual learning holds the activations of both students at once, and must: each learns from the other's prediction.
+    Mutual learning holds the activations of both students at once, and must: each learns from the other's
+    prediction.
     """
     keep_freed_memory()
     students = [build(work.student), build(work.student)]
@@ -29,11 +30,12 @@ def dml_vs_students(work: Workload) -> List[float]:
     return paired_ratios(lambda: pair_with(1.0), work.repeats, work.steps, work.device)
 
 
-def one_after_another(students: List[nn.Module], work: Workload) -> Contender:
-    """A step of each; a loader of its own would give each a batch of its own, so the batch is collated twice."""
+def one_after_another(students: list[nn.Module], work: Workload) -> Contender:
+    """A step of each; a loader of its own would give each a batch of its own, so the batch is collated
+    twice."""
     contenders = [mmengine_contender(student, work) for student in students]
 
-    def step(batches: List[Dict]) -> Tensor:
+    def step(batches: list[dict]) -> Tensor:
         return torch.stack([contender.step(batch) for contender, batch in zip(contenders, batches)]).sum()
 
     return Contender(step, lambda: [contender.batch() for contender in contenders])

@@ -1,10 +1,11 @@
 """Speed and size of ckd_mm as ratios to something that anyone would accept as a yardstick.
 
-    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--dtype fp32|bf16] [--repeats N]
+    python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--dtype fp32|bf16]
+    [--repeats N]
                              [--plain-teachers]
 
-Contenders alternate in this one process. Prints a table, and has written FILE after each line of it; exit status 1 if a median is above
-its limit, or if something could not be measured. See README.md here.
+Contenders alternate in this one process. Prints a table, and has written FILE after each line of it; exit
+status 1 if a median is above its limit, or if something could not be measured. See README.md here.
 """
 
 import argparse
@@ -14,9 +15,9 @@ import shlex
 import statistics
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # two threads beside any other load are slower than one
 
@@ -37,7 +38,7 @@ from steps import after_stop_vs_plain, ensemble4_vs_floor, kd_step_vs_floor  # n
 from workload import Workload, add_arguments, check_arguments, make_workload  # noqa: E402
 
 from ckd_mm.compat import versions  # noqa: E402
-from ckd_mm.fileio import write_json  # noqa: E402
+from ckd_mm.files import write_json  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,47 @@ class Benchmark:
         what: our side / the other side.
         limit: the median may be at most this.
         ratios: measures them.
-        trains: a step of our side is a training step on the batch of the workload, so that its images/s mean something.
+        trains: a step of our side is a training step on the batch of the workload, so that its images/s mean
+            something.
     """
     what: str
     limit: float
-    ratios: Callable[[Workload], List[float]]
+    ratios: Callable[[Workload], list[float]]
     trains: bool = False
 
-    def measure(self, work: Workload) -> Dict:
-        """Median and spread of the ratios; of a training step also our images/s and peak memory in bytes (None on a CPU)."""
+    def measure(self, work: Workload) -> dict:
+        """Median and spread of the ratios; of a training step also our images/s and peak memory in bytes
+        (None on a CPU)."""
         ratios = self.ratios(work)
         if not self.trains:
             return summary(ratios)
-        return dict(summary(ratios), images_per_second=len(work.labels) / statistics.median(ratios.seconds), peak_memory=ratios.peak_memory)
+        return dict(summary(ratios),
+                    images_per_second=len(work.labels) / statistics.median(ratios.seconds),
+                    peak_memory=ratios.peak_memory)
 
 
 BENCHMARKS = dict(
-    kd_step_vs_floor=Benchmark('one-teacher step / hand-written torch loop', 1.03, kd_step_vs_floor, trains=True),
+    kd_step_vs_floor=Benchmark('one-teacher step / hand-written torch loop',
+                               1.03,
+                               kd_step_vs_floor,
+                               trains=True),
     kd_step_vs_mmrazor=Benchmark('one-teacher step / that of mmrazor', 1.00, kd_step_vs_mmrazor, trains=True),
-    ensemble4_vs_floor=Benchmark('step with four snapshots / hand-written loop', 1.00, ensemble4_vs_floor, trains=True),
-    after_stop_vs_plain=Benchmark('step after the stop / plain mmpretrain step', 1.02, after_stop_vs_plain, trains=True),
-    cached_vs_plain=Benchmark('step with cached targets / plain mmpretrain step', 1.10, cached_vs_plain, trains=True),
-    dml_vs_students=Benchmark('step of mutual learning / both students alone', 1.05, dml_vs_students, trains=True),
+    ensemble4_vs_floor=Benchmark('step with four snapshots / hand-written loop',
+                                 1.00,
+                                 ensemble4_vs_floor,
+                                 trains=True),
+    after_stop_vs_plain=Benchmark('step after the stop / plain mmpretrain step',
+                                  1.02,
+                                  after_stop_vs_plain,
+                                  trains=True),
+    cached_vs_plain=Benchmark('step with cached targets / plain mmpretrain step',
+                              1.10,
+                              cached_vs_plain,
+                              trains=True),
+    dml_vs_students=Benchmark('step of mutual learning / both students alone',
+                              1.05,
+                              dml_vs_students,
+                              trains=True),
     snapshot_bytes=Benchmark('our snapshot / mmengine checkpoint', 0.55, snapshot_bytes),
     snapshot_stall=Benchmark('waiting for a snapshot / torch.save', 0.25, snapshot_stall),
     probe_vs_epoch=Benchmark('probing a snapshot / an epoch of the teacher', 0.20, probe_vs_epoch),
@@ -77,29 +97,41 @@ BENCHMARKS = dict(
     small_images_loader=Benchmark('batches of CIFAR: mmpretrain images/s / ours', 0.10, small_images_loader),
     cohort4_memory=Benchmark('peak of four teachers / of one, less weights', 1.10, cohort4_memory),
     dih_vs_kd=Benchmark('step with four heads / with the teacher alone', 1.05, dih_vs_kd, trains=True),
-    heads_vs_epoch=Benchmark('training four heads / training their teacher', 0.50, heads_vs_epoch, trains=True),
+    heads_vs_epoch=Benchmark('training four heads / training their teacher',
+                             0.50,
+                             heads_vs_epoch,
+                             trains=True),
 )
 COLUMNS = '{:<22} {:<48} {:>7} {:>7} {:>7} {:>5} {:>6}  {:<4} {:>8} {:>7}'
 
 
 def main() -> int:
     args = parse_args()
-    work = make_workload(args.preset, args.device, args.dtype, args.repeats, fast_teachers=not args.plain_teachers)
+    work = make_workload(args.preset,
+                         args.device,
+                         args.dtype,
+                         args.repeats,
+                         fast_teachers=not args.plain_teachers)
     torch.backends.cudnn.benchmark = True
     MMLogger.get_instance('benchmarks', log_level='ERROR')  # the table alone
     results = {}
-    print(COLUMNS.format('name', 'what / what', 'median', 'low', 'high', 'n', 'limit', '', 'images/s', 'peak GB'))
+    print(
+        COLUMNS.format('name', 'what / what', 'median', 'low', 'high', 'n', 'limit', '', 'images/s',
+                       'peak GB'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for name in args.names:
             results[name] = result_or_failure(BENCHMARKS[name], work)
             print(line_of(name, results[name]), flush=True)
             if args.json is not None:  # each time: the next one may take the process with it
                 write_json(args.json, dict(_about=about(args), **results))
-    return int(any('failed' in result or result['median'] > BENCHMARKS[name].limit for name, result in results.items()))
+    return int(
+        any('failed' in result or result['median'] > BENCHMARKS[name].limit
+            for name, result in results.items()))
 
 
-def result_or_failure(benchmark: Benchmark, work: Workload) -> Dict:
-    """What was measured, or ``failed`` and why: mmrazor may be missing, or memory short, and the others be measured all the same."""
+def result_or_failure(benchmark: Benchmark, work: Workload) -> dict:
+    """What was measured, or ``failed`` and why: mmrazor may be missing, or memory short, and the others be
+    measured all the same."""
     try:
         return benchmark.measure(work)
     except Exception as error:
@@ -107,27 +139,30 @@ def result_or_failure(benchmark: Benchmark, work: Workload) -> Dict:
         return dict(failed=f'{type(error).__name__}: {error}')
 
 
-def line_of(name: str, result: Dict) -> str:
+def line_of(name: str, result: dict) -> str:
     benchmark = BENCHMARKS[name]
     if 'failed' in result:
         return f'{name:<22} failed: {result["failed"]}'
     numbers = [f'{result[key]:.3f}' for key in ('median', 'low', 'high')]
     verdict = 'ok' if result['median'] <= benchmark.limit else 'over'
-    line = COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict, *of_ours(result))
+    line = COLUMNS.format(name, benchmark.what, *numbers, result['n'], f'{benchmark.limit:.2f}', verdict,
+                          *of_ours(result))
     return line.rstrip()
 
 
-def of_ours(result: Dict) -> Tuple[str, str]:
+def of_ours(result: dict) -> tuple[str, str]:
     speed, memory = result.get('images_per_second'), result.get('peak_memory')
     return '' if speed is None else f'{speed:.0f}', '' if memory is None else f'{memory / 1e9:.2f}'
 
 
-def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure ckd_mm in ratios.')
-    parser.add_argument('names', nargs='*', metavar='NAME', help=f'which; default: all of {", ".join(BENCHMARKS)}')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='which; default: all of '
+                                                                 f'{", ".join(BENCHMARKS)}')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results here')
     add_arguments(parser, repeats=100)
-    parser.add_argument('--plain-teachers', action='store_true', help='our teachers as they were saved (distill.fast_teachers=False)')
+    parser.add_argument('--plain-teachers', action='store_true', help='our teachers as they were saved '
+                                                                      '(distill.fast_teachers=False)')
     args = parser.parse_args(arguments)
     unknown = [name for name in args.names if name not in BENCHMARKS]
     if unknown:
@@ -137,11 +172,19 @@ def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     return args
 
 
-def about(args: argparse.Namespace) -> Dict:
+def about(args: argparse.Namespace) -> dict:
     """What the numbers were made with."""
     gpu = torch.cuda.get_device_name() if args.device == 'cuda' else None
-    return dict(hardware=dict(cpu=cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu, load=os.getloadavg()),
-                torch=torch.__version__, versions=versions(), preset=args.preset, device=args.device, dtype=args.dtype,
+    return dict(hardware=dict(cpu=cpu_name(),
+                              cores=os.cpu_count(),
+                              threads=torch.get_num_threads(),
+                              gpu=gpu,
+                              load=os.getloadavg()),
+                torch=torch.__version__,
+                versions=versions(),
+                preset=args.preset,
+                device=args.device,
+                dtype=args.dtype,
                 command=shlex.join(['python', *sys.argv]))
 
 
@@ -150,7 +193,8 @@ def cpu_name() -> str:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.processor())
+    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
+                platform.processor())
 
 
 if __name__ == '__main__':

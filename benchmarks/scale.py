@@ -1,10 +1,12 @@
-"""How the cost of a distilled step grows with teachers, with classes and with processes, each beside a plain step in the same run.
+"""How the cost of a distilled step grows with teachers, with classes and with processes, each beside a plain
+step in the same run.
 
-    python benchmarks/scale.py [teachers] [classes] [processes] [--json FILE] [--figure FILE] [--device cpu|cuda]
+    python benchmarks/scale.py [teachers] [classes] [processes] [--json FILE] [--figure FILE] [--device
+    cpu|cuda]
                                [--preset NAME] [--batch N] [--teachers M ...] [--repeats N]
 
-Beside what is measured stands what the operations foretell, counted in one step of either (convolutions and matrix products). Two
-processes are gloo's on this machine's CPU, a thread each, and are left out on a GPU.
+Beside what is measured stands what the operations foretell, counted in one step of either (convolutions and
+matrix products). Two processes are gloo's on this machine's CPU, a thread each, and are left out on a GPU.
 """
 
 import argparse
@@ -14,10 +16,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import List, Optional, Sequence
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
@@ -34,24 +36,28 @@ from scale_figure import AXES, Row, draw, sentences  # noqa: E402
 from steps import distilling, mmengine_contender  # noqa: E402
 from workload import Workload, add_arguments, build, check_arguments, check_batch, make_workload, snapshots  # noqa: E402
 
-from ckd_mm.fileio import write_json  # noqa: E402
+from ckd_mm.files import write_json  # noqa: E402
 
 TEACHERS, CLASSES, PROCESSES = (1, 2, 4, 8), (10, 100, 1000), 2
 PATIENCE = 1800  # seconds for the processes
 CACHED_ROWS = 12_800  # targets in the files: 51 MB of 1,000 classes
 
 
-def against_teachers(work: Workload, counts: Sequence[int] = TEACHERS) -> List[Row]:
-    """A step with so many snapshots as teachers / a plain mmpretrain step of the student. With cached targets it is one and the same
-    step, since what is kept is the mean over the teachers: it is measured once, with the targets of four, and stands in each row."""
+def against_teachers(work: Workload, counts: Sequence[int] = TEACHERS) -> list[Row]:
+    """A step with so many snapshots as teachers / a plain mmpretrain step of the student. With cached targets
+    it is one and the same
+    step, since what is kept is the mean over the teachers: it is measured once, with the targets of four, and
+    stands in each row."""
     from_files = with_cached_targets(work)
     return [dict(teachers=count, **measured(work, count), **from_files) for count in counts]
 
 
-def against_classes(work: Workload, counts: Sequence[int] = CLASSES) -> List[Row]:
+def against_classes(work: Workload, counts: Sequence[int] = CLASSES) -> list[Row]:
     """A step with one teacher / a plain one, both networks with so many classes."""
     works = {count: with_classes(work, count) for count in counts}
-    return [dict(classes=count, **measured(own, 1), **with_cached_targets(own)) for count, own in works.items()]
+    return [
+        dict(classes=count, **measured(own, 1), **with_cached_targets(own)) for count, own in works.items()
+    ]
 
 
 def measured(work: Workload, teachers: int) -> Row:
@@ -59,12 +65,14 @@ def measured(work: Workload, teachers: int) -> Row:
     with snapshots(work, [build(work.teacher) for _ in range(teachers)]) as files:
 
         def make_pair() -> Pair:
-            return mmengine_contender(distilling(work, build(work.student), files), work), mmengine_contender(build(work.student), work)
+            return mmengine_contender(distilling(work, build(work.student), files), work), mmengine_contender(
+                build(work.student), work)
 
         pair = make_pair()
         pair[0].step(pair[0].batch())  # teachers are built
         by_count = operations(pair[0]) / operations(pair[1])
-        return dict(summary(paired_ratios(make_pair, work.repeats, work.steps, work.device)), by_count=by_count)
+        return dict(summary(paired_ratios(make_pair, work.repeats, work.steps, work.device)),
+                    by_count=by_count)
 
 
 def with_cached_targets(work: Workload) -> Row:
@@ -86,11 +94,12 @@ def with_classes(work: Workload, count: int) -> Workload:
     return replace(work, teacher=teacher, student=student, labels=labels)
 
 
-def against_processes(work: Workload, patience: float = PATIENCE) -> List[Row]:
-    """Steps of one and of two processes, plain and distilled (one teacher), each / a plain step of one process alone.
+def against_processes(work: Workload, patience: float = PATIENCE) -> list[Row]:
+    """Steps of one and of two processes, plain and distilled (one teacher), each / a plain step of one
+    process alone.
 
-    Every process takes a whole batch: with perfect scaling a step of two takes as long as a step of one, on twice the images. While
-    one process is timed alone the other waits.
+    Every process takes a whole batch: with perfect scaling a step of two takes as long as a step of one, on
+    twice the images. While one process is timed alone the other waits.
 
     Args:
         patience: see :func:`wait_for`, which raises.
@@ -98,7 +107,10 @@ def against_processes(work: Workload, patience: float = PATIENCE) -> List[Row]:
     context = multiprocessing.get_context('fork')  # all is imported already
     with snapshots(work, [build(work.teacher)]) as files, tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / 'seconds.npy'
-        processes = [context.Process(target=one_process, args=(rank, work, files, folder, results)) for rank in range(PROCESSES)]
+        processes = [
+            context.Process(target=one_process, args=(rank, work, files, folder, results))
+            for rank in range(PROCESSES)
+        ]
         for process in processes:
             process.start()
         wait_for(processes, patience)
@@ -109,37 +121,51 @@ def against_processes(work: Workload, patience: float = PATIENCE) -> List[Row]:
 
 
 def wait_for(processes: Sequence[multiprocessing.Process], patience: float) -> None:
-    """Until all have ended. Those that still run when one has failed, or when patience (seconds) ends, are killed."""
+    """Until all have ended. Those that still run when one has failed, or when patience (seconds) ends, are
+    killed."""
     last = time.monotonic() + patience
     failed, running = [], list(processes)
     while running and not failed and time.monotonic() < last:
         wait([process.sentinel for process in running], last - time.monotonic())
-        running = [process for process in processes if process.exitcode is None]  # first: one that fails now counts as both
+        running = [process for process in processes
+                   if process.exitcode is None]  # first: one that fails now counts as both
         failed = [process.exitcode for process in processes if process.exitcode]
     for process in running:
         process.kill()
         process.join()
     if failed:
-        raise RuntimeError(f'a process of the benchmark ended with exit status {failed[0]}: its own message is above')
+        raise RuntimeError(f'a process of the benchmark ended with exit status {failed[0]}: its own message '
+                           'is above')
     if running:
-        raise RuntimeError(f'{len(running)} of the {len(processes)} processes of the benchmark had not ended after {patience:g} s and were '
+        raise RuntimeError(f'{len(running)} of the {len(processes)} processes of the benchmark had not '
+                           f'ended after {patience:g} s and were '
                            'killed: take fewer --repeats, a smaller --batch or a smaller --preset')
 
 
 def process_row(processes: int, distilled: np.ndarray, plain: np.ndarray) -> Row:
-    """Of ratios (2, repeats): of time, and of one process's own processor time, in which other work on the machine counts for little."""
-    return dict(processes=processes, **summary(distilled[0]), **prefixed('plain_', summary(plain[0])),
-                **prefixed('processor_', summary(distilled[1])), **prefixed('plain_processor_', summary(plain[1])))
+    """Of ratios (2, repeats): of time, and of one process's own processor time, in which other work on the
+    machine counts for little."""
+    return dict(processes=processes,
+                **summary(distilled[0]),
+                **prefixed('plain_', summary(plain[0])),
+                **prefixed('processor_', summary(distilled[1])),
+                **prefixed('plain_processor_', summary(plain[1])))
 
 
 def one_process(rank: int, work: Workload, files: Sequence[str], folder: str, results: Path) -> None:
-    """Times, in turn, plain and distilled steps of rank 0 alone and of all; rank 0 writes seconds, (repeats, 4, 2), the last of them by
+    """Times, in turn, plain and distilled steps of rank 0 alone and of all; rank 0 writes seconds, (repeats,
+    4, 2), the last of them by
     the clock and by its own processor time."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=PROCESSES)
-    alone = [mmengine_contender(model, work) for model in (build(work.student), distilling(work, build(work.student), files))]
-    together = [mmengine_contender(MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False), work)
-                for model in (build(work.student), distilling(work, build(work.student), files))]
+    alone = [
+        mmengine_contender(model, work)
+        for model in (build(work.student), distilling(work, build(work.student), files))
+    ]
+    together = [
+        mmengine_contender(MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False), work)
+        for model in (build(work.student), distilling(work, build(work.student), files))
+    ]
     contenders = [*alone, *together]
     seconds = np.zeros((work.repeats + 1, len(contenders), 2))  # the first is to warm up
     for repeat in range(len(seconds)):
@@ -163,7 +189,9 @@ def main() -> int:
         work = replace(work, images=work.images[:args.batch], labels=work.labels[:args.batch])
     MMLogger.get_instance('benchmarks', log_level='ERROR')
     # processes first: they are forked, which is safest from a process that has not computed yet
-    measure = dict(processes=against_processes, teachers=lambda work: against_teachers(work, args.teachers), classes=against_classes)
+    measure = dict(processes=against_processes,
+                   teachers=lambda work: against_teachers(work, args.teachers),
+                   classes=against_classes)
     found = {}
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for name in (name for name in measure if name in args.names):
@@ -171,7 +199,8 @@ def main() -> int:
             for row in found[name]:
                 others = [key for key in row if key == 'by_count' or key.endswith('_median')]
                 beside = '   '.join(f'{key.replace("_", " ")} {row[key]:.3f}' for key in others)
-                print(f'{name:<10} {row[name]:>5}   {row["median"]:.3f} ({row["low"]:.3f} to {row["high"]:.3f})   {beside}', flush=True)
+                print(f'{name:<10} {row[name]:>5}   {row["median"]:.3f} ({row["low"]:.3f} to '
+                      f'{row["high"]:.3f})   {beside}', flush=True)
     print('\n'.join(sentences(found)))
     if args.json is not None:
         write_json(args.json, dict(_about=dict(about(args), batch=len(work.labels)), **found))
@@ -180,8 +209,9 @@ def main() -> int:
     return 0
 
 
-def parse_args(arguments: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='The cost of a distilled step against teachers, classes and processes.')
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='The cost of a distilled step against teachers, classes '
+                                                 'and processes.')
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'against what; default: {", ".join(AXES)}')
     parser.add_argument('--json', type=Path, metavar='FILE')
     parser.add_argument('--figure', type=Path, metavar='FILE', help='a .png or .svg to draw')

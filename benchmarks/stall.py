@@ -3,7 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import torch
 from measure import wait_for_device
@@ -14,11 +14,12 @@ from workload import Workload
 from ckd_mm.hooks import SnapshotHook
 
 
-def snapshot_stall(work: Workload) -> List[float]:
+def snapshot_stall(work: Workload) -> list[float]:
     """Time inside ``SnapshotHook`` / time of ``torch.save`` of the same weights into the same folder.
 
-    A real run of the preset's teacher on four digits, a snapshot an epoch. Before ``torch.save`` is timed, the hook's thread has
-    finished: it would slow that down. Neither side waits for the disk itself (``torch.save`` leaves the file in the system's cache).
+    A real run of the preset's teacher on four digits, a snapshot an epoch. Before ``torch.save`` is timed,
+    the hook's thread has finished: it would slow that down. Neither side waits for the disk itself
+    (``torch.save`` leaves the file in the system's cache).
     """
     hook, saved = TimedSnapshotHook(work.device, interval=1), SavedByTorch(work.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -31,12 +32,13 @@ def snapshot_stall(work: Workload) -> List[float]:
 
 
 class TimedSnapshotHook(SnapshotHook):
-    """Counts the seconds that training spends in the hook at the end of an epoch; elsewhere it does not wait."""
+    """Counts the seconds that training spends in the hook at the end of an epoch; elsewhere it does not
+    wait."""
 
     def __init__(self, device: torch.device, **settings: Any) -> None:
         super().__init__(**settings)
         self.device = device
-        self.seconds: List[float] = []
+        self.seconds: list[float] = []
 
     def after_train_epoch(self, runner) -> None:
         wait_for_device(self.device)
@@ -52,7 +54,7 @@ class SavedByTorch(Hook):
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.seconds: List[float] = []
+        self.seconds: list[float] = []
 
     def after_train_epoch(self, runner) -> None:
         snapshot = next(hook for hook in runner.hooks if isinstance(hook, SnapshotHook)).trajectory.last

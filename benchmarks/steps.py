@@ -1,7 +1,7 @@
 """What a training step costs, beside the least that it could cost."""
 
 import copy
-from typing import Callable, List, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,35 +9,39 @@ from measure import Contender, Pair, paired_ratios
 from torch import Tensor, nn
 from workload import Workload, build, normaliser, sgd, snapshots, sure_teachers
 
-from ckd_mm.models import CheckpointDistill
+from ckd_mm.students import CheckpointDistill
 
 TAU, CE_WEIGHT, KD_WEIGHT = 4.0, 0.1, 0.9
 
 
-def kd_step_vs_floor(work: Workload) -> List[float]:
-    """``CheckpointDistill.train_step`` with a one-snapshot ``SnapshotEnsemble`` / :func:`hand_written_step`."""
+def kd_step_vs_floor(work: Workload) -> list[float]:
+    """``CheckpointDistill.train_step`` with a one-snapshot ``SnapshotEnsemble`` /
+    :func:`hand_written_step`."""
     return step_vs_floor(work, 1)
 
 
-def ensemble4_vs_floor(work: Workload) -> List[float]:
-    """``CheckpointDistill.train_step`` with a ``SnapshotEnsemble`` of four / the hand-written step with the same four networks, one
+def ensemble4_vs_floor(work: Workload) -> list[float]:
+    """``CheckpointDistill.train_step`` with a ``SnapshotEnsemble`` of four / the hand-written step with the
+    same four networks, one
     after another."""
     return step_vs_floor(work, 4)
 
 
-def step_vs_floor(work: Workload, count: int) -> List[float]:
+def step_vs_floor(work: Workload, count: int) -> list[float]:
     teachers, student = sure_teachers(work, count), build(work.student)
     with snapshots(work, teachers) as files:
 
         def make_pair() -> Pair:
             floor = hand_written_step(copy.deepcopy(teachers), copy.deepcopy(student), work)
-            return mmengine_contender(distilling(work, copy.deepcopy(student), files), work), Contender(floor, work.tensors)
+            return mmengine_contender(distilling(work, copy.deepcopy(student), files), work), Contender(
+                floor, work.tensors)
 
         return compare(make_pair, work)
 
 
-def after_stop_vs_plain(work: Workload) -> List[float]:
-    """``CheckpointDistill.train_step`` after ``stop_distillation()`` / ``train_step`` of the plain mmpretrain classifier."""
+def after_stop_vs_plain(work: Workload) -> list[float]:
+    """``CheckpointDistill.train_step`` after ``stop_distillation()`` / ``train_step`` of the plain mmpretrain
+    classifier."""
     student = build(work.student)
 
     def make_pair() -> Pair:
@@ -48,14 +52,21 @@ def after_stop_vs_plain(work: Workload) -> List[float]:
     return compare(make_pair, work)
 
 
-def compare(make_pair: Callable[[], Pair], work: Workload) -> List[float]:
-    return paired_ratios(make_pair, work.repeats, work.steps, work.device, tolerance=5e-2 if work.dtype == 'bf16' else 1e-3)
+def compare(make_pair: Callable[[], Pair], work: Workload) -> list[float]:
+    return paired_ratios(make_pair,
+                         work.repeats,
+                         work.steps,
+                         work.device,
+                         tolerance=5e-2 if work.dtype == 'bf16' else 1e-3)
 
 
 def distilling(work: Workload, student: nn.Module, snapshots: Sequence[str]) -> CheckpointDistill:
-    return CheckpointDistill(
-        student=student, cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=list(snapshots)),
-        kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU), ce_weight=CE_WEIGHT, kd_weight=KD_WEIGHT, fast_teachers=work.fast_teachers)
+    return CheckpointDistill(student=student,
+                             cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=list(snapshots)),
+                             kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
+                             ce_weight=CE_WEIGHT,
+                             kd_weight=KD_WEIGHT,
+                             fast_teachers=work.fast_teachers)
 
 
 def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
@@ -65,12 +76,15 @@ def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
     return Contender(lambda batch: model.train_step(batch, wrapper)['loss'].detach(), work.collated)
 
 
-def hand_written_step(teachers: Sequence[nn.Module], student: nn.Module, work: Workload) -> Callable[[tuple], Tensor]:
-    """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager, teachers as they are, maps
-    contiguous. (Ours has BatchNorm fused into convolutions and, on a CPU, maps in channels_last.) Called with images and labels.
+def hand_written_step(teachers: Sequence[nn.Module], student: nn.Module,
+                      work: Workload) -> Callable[[tuple], Tensor]:
+    """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager,
+    teachers as they are, maps
+    contiguous. (Ours has BatchNorm fused into convolutions and, on a CPU, maps in channels_last.) Called with
+    images and labels.
 
-    Teachers go first, one after another: beside the student's kept activations they would have to take fresh memory, 7 % slower on
-    CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).
+    Teachers go first, one after another: beside the student's kept activations they would have to take fresh
+    memory, 7 % slower on CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).
     """
     for teacher in teachers:
         teacher.to(work.device).eval().requires_grad_(False)

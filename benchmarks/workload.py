@@ -3,10 +3,10 @@
 import argparse
 import copy
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -32,13 +32,14 @@ class Workload:
     """
     Args:
         teacher, student: mmpretrain configs, with their data preprocessor.
-        images, labels: one batch, uint8 (N, 3, H, W) and (N, ), where a data loader leaves it: in (pinned) host memory.
+        images, labels: one batch, uint8 (N, 3, H, W) and (N, ), where a data loader leaves it: in (pinned)
+            host memory.
         dtype: 'fp32', or 'bf16' for autocast.
         fast_teachers: of ``CheckpointDistill``; False: teachers exactly as they were saved.
     """
     preset: str
-    teacher: Dict
-    student: Dict
+    teacher: dict
+    student: dict
     images: Tensor
     labels: Tensor
     device: torch.device
@@ -51,11 +52,12 @@ class Workload:
         """Steps in a timed half: on a GPU so many that the host runs ahead, as in training."""
         return 10 if self.device.type == 'cuda' else 1
 
-    def collated(self) -> Dict:
+    def collated(self) -> dict:
         """The batch as mmpretrain's data loaders collate it."""
-        return dict(inputs=self.images, data_samples=[DataSample().set_gt_label(label) for label in self.labels])
+        return dict(inputs=self.images,
+                    data_samples=[DataSample().set_gt_label(label) for label in self.labels])
 
-    def tensors(self) -> Tuple[Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor]:
         """The same batch as torch's own data loader collates it."""
         return self.images, self.labels
 
@@ -76,10 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
         repeats: the default.
     """
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch: small takes a fraction of a second a '
+    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch: small takes '
+                                                                           'a fraction of a second a '
                         'step on one core, cifar some seconds, the others are for GPUs')
-    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda only')
-    parser.add_argument('--repeats', type=int, default=repeats, help=f'paired repetitions of each timed benchmark; default: {repeats}')
+    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda '
+                                                                                  'only')
+    parser.add_argument('--repeats', type=int, default=repeats, help='paired repetitions of each timed '
+                                                                     f'benchmark; default: {repeats}')
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -104,7 +109,8 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teach
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
     teacher = Config.fromfile(CONFIGS / 'models' / f'{models[0]}.py').model
     student = Config.fromfile(CONFIGS / 'models' / f'{models[1]}.py').model
-    teacher, student = (dict(model.to_dict(), data_preprocessor=preprocessor.to_dict()) for model in (teacher, student))
+    teacher, student = (dict(model.to_dict(), data_preprocessor=preprocessor.to_dict())
+                        for model in (teacher, student))
     if preset == 'small':  # the CIFAR networks with a quarter of the channels
         for model in (teacher, student):
             model['backbone'].update(stem_channels=16, base_channels=16)
@@ -113,27 +119,30 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teach
     labels = torch.randint(student['head']['num_classes'], (batch, ))
     if device == 'cuda':
         images, labels = images.pin_memory(), labels.pin_memory()
-    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats, fast_teachers)
+    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats,
+                    fast_teachers)
 
 
-def normaliser(model: Dict, device: torch.device) -> Callable[[Tensor], Tensor]:
+def normaliser(model: dict, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Makes of uint8 images on the device what the network of this config wants, with torch alone."""
     statistics = model['data_preprocessor']
     mean, std = (torch.tensor(statistics[name], device=device).view(3, 1, 1) for name in ('mean', 'std'))
     return lambda images: ((images.flip(1) if statistics['to_rgb'] else images).float() - mean) / std
 
 
-def build(model: Dict) -> nn.Module:
+def build(model: dict) -> nn.Module:
     network = MODELS.build(copy.deepcopy(model))
     network.init_weights()
     return network
 
 
-def sure_teachers(work: Workload, count: int = 1) -> List[nn.Module]:
-    """Networks of the preset's teacher, each with weights of its own, which are as sure of what they say as trained ones.
+def sure_teachers(work: Workload, count: int = 1) -> list[nn.Module]:
+    """Networks of the preset's teacher, each with weights of its own, which are as sure of what they say as
+    trained ones.
 
-    As they are initialised, all say nearly the same of every class: to learn from one, from another or from none gives nearly the same
-    loss, and :func:`measure.check_same_work` would see no difference. So the last layer is scaled.
+    As they are initialised, all say nearly the same of every class: to learn from one, from another or from
+    none gives nearly the same loss, and :func:`measure.check_same_work` would see no difference. So the last
+    layer is scaled.
     """
     teachers = [build(work.teacher).eval() for _ in range(count)]
     images = normaliser(work.teacher, torch.device('cpu'))(work.images[:8])
@@ -146,10 +155,16 @@ def sure_teachers(work: Workload, count: int = 1) -> List[nn.Module]:
 
 
 @contextmanager
-def snapshots(work: Workload, teachers: Sequence[nn.Module]) -> Iterator[List[str]]:
+def snapshots(work: Workload, teachers: Sequence[nn.Module]) -> Iterator[list[str]]:
     """Files of these networks, for as long as the block lasts."""
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / f'epoch_{epoch}.pth') for epoch in range(1, len(teachers) + 1)]
         for epoch, (file, teacher) in enumerate(zip(files, teachers), 1):
-            write_snapshot(file, teacher.state_dict(), epoch=epoch, iteration=epoch, lr=None, model=work.teacher, classes=None)
+            write_snapshot(file,
+                           teacher.state_dict(),
+                           epoch=epoch,
+                           iteration=epoch,
+                           lr=None,
+                           model=work.teacher,
+                           classes=None)
         yield files

@@ -6,7 +6,9 @@ from .compat import check_environment, mend_mmrazor_when_imported
 check_environment()
 mend_mmrazor_when_imported()
 
-from . import datasets, hooks, models, runner, selection  # noqa: E402
+from . import backbones, data, hooks, losses, pipeline, selection, students, teachers  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'datasets', 'hooks', 'models', 'runner', 'selection']
+__all__ = [
+    '__version__', 'backbones', 'data', 'hooks', 'losses', 'pipeline', 'selection', 'students', 'teachers'
+]

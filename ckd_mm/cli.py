@@ -2,14 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from .errors import CkdError, ConfigError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Errors that the user can act on as one line on stderr and exit status 1; others keep their traceback."""
+    """Errors that the user can act on as one line on stderr and exit status 1; others keep their
+    traceback."""
     try:
         main()
     except CkdError as error:
@@ -26,8 +27,10 @@ def run(main: Callable[[], None]) -> None:
 
 def use_amp(config) -> None:
     """Mixed precision in every stage that trains, as ``--amp`` of mmpretrain."""
-    from .runner.settings import changes_of
-    for wrapper in [config.optim_wrapper] + [own['optim_wrapper'] for own in changes_of(config).values() if own.get('optim_wrapper')]:
+    from .pipeline.settings import changes_of
+    for wrapper in [config.optim_wrapper] + [
+            own['optim_wrapper'] for own in changes_of(config).values() if own.get('optim_wrapper')
+    ]:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
 
@@ -50,16 +53,19 @@ def set_loader_defaults(config) -> None:
         loader = config.get(name)
         if loader is not None:
             # without an accelerator torch warns in every epoch; and it cannot pin what is there already
-            loader.setdefault('pin_memory', accelerator_available() and not is_on_device(loader.get('dataset')))
+            loader.setdefault('pin_memory',
+                              accelerator_available() and not is_on_device(loader.get('dataset')))
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
             loader.setdefault('collate_fn', dict(type='default_collate'))
 
 
 def is_on_device(dataset) -> bool:
-    """Whether the config of a data set, or of one inside it, says ``device='cuda'`` (:class:`ckd_mm.datasets.InMemory`)."""
+    """Whether the config of a data set, or of one inside it, says ``device='cuda'``
+    (:class:`ckd_mm.data.InMemory`)."""
     if not isinstance(dataset, dict):
         return False
-    return dataset.get('device') not in (None, 'cpu') or any(map(is_on_device, [dataset.get('dataset'), *dataset.get('datasets', [])]))
+    return dataset.get('device') not in (None, 'cpu') or any(
+        map(is_on_device, [dataset.get('dataset'), *dataset.get('datasets', [])]))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +88,7 @@ def read_config(file: str):
 
 def load_config(args: argparse.Namespace):
     """The config of :func:`add_config_arguments`, with its ``work_dir``."""
-    from .runner.model_files import resolve_model_files
+    from .pipeline.model_files import resolve_model_files
     config = read_config(args.config)
     if args.work_dir is not None:
         config.work_dir = args.work_dir

@@ -1,6 +1,7 @@
 """What the processes of a run do for each other."""
 
-from typing import Any, Callable, List, Optional
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 
@@ -11,12 +12,13 @@ def on_main(work: Callable[[], Any]) -> Any:
     """Look at the disk on rank 0 alone, and give every rank the result.
 
     Args:
-        work: builds no data set: mmpretrain's CIFAR and MNIST wait in their constructors until all ranks build them.
+        work: builds no data set: mmpretrain's CIFAR and MNIST wait in their constructors until all ranks
+            build them.
 
     Raises:
         CkdError: on every rank, what ``work`` raised on rank 0.
     """
-    outcome: List[Any] = [None, None]
+    outcome: list[Any] = [None, None]
     if is_main_process():
         try:
             outcome[0] = work()
@@ -39,7 +41,7 @@ def on_all(work: Callable[[], Any]) -> Any:
         result = work()
     except CkdError as error:
         problem = error
-    problems: List[Optional[CkdError]] = all_gather_object(problem)
+    problems: list[CkdError | None] = all_gather_object(problem)
     for problem in problems:
         if problem is not None:
             raise problem

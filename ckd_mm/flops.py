@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @torch.no_grad()
 def forward_flops(module: nn.Module, *inputs: Any, **options: Any) -> int:
-    """Floating-point operations of convolutions and matrix products in one call; the rest (normalisation, activations) is
+    """Floating-point operations of convolutions and matrix products in one call; the rest (normalisation,
+    activations) is
     not counted, as usual."""
     with FlopCounterMode(display=False) as counter:
         module(*inputs, **options)
@@ -17,7 +18,8 @@ def forward_flops(module: nn.Module, *inputs: Any, **options: Any) -> int:
 
 
 def network_flops(network: nn.Module, pixels: Tensor) -> int:
-    """Of a classifier, from one image of ``pixels`` (N, C, H, W), before its data preprocessor, to its logits."""
+    """Of a classifier, from one image of ``pixels`` (N, C, H, W), before its data preprocessor, to its
+    logits."""
     device = next(network.parameters()).device
     inputs = network.data_preprocessor(dict(inputs=pixels[:1]), training=False)['inputs']
     was_training = network.training

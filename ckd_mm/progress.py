@@ -1,7 +1,7 @@
 """A log line with the time left, for work that takes longer than some seconds."""
 
 import time
-from typing import Callable
+from collections.abc import Callable
 
 
 class Progress:

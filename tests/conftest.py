@@ -24,7 +24,8 @@ DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
 
 
 def pytest_collection_finish():
-    """mmengine collects garbage for every data set that it builds; what is imported by now need not be searched each time."""
+    """mmengine collects garbage for every data set that it builds; what is imported by now need not be
+    searched each time."""
     import mmpretrain.models  # noqa: F401
     gc.collect()
     gc.freeze()
@@ -36,7 +37,8 @@ def pytest_unconfigure():
 
 @pytest.fixture(scope='module', autouse=True)
 def forget_runs():
-    """mmengine keeps the loggers, message hubs, visualizers and scopes of all runs of a process; with some thousand runs every data set
+    """mmengine keeps the loggers, message hubs, visualizers and scopes of all runs of a process; with some
+    thousand runs every data set
     (a garbage collection) and every switch of scope (a copy of them all) takes a second."""
     yield
     for logger in MMLogger._instance_dict.values():
@@ -56,12 +58,12 @@ def mmpretrain_scope(request):
 
 def resnet(stages: int = 1, channels: int = 4, classes: int = 10, **options) -> dict:
     """Config of a small ResNet for 8x8 images, as the demo's."""
-    return dict(
-        type='ImageClassifier',
-        backbone=dict(type='ResNet_CIFAR', depth=18, num_stages=stages, strides=(1, 2, 2)[:stages], dilations=(1, ) * stages,
-                      out_indices=(stages - 1, ), stem_channels=channels, base_channels=channels, style='pytorch', **options),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=classes, in_channels=channels * 2**(stages - 1), loss=dict(type='CrossEntropyLoss')))
+    return dict(type='ImageClassifier', backbone=dict(type='ResNet_CIFAR', depth=18, num_stages=stages,
+                              strides=(1, 2, 2)[:stages], dilations=(1, ) * stages,
+                              out_indices=(stages - 1, ), stem_channels=channels, base_channels=channels,
+                              style='pytorch', **options), neck=dict(type='GlobalAveragePooling'),
+                head=dict(type='LinearClsHead', num_classes=classes, in_channels=channels * 2**(stages - 1),
+                          loss=dict(type='CrossEntropyLoss')))
 
 
 STATISTICS = dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3, to_rgb=False)
@@ -73,18 +75,24 @@ def digits_run(tmp_path):
 
     def make(epochs: int = 2, images: int = 64, batch: int = 16, work_dir=None, **settings) -> Config:
         loader = dict(batch_size=batch, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
-                      dataset=dict(type='ckd_mm.Digits', split='train', indices=images, pipeline=[dict(type='PackInputs')]))
+                      dataset=dict(type='ckd_mm.Digits', split='train', indices=images,
+                                   pipeline=[dict(type='PackInputs')]))
         test = dict(batch_size=100, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                    dataset=dict(type='ckd_mm.Digits', split='test', indices=100, pipeline=[dict(type='PackInputs')]))
-        config = Config(dict(
-            default_scope='mmpretrain', work_dir=str(work_dir or tmp_path / 'run'), model=resnet(), data_preprocessor=STATISTICS,
-            train_dataloader=loader, val_dataloader=test, test_dataloader=test,
-            val_evaluator=dict(type='Accuracy', topk=(1, )), test_evaluator=dict(type='Accuracy', topk=(1, )),
-            train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(), test_cfg=dict(),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
-            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2), logger=dict(type='LoggerHook')),
-            randomness=dict(seed=3), experiment_name=f'test_{tmp_path.name}'),
-            format_python_code=False)  # yapf takes longer than these runs
+                    dataset=dict(type='ckd_mm.Digits', split='test', indices=100,
+                                 pipeline=[dict(type='PackInputs')]))
+        config = Config(dict(default_scope='mmpretrain', work_dir=str(work_dir or tmp_path / 'run'),
+                             model=resnet(), data_preprocessor=STATISTICS, train_dataloader=loader,
+                             val_dataloader=test, test_dataloader=test,
+                             val_evaluator=dict(type='Accuracy', topk=(1, )),
+                             test_evaluator=dict(type='Accuracy', topk=(1, )),
+                             train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(),
+                             test_cfg=dict(),
+                             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+                             default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1,
+                                                                max_keep_ckpts=2),
+                                                logger=dict(type='LoggerHook')), randomness=dict(seed=3),
+                             experiment_name=f'test_{tmp_path.name}'),
+                        format_python_code=False)  # yapf takes longer than these runs
         config.merge_from_dict(settings)
         return config
 
@@ -98,7 +106,8 @@ def distil_run(digits_run):
     def make(teacher=None, **settings) -> Config:
         config = digits_run(epochs=2)
         config.runner_type = 'ckd_mm.CheckpointDistillRunner'
-        config.teacher = dict(dict(model=resnet(2), train_cfg=dict(max_epochs=3), snapshots=dict(interval=1)), **(teacher or {}))
+        config.teacher = dict(dict(model=resnet(2), train_cfg=dict(max_epochs=3), snapshots=dict(interval=1)),
+                              **(teacher or {}))
         config.probe = dict(held_out=16, decoder_epochs=2, decoder_batch=8)
         config.selector = 'information_plane'
         config.distill = dict(tau=4.0, ce_weight=0.1, kd_weight=0.9)
@@ -124,10 +133,14 @@ def tool(monkeypatch, capsys):
     return call
 
 
-def run_tool(*command, check: bool = True, timeout: int = 900, **environment: str) -> subprocess.CompletedProcess:
+def run_tool(*command, check: bool = True, timeout: int = 900,
+             **environment: str) -> subprocess.CompletedProcess:
     """A real process from the repository's root, with further environment variables."""
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, text=True, capture_output=True, timeout=timeout,
-                          env={**os.environ, 'PYTHON': sys.executable, **environment}, check=False)
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, text=True, capture_output=True,
+                          timeout=timeout, env={
+                              **os.environ, 'PYTHON': sys.executable, **environment
+                          }, check=False)
     if check and done.returncode:
-        raise AssertionError(f'{command} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
+        raise AssertionError(f'{command} ended with '
+                             f'{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
     return done

@@ -1,4 +1,5 @@
-"""Networks, snapshots, trajectories and runs that several tests make. Nothing here is trained unless it says so."""
+"""Networks, snapshots, trajectories and runs that several tests make. Nothing here is trained unless it says
+so."""
 
 import copy
 import itertools
@@ -28,11 +29,11 @@ TEACHER = with_statistics(resnet(2))  # of every trajectory below, unless it say
 
 def vision_transformer(dropout: float = 0.0, drop_path: float = 0.0) -> dict:
     """Config of a transformer for 8x8 images, with Dropout and DropPath."""
-    return dict(
-        type='ImageClassifier',
-        backbone=dict(type='VisionTransformer', img_size=8, patch_size=4, drop_rate=dropout, drop_path_rate=drop_path,
-                      arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)),
-        head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8, loss=dict(type='CrossEntropyLoss')))
+    return dict(type='ImageClassifier', backbone=dict(type='VisionTransformer', img_size=8, patch_size=4,
+                              drop_rate=dropout, drop_path_rate=drop_path,
+                              arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)),
+                head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8,
+                          loss=dict(type='CrossEntropyLoss')))
 
 
 def network(model: dict, seed: int):
@@ -49,18 +50,22 @@ def network(model: dict, seed: int):
     return built.eval()
 
 
-def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = None, classes=DIGITS, seed: int = 0) -> Trajectory:
+def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = None, classes=DIGITS,
+               seed: int = 0) -> Trajectory:
     """A trajectory on disk whose snapshot of epoch e is ``network(model, seed + e)``."""
     model = model or TEACHER
     run = Trajectory(Path(folder), (), dict(model=model, classes=list(classes), max_epochs=max(epochs)))
     for epoch in epochs:
-        run.add(write_snapshot(Path(folder) / 'snapshots' / f'epoch_{epoch}.pth', network(model, seed + epoch).state_dict(), epoch=epoch,
-                               iteration=4 * epoch, lr=0.1, model=model, classes=classes))
+        run.add(
+            write_snapshot(Path(folder) / 'snapshots' / f'epoch_{epoch}.pth',
+                           network(model, seed + epoch).state_dict(), epoch=epoch, iteration=4 * epoch,
+                           lr=0.1, model=model, classes=classes))
     return run
 
 
 def batch(images: int = 6, seed: int = 0) -> dict:
-    """Raw uint8 images whose channels differ, with labels, as a DataLoader gives them to a data preprocessor."""
+    """Raw uint8 images whose channels differ, with labels, as a DataLoader gives them to a data
+    preprocessor."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randint(0, 256, (images, 3, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 10, (images, ), generator=generator)
@@ -77,7 +82,8 @@ def is_last(tensor: torch.Tensor) -> bool:
 
 
 def train(config, *hooks) -> Runner:
-    """Run it under a name of its own: mmengine shares logs between runs of one name that start in one second."""
+    """Run it under a name of its own: mmengine shares logs between runs of one name that start in one
+    second."""
     config = copy.deepcopy(config)
     config.experiment_name = f'run_{next(RUNS)}'
     runner = Runner.from_cfg(config)

@@ -18,14 +18,15 @@ def with_loader_defaults(dataset, monkeypatch, accelerator: bool = True, **setti
 
 
 @pytest.mark.parametrize('dataset, pinned', [
-    (DIGITS, True), (in_memory(), True), (in_memory(device=None), True), (in_memory(device='cpu'), True), (in_memory(device='cuda'), False),
+    (DIGITS, True), (in_memory(), True), (in_memory(device=None), True), (in_memory(device='cpu'), True),
+    (in_memory(device='cuda'), False),
     (dict(type='ckd_mm.split_dataset', part='rest', held_out=10, dataset=in_memory(device='cuda:1')), False),
-    (dict(type='ConcatDataset', datasets=[DIGITS, in_memory(device='cuda')]), False),
-], ids=str)
+    (dict(type='ConcatDataset', datasets=[DIGITS, in_memory(device='cuda')]), False), ], ids=str)
 def test_images_on_a_device_are_not_pinned(dataset, pinned, monkeypatch):
     assert with_loader_defaults(dataset, monkeypatch).pin_memory is pinned
     assert with_loader_defaults(dataset, monkeypatch, accelerator=False).pin_memory is False
-    assert with_loader_defaults(dataset, monkeypatch, pin_memory=True).pin_memory is True  # what the config says
+    assert with_loader_defaults(dataset, monkeypatch,
+                                pin_memory=True).pin_memory is True  # what the config says
 
 
 @pytest.mark.parametrize('workers, persistent', [(0, False), (2, True)])

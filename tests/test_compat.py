@@ -13,8 +13,18 @@ import pytest
 import torch
 from torch import nn
 
-from ckd_mm import compat
-from ckd_mm.compat import EnvironmentConflict, check_environment, compile_in_place, full_precision, providers_of, require_mmrazor, versions
+from ckd_mm.compat import (
+    EnvironmentConflict,
+    check_environment,
+    compile_in_place,
+    environment,
+    exact_convolutions,
+    full_precision,
+    mmrazor,
+    require_mmrazor,
+    versions,
+)
+from ckd_mm.compat.environment import providers_of
 from ckd_mm.errors import CkdError
 
 from .conftest import ROOT
@@ -47,7 +57,8 @@ def fake_distribution(folder: Path, name: str, version: str) -> None:
 
 # ---------------------------------------------------------------- importing
 def test_import_leaves_mmrazor_alone_and_mends_it_when_asked_for():
-    done = subprocess.run([sys.executable, '-c', FIRST_IMPORT], cwd=ROOT, text=True, capture_output=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, '-c', FIRST_IMPORT], cwd=ROOT, text=True, capture_output=True,
+                          timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.split('FOUND ')[1])
     assert found['razor_after_ckd'] == []
@@ -62,8 +73,10 @@ def test_two_stacks_in_one_environment_are_named_before_anything_is_imported(tmp
     (installed, version), = providers_of('mmengine').items()
     other = 'mmengine' if installed != 'mmengine' else 'onedl-mmengine'
     fake_distribution(tmp_path, other, '0.10.7')
-    done = subprocess.run([sys.executable, '-c', 'import ckd_mm'], cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
-                          env={**os.environ, 'PYTHONPATH': str(tmp_path)})
+    done = subprocess.run([sys.executable, '-c', 'import ckd_mm'], cwd=ROOT, text=True, capture_output=True,
+                          timeout=300, check=False, env={
+                              **os.environ, 'PYTHONPATH': str(tmp_path)
+                          })
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert f'{other} 0.10.7' in last and f'{installed} {version}' in last
@@ -74,7 +87,7 @@ def test_two_stacks_in_one_environment_are_named_before_anything_is_imported(tmp
 def test_conflicting_distributions_are_both_named(tmp_path, monkeypatch, module):
     check_environment()
     (installed, version), = providers_of(module).items()
-    other = next(name for name in compat.PROVIDERS[module] if name != installed)
+    other = next(name for name in environment.PROVIDERS[module] if name != installed)
     fake_distribution(tmp_path, other, '9.9.9')
     monkeypatch.syspath_prepend(str(tmp_path))
     assert providers_of(module) == {installed: version, other: '9.9.9'}
@@ -89,14 +102,16 @@ def test_a_missing_module_is_named(monkeypatch):
     find, version = importlib.util.find_spec, importlib.metadata.version
 
     def no_version(name):
-        if name in compat.PROVIDERS['mmcv']:
+        if name in environment.PROVIDERS['mmcv']:
             raise importlib.metadata.PackageNotFoundError(name)
         return version(name)
 
     monkeypatch.setattr(importlib.metadata, 'version', no_version)
     check_environment()  # a checkout on the path, without a distribution, is enough
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, package=None: None if name == 'mmcv' else find(name, package))
-    with pytest.raises(EnvironmentConflict, match=r'ckd_mm needs the module "mmcv", which is not installed: pip install'):
+    monkeypatch.setattr(importlib.util, 'find_spec',
+                        lambda name, package=None: None if name == 'mmcv' else find(name, package))
+    with pytest.raises(EnvironmentConflict, match=r'ckd_mm needs the module "mmcv", which is not installed: '
+                                                  r'pip install'):
         check_environment()
 
 
@@ -115,11 +130,13 @@ def test_versions_name_the_distributions():
 @pytest.mark.parametrize('missing', ['mmrazor', 'joblib'])
 def test_missing_mmrazor_is_one_line_with_what_to_do(monkeypatch, missing):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, package=None: None if name == missing else find(name, package))
+    monkeypatch.setattr(importlib.util, 'find_spec',
+                        lambda name, package=None: None if name == missing else find(name, package))
     with pytest.raises(EnvironmentConflict) as caught:
         require_mmrazor('distill.distiller=mmrazor.ConfigurableDistiller')
     assert str(caught.value) == (
-        f'distill.distiller=mmrazor.ConfigurableDistiller needs {missing}, which is not installed: pip install mmrazor==1.0.0 joblib '
+        f'distill.distiller=mmrazor.ConfigurableDistiller needs {missing}, which is not installed: pip '
+        'install mmrazor==1.0.0 joblib '
         '(distillation of logits does not need it)')
 
 
@@ -131,21 +148,23 @@ def test_an_mmrazor_that_cannot_be_imported_is_one_line_with_versions(monkeypatc
     with pytest.raises(EnvironmentConflict) as caught:
         require_mmrazor('this test')
     message = str(caught.value)
-    assert message.startswith('this test needs mmrazor, and mmrazor 1.0.0 cannot be imported with torch ') and '\n' not in message
+    assert message.startswith(
+        'this test needs mmrazor, and mmrazor 1.0.0 cannot be imported with torch ') and '\n' not in message
     assert message.endswith('AssertionError: MMCV==99 is used but incompatible')
 
 
 def test_mmrazor_as_it_is_found():
     module = require_mmrazor('this test')
     assert module.__name__ == 'mmrazor' and module.__version__ == '1.0.0'
-    finders = [finder for finder in sys.meta_path if isinstance(finder, compat.MMRazorFinder)]
+    finders = [finder for finder in sys.meta_path if isinstance(finder, mmrazor.MMRazorFinder)]
     assert len(finders) == 1
 
 
 def test_quantization_says_when_used_that_it_was_left_out():
     require_mmrazor('this test')
     from mmrazor.structures.quantization import QConfigHandler
-    with pytest.raises(NotImplementedError, match=r"mmrazor\.structures\.quantization\.QConfigHandler: mmrazor 1\.0\.0's quantization"):
+    with pytest.raises(NotImplementedError, match=r"mmrazor\.structures\.quantization\.QConfigHandler: "
+                                                  r"mmrazor 1\.0\.0's quantization"):
         QConfigHandler(dict())
 
 
@@ -165,7 +184,8 @@ NEWER = pytest.mark.skipif(not HAS_NEWER, reason='this torch has no such setting
 
 
 def said(read) -> str:
-    """What a setting is; torch refuses to say what its older switch is where the newer ones say different things."""
+    """What a setting is; torch refuses to say what its older switch is where the newer ones say different
+    things."""
     try:
         return str(read())
     except RuntimeError:
@@ -179,13 +199,16 @@ def precisions() -> list:
 
 @pytest.fixture
 def precision():
-    """Sets what decides over TF32, by the names of the settings below ``torch.backends``, and puts it back."""
+    """Sets what decides over TF32, by the names of the settings below ``torch.backends``, and puts it
+    back."""
 
     def set_to(**values) -> None:
         CUDNN.allow_tf32 = True
         for name, value in values.items():
             owner, _, last = name.rpartition('__')
-            setattr(attrgetter(owner.replace('__', '.'))(torch.backends) if owner else torch.backends, last, value)
+            setattr(
+                attrgetter(owner.replace('__', '.'))(torch.backends) if owner else torch.backends, last,
+                value)
 
     yield set_to
     if HAS_NEWER:
@@ -193,28 +216,28 @@ def precision():
     CUDNN.allow_tf32 = True
 
 
-@pytest.mark.parametrize('settings, mild', [
-    (dict(), True), (dict(cudnn__allow_tf32=False), True),
-    pytest.param(dict(cudnn__conv__fp32_precision='ieee'), False, marks=NEWER),
-    pytest.param(dict(cudnn__conv__fp32_precision='tf32', cudnn__rnn__fp32_precision='ieee'), False, marks=NEWER),
-    pytest.param(dict(fp32_precision='tf32'), False, marks=NEWER),
-    pytest.param(dict(cudnn__allow_tf32=False, fp32_precision='tf32'), False, marks=NEWER),
-    pytest.param(dict(cudnn__allow_tf32=False, fp32_precision='ieee'), True, marks=NEWER)], ids=str)
+@pytest.mark.parametrize(
+    'settings, mild', [(dict(), True), (dict(cudnn__allow_tf32=False), True),
+     pytest.param(dict(cudnn__conv__fp32_precision='ieee'), False, marks=NEWER), pytest.param(
+         dict(cudnn__conv__fp32_precision='tf32', cudnn__rnn__fp32_precision='ieee'), False, marks=NEWER),
+     pytest.param(dict(fp32_precision='tf32'), False, marks=NEWER),
+     pytest.param(dict(cudnn__allow_tf32=False, fp32_precision='tf32'), False, marks=NEWER),
+     pytest.param(dict(cudnn__allow_tf32=False, fp32_precision='ieee'), True, marks=NEWER)], ids=str)
 def test_convolutions_are_exact_inside_and_as_they_were_afterwards(precision, settings, mild):
     """Where torch's older switch alone decides, it can be read inside, and ``cudnn.flags`` works."""
     precision(**settings)
     before = precisions()
-    with compat.exact_convolutions('cuda'):
+    with exact_convolutions('cuda'):
         assert precisions()[0] in ('none', 'ieee', 'False')
         assert (said(lambda: CUDNN.allow_tf32) == 'False') == mild
         if mild:
             with CUDNN.flags(enabled=True, benchmark=False):
                 pass
     assert precisions() == before
-    with pytest.raises(KeyError), compat.exact_convolutions('cuda'):
+    with pytest.raises(KeyError), exact_convolutions('cuda'):
         raise KeyError
     assert precisions() == before
-    with compat.exact_convolutions('cpu'):
+    with exact_convolutions('cpu'):
         assert precisions() == before
 
 

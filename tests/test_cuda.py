@@ -23,7 +23,8 @@ def test_heads_generations_and_peers_in_mixed_precision(distil_run, tmp_path, dt
         RUNNERS.build(config).train()
         for file in (tmp_path / name).glob('*.pth'):
             weights = torch.load(file, weights_only=True)['state_dict']
-            assert all(value.isfinite().all() for value in weights.values()) and not any('_orig_mod' in key for key in weights), file
+            assert all(value.isfinite().all()
+                       for value in weights.values()) and not any('_orig_mod' in key for key in weights), file
 
 
 @pytest.mark.parametrize('compile', [False, True])
@@ -33,5 +34,6 @@ def test_mixed_precision_trains(distil_run, dtype, compile):
     config.optim_wrapper.update(type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic')
     summary = RUNNERS.build(config).train()
     weights = torch.load(f'{config.work_dir}/student.pth', weights_only=True)['state_dict']
-    assert all(value.isfinite().all() for value in weights.values()) and not any('_orig_mod' in key for key in weights)
+    assert all(value.isfinite().all() for value in weights.values()) and not any('_orig_mod' in key
+                                                                                 for key in weights)
     assert summary['student']['accuracy_top1'] >= 0

@@ -1,4 +1,5 @@
-"""docs/papers.md, the table of every table and figure: its commands work on its configs, its numbers are the papers'."""
+"""docs/papers.md, the table of every table and figure: its commands work on its configs, its numbers are the
+papers'."""
 
 import argparse
 import json
@@ -9,10 +10,22 @@ import sys
 
 import pytest
 
-from ckd_mm.runner import make_plan
+from ckd_mm.pipeline import make_plan
 
 from .conftest import ROOT
-from .test_configs import ALL, ORDINARY, PRINTED, SHARED, SIZES, SLIPS, config_of, data_of, header, logits_of, plain_data
+from .test_configs import (
+    ALL,
+    ORDINARY,
+    PRINTED,
+    SHARED,
+    SIZES,
+    SLIPS,
+    config_of,
+    data_of,
+    header,
+    logits_of,
+    plain_data,
+)
 
 TABLE = ROOT / 'docs' / 'papers.md'
 NUMBER = re.compile(r'(?<![\w.])\d+\.\d+')
@@ -67,7 +80,8 @@ def test_command_fits_its_tool_and_config(command):
         assert all(key.split('.')[1] in config.distill for key in setting.split('+'))
     plan = make_plan(config)
     for network in plan.networks.values():
-        assert logits_of(plain_data(network), SIZES[data_of(config)]) == (2, config.data_preprocessor.num_classes)
+        assert logits_of(plain_data(network),
+                         SIZES[data_of(config)]) == (2, config.data_preprocessor.num_classes)
 
 
 def test_every_config_is_in_the_table():
@@ -88,9 +102,12 @@ PAPERS = {'CheckpointKD': ('checkpoint_kd', 7, 3), 'DIH': ('dih', 2, 4), 'ESKD':
 def test_every_table_and_figure_has_a_row(short):
     name, figures, tables = PAPERS[short]
     rows_of = ' '.join(what for what in ROWS if what.startswith(short))
-    found = {(kind, int(number)) for kind, numbers in re.findall(r'(Figure|Table)s? ((?:\d+(?: and |, )?)+)', rows_of)
+    found = {(kind, int(number))
+             for kind, numbers in re.findall(r'(Figure|Table)s? ((?:\d+(?: and |, )?)+)', rows_of)
              for number in re.findall(r'\d+', numbers)}
-    wanted = {('Figure', number) for number in range(1, figures + 1)} | {('Table', number) for number in range(1, tables + 1)}
+    wanted = {('Figure', number)
+              for number in range(1, figures + 1)} | {('Table', number)
+                                                      for number in range(1, tables + 1)}
     assert found == wanted
     paper = SHARED / 'papers' / f'{name}.md'
     if paper.is_file():  # and the paper has no more
@@ -102,11 +119,15 @@ def test_every_table_and_figure_has_a_row(short):
 
 def checkpoint_kd(tables: dict):
     for row in tables['table1_full_vs_intermediate']:
-        yield (f'Table 1, {row["teacher"]} to {row["student"]}, {row["dataset"]}',
-               [row[key] for key in ('acc_t_full', 'acc_t_half', 'acc_student', 'kd_full', 'kd_half', 'kd_best')])
+        yield (f'Table 1, {row["teacher"]} to {row["student"]}, {row["dataset"]}', [
+            row[key] for key in ('acc_t_full', 'acc_t_half', 'acc_student', 'kd_full', 'kd_half', 'kd_best')
+        ])
     for row in tables['table2_ensembles']['rows']:
-        keys = ('acc_teacher', 'acc_student', 'acc_en1', 'acc_en2', 'acc_en3', 'kd', 'kd_en1', 'kd_en2', 'kd_en3')
-        yield f'Table 2, {row["teacher"]} to {row["student"]}, {row["dataset"]}', [row[key] for key in keys if key in row]
+        keys = ('acc_teacher', 'acc_student', 'acc_en1', 'acc_en2', 'acc_en3', 'kd', 'kd_en1', 'kd_en2',
+                'kd_en3')
+        yield f'Table 2, {row["teacher"]} to {row["student"]}, {row["dataset"]}', [
+            row[key] for key in keys if key in row
+        ]
     for row in tables['table3_selection_cifar100']:
         keys = ('t0.3', 't0.5', 't0.7', 't_full', 't_star')
         yield (f'Table 3, {row["teacher"]} to {row["student"]}',
@@ -119,7 +140,9 @@ def dih(tables: dict):
         for data in ('CIFAR-10', 'CIFAR-100'):
             yield f'Table 2, {row["teacher"]} to {row["student"]}, {data}', list(row[data].values())
     for row in tables['table3_cifar100']:
-        yield f'Table 3, {row["teacher"]} to {row["student"]}', [row[key] for key in ('ce', 'kd', 'fitnets', 'takd', 'dml', 'dih')]
+        yield f'Table 3, {row["teacher"]} to {row["student"]}', [
+            row[key] for key in ('ce', 'kd', 'fitnets', 'takd', 'dml', 'dih')
+        ]
     for row in tables['table4_small_gap_cifar100']:
         yield f'Table 4, {row["teacher"]} to {row["student"]}', [row[key] for key in ('ce', 'kd', 'dih')]
 
@@ -135,11 +158,14 @@ def eskd(tables: dict):
     for row in tables['table3_imagenet_r18']:
         yield f'Table 3, {dashed(row["teacher"])}', [row['kd'], row['eskd']]
     for row in tables['table4_cifar10_generations']:
-        yield (f'Table 4, {dashed(row["model"])}, {row["method"]}',
-               [row[key] for key in ('last_generation', 'ensemble_of_generations', 'scratch', 'scratch_ensemble')])
+        yield (f'Table 4, {dashed(row["model"])}, {row["method"]}', [
+            row[key] for key in ('last_generation', 'ensemble_of_generations', 'scratch', 'scratch_ensemble')
+        ])
     row = tables['table5_cifar10_wrn16_1_from_wrn16_3']
     rows_of_5 = [row[key] for key in ('teacher_scratch', 'teacher_5_generations')]
-    yield 'Table 5', [row['student_scratch'], *(taught[key] for taught in rows_of_5 for key in ('teacher', 'student'))]
+    yield 'Table 5', [
+        row['student_scratch'], *(taught[key] for taught in rows_of_5 for key in ('teacher', 'student'))
+    ]
     names = ('WRN16-8 -> WRN16-3 -> WRN16-1', 'WRN16-3 -> WRN16-1', 'WRN16-8 -> WRN16-1')
     yield 'Table 6', [tables['table6_cifar10_stepwise'][name] for name in names]
     yield 'Table 7', list(tables['table7_imagenet_sequential_eskd'].values())
@@ -156,10 +182,13 @@ def test_numbers_are_the_papers(short, expected):
     tables = json.loads(PRINTED.read_text())[expected.__name__]
     checked = []
     for what, values in expected(tables):
-        flat = [float(number) for value in values for number in (value if isinstance(value, list) else [value])]
+        flat = [
+            float(number) for value in values for number in (value if isinstance(value, list) else [value])
+        ]
         assert [float(number) for number in NUMBER.findall(ROWS[f'{short}, {what}'][1])] == flat, what
         checked.append(f'{short}, {what}')
-    unchecked = {what for what in ROWS if what.startswith(short) and NUMBER.search(ROWS[what][1])} - set(checked)
+    unchecked = {what
+                 for what in ROWS if what.startswith(short) and NUMBER.search(ROWS[what][1])} - set(checked)
     assert unchecked == ({'ESKD, Table 9'} if short == 'ESKD' else set())  # the JSON has no Table 9
 
 
@@ -176,9 +205,11 @@ def test_table_9():
         assert f'{"scratch" if teacher == "-" else dashed(teacher)} {error}' in printed
 
 
-@pytest.mark.parametrize('what', [what for what in ROWS if NUMBER.search(ROWS[what][1]) and commands_of(what)])
+@pytest.mark.parametrize('what',
+                         [what for what in ROWS if NUMBER.search(ROWS[what][1]) and commands_of(what)])
 def test_numbers_are_in_the_headers(what):
     """Whoever opens the configs of a row finds its numbers there."""
-    headers = ' '.join(header(word.removeprefix('configs/').removesuffix('.py')) for command in commands_of(what) for word in command
-                       if word.startswith('configs/') and '_base_' not in word)
+    headers = ' '.join(
+        header(word.removeprefix('configs/').removesuffix('.py')) for command in commands_of(what)
+        for word in command if word.startswith('configs/') and '_base_' not in word)
     assert set(NUMBER.findall(ROWS[what][1])) <= set(NUMBER.findall(headers))

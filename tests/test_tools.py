@@ -1,4 +1,5 @@
-"""The command line tools, run as scripts in this process; tests/test_runner runs train and test as processes."""
+"""The command line tools, run as scripts in this process; tests/test_pipeline runs train and test as
+processes."""
 
 import json
 import runpy
@@ -15,7 +16,8 @@ from .conftest import DEMO, ROOT, resnet
 @pytest.fixture
 def run(digits_run, tmp_path):
     """An ordinary run with snapshots, its config as a file."""
-    config = digits_run(epochs=4, model=resnet(2), custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+    config = digits_run(epochs=4, model=resnet(2),
+                        custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
     config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
     config.default_hooks.checkpoint.max_keep_ckpts = -1
     Runner.from_cfg(config).train()
@@ -25,7 +27,8 @@ def run(digits_run, tmp_path):
 
 def test_probe_then_select(tool, run, tmp_path):
     config, folder = run
-    status, out, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--cfg-options', 'probe.decoder_epochs=2')
+    status, out, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--cfg-options',
+                          'probe.decoder_epochs=2')
     assert status == 0 and '<- T*' in out
     best = json.loads((folder / 'information_plane.json').read_text())['best_epoch']
     status, out, _ = tool('select_teacher.py', folder, 'information_plane')
@@ -35,8 +38,10 @@ def test_probe_then_select(tool, run, tmp_path):
     status, out, _ = tool('select_teacher.py', folder, 'last')
     assert status == 0 and out.startswith('epochs [4]') and 'stays as it is' in out
     assert json.loads((folder / 'selection.json').read_text()) == selection
-    assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4] and len(selection['scores']) == 4
-    status, out, _ = tool('select_teacher.py', folder, 'even', '--options', 'k=2', '--out', tmp_path / 'even.json')
+    assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4] and len(
+        selection['scores']) == 4
+    status, out, _ = tool('select_teacher.py', folder, 'even', '--options', 'k=2', '--out',
+                          tmp_path / 'even.json')
     assert json.loads((tmp_path / 'even.json').read_text())['epochs'] == [2, 4]
 
 
@@ -45,10 +50,13 @@ def test_probe_of_ordinary_checkpoints(tool, run, tmp_path):
     config, folder = run
     (folder / 'trajectory.json').unlink()
     assert Trajectory.open(folder).info['source'] == 'epoch_*.pth'
-    status, _, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--out', tmp_path / 'out', '--cfg-options',
-                        'probe.decoder_epochs=2')
+    status, _, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--out', tmp_path / 'out',
+                        '--cfg-options', 'probe.decoder_epochs=2')
     assert status == 0
-    assert [point['epoch'] for point in json.loads((tmp_path / 'out' / 'information_plane.json').read_text())['points']] == [1, 2, 3, 4]
+    assert [
+        point['epoch']
+        for point in json.loads((tmp_path / 'out' / 'information_plane.json').read_text())['points']
+    ] == [1, 2, 3, 4]
 
 
 def test_select_needs_a_plane(tool, run):
@@ -59,12 +67,13 @@ def test_select_needs_a_plane(tool, run):
 def test_doctor(tool, tmp_path):
     status, out, _ = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run')
     assert status == 0 and 'Nothing stands in the way' in out and '[ ok ] disk' in out
-    status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'teacher.model.head.num_classes=11',
-                            'optim_wrapper.type=AmpOptimWrapper')
+    status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
+                            'teacher.model.head.num_classes=11', 'optim_wrapper.type=AmpOptimWrapper')
     assert status == 1 and err.startswith('error: 2 problem(s) found')
     assert 'num_classes=11' in err and 'mixed precision' in err
     assert not (tmp_path / 'run').exists(), 'the doctor should leave nothing behind'
-    status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options', 'test_dataloader.dataset.type=NoDigits')
+    status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
+                            'test_dataloader.dataset.type=NoDigits')
     assert status == 1 and err.startswith('error: 1 problem(s) found') and out.count('cannot be read') == 1
     assert '[ problem ] evaluation: the test set cannot be read' in out and '[ problem ] networks: as above, evaluation' in out
 
@@ -74,9 +83,11 @@ def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):
     status, _, err = tool('test.py', config, tmp_path / 'no.pth')
     assert status == 1 and err.strip() == f'error: checkpoint {tmp_path}/no.pth does not exist'
     snapshot = Trajectory.open(folder).last
-    status, _, _ = tool('test.py', config, snapshot.file, '--work-dir', tmp_path / 'test', '--out', tmp_path / 'metrics.json')
+    status, _, _ = tool('test.py', config, snapshot.file, '--work-dir', tmp_path / 'test', '--out',
+                        tmp_path / 'metrics.json')
     assert status == 0
-    assert json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1'] == pytest.approx(snapshot.accuracy, abs=1e-3)
+    assert json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1'] == pytest.approx(
+        snapshot.accuracy, abs=1e-3)
 
 
 def test_report(tool, distil_run):

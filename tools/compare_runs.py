@@ -12,12 +12,13 @@ from pathlib import Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='+', type=Path, help='of one method each: FOLDER/*/summary.json')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write all numbers here')
     args = parser.parse_args()
-    from ckd_mm.experiments import methods_table, read_runs
-    from ckd_mm.fileio import write_json
+    from ckd_mm.files import write_json
+    from ckd_mm.sweep import methods_table, read_runs
     methods = [read_runs(folder) for folder in args.folders]
     print(methods_table(methods))
     if args.json is not None:

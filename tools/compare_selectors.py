@@ -4,10 +4,10 @@
     python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2
     python tools/compare_selectors.py CONFIG work_dirs/sweep
 
-The truth is a finished sweep: students taught by each snapshot. Of each selector the table says what it chose, the rank
-correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, how much accuracy its choice lost, and
-its cost in forward passes of one image through the teacher and in seconds. Several sweeps, of teachers trained with other
-seeds, give means over them.
+The truth is a finished sweep: students taught by each snapshot. Of each selector the table says what it
+chose, the rank correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, how
+much accuracy its choice lost, and its cost in forward passes of one image through the teacher and in seconds.
+Several sweeps, of teachers trained with other seeds, give means over them.
 """
 
 import argparse
@@ -19,15 +19,21 @@ SELECTORS = ['last', 'half_way', 'information_plane', 'cmi', 'calibration', 'stu
 
 def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the sweeps')
     parser.add_argument('sweeps', nargs='+', help='work_dirs of tools/sweep.py')
-    parser.add_argument('--selectors', nargs='+', default=SELECTORS, metavar='NAME[:KEY=VALUE[,KEY=VALUE]]',
-                        help='each chooses one snapshot; say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
-    parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in each sweep, of several the first')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings of the student')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as they were given to the sweeps')
+    parser.add_argument(
+        '--selectors', nargs='+', default=SELECTORS, metavar='NAME[:KEY=VALUE[,KEY=VALUE]]',
+        help='each chooses one snapshot; say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
+    parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in '
+                                      'each sweep, of several the first')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings '
+                                                           'of the student')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
+                                                                     'size actually used')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as they were given to the '
+                                                                            'sweeps')
     return parser.parse_args()
 
 
@@ -50,21 +56,23 @@ def selector_of(text: str) -> dict:
 def compare(config, sweep: Path, selectors: list) -> tuple:
     """Judgements of all selectors on one sweep, and its truth. What was scored before is not scored again."""
     from ckd_mm.errors import CkdError
-    from ckd_mm.experiments import check_batch, load_results
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
-    from ckd_mm.runner import DistillationPlan, selection_context
+    from ckd_mm.pipeline import DistillationPlan, selection_context
     from ckd_mm.selection.comparison import judge
+    from ckd_mm.sweep import check_batch, load_results
     results = load_results(sweep)
     truth = {epoch: found for epoch, found in results.by_epoch().items() if found}
     if len(truth) < 3:
-        raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least 3 (tools/sweep.py --epochs)')
+        raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least '
+                       '3 (tools/sweep.py --epochs)')
     folder = Path(sweep) / 'selectors'
     plans, judgements = {}, []
     for text in selectors:  # all of them before the first is put to work
         own = config.copy()
         own.work_dir, own.selector = str(folder), selector_of(text)
-        own.teacher = dict(trajectory=str(results.trajectory[0]), model=(config.get('teacher') or {}).get('model'))
+        own.teacher = dict(trajectory=str(results.trajectory[0]),
+                           model=(config.get('teacher') or {}).get('model'))
         plans[text] = DistillationPlan(own)
     if any(plan.selector.needs_student for plan in plans.values()):
         check_batch(config)
@@ -91,10 +99,10 @@ def main() -> None:
     from mmengine.config import Config
 
     from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
-    from ckd_mm.fileio import atomic_write, write_json
+    from ckd_mm.files import atomic_write, write_json
     from ckd_mm.registry import use_scope
+    from ckd_mm.report.selector_figures import draw_selectors
     from ckd_mm.selection.comparison import reliability, summarise, summary_of, table_of
-    from ckd_mm.visualization.selector_figures import draw_selectors
     config = Config.fromfile(args.config)
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
@@ -109,13 +117,16 @@ def main() -> None:
         judgements, truth = compare(config, Path(sweep), args.selectors)
         found.append(judgements)
         agreement = reliability(truth)
-        lines = [table_of(judgements), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students of each.']
+        lines = [table_of(judgements), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students '
+                                       'of each.']
         if agreement is not None:
-            lines.append(f'One half of the students foretells the order of the other with a rank correlation of {agreement:+.2f}.')
+            lines.append('One half of the students foretells the order of the other with a rank '
+                         f'correlation of {agreement:+.2f}.')
         out = Path(args.out or Path(sweep) / 'selectors')
         out = out if args.out is None or len(args.sweeps) == 1 else out / Path(sweep).name
-        write_json(out / 'comparison.json', dict(
-            sweep=str(sweep), truth=truth, reliability=agreement, judgements=[judgement.to_dict() for judgement in judgements]))
+        write_json(
+            out / 'comparison.json', dict(sweep=str(sweep), truth=truth, reliability=agreement,
+                 judgements=[judgement.to_dict() for judgement in judgements]))
         draw_selectors(judgements, truth, out / 'comparison.png')
         pages.append('\n\n'.join(lines))
         atomic_write(out / 'comparison.md', (pages[-1] + '\n').encode())

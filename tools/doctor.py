@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Look for what would stop a run, without training: environment, settings, networks, data, trajectory, disk.
 
-Every check is tried and every problem printed; exit status 1 if there is one. tools/train.py runs the same checks first.
+Every check is tried and every problem printed; exit status 1 if there is one. tools/train.py runs the same
+checks first.
 """
 
 import argparse
@@ -11,10 +12,11 @@ def main() -> None:
     from ckd_mm.cli import add_config_arguments, load_config
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('--resume', action='store_true', help='as if the run were resumed: results in the work_dir are welcome')
+    parser.add_argument('--resume', action='store_true', help='as if the run were resumed: results in the '
+                                                              'work_dir are welcome')
     args = parser.parse_args()
+    from ckd_mm.pipeline import preflight
     from ckd_mm.registry import use_scope
-    from ckd_mm.runner import preflight
     config = load_config(args)
     config.resume = args.resume
     use_scope(config)

@@ -13,7 +13,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
-    parser.add_argument('--out', help='folder for information_plane.json and .png; default: that of the trajectory')
+    parser.add_argument('--out', help='folder for information_plane.json and .png; default: that of the '
+                                      'trajectory')
     parser.add_argument('--probe-split', choices=['held_out', 'test'],
                         help="images: held out from the training set, or the test set (the papers' way)")
     return parser.parse_args()
@@ -25,8 +26,8 @@ def main() -> None:
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import Probe, probe_trajectory
     from ckd_mm.registry import use_scope
+    from ckd_mm.report import draw_information_plane
     from ckd_mm.trajectory import Trajectory
-    from ckd_mm.visualization import draw_information_plane
     config = load_config(args)
     use_scope(config)
     settings = dict(config.get('probe') or {})

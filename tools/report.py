@@ -10,8 +10,8 @@ def main() -> None:
     args = parser.parse_args()
     from pathlib import Path
 
-    from ckd_mm.fileio import read_json
-    from ckd_mm.visualization import results_table, write_report
+    from ckd_mm.files import read_json
+    from ckd_mm.report import results_table, write_report
     page = write_report(Path(args.work_dir))
     print(results_table(read_json(Path(args.work_dir) / 'summary.json')))
     print(f'Report: {page}')

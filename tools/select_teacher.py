@@ -12,14 +12,19 @@ from pathlib import Path
 
 def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
-    parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, information_plane, cmi, calibration, '
+    parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, '
+                                         'information_plane, cmi, calibration, '
                         'student_gradient or short_probe')
-    parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the selector: key=value')
+    parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the '
+                                                                                    'selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
-    parser.add_argument('--config', help='config of the student, for selectors that look at images or at the student')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='override settings of the config: key=value')
+    parser.add_argument('--config', help='config of the student, for selectors that look at images or at '
+                                         'the student')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        help='override settings of the config: key=value')
     parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')
     return parser.parse_args()
 
@@ -29,8 +34,8 @@ def plan_of(config_file: str, options: dict, selector: dict, path: Path):
     from mmengine.config import Config
 
     from ckd_mm.cli import set_loader_defaults
+    from ckd_mm.pipeline import DistillationPlan
     from ckd_mm.registry import use_scope
-    from ckd_mm.runner import DistillationPlan
     config = Config.fromfile(config_file)
     config.merge_from_dict(options)
     set_loader_defaults(config)
@@ -44,26 +49,29 @@ def plan_of(config_file: str, options: dict, selector: dict, path: Path):
 def main() -> None:
     args = parse_args()
     from ckd_mm.errors import ConfigError
-    from ckd_mm.fileio import write_json
+    from ckd_mm.files import write_json
     from ckd_mm.infoplane import PLANE, InformationPlane
-    from ckd_mm.runner import selection_context
+    from ckd_mm.pipeline import selection_context
     from ckd_mm.selection import SelectionContext, build_selector
     from ckd_mm.trajectory import Trajectory
     selector = build_selector(dict(args.options, type=args.selector))
     if selector.needs_images:
         if args.config is None:
             raise ConfigError(f'{args.selector} looks at images, which a config names: give --config')
-        plan = plan_of(args.config, args.cfg_options, dict(args.options, type=args.selector), Path(args.trajectory))
+        plan = plan_of(args.config, args.cfg_options, dict(args.options, type=args.selector),
+                       Path(args.trajectory))
         trajectory = plan.open_trajectories()[0]
         # kept beside what is written, and apart from those of a run and of other settings
         name = '_'.join([args.selector, *(f'{key}-{value}' for key, value in sorted(args.options.items()))])
-        context = selection_context(plan, (Path(args.out).parent if args.out else trajectory.folder) / 'select_teacher' / name)
+        context = selection_context(
+            plan, (Path(args.out).parent if args.out else trajectory.folder) / 'select_teacher' / name)
     else:
         trajectory, context = Trajectory.open(args.trajectory), SelectionContext()
     if selector.needs_plane:
         path = Path(args.plane or trajectory.folder / PLANE)
         if not path.exists():
-            raise ConfigError(f'{args.selector} needs {path}, which does not exist: run tools/probe.py first, or give --plane')
+            raise ConfigError(f'{args.selector} needs {path}, which does not exist: run tools/probe.py '
+                              'first, or give --plane')
         context.plane = InformationPlane.load(path)
     selection = selector.select(trajectory, context)
     print(f'epochs {[snapshot.epoch for snapshot in selection.snapshots]}: {selection.reason}')
@@ -77,10 +85,12 @@ def main() -> None:
     if args.out is None and (trajectory.folder / 'stages.json').exists():
         print(f"{out} is the run's own and stays as it is; --out keeps this answer in another file")
         return
-    write_json(out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots], selector=dict(args.options, type=args.selector),
-                         files=[str(snapshot.file) for snapshot in selection.snapshots], trajectory=str(trajectory.folder),
-                         candidates=trajectory.epochs, reason=selection.reason, scores=selection.scores,
-                         score_unit=selection.score_unit, cost=selection.cost))
+    write_json(
+        out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots],
+             selector=dict(args.options, type=args.selector),
+             files=[str(snapshot.file) for snapshot in selection.snapshots],
+             trajectory=str(trajectory.folder), candidates=trajectory.epochs, reason=selection.reason,
+             scores=selection.scores, score_unit=selection.score_unit, cost=selection.cost))
     print(f'Written: {out}')
 
 

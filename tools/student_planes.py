@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Follow students on the information plane while they learn, beside their teacher (CheckpointKD, Fig. 4 and 6).
+"""Follow students on the information plane while they learn, beside their teacher (CheckpointKD, Fig. 4 and
+6).
 
     python tools/student_planes.py CONFIG --work-dir work_dirs/planes
 
@@ -10,9 +11,10 @@ The teacher is trained once and in WORK_DIR/teacher; each student is a run of it
     inter   distilled from the snapshot of --inter-selector
     smooth  no teacher, labels smoothed by 0.1
 
-All are trained on the same images and probed with the same decoder on the same others (`probe` of the config). The config's
-`student_snapshots` says how often a student is kept; default: at the ends of 10 equal phases. Written: WORK_DIR/planes.json and
-student_planes.png. With --resume whatever is finished is not done again.
+All are trained on the same images and probed with the same decoder on the same others (`probe` of the
+config). The config's `student_snapshots` says how often a student is kept; default: at the ends of 10 equal
+phases. Written: WORK_DIR/planes.json and student_planes.png. With --resume whatever is finished is not done
+again.
 """
 
 import argparse
@@ -26,13 +28,17 @@ PHASES = 10
 
 def parse_args() -> argparse.Namespace:
     from ckd_mm.cli import add_config_arguments
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument('--arms', nargs='+', choices=ARMS, default=ARMS, help='students to follow; default: all')
+    parser.add_argument('--arms', nargs='+', choices=ARMS, default=ARMS, help='students to follow; default: '
+                                                                              'all')
     parser.add_argument('--inter-selector', default='half_way',
-                        help="selector of the intermediate teacher; 'config': the config's own; default: half_way")
+                        help="selector of the intermediate teacher; 'config': the config's own; default: "
+                             "half_way")
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every training')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
+                                                                     'size actually used')
     parser.add_argument('--resume', action='store_true', help='go on with the runs in the work_dir')
     return parser.parse_args()
 
@@ -50,17 +56,19 @@ def teacher_config(config, work_dir: Path, inter_selector: str):
 def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, probe):
     """The run of one student; ``epochs`` of the ``teacher``'s trajectory teach."""
     from ckd_mm.infoplane import held_out_part
-    from ckd_mm.runner import DistillationPlan
-    from ckd_mm.runner.settings import METHOD_KEYS
+    from ckd_mm.pipeline import DistillationPlan
+    from ckd_mm.pipeline.settings import METHOD_KEYS
     run = copy.deepcopy(config)
     run.work_dir = str(work_dir / arm)
     run.teacher, run.probe, run.student_alone = teacher, None, False
     run.selector = dict(type='epoch', epochs=epochs)
     run.setdefault('student_snapshots', dict(phases=min(PHASES, run.train_cfg.max_epochs)))
     if probe.probe_split == 'held_out':  # what a student was trained on says nothing about I(Y;F)
-        run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed, 'rest')
+        run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed,
+                                                     'rest')
     if arm in ('alone', 'smooth'):
-        run.train_dataloader = DistillationPlan(run).student_alone_config().train_dataloader  # the images of those that are taught
+        run.train_dataloader = DistillationPlan(
+            run).student_alone_config().train_dataloader  # the images of those that are taught
         run.distill = dict(ce_weight=1.0, kd_weight=0.0)
         for key in METHOD_KEYS:
             run.pop(key, None)
@@ -73,15 +81,15 @@ def main() -> None:
     args = parse_args()
     from ckd_mm.cli import load_config, use_amp, use_auto_scale_lr
     from ckd_mm.errors import ConfigError
-    from ckd_mm.experiments import check_batch
-    from ckd_mm.experiments.trials import training_of
-    from ckd_mm.fileio import write_json
+    from ckd_mm.files import write_json
     from ckd_mm.hooks.schedule_hook import schedule_class
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
-    from ckd_mm.runner import CheckpointDistillRunner
+    from ckd_mm.pipeline import CheckpointDistillRunner
+    from ckd_mm.report import draw_planes
+    from ckd_mm.sweep import check_batch
+    from ckd_mm.sweep.trials import training_of
     from ckd_mm.trajectory import Trajectory
-    from ckd_mm.visualization import draw_planes
     config = load_config(args)
     if args.amp:
         use_amp(config)
@@ -90,26 +98,32 @@ def main() -> None:
     check_batch(config)
     config.resume = args.resume
     schedule = (config.get('distill') or {}).get('schedule') or []
-    if any(schedule_class(item).needs_one_teacher for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):
-        raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on images that neither learns from, and here the probe has '
+    if any(
+            schedule_class(item).needs_one_teacher
+            for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):
+        raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on images that neither learns '
+                          'from, and here the probe has '
                           'them: take it out, say with --cfg-options distill.schedule=None')
     work_dir = Path(config.work_dir)
     runner = CheckpointDistillRunner(teacher_config(config, work_dir, args.inter_selector))
     runner.train(until='select')
     trajectories, probe = runner.plan.open_trajectories(), runner.plan.probe
     if len(trajectories) != 1:
-        raise ConfigError(f'teacher.trajectory names {len(trajectories)} runs; the information plane is of one teacher, give one')
+        raise ConfigError(f'teacher.trajectory names {len(trajectories)} runs; the information plane is of '
+                          'one teacher, give one')
     trajectory = trajectories[0]
     teacher = config.teacher
     if runner.plan.trains_teacher:
-        teacher = dict(training_of(config.teacher) if config.get('heads') is not None else {}, trajectory=str(trajectory.folder))
+        teacher = dict(training_of(config.teacher) if config.get('heads') is not None else {},
+                       trajectory=str(trajectory.folder))
     last, inter = [trajectory.last.epoch], runner.stages.result('select')['epochs']
     teaches = {arm: epochs for arm, epochs in dict(full=last, inter=inter).items() if arm in args.arms}
 
     planes = dict(teacher=probe_trajectory(trajectory, probe, work_dir / 'teacher' / PLANE, runner.log))
     accuracy = dict(teacher=runner.stages.result('select')['teacher_metrics'].get('accuracy/top1'))
     for arm in args.arms:
-        student = CheckpointDistillRunner(arm_config(config, work_dir, arm, teacher, teaches.get(arm, last), probe))
+        student = CheckpointDistillRunner(
+            arm_config(config, work_dir, arm, teacher, teaches.get(arm, last), probe))
         accuracy[arm] = student.train()['student']['accuracy_top1']
         folder = work_dir / arm / 'student'
         planes[arm] = probe_trajectory(Trajectory.open(folder), probe, folder / PLANE, student.log)
@@ -121,7 +135,8 @@ def main() -> None:
     for role, plane in planes.items():
         point, taught = plane.points[-1], ', '.join(map(str, teaches.get(role, ())))
         top1 = 'n/a' if accuracy[role] is None else f'{accuracy[role]:.2f}'
-        print(f'{role:<8} {taught:>10} {point.epoch:>6} {point.information_x:>12.5f} {point.information_y:>7.4f} {top1:>13}')
+        print(f'{role:<8} {taught:>10} {point.epoch:>6} {point.information_x:>12.5f} '
+              f'{point.information_y:>7.4f} {top1:>13}')
     print(f'Written: {work_dir / "planes.json"} and {work_dir / "student_planes.png"}')
 
 

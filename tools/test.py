@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint with a config. Of a checkpoint-distillation config the student is evaluated; with --teacher a snapshot."""
+"""Evaluate a checkpoint with a config. Of a checkpoint-distillation config the student is evaluated; with
+--teacher a snapshot."""
 
 import argparse
 import os
@@ -11,8 +12,10 @@ def parse_args() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument('--teacher', action='store_true', help='the checkpoint is of the config\'s teacher.model')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--teacher', action='store_true', help='the checkpoint is of the config\'s '
+                                                               'teacher.model')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -29,8 +32,8 @@ def main() -> None:
     from ckd_mm.cli import load_config
     from ckd_mm.compat import prepare_distributed
     from ckd_mm.errors import ConfigError
-    from ckd_mm.fileio import write_json
-    from ckd_mm.runner import DistillationPlan
+    from ckd_mm.files import write_json
+    from ckd_mm.pipeline import DistillationPlan
     from ckd_mm.trajectory import Snapshot
     config = load_config(args)
     config.launcher, config.load_from, config.resume = args.launcher, args.checkpoint, False
@@ -39,7 +42,8 @@ def main() -> None:
     if args.teacher:
         if (config.get('teacher') or {}).get('model') is None:
             raise ConfigError(f'--teacher: {args.config} has no teacher.model')
-        config.model, config.data_preprocessor = config.teacher.model, DistillationPlan(config).merged_teacher().get('data_preprocessor')
+        config.model, config.data_preprocessor = config.teacher.model, DistillationPlan(
+            config).merged_teacher().get('data_preprocessor')
     if config.get('runner_type', 'Runner') != 'Runner':
         # mmengine would evaluate whatever fits: weights of another network are an error here
         Snapshot(Path(args.checkpoint)).build(config.model)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Train with a config, as OpenMMLab's tools/train.py does: a checkpoint-distillation config runs all its stages."""
+"""Train with a config, as OpenMMLab's tools/train.py does: a checkpoint-distillation config runs all its
+stages."""
 
 import argparse
 import os
@@ -10,17 +11,24 @@ def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for everything the run writes; default: work_dirs/<name of the config>')
+    parser.add_argument('--work-dir', help='folder for everything the run writes; default: work_dirs/<name '
+                                           'of the config>')
     parser.add_argument('--resume', nargs='?', const='auto',
-                        help='go on with the run in the work_dir; with a path: the student goes on from that checkpoint')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that trains')
+                        help='go on with the run in the work_dir; with a path: the student goes on from '
+                             'that checkpoint')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that '
+                                                           'trains')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch size actually used')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
+                                                                     'size actually used')
     parser.add_argument('--no-pin-memory', action='store_true', help='dataloaders without pin_memory')
-    parser.add_argument('--no-persistent-workers', action='store_true', help='dataloaders without persistent_workers')
+    parser.add_argument('--no-persistent-workers', action='store_true', help='dataloaders without '
+                                                                             'persistent_workers')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='override settings: key=value, say teacher.train_cfg.max_epochs=60 selector=half_way')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+                        help='override settings: key=value, say teacher.train_cfg.max_epochs=60 '
+                             'selector=half_way')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='job launcher')
     # torch.distributed.launch passes --local-rank, older versions --local_rank
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
@@ -31,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
     from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
-    from ckd_mm.runner.settings import changes_of
+    from ckd_mm.pipeline.settings import changes_of
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):

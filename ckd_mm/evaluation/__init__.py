@@ -6,6 +6,7 @@ from .members import evaluate_members, member_probabilities
 from .peer_accuracy import PeerAccuracy
 
 __all__ = [
-    'KDMetric', 'PeerAccuracy', 'check_promised_accuracy', 'class_correlation', 'class_means', 'correlation_maps', 'diversity',
-    'evaluate', 'evaluate_members', 'member_probabilities', 'predict_logits', 'top1'
+    'KDMetric', 'PeerAccuracy', 'check_promised_accuracy', 'class_correlation', 'class_means',
+    'correlation_maps', 'diversity', 'evaluate', 'evaluate_members', 'member_probabilities', 'predict_logits',
+    'top1'
 ]

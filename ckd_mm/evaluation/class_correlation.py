@@ -1,6 +1,6 @@
 """Which classes a network finds alike (Eq. 8 and Fig. 5 of CheckpointKD)."""
 
-from typing import Callable, Dict
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,8 @@ KINDS = ('logits', 'probabilities')
 
 
 class ClassMeans:
-    """Mean output of each class's images, summed batch by batch in float64; memory (C, C) whatever the number of images.
+    """Mean output of each class's images, summed batch by batch in float64; memory (C, C) whatever the number
+    of images.
 
     Raises:
         ConfigError: a label is no class.
@@ -31,7 +32,8 @@ class ClassMeans:
             labels: (N,), 0 to C - 1.
         """
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.counts):
-            raise ConfigError(f'labels go from {int(labels.min())} to {int(labels.max())}, but the network knows {len(self.counts)} '
+            raise ConfigError(f'labels go from {int(labels.min())} to {int(labels.max())}, but the network '
+                              f'knows {len(self.counts)} '
                               'classes, counted from 0; use the data set it was trained for')
         self.sums.index_add_(0, labels, outputs.double())
         self.counts += torch.bincount(labels, minlength=len(self.counts))
@@ -42,7 +44,8 @@ class ClassMeans:
 
 
 def class_means(outputs: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """The vectors V of Eq. 8: mean output (C, C), float64, row i that of class i; NaN for a class without images.
+    """The vectors V of Eq. 8: mean output (C, C), float64, row i that of class i; NaN for a class without
+    images.
 
     Args:
         outputs: logits or probabilities (N, C).
@@ -54,28 +57,31 @@ def class_means(outputs: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def class_correlation(means: Tensor) -> Tensor:
-    """Cosine similarity A_ij = V_i . V_j / (|V_i| |V_j|) of every two classes (Eq. 8), (C, C); NaN where a class has no images."""
+    """Cosine similarity A_ij = V_i . V_j / (|V_i| |V_j|) of every two classes (Eq. 8), (C, C); NaN where a
+    class has no images."""
     unit = F.normalize(means, dim=1)
     return unit @ unit.t()
 
 
-def correlation_maps(network: nn.Module, images: ProbeImages, device: torch.device, tau: float = 5.0, batch: int = 128,
-                     log: Callable[[str], None] = print) -> Dict[str, Tensor]:
-    """Both maps of Fig. 5, (C, C) each, from one pass: of the ``logits`` and of the ``probabilities`` softmax(logits / tau)."""
+def correlation_maps(network: nn.Module, images: ProbeImages, device: torch.device, tau: float = 5.0,
+                     batch: int = 128, log: Callable[[str], None] = print) -> dict[str, Tensor]:
+    """Both maps of Fig. 5, (C, C) each, from one pass: of the ``logits`` and of the ``probabilities``
+    softmax(logits / tau)."""
     if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not tau > 0:
         raise ConfigError(f'tau={tau!r} should be a number above 0')
-    means: Dict[str, ClassMeans] = {}
+    means: dict[str, ClassMeans] = {}
     for logits, labels in zip(logit_batches(network, images, device, batch, log), images.labels.split(batch)):
         for kind, outputs in zip(KINDS, (logits, (logits.double() / tau).softmax(dim=1))):
             means.setdefault(kind, ClassMeans(logits.shape[1])).add(outputs, labels)
     return {kind: class_correlation(found.result()) for kind, found in means.items()}
 
 
-def diversity(correlation: Tensor) -> Dict[str, float]:
-    """How alike different classes are: ``mean`` and ``std`` of the off-diagonal entries of a map, classes without images left out.
+def diversity(correlation: Tensor) -> dict[str, float]:
+    """How alike different classes are: ``mean`` and ``std`` of the off-diagonal entries of a map, classes
+    without images left out.
 
-    A lower mean: classes are told apart more sharply; a higher std: some are much more alike than others, which is what a
-    student can learn beyond the label.
+    A lower mean: classes are told apart more sharply; a higher std: some are much more alike than others,
+    which is what a student can learn beyond the label.
     """
     pairs = correlation[~torch.eye(len(correlation), dtype=torch.bool)]
     pairs = pairs[~pairs.isnan()]

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Callable, Dict, Iterable, List, Optional, Union
+from collections.abc import Callable, Iterable
 
 import torch
 from mmengine.device import get_device
@@ -12,20 +12,22 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Subset
 
 from ..errors import ConfigError, SnapshotError
-from ..fileio import plain
+from ..files import plain
 from ..progress import Progress
 from ..trajectory.snapshot import ACCURACY, Snapshot
 
 
-def evaluation_parts(config: Dict) -> Optional[tuple]:
-    """The dataloader and metrics that final numbers come from: the test set's, else validation's, else None."""
+def evaluation_parts(config: dict) -> tuple | None:
+    """The dataloader and metrics that final numbers come from: the test set's, else validation's, else
+    None."""
     for name in ('test', 'val'):
         if config.get(f'{name}_dataloader') is not None and config.get(f'{name}_evaluator') is not None:
             return config[f'{name}_dataloader'], config[f'{name}_evaluator']
     return None
 
 
-def evaluate(model: BaseModel, config: Dict, log: Callable[[str], None] = print, what: str = 'model') -> Dict[str, float]:
+def evaluate(model: BaseModel, config: dict, log: Callable[[str], None] = print,
+             what: str = 'model') -> dict[str, float]:
     """Metrics of ``model`` on the test set of ``config`` (validation set if it has none), over all processes.
 
     Returns:
@@ -35,13 +37,15 @@ def evaluate(model: BaseModel, config: Dict, log: Callable[[str], None] = print,
 
 
 @torch.no_grad()
-def evaluate_predictions(model: BaseModel, predict: Callable[[Dict], Iterable[list]], count: int, config: Dict,
-                         log: Callable[[str], None] = print, what: str = 'model') -> List[Dict[str, float]]:
+def evaluate_predictions(model: BaseModel, predict: Callable[[dict], Iterable[list]], count: int,
+                         config: dict, log: Callable[[str], None] = print,
+                         what: str = 'model') -> list[dict[str, float]]:
     """Metrics of ``count`` predictions of the same images, from one pass over the test set.
 
     Args:
         model: it is in eval mode and on the device meanwhile.
-        predict: the data samples of a batch with each prediction, one after the other; they may be the same objects.
+        predict: the data samples of a batch with each prediction, one after the other; they may be the same
+            objects.
 
     Returns:
         For each prediction what :func:`evaluate` returns.
@@ -59,31 +63,35 @@ def evaluate_predictions(model: BaseModel, predict: Callable[[Dict], Iterable[li
             evaluator.process(data_samples=samples, data_batch=batch)
         progress.step()
     model.train(was_training)
-    return [{name: round(value, 4) if isinstance(value, float) else value
-             for name, value in plain(evaluator.evaluate(len(loader.dataset))).items()} for evaluator in evaluators]
+    return [{
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in plain(evaluator.evaluate(len(loader.dataset))).items()
+    } for evaluator in evaluators]
 
 
-def _evaluator(metrics: Union[Dict, List], loader: DataLoader) -> Evaluator:
+def _evaluator(metrics: dict | list, loader: DataLoader) -> Evaluator:
     metrics = copy.deepcopy(metrics)
     evaluator = Evaluator(metrics if isinstance(metrics, list) else [metrics])
     evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
     return evaluator
 
 
-def top1(metrics: Dict[str, float]) -> Optional[float]:
+def top1(metrics: dict[str, float]) -> float | None:
     """Top-1 accuracy in percent, where the config measures it."""
     return metrics.get(ACCURACY)
 
 
 @torch.no_grad()
-def check_promised_accuracy(snapshot: Snapshot, config: Dict, num_images: int = 512) -> Optional[float]:
+def check_promised_accuracy(snapshot: Snapshot, config: dict, num_images: int = 512) -> float | None:
     """A quick look, before anything is trained, whether a teacher is as good as its manifest promises.
 
-    A few validation images, spread over the whole set, are classified by the rebuilt network: wrong input statistics, a
-    wrong channel order or classes in another order show as an accuracy far below the promised one.
+    A few validation images, spread over the whole set, are classified by the rebuilt network: wrong input
+    statistics, a wrong channel order or classes in another order show as an accuracy far below the promised
+    one.
 
     Returns:
-        Accuracy in percent on these images, None if the manifest promises nothing or there is no validation set.
+        Accuracy in percent on these images, None if the manifest promises nothing or there is no validation
+        set.
 
     Raises:
         SnapshotError: it is lower than chance and sampling allow.
@@ -100,13 +108,16 @@ def check_promised_accuracy(snapshot: Snapshot, config: Dict, num_images: int = 
     right = 0
     for batch in DataLoader(Subset(dataset, rows), batch_size=64, collate_fn=default_collate):
         labels = [int(sample.gt_label.reshape(-1)[0]) for sample in batch['data_samples']]
-        right += sum(int(sample.pred_label) == label for sample, label in zip(network.test_step(batch), labels))
+        right += sum(
+            int(sample.pred_label) == label for sample, label in zip(network.test_step(batch), labels))
     measured, promised = right / count, snapshot.accuracy / 100
     tolerance = 0.03 + 4 * math.sqrt(max(promised * (1 - promised), 0.01) / count)
     if measured < promised - tolerance:
         raise SnapshotError(
-            f'snapshot {snapshot} classifies {100 * measured:.1f} % of {count} validation images rightly, but its manifest promises '
-            f'{100 * promised:.1f} %. Are the validation images, the class order and the data_preprocessor (mean, std, to_rgb) '
+            f'snapshot {snapshot} classifies {100 * measured:.1f} % of {count} validation images rightly, '
+            'but its manifest promises '
+            f'{100 * promised:.1f} %. Are the validation images, the class order and the data_preprocessor '
+            '(mean, std, to_rgb) '
             'those it was trained with?')
     return 100 * measured
 
@@ -122,9 +133,12 @@ def require_same_classes(snapshot: Snapshot, classes, source: str) -> None:
     if ours == theirs:
         return
     if len(ours) != len(theirs):
-        raise ConfigError(f'teacher {snapshot} knows {len(theirs)} classes, the student learns {len(ours)} ({source}); distillation '
+        raise ConfigError(f'teacher {snapshot} knows {len(theirs)} classes, the student learns {len(ours)} '
+                          f'({source}); distillation '
                           'of logits needs the same classes')
     place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
     same = 'the same classes in another order' if sorted(ours) == sorted(theirs) else 'other classes'
-    raise ConfigError(f'teacher and student have {same}: class {place} is {theirs[place]!r} for the teacher {snapshot} and '
-                      f'{ours[place]!r} for the student ({source}). Sort them alike, say with `classes` of the data set')
+    raise ConfigError(f'teacher and student have {same}: class {place} is {theirs[place]!r} for the teacher '
+                      f'{snapshot} and '
+                      f'{ours[place]!r} for the student ({source}). Sort them alike, say with `classes` of '
+                      'the data set')

@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import math
-from typing import Any, Dict, Hashable, List, Optional, Sequence, Set, Tuple, Union
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,38 +13,42 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..models.cohorts import BaseCohort
-from ..models.losses.soft_target import ensemble_prediction, soft_target
+from ..losses.soft_target import ensemble_prediction, soft_target
 from ..registry import METRICS, MODELS
+from ..teachers import BaseCohort
 
 NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in the log
 
 
 @METRICS.register_module()
 class KDMetric(BaseMetric):
-    r"""``kd/error``: the share of images, in percent, of which student and teachers predict different classes (ESKD, Table 2).
-    ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD, Table 3). No name has "loss" in it: what has
-    is logged by mmengine as the mean over the last ten validations.
+    r"""``kd/error``: the share of images, in percent, of which student and teachers predict different classes
+    (ESKD, Table 2).
+    ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD, Table 3). No name
+    has "loss" in it: what has is logged by mmengine as the mean over the last ten validations.
 
-    Sec. 3 of ESKD prints the KD loss as a cross-entropy, :math:`-\tau^2 \sum p \log q`. What Table 3 lists (1.4 to 3.4, tau = 4, 1,000
-    classes) cannot be that: it is never below tau squared times the entropy of p, which would have to be under 0.21 nats. So the
-    default is :math:`\tau^2 KL(p \| q)`, 0 where the student mimics perfectly. Whether the printed numbers are before or after the
-    weights of the total loss is not said; the table's cross-entropy, 0.12 to 0.15, looks like a tenth of what ResNet-18 reaches.
+    Sec. 3 of ESKD prints the KD loss as a cross-entropy, :math:`-\tau^2 \sum p \log q`. What Table 3 lists
+    (1.4 to 3.4, tau = 4, 1,000 classes) cannot be that: it is never below tau squared times the entropy of p,
+    which would have to be under 0.21 nats. So the default is :math:`\tau^2 KL(p \| q)`, 0 where the student
+    mimics perfectly. Whether the printed numbers are before or after the weights of the total loss is not
+    said; the table's cross-entropy, 0.12 to 0.15, looks like a tenth of what ResNet-18 reaches.
 
-    It takes the images of the evaluation that is going on, as the dataloader gives them, and brings them to the teachers with their
-    own data preprocessor; nothing is read twice. What the teachers say of an image is kept and known again by the image's content,
-    so they are asked in the first of a run's validations alone, and again about images that have changed (random crops, say).
-    The teachers are built when they are asked and released afterwards: no checkpoint has them, and between evaluations no
-    accelerator. Kept are C float32 numbers an image, in this process's memory: 200 MB for all of ImageNet's validation set.
+    It takes the images of the evaluation that is going on, as the dataloader gives them, and brings them to
+    the teachers with their own data preprocessor; nothing is read twice. What the teachers say of an image is
+    kept and known again by the image's content, so they are asked in the first of a run's validations alone,
+    and again about images that have changed (random crops, say). The teachers are built when they are asked
+    and released afterwards: no checkpoint has them, and between evaluations no accelerator. Kept are C
+    float32 numbers an image, in this process's memory: 200 MB for all of ImageNet's validation set.
 
-    Several teachers are heard together: the mean of their probabilities predicts, that of their softened ones is p.
+    Several teachers are heard together: the mean of their probabilities predicts, that of their softened ones
+    is p.
 
-    The student's logits are read, but for a constant, from the probabilities of its predictions: those below the smallest float of
-    their type (1e-38; 6e-5 in half precision) count as that.
+    The student's logits are read, but for a constant, from the probabilities of its predictions: those below
+    the smallest float of their type (1e-38; 6e-5 in half precision) count as that.
 
     Args:
-        teacher: a cohort or its config, say ``dict(type='ckd_mm.SnapshotEnsemble', snapshots=['teacher.pth'])``. In the config of a
-            distillation it is filled in.
+        teacher: a cohort or its config, say ``dict(type='ckd_mm.SnapshotEnsemble',
+            snapshots=['teacher.pth'])``. In the config of a distillation it is filled in.
         tau: temperature, above 0.
         loss: 'kl', logged as ``kd/divergence``, or 'cross_entropy'.
 
@@ -52,20 +57,22 @@ class KDMetric(BaseMetric):
     """
     default_prefix = 'kd'
 
-    def __init__(self, teacher: Union[Dict, nn.Module, None] = None, tau: float = 4.0, loss: str = 'kl', collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(self, teacher: dict | nn.Module | None = None, tau: float = 4.0, loss: str = 'kl',
+                 collect_device: str = 'cpu', prefix: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not isinstance(teacher, (dict, nn.Module)):
-            raise ConfigError(f'KDMetric: teacher={teacher!r} should be a cohort to compare the student with, say '
+            raise ConfigError(f'KDMetric: teacher={teacher!r} should be a cohort to compare the student '
+                              'with, say '
                               "dict(type='ckd_mm.SnapshotEnsemble', snapshots=['teacher.pth'])")
         if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not 0 < tau < math.inf:
             raise ConfigError(f'KDMetric: tau={tau!r}: the temperature should be a number above 0')
         if loss not in NAMES:
             raise ConfigError(f'KDMetric: loss={loss!r} should be one of {tuple(NAMES)}')
         self.teacher, self.tau, self.loss = teacher, tau, loss
-        self._cohort: Optional[nn.Module] = None
-        self._known: Dict[Hashable, Tuple[Tensor, int]] = {}  # by the content of an image: softened target (C,), predicted class
-        self._seen: Set[Hashable] = set()  # the images of this evaluation
+        self._cohort: nn.Module | None = None
+        self._known: dict[Hashable, tuple[Tensor, int]] = {
+        }  # by the content of an image: softened target (C,), predicted class
+        self._seen: set[Hashable] = set()  # the images of this evaluation
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """
@@ -74,19 +81,22 @@ class KDMetric(BaseMetric):
             data_samples: the student's predictions of them.
         """
         if not isinstance(data_batch, dict) or 'inputs' not in data_batch:
-            raise ConfigError('KDMetric needs the images that were predicted: it works in evaluations of a model, not of dumped results')
+            raise ConfigError('KDMetric needs the images that were predicted: it works in evaluations of a '
+                              'model, not of dumped results')
         if any('pred_score' not in sample for sample in data_samples):
-            raise ConfigError("KDMetric needs the scores of all classes, `pred_score`, in the model's predictions")
+            raise ConfigError("KDMetric needs the scores of all classes, `pred_score`, in the model's "
+                              "predictions")
         scores = torch.stack([sample['pred_score'] for sample in data_samples]).cpu()
         targets, predicted = self._answers(data_batch['inputs'])
         if targets.shape != scores.shape:
-            raise ConfigError(f'KDMetric: the teacher tells {targets.shape[1]} classes apart, the student {scores.shape[1]}; compare '
+            raise ConfigError(f'KDMetric: the teacher tells {targets.shape[1]} classes apart, the student '
+                              f'{scores.shape[1]}; compare '
                               'networks of the same classes')
         student = scores.clamp_min(torch.finfo(scores.dtype).tiny).float().log()
         losses = kd_loss_by_image(student, targets, self.tau, self.loss)
         self.results.extend(zip((scores.argmax(dim=1) != predicted).tolist(), losses.tolist()))
 
-    def compute_metrics(self, results: List[Tuple[bool, float]]) -> Dict[str, float]:
+    def compute_metrics(self, results: list[tuple[bool, float]]) -> dict[str, float]:
         """
         Args:
             results: of each image, whether student and teachers disagree, and the loss.
@@ -94,16 +104,17 @@ class KDMetric(BaseMetric):
         differs, losses = zip(*results)
         return {'error': 100 * sum(differs) / len(differs), NAMES[self.loss]: math.fsum(losses) / len(losses)}
 
-    def evaluate(self, size: int) -> Dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float]:
         metrics = super().evaluate(size)
-        # images that did not come again will not: where they are augmented at random, memory would grow without end
+        # images that did not come again will not: where they are augmented at random, memory would grow
+        # without end
         self._known = {image: self._known[image] for image in self._seen}
         self._seen = set()
         self._cohort = None
         return metrics
 
     # ------------------------------------------------------------ the teachers
-    def _answers(self, images: Union[Tensor, Sequence[Tensor]]) -> Tuple[Tensor, Tensor]:
+    def _answers(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Softened targets (N, C) and predicted classes (N,), on the CPU."""
         names = [_digest(image) for image in images]
         if any(name not in self._known for name in names):
@@ -113,7 +124,7 @@ class KDMetric(BaseMetric):
         return torch.stack(targets), torch.tensor(predicted)
 
     @torch.no_grad()
-    def _ask(self, names: List[Hashable], images: Union[Tensor, Sequence[Tensor]]) -> None:
+    def _ask(self, names: list[Hashable], images: Tensor | Sequence[Tensor]) -> None:
         if self._cohort is None:
             self._cohort = self._build()
         inputs = self._cohort.data_preprocessor(dict(inputs=images), training=False)['inputs']
@@ -124,14 +135,17 @@ class KDMetric(BaseMetric):
     def _build(self) -> nn.Module:
         cohort = self.teacher
         if isinstance(cohort, dict):
-            with torch.random.fork_rng(devices=[]):  # the training that is validated goes on as if nobody had looked
+            with torch.random.fork_rng(
+                    devices=[]):  # the training that is validated goes on as if nobody had looked
                 cohort = MODELS.build(copy.deepcopy(cohort))
         if not isinstance(cohort, BaseCohort):
-            raise ConfigError(f"KDMetric: teacher of type {type(cohort).__name__} is no cohort: say dict(type='ckd_mm.SnapshotEnsemble', "
+            raise ConfigError(f"KDMetric: teacher of type {type(cohort).__name__} is no cohort: say "
+                              "dict(type='ckd_mm.SnapshotEnsemble', "
                               'snapshots=[...])')
         known, wanted = getattr(cohort, 'classes', None), (self.dataset_meta or {}).get('classes')
         if None not in (known, wanted) and tuple(known) != tuple(wanted):
-            raise ConfigError(f'KDMetric: the teacher knows the classes {_in_short(known)}, the images are of {_in_short(wanted)}: '
+            raise ConfigError(f'KDMetric: the teacher knows the classes {_in_short(known)}, the images are '
+                              f'of {_in_short(wanted)}: '
                               'compare networks of the same classes in the same order')
         return cohort.to(get_device()).eval()
 
@@ -139,7 +153,8 @@ class KDMetric(BaseMetric):
 def _digest(image: Tensor) -> Hashable:
     """A name for the content of an image."""
     pixels = image.detach().cpu().contiguous()
-    return tuple(pixels.shape), hashlib.blake2b(pixels.view(-1).view(torch.uint8).numpy(), digest_size=16).digest()
+    return tuple(pixels.shape), hashlib.blake2b(pixels.view(-1).view(torch.uint8).numpy(),
+                                                digest_size=16).digest()
 
 
 def _in_short(classes: Sequence[str]) -> str:
@@ -151,11 +166,12 @@ def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: 
     r"""The distillation loss of each image, (N,), with p the softened target and q = softmax(student / tau):
 
     - ``kl``: :math:`\tau^2 \sum_k p_k \log(p_k / q_k)`;
-    - ``cross_entropy``: :math:`-\tau^2 \sum_k p_k \log q_k`, as ESKD prints it in Sec. 3; the entropy of p times tau squared more.
+    - ``cross_entropy``: :math:`-\tau^2 \sum_k p_k \log q_k`, as ESKD prints it in Sec. 3; the entropy of p
+    times tau squared more.
 
     Args:
         student_logits: (N, C), up to a constant of each image: log-probabilities will do.
-        targets: (N, C), ``log_p`` of :func:`ckd_mm.models.losses.soft_target`.
+        targets: (N, C), ``log_p`` of :func:`ckd_mm.losses.soft_target`.
         loss: 'kl' or 'cross_entropy'.
     """
     log_q = F.log_softmax(student_logits.float() / tau, dim=1)

@@ -1,7 +1,7 @@
 """What a network answers to images in memory."""
 
 import math
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from ..progress import Progress
 @torch.no_grad()
 def logit_batches(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
                   log: Callable[[str], None] = print) -> Iterator[Tensor]:
-    """Logits (n, C), float32 on the CPU, of one batch of images after the other, in eval mode and the order of the images."""
+    """Logits (n, C), float32 on the CPU, of one batch of images after the other, in eval mode and the order
+    of the images."""
     network = network.to(device).eval()
     progress = Progress(log, 'Logits of batch', math.ceil(len(images) / batch))
     for pixels in images.pixels.split(batch):

@@ -1,6 +1,7 @@
 """How good each teacher of a cohort is, and all together (DIH, Sec. 4.4; ESKD, Table 4)."""
 
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +10,22 @@ from ..errors import ConfigError
 from .evaluate import evaluate_predictions, evaluation_parts
 
 
-def evaluate_members(cohort: nn.Module, config: Dict, log: Callable[[str], None] = print,
-                     names: Optional[Sequence[str]] = None) -> Dict[str, Any]:
-    """Metrics of every teacher and of their ensemble, the mean of their probabilities, from one pass over the test set of
+def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None] = print,
+                     names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Metrics of every teacher and of their ensemble, the mean of their probabilities, from one pass over the
+    test set of
     ``config`` (validation set if it has none), over all processes.
 
     Args:
-        cohort: a :class:`ckd_mm.models.BaseCohort`; or a model with ``member_names`` that returns logits (M, N, C).
+        cohort: a :class:`ckd_mm.teachers.BaseCohort`; or a model with ``member_names`` that returns logits
+            (M, N, C).
         names: of the teachers, in the order of their logits; default: the cohort's own.
 
     Returns:
-        ``members``: name to metrics, in mmengine's words, say ``{'head 0': {'accuracy/top1': 71.2}}``; ``ensemble``: metrics.
-        Metrics are empty where the config has neither set. Those that ask a teacher (``KDMetric``) are left out.
+        ``members``: name to metrics, in mmengine's words, say ``{'head 0': {'accuracy/top1': 71.2}}``;
+            ``ensemble``: metrics.
+        Metrics are empty where the config has neither set. Those that ask a teacher (``KDMetric``) are left
+        out.
 
     Raises:
         ConfigError: ``names`` are not one a teacher, or not all different.
@@ -28,14 +33,17 @@ def evaluate_members(cohort: nn.Module, config: Dict, log: Callable[[str], None]
     names = list(names or cohort.member_names)
     if len(set(names)) != len(names):
         raise ConfigError(f'names={names} of the members should differ from each other')
-    *members, ensemble = evaluate_predictions(cohort, lambda batch: _predictions(cohort, batch, names), len(names) + 1,
-                                              without_teacher_metrics(config), log, f'{len(names)} teachers and their ensemble')
+    *members, ensemble = evaluate_predictions(cohort, lambda batch: _predictions(cohort, batch, names),
+                                              len(names) + 1, without_teacher_metrics(config), log,
+                                              f'{len(names)} teachers '
+                                              'and their ensemble')
     return dict(members=dict(zip(names, members)), ensemble=ensemble)
 
 
 @torch.no_grad()
-def member_probabilities(cohort: nn.Module, batch: Dict, tau: float = 1.0) -> Tuple[Tensor, List]:
-    """softmax(logits / tau) of each teacher and, last, their mean: (M + 1, N, C); and the batch's data samples.
+def member_probabilities(cohort: nn.Module, batch: dict, tau: float = 1.0) -> tuple[Tensor, list]:
+    """softmax(logits / tau) of each teacher and, last, their mean: (M + 1, N, C); and the batch's data
+    samples.
 
     Args:
         batch: raw images and data samples, as a dataloader gives them.
@@ -48,21 +56,23 @@ def member_probabilities(cohort: nn.Module, batch: Dict, tau: float = 1.0) -> Tu
     return torch.cat([scores, scores.mean(dim=0, keepdim=True)]), data['data_samples']
 
 
-def _predictions(cohort: nn.Module, batch: Dict, names: Sequence[str]) -> Iterator[list]:
-    from ..models.cohorts.base_cohort import with_predictions
+def _predictions(cohort: nn.Module, batch: dict, names: Sequence[str]) -> Iterator[list]:
+    from ..teachers.base_cohort import with_predictions
     probabilities, samples = member_probabilities(cohort, batch)
     if len(probabilities) != len(names) + 1:
-        raise ConfigError(f'names={list(names)} of the members should be {len(probabilities) - 1}, one for each teacher')
+        raise ConfigError(f'names={list(names)} of the members should be {len(probabilities) - 1}, one for '
+                          'each teacher')
     for scores in probabilities:
         yield with_predictions(scores, samples)
 
 
-def without_teacher_metrics(config: Dict) -> Dict:
+def without_teacher_metrics(config: dict) -> dict:
     """The test set of ``config`` and its metrics, but for those that compare a student with its teacher."""
     parts = evaluation_parts(config)
     if parts is None:
         return {}
     loader, metrics = parts
-    listed: List[Dict] = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-    return dict(test_dataloader=loader,
-                test_evaluator=[metric for metric in listed if str(metric.get('type')).split('.')[-1] != 'KDMetric'])
+    listed: list[dict] = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    return dict(
+        test_dataloader=loader,
+        test_evaluator=[metric for metric in listed if str(metric.get('type')).split('.')[-1] != 'KDMetric'])

@@ -1,6 +1,6 @@
 """Accuracy of the students beside the first, in the same pass over the data."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from mmpretrain.evaluation import Accuracy
 
@@ -9,7 +9,8 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class PeerAccuracy(Accuracy):
-    """mmpretrain's ``Accuracy``, ``peer/top1``, of a peer in :class:`ckd_mm.models.DeepMutualLearning`, from its ``peer_scores``.
+    """mmpretrain's ``Accuracy``, ``peer/top1``, of a peer in :class:`ckd_mm.students.DeepMutualLearning`,
+    from its ``peer_scores``.
 
     Args:
         peer: which of the peers, counted from 0; the first student is none.
@@ -22,4 +23,6 @@ class PeerAccuracy(Accuracy):
         self.peer = peer
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        super().process(data_batch, [dict(sample, pred_score=sample['peer_scores'][self.peer]) for sample in data_samples])
+        super().process(
+            data_batch,
+            [dict(sample, pred_score=sample['peer_scores'][self.peer]) for sample in data_samples])

@@ -11,7 +11,7 @@ from .stop_when_overtaken_hook import StopWhenOvertakenHook
 from .train_agreement_hook import TrainAgreementHook
 
 __all__ = [
-    'AnnealDistillationHook', 'ChannelsLastHook', 'FiniteLossHook', 'InfoPlaneHook', 'ProgressiveTeacherHook', 'ScheduleHook',
-    'SnapshotHook', 'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook', 'TrainAgreementHook', 'build_schedule',
-    'check_schedules'
+    'AnnealDistillationHook', 'ChannelsLastHook', 'FiniteLossHook', 'InfoPlaneHook', 'ProgressiveTeacherHook',
+    'ScheduleHook', 'SnapshotHook', 'StageStateHook', 'StopDistillationHook', 'StopWhenOvertakenHook',
+    'TrainAgreementHook', 'build_schedule', 'check_schedules'
 ]

@@ -15,7 +15,8 @@ class FiniteLossHook(Hook):
         interval: look at the loss every so many iterations (each look waits for the GPU).
 
     Raises:
-        CkdError: during training: the loss is NaN or infinite. Checkpoints and snapshots of earlier epochs are intact.
+        CkdError: during training: the loss is NaN or infinite. Checkpoints and snapshots of earlier epochs
+            are intact.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -26,5 +27,7 @@ class FiniteLossHook(Hook):
             return
         loss = float(outputs['loss'].detach())
         if not math.isfinite(loss):
-            raise CkdError(f'the loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}): the training has diverged. '
-                           'Lower the learning rate (optim_wrapper.optimizer.lr), warm it up, or clip gradients (optim_wrapper.clip_grad)')
+            raise CkdError(f'the loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}): '
+                           'the training has diverged. '
+                           'Lower the learning rate (optim_wrapper.optimizer.lr), warm it up, or clip '
+                           'gradients (optim_wrapper.clip_grad)')

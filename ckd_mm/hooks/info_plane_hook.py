@@ -1,7 +1,7 @@
 """Watch a network move on the information plane while it trains."""
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import barrier, is_main_process
@@ -16,8 +16,10 @@ from .snapshot_hook import SnapshotHook
 
 @HOOKS.register_module()
 class InfoPlaneHook(Hook):
-    """Measure each snapshot as soon as the run's ``SnapshotHook`` has written it, with the same code and into the same
-    ``information_plane.json`` as ``tools/probe.py``; training itself is not disturbed (random state, modes, gradients).
+    """Measure each snapshot as soon as the run's ``SnapshotHook`` has written it, with the same code and into
+    the same
+    ``information_plane.json`` as ``tools/probe.py``; training itself is not disturbed (random state, modes,
+    gradients).
 
     In a distributed run rank 0 measures and the others wait.
 
@@ -32,7 +34,7 @@ class InfoPlaneHook(Hook):
 
     priority = 86  # after SnapshotHook
 
-    def __init__(self, out_dir: Optional[str] = None, figure: bool = True, **probe: Any) -> None:
+    def __init__(self, out_dir: str | None = None, figure: bool = True, **probe: Any) -> None:
         self.out_dir = out_dir
         self.figure = figure
         self.settings = probe
@@ -40,10 +42,12 @@ class InfoPlaneHook(Hook):
     def before_train(self, runner) -> None:
         self.snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
         if self.snapshots is None:
-            raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) to custom_hooks")
+            raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) "
+                              "to custom_hooks")
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
-        with torch.random.fork_rng(devices=[]):  # reads the images, on all processes: some data sets wait for each other
+        with torch.random.fork_rng(
+                devices=[]):  # reads the images, on all processes: some data sets wait for each other
             notes = self.probe.notes(self.snapshots.trajectory)
         if is_main_process():
             self.path = Path(self.out_dir or self.snapshots.out_dir or runner.work_dir) / PLANE
@@ -66,5 +70,5 @@ class InfoPlaneHook(Hook):
 
     def after_train(self, runner) -> None:
         if self.figure and is_main_process():
-            from ..visualization import draw_information_plane
+            from ..report import draw_information_plane
             draw_information_plane(self.plane, self.path.with_suffix('.png'))

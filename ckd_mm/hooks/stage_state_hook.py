@@ -16,11 +16,12 @@ KEY = 'ckd_mm_stage'
 
 @HOOKS.register_module()
 class StageStateHook(Hook):
-    """Carry the place inside an epoch, the random state, the seconds spent and the distiller's own weights (connectors)
+    """Carry the place inside an epoch, the random state, the seconds spent and the distiller's own weights
+    (connectors)
     through checkpoints.
 
-    With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for bit, when
-    data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
+    With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for
+    bit, when data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
     """
 
     priority = 'LOWEST'  # the random state is restored after everything else that happens before training
@@ -46,15 +47,18 @@ class StageStateHook(Hook):
             self._enter_epoch(runner)
         elif runner.val_loop is not None and loop.epoch >= loop.val_begin and \
                 (loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs):
-            # checkpoints are written before validation, so the kill may have come between: without this the epoch would have no
-            # accuracy. The unbroken run validated here, too, so random numbers go on as there
+            # checkpoints are written before validation, so the kill may have come between: without this the
+            # epoch would have no accuracy. The unbroken run validated here, too, so random numbers go on as
+            # there
             runner.val_loop.run()
 
     def _enter_epoch(self, runner) -> None:
         done, batches = self.place['batches_done'], len(runner.train_dataloader)
         if not hasattr(runner.train_loop, 'skip') or self.place['batches'] != batches:
-            runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {done} of {self.place["batches"]} batches and now has '
-                                  f'{batches} (other batch size or number of processes?): it is started again')
+            runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {done} of '
+                                  f'{self.place["batches"]} batches and now has '
+                                  f'{batches} (other batch size or number of processes?): it is started '
+                                  'again')
             return
         runner.train_loop.skip = done
         runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {done} of {batches} batches.')
@@ -62,12 +66,16 @@ class StageStateHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         # CheckpointHook counts a finished epoch before the loop does
         inside = checkpoint['meta']['epoch'] == runner.epoch
-        place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0, batches=len(runner.train_dataloader))
+        place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
+                     batches=len(runner.train_dataloader))
         state = dict(seconds=self.seconds, random=_random_state(), place=place)
         distiller = getattr(_unwrap(runner.model), 'distiller', None)
         if distiller is not None:
             # in torch's usual order, also of a channels-last run
-            state['distiller'] = {key: value.cpu().contiguous() for key, value in distiller.state_dict().items()}
+            state['distiller'] = {
+                key: value.cpu().contiguous()
+                for key, value in distiller.state_dict().items()
+            }
         checkpoint[KEY] = state
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -1,6 +1,5 @@
 """Early-stopped knowledge distillation (ESKD, Sec. 5.3)."""
 
-from typing import Optional
 
 from ..errors import ConfigError
 from ..registry import HOOKS
@@ -9,7 +8,8 @@ from .schedule_hook import ScheduleHook
 
 @HOOKS.register_module()
 class StopDistillationHook(ScheduleHook):
-    """Distil for the first ``stop_epoch`` epochs, then train on with cross-entropy alone and without the teacher.
+    """Distil for the first ``stop_epoch`` epochs, then train on with cross-entropy alone and without the
+    teacher.
 
     The state is the epoch itself, so a run resumed past the stop never loads the teacher.
 
@@ -25,12 +25,13 @@ class StopDistillationHook(ScheduleHook):
         self.stop_epoch = stop_epoch
 
     @property
-    def stop_epoch_known(self) -> Optional[int]:
+    def stop_epoch_known(self) -> int | None:
         return self.stop_epoch
 
     def check(self, max_epochs, distilled_epochs, teachers) -> None:
         if self.stop_epoch > max_epochs:
-            raise ConfigError(f'stop_epoch={self.stop_epoch} is never reached: the run has {max_epochs} epochs; '
+            raise ConfigError(f'stop_epoch={self.stop_epoch} is never reached: the run has {max_epochs} '
+                              'epochs; '
                               'leave stop_epoch out to distil to the end')
 
     def before_train(self, runner) -> None:

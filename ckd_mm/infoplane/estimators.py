@@ -1,8 +1,8 @@
 """How much a network's last features tell about the image, I(X;F), and about the label, I(Y;F)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Callable, Dict, Optional
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ class EstimatorSettings:
         decoder_batch: images a step.
         decoder_widen: 12 times this many channels inside the decoder.
         fit_fraction: part of the probe images that the decoder learns from; its loss is measured on the rest.
-        reconstruct_size: height and width in pixels to which images are averaged down before they are reconstructed;
+        reconstruct_size: height and width in pixels to which images are averaged down before they are
+            reconstructed;
             default: the image's own (the decoder's work and memory grow with them).
         seed: of the decoder's start, of the split and of the order; the same for every snapshot.
     """
@@ -32,7 +33,7 @@ class EstimatorSettings:
     decoder_batch: int = 64
     decoder_widen: int = 1
     fit_fraction: float = 0.8
-    reconstruct_size: Optional[int] = None
+    reconstruct_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -44,10 +45,12 @@ class EstimatorSettings:
             raise ConfigError(f'probe: decoder_lr={self.decoder_lr!r} should be a number above 0')
         if not isinstance(self.fit_fraction, float) or not 0 < self.fit_fraction < 1:
             raise ConfigError(f'probe: fit_fraction={self.fit_fraction!r} should lie between 0 and 1')
-        if self.reconstruct_size is not None and (not isinstance(self.reconstruct_size, int) or self.reconstruct_size < 1):
-            raise ConfigError(f'probe: reconstruct_size={self.reconstruct_size!r} should be pixels, at least 1, or None')
+        if self.reconstruct_size is not None and (not isinstance(self.reconstruct_size, int)
+                                                  or self.reconstruct_size < 1):
+            raise ConfigError(f'probe: reconstruct_size={self.reconstruct_size!r} should be pixels, at '
+                              'least 1, or None')
 
-    def to_dict(self) -> Dict:
+    def to_dict(self) -> dict:
         return asdict(self)
 
 
@@ -68,7 +71,8 @@ class ProbeImages:
 
 @dataclass
 class Features:
-    """What a network made of the probe images, on the CPU: last maps (N, F, h, w) and predicted labels (N,)."""
+    """What a network made of the probe images, on the CPU: last maps (N, F, h, w) and predicted labels
+    (N,)."""
     maps: Tensor
     predictions: Tensor
 
@@ -76,16 +80,21 @@ class Features:
 @torch.no_grad()
 def extract_features(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
                      log: Callable[[str], None] = print) -> Features:
-    """One pass over the images in eval mode; maps are those of the last convolution, before the pooling of the neck."""
+    """One pass over the images in eval mode; maps are those of the last convolution, before the pooling of
+    the neck."""
     network = network.to(device).eval()
-    maps, predictions, progress = [], [], Progress(log, 'Probe: features of batch', math.ceil(len(images) / batch))
+    maps, predictions, progress = [], [], Progress(log, 'Probe: features of batch',
+                                                   math.ceil(len(images) / batch))
     for start in range(0, len(images), batch):
-        inputs = network.data_preprocessor(dict(inputs=images.pixels[start:start + batch]), training=False)['inputs']
+        inputs = network.data_preprocessor(dict(inputs=images.pixels[start:start + batch]),
+                                           training=False)['inputs']
         stages = network.extract_feat(inputs, stage='backbone')
         last = stages[-1] if isinstance(stages, (tuple, list)) else stages
         if not isinstance(last, Tensor) or last.dim() != 4:
-            raise ConfigError(f'the last output of {type(network.backbone).__name__} is no feature map (N, C, H, W), so images '
-                              'cannot be reconstructed from it; use a selector that needs no information plane')
+            raise ConfigError(f'the last output of {type(network.backbone).__name__} is no feature map (N, '
+                              'C, H, W), so images '
+                              'cannot be reconstructed from it; use a selector that needs no information '
+                              'plane')
         logits = network.head(network.neck(stages) if network.with_neck else stages)
         maps.append(last.float().cpu())
         predictions.append(logits.argmax(dim=1).cpu())
@@ -99,15 +108,16 @@ def information_y(predictions: Tensor, labels: Tensor) -> float:
 
 
 def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings, device: torch.device,
-                  log: Callable[[str], None] = print) -> Dict[str, float]:
+                  log: Callable[[str], None] = print) -> dict[str, float]:
     """I(X;F) up to the constant H(X): how much better than without features a decoder reconstructs the image.
 
-    H(X|F) is at most the binary cross-entropy R of any decoder (InfoPro, Eq. 8), so I(X;F) >= H(X) - R. The loss of the
-    best guess without features, the mean image, stands for H(X). Everything random comes from ``settings.seed``, so two
-    sets of features are compared with the same images, order and start.
+    H(X|F) is at most the binary cross-entropy R of any decoder (InfoPro, Eq. 8), so I(X;F) >= H(X) - R. The
+    loss of the best guess without features, the mean image, stands for H(X). Everything random comes from
+    ``settings.seed``, so two sets of features are compared with the same images, order and start.
 
     Returns:
-        ``reconstruction_loss``, ``baseline_loss`` and their difference ``information_x``, nats per pixel and channel.
+        ``reconstruction_loss``, ``baseline_loss`` and their difference ``information_x``, nats per pixel and
+        channel.
     """
     targets = images.pixels.float() / 255
     if settings.reconstruct_size is not None and settings.reconstruct_size < min(targets.shape[-2:]):
@@ -117,7 +127,8 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
     cut = round(settings.fit_fraction * len(images))
     fit, rest = order[:cut], order[cut:]
     if len(fit) < 2 or len(rest) < 1:
-        raise ConfigError(f'probe: {len(images)} images are too few to fit and measure a decoder with fit_fraction={settings.fit_fraction}')
+        raise ConfigError(f'probe: {len(images)} images are too few to fit and measure a decoder with '
+                          f'fit_fraction={settings.fit_fraction}')
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         decoder = Decoder(maps.shape[1], targets.shape[1], targets.shape[-2:], settings.decoder_widen)
@@ -130,7 +141,8 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
         epoch = fit[torch.randperm(len(fit), generator=generator)]
         for batch in epoch.split(settings.decoder_batch):
             if len(batch) > 1:  # BatchNorm
-                loss = F.binary_cross_entropy_with_logits(decoder(maps[batch].to(device)), targets[batch].to(device))
+                loss = F.binary_cross_entropy_with_logits(decoder(maps[batch].to(device)),
+                                                          targets[batch].to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -139,11 +151,13 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
     reconstruction = _reconstruction_loss(decoder.eval(), maps, targets, rest, settings.decoder_batch, device)
     mean_image = targets[fit].mean(dim=0, keepdim=True).expand(len(rest), -1, -1, -1)
     baseline = F.binary_cross_entropy(mean_image.clamp(1e-4, 1 - 1e-4), targets[rest]).item()
-    return dict(reconstruction_loss=reconstruction, baseline_loss=baseline, information_x=baseline - reconstruction)
+    return dict(reconstruction_loss=reconstruction, baseline_loss=baseline,
+                information_x=baseline - reconstruction)
 
 
 @torch.no_grad()
-def _reconstruction_loss(decoder: Decoder, maps: Tensor, targets: Tensor, rows: Tensor, batch: int, device: torch.device) -> float:
+def _reconstruction_loss(decoder: Decoder, maps: Tensor, targets: Tensor, rows: Tensor, batch: int,
+                         device: torch.device) -> float:
     total = 0.0
     for part in rows.split(batch):
         loss = F.binary_cross_entropy_with_logits(decoder(maps[part].to(device)), targets[part].to(device))
@@ -152,12 +166,14 @@ def _reconstruction_loss(decoder: Decoder, maps: Tensor, targets: Tensor, rows: 
 
 
 def estimate_point(network: nn.Module, images: ProbeImages, settings: EstimatorSettings, device: torch.device,
-                   log: Callable[[str], None] = print) -> Dict[str, float]:
+                   log: Callable[[str], None] = print) -> dict[str, float]:
     """A network's place on the information plane. The caller's random state is left as it was."""
     features = extract_features(network, images, device, log=log)
     found = information_x(features.maps, images, settings, device, log)
-    forwards = len(images) + _decoder_flops(features.maps, images, settings) / max(network_flops(network, images.pixels), 1)
-    return dict(found, information_y=information_y(features.predictions, images.labels), teacher_forwards=forwards)
+    forwards = len(images) + _decoder_flops(features.maps, images, settings) / max(
+        network_flops(network, images.pixels), 1)
+    return dict(found, information_y=information_y(features.predictions, images.labels),
+                teacher_forwards=forwards)
 
 
 def _decoder_flops(maps: Tensor, images: ProbeImages, settings: EstimatorSettings) -> float:

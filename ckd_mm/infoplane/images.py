@@ -1,14 +1,14 @@
 """Which images the probe looks at."""
 
 import copy
-from typing import Callable, Dict, Optional, Union
+from collections.abc import Callable
 
 import torch
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
-from ..datasets.in_memory import settled
-from ..datasets.split import held_out_indices
-from ..datasets.wrappers import undivided
+from ..data.in_memory import settled
+from ..data.split import held_out_indices
+from ..data.wrappers import undivided
 from ..errors import ConfigError
 from ..progress import Progress
 from .estimators import ProbeImages
@@ -16,37 +16,42 @@ from .estimators import ProbeImages
 SPLITS = ('held_out', 'test')
 
 
-def held_out_part(dataset: Dict, held_out: Union[float, int], seed: int, part: str) -> Dict:
-    """Config of a training set without (``part='rest'``) or with only (``part='held_out'``) its held-out images."""
-    return dict(type='ckd_mm.split_dataset', dataset=copy.deepcopy(dataset), part=part, held_out=held_out, seed=seed)
+def held_out_part(dataset: dict, held_out: float | int, seed: int, part: str) -> dict:
+    """Config of a training set without (``part='rest'``) or with only (``part='held_out'``) its held-out
+    images."""
+    return dict(type='ckd_mm.split_dataset', dataset=copy.deepcopy(dataset), part=part, held_out=held_out,
+                seed=seed)
 
 
-def probe_dataset(config: Dict, probe_split: str, held_out: Union[float, int], seed: int) -> Dict:
+def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: int) -> dict:
     """Config of the data set that is probed, with the evaluation pipeline (no augmentation).
 
     Args:
-        config: of the run; its ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``) are used.
-        probe_split: 'held_out': a part of the training set that the teacher is not trained on; 'test': the test set, the
-            papers' way, which lets the choice of teacher see the test labels.
+        config: of the run; its ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``) are
+            used.
+        probe_split: 'held_out': a part of the training set that the teacher is not trained on; 'test': the
+            test set, the papers' way, which lets the choice of teacher see the test labels.
     """
     if probe_split not in SPLITS:
         raise ConfigError(f'probe: probe_split={probe_split!r} should be one of {SPLITS}')
     evaluation = config.get('test_dataloader') or config.get('val_dataloader')
     if evaluation is None:
-        raise ConfigError('probe: the config has no test_dataloader and no val_dataloader, whose pipeline the probe uses; '
+        raise ConfigError('probe: the config has no test_dataloader and no val_dataloader, whose pipeline '
+                          'the probe uses; '
                           'give one')
     if probe_split == 'test':
         return copy.deepcopy(evaluation['dataset'])
     training = settled(config['train_dataloader']['dataset'])
     inner = undivided(training)
     if 'pipeline' not in inner:
-        raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its own to replace, so no '
+        raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its '
+                          'own to replace, so no '
                           "part of it can be held out; use probe_split='test'")
     inner['pipeline'] = undivided(settled(evaluation['dataset']))['pipeline']
     return held_out_part(training, held_out, seed, 'held_out')
 
 
-def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int = 0,
+def load_probe_images(dataset: dict, num_images: int | None = None, seed: int = 0,
                       log: Callable[[str], None] = print) -> ProbeImages:
     """The images in memory.
 
@@ -63,10 +68,12 @@ def load_probe_images(dataset: Dict, num_images: Optional[int] = None, seed: int
         item = built[index]
         image = item['inputs'].cpu()
         if image.dtype != torch.uint8:
-            raise ConfigError(f'probe: the evaluation pipeline gives {image.dtype} images, expected uint8 (normalisation belongs '
+            raise ConfigError(f'probe: the evaluation pipeline gives {image.dtype} images, expected uint8 '
+                              '(normalisation belongs '
                               'into the data_preprocessor)')
         if pixels and image.shape != pixels[0].shape:
-            raise ConfigError(f'probe: the evaluation pipeline gives images of {tuple(pixels[0].shape)} and {tuple(image.shape)}; '
+            raise ConfigError(f'probe: the evaluation pipeline gives images of {tuple(pixels[0].shape)} and '
+                              f'{tuple(image.shape)}; '
                               'add a transform that makes them equal (CenterCrop, Resize)')
         pixels.append(image)
         labels.append(item['data_samples'].gt_label.reshape(-1)[0])

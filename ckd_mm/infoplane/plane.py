@@ -1,12 +1,13 @@
 """The measured plane of one trajectory, and T*."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 from ..errors import CkdError, ConfigError
-from ..fileio import plain, read_json, write_json
-from ..fingerprint import differences, flatten, listed
+from ..files import plain, read_json, write_json
+from ..record import differences, flatten, listed
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
@@ -28,14 +29,14 @@ class PlanePoint:
     epoch: int
     information_x: float
     information_y: float
-    reconstruction_loss: Optional[float] = None
-    baseline_loss: Optional[float] = None
-    sha256: Optional[str] = None
-    seconds: Optional[float] = None
-    teacher_forwards: Optional[float] = None
+    reconstruction_loss: float | None = None
+    baseline_loss: float | None = None
+    sha256: str | None = None
+    seconds: float | None = None
+    teacher_forwards: float | None = None
 
 
-def min_max(values: Sequence[float]) -> List[float]:
+def min_max(values: Sequence[float]) -> list[float]:
     """Scaled to [0, 1]; all 0 where they do not differ, so that such an axis decides nothing."""
     low, high = min(values), max(values)
     return [0.0 if high == low else (value - low) / (high - low) for value in values]
@@ -50,13 +51,13 @@ class InformationPlane:
         notes: what a reader should know (which split, how many images).
     """
 
-    def __init__(self, points: Sequence[PlanePoint] = (), settings: Optional[Dict[str, Any]] = None,
-                 notes: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(self, points: Sequence[PlanePoint] = (), settings: dict[str, Any] | None = None,
+                 notes: dict[str, Any] | None = None) -> None:
         self.points = sorted(points, key=lambda point: point.epoch)
         self.settings = plain(settings or {})
         self.notes = plain(notes or {})
 
-    def normalised(self) -> List[Dict[str, float]]:
+    def normalised(self) -> list[dict[str, float]]:
         """Both axes min-max scaled over the trajectory, and their sum: ``epoch``, ``x``, ``y``, ``sum``."""
         xs = min_max([point.information_x for point in self.points])
         ys = min_max([point.information_y for point in self.points])
@@ -64,28 +65,32 @@ class InformationPlane:
 
     @property
     def best_epoch(self) -> int:
-        """T*: the epoch that maximises normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest, the cheapest to train."""
+        """T*: the epoch that maximises normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest, the
+        cheapest to train."""
         if not self.points:
             raise CkdError('the information plane is empty: no snapshot was probed')
         return max(self.normalised(), key=lambda row: (row['sum'], -row['epoch']))['epoch']
 
     @property
-    def uninformed(self) -> List[int]:
-        """Epochs at which the decoder did no better than the mean image: it has learnt too little to measure anything."""
+    def uninformed(self) -> list[int]:
+        """Epochs at which the decoder did no better than the mean image: it has learnt too little to measure
+        anything."""
         return [point.epoch for point in self.points if point.information_x <= 0]
 
     def add(self, point: PlanePoint) -> None:
-        self.points = sorted([kept for kept in self.points if kept.epoch != point.epoch] + [point], key=lambda kept: kept.epoch)
+        self.points = sorted([kept for kept in self.points if kept.epoch != point.epoch] + [point],
+                             key=lambda kept: kept.epoch)
 
-    def has(self, epoch: int, sha256: Optional[str]) -> bool:
+    def has(self, epoch: int, sha256: str | None) -> bool:
         return any(point.epoch == epoch and point.sha256 == sha256 for point in self.points)
 
     def save(self, path: Path) -> None:
         rows = self.normalised() if self.points else []
-        write_json(path, dict(format=FORMAT, notes=self.notes, settings=self.settings,
-                              units=dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1'),
-                              best_epoch=self.best_epoch if self.points else None,
-                              points=[asdict(point) for point in self.points], normalised=rows))
+        write_json(
+            path, dict(format=FORMAT, notes=self.notes, settings=self.settings,
+                 units=dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1'),
+                 best_epoch=self.best_epoch if self.points else None,
+                 points=[asdict(point) for point in self.points], normalised=rows))
 
     @classmethod
     def load(cls, path: Path) -> 'InformationPlane':
@@ -97,12 +102,13 @@ class InformationPlane:
         if not isinstance(found, dict) or found.get('format') != FORMAT:
             raise CkdError(f'{path} is no information plane: its "format" is not "{FORMAT}"')
         try:
-            return cls([PlanePoint(**point) for point in found['points']], found['settings'], found.get('notes'))
+            return cls([PlanePoint(**point) for point in found['points']], found['settings'],
+                       found.get('notes'))
         except (KeyError, TypeError) as error:
             raise CkdError(f'{path} is damaged: {error}') from error
 
     @classmethod
-    def continue_from(cls, path: Path, settings: Dict[str, Any], notes: Dict[str, Any]) -> 'InformationPlane':
+    def continue_from(cls, path: Path, settings: dict[str, Any], notes: dict[str, Any]) -> 'InformationPlane':
         """The plane at ``path`` if it was measured in the same way, an empty one if there is none.
 
         Raises:
@@ -113,6 +119,7 @@ class InformationPlane:
         found = cls.load(path)
         changed = differences(flatten(found.settings), flatten(settings))
         if changed:
-            raise ConfigError(f'{path} was measured in another way: {listed(changed)}. Points measured in two ways cannot be '
+            raise ConfigError(f'{path} was measured in another way: {listed(changed)}. Points measured in '
+                              'two ways cannot be '
                               'compared: restore the setting, or move the file away')
         return found

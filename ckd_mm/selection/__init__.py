@@ -10,7 +10,8 @@ from .short_probe import ShortProbeSelector
 from .student_gradient import StudentGradientSelector
 
 __all__ = [
-    'CalibrationSelector', 'ConditionalMutualInformationSelector', 'EnsembleSelector', 'EpochSelector', 'EvenSelector',
-    'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'LastSelector', 'Selection', 'SelectionContext', 'Selector',
-    'ShortProbeSelector', 'StudentGradientSelector', 'build_selector'
+    'CalibrationSelector', 'ConditionalMutualInformationSelector', 'EnsembleSelector', 'EpochSelector',
+    'EvenSelector', 'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'LastSelector',
+    'Selection', 'SelectionContext', 'Selector', 'ShortProbeSelector', 'StudentGradientSelector',
+    'build_selector'
 ]

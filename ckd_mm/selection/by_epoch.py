@@ -1,6 +1,6 @@
 """Selectors that look at nothing but the epoch."""
 
-from typing import Sequence, Union
+from collections.abc import Sequence
 
 from ..errors import ConfigError
 from ..registry import SELECTORS
@@ -30,10 +30,12 @@ class EpochSelector(Selector):
         epochs: one epoch or several, counted from 1; several make an ensemble.
     """
 
-    def __init__(self, epochs: Union[int, Sequence[int]]) -> None:
+    def __init__(self, epochs: int | Sequence[int]) -> None:
         listed = [epochs] if isinstance(epochs, int) else list(epochs)
-        if not listed or any(not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1 for epoch in listed):
-            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, counted from 1')
+        if not listed or any(not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1
+                             for epoch in listed):
+            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, '
+                              'counted from 1')
         self.listed = sorted(set(listed))
 
     def epochs(self, available, max_epochs):
@@ -74,7 +76,8 @@ class FractionSelector(Selector):
 
 @SELECTORS.register_module(name='half_way')
 class HalfWaySelector(FractionSelector):
-    """The half-way teacher T^0.5 (Sec. 3.3 of CheckpointKD): free, and the paper's advice where choosing is tedious."""
+    """The half-way teacher T^0.5 (Sec. 3.3 of CheckpointKD): free, and the paper's advice where choosing is
+    tedious."""
 
     def __init__(self) -> None:
         super().__init__(0.5)
@@ -82,7 +85,8 @@ class HalfWaySelector(FractionSelector):
 
 @SELECTORS.register_module(name='even')
 class EvenSelector(Selector):
-    """The Snapshot Ensemble of size k: the run is cut in k equal phases, and their k ends teach (Sec. 3.4 of CheckpointKD).
+    """The Snapshot Ensemble of size k: the run is cut in k equal phases, and their k ends teach (Sec. 3.4 of
+    CheckpointKD).
 
     Args:
         k: number of teachers.
@@ -96,7 +100,8 @@ class EvenSelector(Selector):
 
     def wanted(self, max_epochs, run=0):
         if self.k > max_epochs:
-            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher trains for only {max_epochs} '
+            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher '
+                              f'trains for only {max_epochs} '
                               'epochs; lower k, or raise teacher.train_cfg.max_epochs')
         return [phase_end(max_epochs, index, self.k) for index in range(1, self.k + 1)]
 

@@ -2,8 +2,9 @@
 
 import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -11,7 +12,7 @@ from scipy.stats import spearmanr
 from ..errors import CkdError
 from .selector import Selection
 
-Truth = Dict[int, List[float]]
+Truth = dict[int, list[float]]
 
 
 @dataclass
@@ -22,8 +23,10 @@ class Judgement:
         chosen: the epoch that it chose.
         accuracy: of the students taught by that snapshot, mean over seeds, percent.
         lost: how much less that is than the best mean of all snapshots, points.
-        lost_error: standard error of ``lost`` from the spread over seeds; None with one seed, and 0 for the best itself.
-        rho: Spearman's rank correlation of scores and mean accuracies; None where the selector gives no scores, or equal ones.
+        lost_error: standard error of ``lost`` from the spread over seeds; None with one seed, and 0 for the
+            best itself.
+        rho: Spearman's rank correlation of scores and mean accuracies; None where the selector gives no
+            scores, or equal ones.
         rho_low, rho_high: its 95 % interval, see :func:`rank_correlation`.
         teacher_forwards, seconds: what the scores cost, see :class:`Selection`.
     """
@@ -31,15 +34,15 @@ class Judgement:
     chosen: int
     accuracy: float
     lost: float
-    lost_error: Optional[float]
-    rho: Optional[float]
-    rho_low: Optional[float]
-    rho_high: Optional[float]
+    lost_error: float | None
+    rho: float | None
+    rho_low: float | None
+    rho_high: float | None
     teacher_forwards: float
     seconds: float
-    scores: Dict[int, float]
+    scores: dict[int, float]
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -52,22 +55,31 @@ def judge(name: str, selection: Selection, truth: Truth) -> Judgement:
         CkdError: no student was taught by the chosen snapshot, or it is not one.
     """
     if len(selection.snapshots) != 1 or selection.snapshots[0].epoch not in truth:
-        raise CkdError(f'{name} chose epochs {[snapshot.epoch for snapshot in selection.snapshots]}, but students were taught by the '
-                       f'snapshots of epochs {sorted(truth)}, one each; compare selectors that choose one of these')
-    chosen, means = selection.snapshots[0].epoch, {epoch: float(np.mean(found)) for epoch, found in truth.items()}
+        raise CkdError(f'{name} chose epochs {[snapshot.epoch for snapshot in selection.snapshots]}, but '
+                       'students were taught by the '
+                       f'snapshots of epochs {sorted(truth)}, one each; compare selectors that choose one '
+                       'of these')
+    chosen, means = selection.snapshots[0].epoch, {
+        epoch: float(np.mean(found))
+        for epoch, found in truth.items()
+    }
     best = max(sorted(means), key=means.get)
     error = None
     if all(len(truth[epoch]) > 1 for epoch in (best, chosen)):
         error = 0.0 if chosen == best else \
             float(np.sqrt(sum(np.var(truth[epoch], ddof=1) / len(truth[epoch]) for epoch in (best, chosen))))
     scores = {row['epoch']: row['score'] for row in selection.scores if row['epoch'] in truth}
-    found = rank_correlation(scores, truth) if set(scores) == set(truth) else dict(rho=None, low=None, high=None)
-    return Judgement(name, chosen, means[chosen], means[best] - means[chosen], error, found['rho'], found['low'], found['high'],
-                     selection.cost['teacher_forwards'], selection.cost['seconds'], scores)
+    found = rank_correlation(scores, truth) if set(scores) == set(truth) else dict(
+        rho=None, low=None, high=None)
+    return Judgement(name, chosen, means[chosen], means[best] - means[chosen], error, found['rho'],
+                     found['low'], found['high'], selection.cost['teacher_forwards'],
+                     selection.cost['seconds'], scores)
 
 
-def rank_correlation(scores: Dict[int, float], truth: Truth, draws: int = 2000, seed: int = 0) -> Dict[str, Optional[float]]:
-    """Spearman's rho of scores and mean accuracies, and a 95 % interval from a bootstrap over both snapshots and seeds.
+def rank_correlation(scores: dict[int, float], truth: Truth, draws: int = 2000,
+                     seed: int = 0) -> dict[str, float | None]:
+    """Spearman's rho of scores and mean accuracies, and a 95 % interval from a bootstrap over both snapshots
+    and seeds.
 
     Returns:
         ``rho``, ``low``, ``high``; all None if all scores, or all accuracies, are equal.
@@ -88,22 +100,25 @@ def rank_correlation(scores: Dict[int, float], truth: Truth, draws: int = 2000, 
     return dict(rho=rho, low=float(low), high=float(high))
 
 
-def reliability(truth: Truth) -> Optional[float]:
-    """How well the truth foretells itself: mean Spearman's rho between the mean accuracies of one half of the seeds and of
-    the other, over all ways to halve them. No selector can be expected to do much better. None with fewer than two seeds."""
+def reliability(truth: Truth) -> float | None:
+    """How well the truth foretells itself: mean Spearman's rho between the mean accuracies of one half of the
+    seeds and of
+    the other, over all ways to halve them. No selector can be expected to do much better. None with fewer
+    than two seeds."""
     count = min(len(found) for found in truth.values())
     if count < 2:
         return None
     epochs, found = sorted(truth), []
     for half in itertools.combinations(range(count), count // 2):
         rest = [index for index in range(count) if index not in half]
-        value = _spearman(*(np.array([np.mean([truth[epoch][index] for index in part]) for epoch in epochs]) for part in (half, rest)))
+        value = _spearman(*(np.array([np.mean([truth[epoch][index] for index in part]) for epoch in epochs])
+                            for part in (half, rest)))
         if value is not None:
             found.append(value)
     return float(np.mean(found)) if found else None
 
 
-def _spearman(left: np.ndarray, right: np.ndarray) -> Optional[float]:
+def _spearman(left: np.ndarray, right: np.ndarray) -> float | None:
     if len(set(left)) < 2 or len(set(right)) < 2:
         return None
     with warnings.catch_warnings():
@@ -111,38 +126,48 @@ def _spearman(left: np.ndarray, right: np.ndarray) -> Optional[float]:
         return float(spearmanr(left, right)[0])
 
 
-def summarise(comparisons: Sequence[Sequence[Judgement]]) -> List[Dict[str, Any]]:
-    """Means over several teachers' trajectories: of each selector ``rho`` and ``lost`` with their standard deviations over
+def summarise(comparisons: Sequence[Sequence[Judgement]]) -> list[dict[str, Any]]:
+    """Means over several teachers' trajectories: of each selector ``rho`` and ``lost`` with their standard
+    deviations over
     trajectories (None for one), and mean costs."""
     rows = []
     for found in zip(*comparisons):
         rhos = [judgement.rho for judgement in found if judgement.rho is not None]
         lost = [judgement.lost for judgement in found]
-        rows.append(dict(selector=found[0].selector, trajectories=len(found), rho=float(np.mean(rhos)) if rhos else None,
-                         rho_spread=float(np.std(rhos, ddof=1)) if len(rhos) > 1 else None, lost=float(np.mean(lost)),
-                         lost_spread=float(np.std(lost, ddof=1)) if len(lost) > 1 else None,
-                         teacher_forwards=float(np.mean([judgement.teacher_forwards for judgement in found])),
-                         seconds=float(np.mean([judgement.seconds for judgement in found]))))
+        rows.append(
+            dict(selector=found[0].selector, trajectories=len(found),
+                 rho=float(np.mean(rhos)) if rhos else None,
+                 rho_spread=float(np.std(rhos, ddof=1)) if len(rhos) > 1 else None, lost=float(np.mean(lost)),
+                 lost_spread=float(np.std(lost, ddof=1)) if len(lost) > 1 else None,
+                 teacher_forwards=float(np.mean([judgement.teacher_forwards for judgement in found])),
+                 seconds=float(np.mean([judgement.seconds for judgement in found]))))
     return rows
 
 
 def table_of(judgements: Sequence[Judgement]) -> str:
     """As Markdown."""
-    lines = ['| selector | chose | rank correlation (95 %) | its student, % | lost, points | teacher forwards | seconds |',
+    lines = ['| selector | chose | rank correlation (95 %) | its student, % | lost, points | teacher '
+             'forwards | seconds |',
              '|---|---|---|---|---|---|---|']
     for row in judgements:
         rho = '-' if row.rho is None else f'{row.rho:+.2f} ({row.rho_low:+.2f} to {row.rho_high:+.2f})'
         error = '' if row.lost_error is None else f' ± {row.lost_error:.2f}'
-        lines.append(f'| `{row.selector}` | {row.chosen} | {rho} | {row.accuracy:.2f} | {row.lost:.2f}{error} | '
+        lines.append(f'| `{row.selector}` | {row.chosen} | {rho} | {row.accuracy:.2f} | '
+                     f'{row.lost:.2f}{error} | '
                      f'{row.teacher_forwards:,.0f} | {row.seconds:.1f} |')
     return '\n'.join(lines)
 
 
-def summary_of(rows: Sequence[Dict[str, Any]]) -> str:
+def summary_of(rows: Sequence[dict[str, Any]]) -> str:
     """:func:`summarise` as Markdown."""
-    lines = ['| selector | rank correlation, mean ± spread | lost, points | teacher forwards | seconds |', '|---|---|---|---|---|']
+    lines = [
+        '| selector | rank correlation, mean ± spread | lost, points | teacher forwards | seconds |',
+        '|---|---|---|---|---|'
+    ]
     for row in rows:
-        rho = '-' if row['rho'] is None else f'{row["rho"]:+.2f}' + ('' if row['rho_spread'] is None else f' ± {row["rho_spread"]:.2f}')
+        rho = '-' if row['rho'] is None else f'{row["rho"]:+.2f}' + (
+            '' if row['rho_spread'] is None else f' ± {row["rho_spread"]:.2f}')
         spread = '' if row['lost_spread'] is None else f' ± {row["lost_spread"]:.2f}'
-        lines.append(f'| `{row["selector"]}` | {rho} | {row["lost"]:.2f}{spread} | {row["teacher_forwards"]:,.0f} | {row["seconds"]:.1f} |')
+        lines.append(f'| `{row["selector"]}` | {rho} | {row["lost"]:.2f}{spread} | '
+                     f'{row["teacher_forwards"]:,.0f} | {row["seconds"]:.1f} |')
     return '\n'.join(lines)

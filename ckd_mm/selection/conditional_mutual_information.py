@@ -18,7 +18,8 @@ def conditional_mutual_information(log_probs: Tensor, labels: Tensor) -> Tensor:
     r"""The empirical I(X;Ŷ|Y) of a classifier, nats.
 
     With :math:`Q_y` the mean of the predictions for the images of class y, it is the mean over the images of
-    :math:`KL(P_x \| Q_{y(x)})` (Ye et al., ICLR 2024, arXiv 2401.08732): 0 where all images of a class get the same prediction.
+    :math:`KL(P_x \| Q_{y(x)})` (Ye et al., ICLR 2024, arXiv 2401.08732): 0 where all images of a class get
+    the same prediction.
 
     Args:
         log_probs: (N, C), log of the predicted probabilities.
@@ -38,8 +39,9 @@ class ConditionalMutualInformationSelector(LogitSelector):
     """The snapshot whose predictions tell most about the image beside its class: the maximum of
     :func:`conditional_mutual_information` on held-out images. One forward pass, no decoder.
 
-    An untrained network, too, can tell images of a class apart, without knowing the class: the paper trains its teachers for
-    the sum of log-likelihood and weighted CMI. ``likelihood_weight`` makes a sum of the score as well.
+    An untrained network, too, can tell images of a class apart, without knowing the class: the paper trains
+    its teachers for the sum of log-likelihood and weighted CMI. ``likelihood_weight`` makes a sum of the
+    score as well.
 
     Args:
         tau: temperature of the predictions; the paper takes 1.
@@ -50,16 +52,20 @@ class ConditionalMutualInformationSelector(LogitSelector):
 
     def __init__(self, tau: float = 1.0, likelihood_weight: float = 0.0) -> None:
         self.tau = positive('tau', tau)
-        if isinstance(likelihood_weight, bool) or not isinstance(likelihood_weight, (int, float)) or not 0 <= likelihood_weight < math.inf:
-            raise ConfigError(f'selector: likelihood_weight={likelihood_weight!r} should be a number, at least 0')
+        if isinstance(likelihood_weight, bool) or not isinstance(likelihood_weight,
+                                              (int, float)) or not 0 <= likelihood_weight < math.inf:
+            raise ConfigError(f'selector: likelihood_weight={likelihood_weight!r} should be a number, at '
+                              'least 0')
         self.likelihood_weight = likelihood_weight
 
     def fill(self, todo, table, trajectory, context) -> None:
         labels = context.probe.images.labels
         found = len(labels) / len(labels.unique())
         if found < FEW:
-            context.log(f'Warning: cmi: there are {found:.1f} images a class, and of so few their mean prediction is known badly: scores '
-                        f'are too low, high ones most, and at most log {found:.1f}. Raise probe.num_images (and probe.held_out)')
+            context.log(f'Warning: cmi: there are {found:.1f} images a class, and of so few their mean '
+                        'prediction is known badly: scores '
+                        f'are too low, high ones most, and at most log {found:.1f}. Raise probe.num_images '
+                        '(and probe.held_out)')
         super().fill(todo, table, trajectory, context)
 
     def value(self, logits, labels):

@@ -13,9 +13,9 @@ class EnsembleSelector(Selector):
     """An ensemble of k teachers (Sec. 3.4 of CheckpointKD).
 
     Args:
-        kind: 'snapshot': the ends of k equal phases of one training, EN3; 'full': the last snapshots of k trainings with
-            seeds of their own, EN1; 'mixed': of training m the end of its m-th phase of k, so of two trainings the half-way
-            teacher of the first and the full teacher of the second, EN2.
+        kind: 'snapshot': the ends of k equal phases of one training, EN3; 'full': the last snapshots of k
+            trainings with seeds of their own, EN1; 'mixed': of training m the end of its m-th phase of k, so
+            of two trainings the half-way teacher of the first and the full teacher of the second, EN2.
         k: number of teachers; 1, 2, 4, 7, 10 in Figure 3.
     """
 
@@ -30,7 +30,8 @@ class EnsembleSelector(Selector):
 
     def wanted(self, max_epochs, run=0):
         if self.k > max_epochs and self.kind != 'full':
-            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher trains for only {max_epochs} '
+            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher '
+                              f'trains for only {max_epochs} '
                               'epochs; lower k, or raise teacher.train_cfg.max_epochs')
         if self.kind == 'full':
             return [max_epochs]
@@ -43,8 +44,10 @@ class EnsembleSelector(Selector):
 
     def check(self, available, max_epochs):
         if len(available) < self.runs:
-            raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of the teacher, but '
-                              f'teacher.trajectory names {len(available)}; name as many folders, or leave it out and they are trained')
+            raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of '
+                              'the teacher, but '
+                              f'teacher.trajectory names {len(available)}; name as many folders, or leave '
+                              'it out and they are trained')
         for run in range(self.runs):
             self.epochs(available[run], max_epochs[run], run)
 
@@ -54,7 +57,8 @@ class EnsembleSelector(Selector):
                 'mixed': f'the end of a phase, for the mixed ensemble of {self.k}'}[self.kind]
 
     def select_all(self, trajectories, contexts):
-        self.check([trajectory.epochs for trajectory in trajectories], [trajectory.max_epochs for trajectory in trajectories])
+        self.check([trajectory.epochs for trajectory in trajectories],
+                   [trajectory.max_epochs for trajectory in trajectories])
         found = []
         for run, trajectory in enumerate(trajectories):
             epochs = self.epochs(trajectory.epochs, trajectory.max_epochs, run) if run < self.runs else []

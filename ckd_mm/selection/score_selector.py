@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -11,8 +12,8 @@ from mmengine.dist import get_rank
 
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
-from ..fileio import plain, read_json, write_json
-from ..fingerprint import differences, flatten, listed
+from ..files import plain, read_json, write_json
+from ..record import differences, flatten, listed
 from ..trajectory import Snapshot, Trajectory, share_snapshots
 from .selector import Selection, SelectionContext, Selector
 
@@ -30,9 +31,9 @@ class ScoreTable:
         ConfigError: the file holds scores of other settings, which cannot be compared.
     """
 
-    def __init__(self, path: Optional[Path], settings: Dict[str, Any]) -> None:
+    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, plain(settings)
-        self.rows: List[Dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
         if path is None or not Path(path).exists():
             return
         found = read_json(path)
@@ -40,14 +41,17 @@ class ScoreTable:
             raise CkdError(f'{path} is no table of scores: its "format" is not "{FORMAT}"; move it away')
         changed = differences(flatten(found['settings']), flatten(self.settings))
         if changed:
-            raise ConfigError(f'{path} was scored in another way: {listed(changed)}. Scores of two ways cannot be compared: '
+            raise ConfigError(f'{path} was scored in another way: {listed(changed)}. Scores of two ways '
+                              'cannot be compared: '
                               f'restore the setting, or move {Path(path).parent} away')
         self.rows = found['rows']
 
-    def find(self, snapshot: Snapshot) -> Optional[Dict[str, Any]]:
-        return next((row for row in self.rows if row['epoch'] == snapshot.epoch and row['sha256'] == snapshot.sha256), None)
+    def find(self, snapshot: Snapshot) -> dict[str, Any] | None:
+        return next(
+            (row for row in self.rows if row['epoch'] == snapshot.epoch and row['sha256'] == snapshot.sha256),
+            None)
 
-    def add(self, rows: Sequence[Dict[str, Any]]) -> None:
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
         new = {(row['epoch'], row['sha256']) for row in rows}
         kept = [row for row in self.rows if (row['epoch'], row['sha256']) not in new]
         self.rows = sorted(kept + [plain(row) for row in rows], key=lambda row: row['epoch'])
@@ -69,11 +73,11 @@ class ScoreSelector(Selector):
         return sorted(available)  # all are candidates
 
     @property
-    def settings(self) -> Dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What the scores depend on, of this selector's own settings."""
         return {key: value for key, value in vars(self).items() if not key.startswith('_')}
 
-    def score(self, snapshot: Snapshot, context: SelectionContext) -> Dict[str, float]:
+    def score(self, snapshot: Snapshot, context: SelectionContext) -> dict[str, float]:
         """``score``, of which more is better, ``teacher_forwards``, and any other numbers worth keeping."""
         raise NotImplementedError
 
@@ -81,37 +85,45 @@ class ScoreSelector(Selector):
         rows = self.table(trajectory, context)
         best = max(rows, key=lambda row: (row['score'], -row['epoch']))
         return Selection([trajectory.at(best['epoch'])],
-                         f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows, self.unit,
-                         dict(teacher_forwards=sum(row['teacher_forwards'] for row in rows),
+                         f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows,
+                         self.unit, dict(teacher_forwards=sum(row['teacher_forwards'] for row in rows),
                               seconds=sum(row['seconds'] + row.get('warmup_seconds', 0.0) for row in rows)))
 
-    def table(self, trajectory, context: Optional[SelectionContext]) -> List[Dict[str, Any]]:
+    def table(self, trajectory, context: SelectionContext | None) -> list[dict[str, Any]]:
         """Rows of all snapshots, measured where the table on disk lacks them."""
         if context is None or context.probe is None or (self.needs_student and context.student is None):
-            raise ConfigError(f'selector: {self.name} looks at images' + (' and at the student' if self.needs_student else '') +
+            raise ConfigError(f'selector: {self.name} looks at images' +
+                              (' and at the student' if self.needs_student else '') +
                               ', which only a config has: pass --config')
-        table = open_table(context, self.name, dict(self.settings, probe=context.probe.settings,
-                                                    student=context.student.settings if self.needs_student else None))
+        table = open_table(
+            context, self.name, dict(self.settings, probe=context.probe.settings,
+                 student=context.student.settings if self.needs_student else None))
         todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
         if todo:
-            # read on all processes: some data sets wait for each other, and not all processes may have a snapshot to look at
+            # read on all processes: some data sets wait for each other, and not all processes may have a
+            # snapshot to look at
             images = len(context.probe.images)
-            context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at, with {images} images')
+            context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at, with '
+                        f'{images} images')
             context.probe.warn_if_seen(trajectory, context.log)
             self.fill(todo, table, trajectory, context)
         return [table.find(snapshot) for snapshot in trajectory]
 
-    def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory, context: SelectionContext) -> None:
+    def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory,
+             context: SelectionContext) -> None:
         """Fill the table with the snapshots that it lacks; called on every process."""
-        share_snapshots(todo, lambda snapshot: self._timed(snapshot, context), table.add, context.log, f'Selector {self.name}')
+        share_snapshots(todo, lambda snapshot: self._timed(snapshot, context), table.add, context.log,
+                        f'Selector {self.name}')
 
-    def _timed(self, snapshot: Snapshot, context: SelectionContext) -> Dict[str, Any]:
+    def _timed(self, snapshot: Snapshot, context: SelectionContext) -> dict[str, Any]:
         started = time.perf_counter()
         found = self.score(snapshot, context)
         if not all(math.isfinite(value) for value in found.values()):
-            raise CkdError(f'selector: {self.name} of snapshot {snapshot} is not finite ({found}): its training had diverged. Leave the '
+            raise CkdError(f'selector: {self.name} of snapshot {snapshot} is not finite ({found}): its '
+                           'training had diverged. Leave the '
                            'snapshot out of the trajectory')
-        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, seconds=round(time.perf_counter() - started, 3), **found)
+        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256,
+                    seconds=round(time.perf_counter() - started, 3), **found)
 
 
 class LogitSelector(ScoreSelector):
@@ -128,15 +140,18 @@ class LogitSelector(ScoreSelector):
     def score(self, snapshot, context):
         from ..evaluation.logits import predict_logits
         images = context.probe.images
-        logits = predict_logits(snapshot.build(), images, torch.device(get_device()), log=context.log).double()
+        logits = predict_logits(snapshot.build(), images, torch.device(get_device()),
+                                log=context.log).double()
         if images.labels.max() >= logits.shape[1]:
-            raise ConfigError(f'selector: {self.name}: an image has label {int(images.labels.max())}, but the teacher {snapshot} has '
+            raise ConfigError(f'selector: {self.name}: an image has label {int(images.labels.max())}, but '
+                              f'the teacher {snapshot} has '
                               f'{logits.shape[1]} classes; use the data set it was trained for')
-        return dict(score=self.value(logits, images.labels), teacher_accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
+        return dict(score=self.value(logits, images.labels),
+                    teacher_accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
                     teacher_forwards=float(len(images)))
 
 
-def open_table(context: SelectionContext, name: str, settings: Dict[str, Any]) -> ScoreTable:
+def open_table(context: SelectionContext, name: str, settings: dict[str, Any]) -> ScoreTable:
     """The table in the context's folder, the same on every process."""
     path = None if context.folder is None else Path(context.folder) / f'scores_{name}.json'
 

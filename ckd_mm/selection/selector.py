@@ -1,8 +1,9 @@
 """What every selector has in common: snapshots in, who teaches and why out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any
 
 from ..errors import ConfigError
 from ..infoplane.plane import InformationPlane
@@ -19,15 +20,15 @@ class Selection:
         reason: why, for a person.
         scores: one row for each candidate, ``epoch``, ``score`` (more is better) and what it was made of.
         score_unit: what the scores are in.
-        cost: ``teacher_forwards``: what finding the scores took, in forward passes of one image through the teacher (counted
-            in floating-point operations of convolutions and matrix products; a backward pass is two forward passes), and
-            ``seconds``. Zero where nothing was looked at.
+        cost: ``teacher_forwards``: what finding the scores took, in forward passes of one image through the
+            teacher (counted in floating-point operations of convolutions and matrix products; a backward pass
+            is two forward passes), and ``seconds``. Zero where nothing was looked at.
     """
-    snapshots: List[Snapshot]
+    snapshots: list[Snapshot]
     reason: str
-    scores: List[Dict[str, Any]] = field(default_factory=list)
-    score_unit: Optional[str] = None
-    cost: Dict[str, float] = field(default_factory=lambda: dict(teacher_forwards=0.0, seconds=0.0))
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    score_unit: str | None = None
+    cost: dict[str, float] = field(default_factory=lambda: dict(teacher_forwards=0.0, seconds=0.0))
 
 
 @dataclass
@@ -37,14 +38,14 @@ class SelectionContext:
     Args:
         plane: information plane of the trajectory, for selectors with ``needs_plane``.
         probe: images that the teacher was not trained on, for those with ``needs_images``.
-        student: the student's config as a task (:class:`ckd_mm.runner.student_task.StudentTask`), for those with
-            ``needs_student``.
+        student: the student's config as a task (:class:`ckd_mm.pipeline.student_task.StudentTask`), for those
+            with ``needs_student``.
         folder: where scores are kept, so that a killed selection goes on.
     """
-    plane: Optional[InformationPlane] = None
-    probe: Optional[Probe] = None
+    plane: InformationPlane | None = None
+    probe: Probe | None = None
     student: Any = None
-    folder: Optional[Path] = None
+    folder: Path | None = None
     log: Callable[[str], None] = print
 
 
@@ -63,7 +64,7 @@ class Selector:
     needs_student = False
     needs_kd_loss = False
 
-    def epochs(self, available: Sequence[int], max_epochs: int) -> List[int]:
+    def epochs(self, available: Sequence[int], max_epochs: int) -> list[int]:
         """The wanted ones of the ``available`` snapshot epochs of a run of ``max_epochs``.
 
         Raises:
@@ -71,8 +72,9 @@ class Selector:
         """
         raise NotImplementedError
 
-    def wanted(self, max_epochs: int, run: int = 0) -> List[int]:
-        """Epochs at which the ``run``-th training of a teacher must leave a snapshot for it, where they are known before."""
+    def wanted(self, max_epochs: int, run: int = 0) -> list[int]:
+        """Epochs at which the ``run``-th training of a teacher must leave a snapshot for it, where they are
+        known before."""
         return []
 
     def check(self, available: Sequence[Sequence[int]], max_epochs: Sequence[int]) -> None:
@@ -86,34 +88,40 @@ class Selector:
         for epochs, last in zip(available, max_epochs):
             self.epochs(epochs, last)
 
-    def score_of_epoch(self, epoch: int, max_epochs: int) -> Optional[float]:
+    def score_of_epoch(self, epoch: int, max_epochs: int) -> float | None:
         """How much the epoch alone speaks for a snapshot, None where there is no such order."""
         return None
 
     def reason(self, epochs: Sequence[int], max_epochs: int) -> str:
         raise NotImplementedError
 
-    def select(self, trajectory: Trajectory, context: Optional[SelectionContext] = None) -> Selection:
+    def select(self, trajectory: Trajectory, context: SelectionContext | None = None) -> Selection:
         """Choose among the snapshots of one trajectory."""
         epochs = self.epochs(trajectory.epochs, trajectory.max_epochs)
-        scores = [dict(epoch=epoch, score=self.score_of_epoch(epoch, trajectory.max_epochs)) for epoch in trajectory.epochs]
-        return Selection([trajectory.at(epoch) for epoch in epochs], self.reason(epochs, trajectory.max_epochs),
-                         [row for row in scores if row['score'] is not None], 'epochs')
+        scores = [
+            dict(epoch=epoch, score=self.score_of_epoch(epoch, trajectory.max_epochs))
+            for epoch in trajectory.epochs
+        ]
+        return Selection([trajectory.at(epoch) for epoch in epochs], self.reason(
+            epochs, trajectory.max_epochs), [row for row in scores if row['score'] is not None], 'epochs')
 
-    def select_all(self, trajectories: Sequence[Trajectory], contexts: Sequence[SelectionContext]) -> List[Selection]:
+    def select_all(self, trajectories: Sequence[Trajectory],
+                   contexts: Sequence[SelectionContext]) -> list[Selection]:
         """Choose among several trajectories, one selection for each; all that are chosen teach together."""
         return [self.select(trajectory, context) for trajectory, context in zip(trajectories, contexts)]
 
 
-def all_there(wanted: List[int], available: Sequence[int]) -> List[int]:
+def all_there(wanted: list[int], available: Sequence[int]) -> list[int]:
     """
     Raises:
         ConfigError: not all of the wanted epochs are available.
     """
     missing = [epoch for epoch in wanted if epoch not in available]
     if missing:
-        raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at {missing}; it has '
-                          f'{sorted(available)}. Choose among these, or take snapshots there (teacher.snapshots)')
+        raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at '
+                          f'{missing}; it has '
+                          f'{sorted(available)}. Choose among these, or take snapshots there '
+                          '(teacher.snapshots)')
     return wanted
 
 
@@ -137,7 +145,7 @@ def positive(name: str, value: Any) -> float:
     return value
 
 
-def build_selector(config: Union[str, Dict]) -> Selector:
+def build_selector(config: str | dict) -> Selector:
     """From ``'half_way'`` or ``dict(type='even', k=2)``.
 
     Raises:
@@ -151,5 +159,6 @@ def build_selector(config: Union[str, Dict]) -> Selector:
     try:
         return selector(**config)
     except TypeError as error:
-        raise ConfigError(f'selector: {kind} does not take these settings: {error}. Settings of another selector go with its '
+        raise ConfigError(f'selector: {kind} does not take these settings: {error}. Settings of another '
+                          'selector go with its '
                           'selector.type') from error

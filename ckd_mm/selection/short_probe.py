@@ -2,7 +2,8 @@
 
 import math
 import time
-from typing import Any, Dict, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ..flops import network_flops
 from ..registry import SELECTORS
@@ -15,10 +16,10 @@ from .selector import SelectionContext, whole_number
 class ShortProbeSelector(ScoreSelector):
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016) over truly distilled short runs.
 
-    All snapshots teach a student for ``epochs`` epochs of the student's own schedule; the better half of them, by accuracy on
-    the held-out images, go on to ``factor`` times as many epochs, and so on until one is left. Later rounds go on from the
-    checkpoints of earlier ones. A snapshot's score is its accuracy in percent in the last round that it took part in, plus 100
-    for each round before that.
+    All snapshots teach a student for ``epochs`` epochs of the student's own schedule; the better half of
+    them, by accuracy on the held-out images, go on to ``factor`` times as many epochs, and so on until one is
+    left. Later rounds go on from the checkpoints of earlier ones. A snapshot's score is its accuracy in
+    percent in the last round that it took part in, plus 100 for each round before that.
 
     Args:
         epochs: of the first round.
@@ -32,17 +33,20 @@ class ShortProbeSelector(ScoreSelector):
         self.first = whole_number('epochs', epochs)
         self.factor = whole_number('factor', factor, 2)
 
-    def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory, context: SelectionContext) -> None:
+    def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory,
+             context: SelectionContext) -> None:
         # each run is an ordinary training, over all processes of a distributed run
         student, found = context.student, {}
         alive, epochs, rounds = list(trajectory), self.first, 0
         while True:
             epochs = min(epochs, student.epochs)
-            # a table for each round: a student who was trained further since would be judged by what it learnt later
+            # a table for each round: a student who was trained further since would be judged by what it
+            # learnt later
             done = open_table(context, f'{self.name}_round_{rounds + 1}', table.settings)
             for snapshot in alive:
                 if done.find(snapshot) is None:
-                    done.add([self._run(snapshot, trajectory, epochs, rounds, found.get(snapshot.epoch), context)])
+                    done.add(
+                        [self._run(snapshot, trajectory, epochs, rounds, found.get(snapshot.epoch), context)])
                 found[snapshot.epoch] = done.find(snapshot)
             ranked = sorted(alive, key=lambda snapshot: (-found[snapshot.epoch]['accuracy'], snapshot.epoch))
             alive = sorted(ranked[:math.ceil(len(alive) / self.factor)], key=lambda snapshot: snapshot.epoch)
@@ -51,14 +55,17 @@ class ShortProbeSelector(ScoreSelector):
             epochs, rounds = epochs * self.factor, rounds + 1
         table.add(list(found.values()))
 
-    def _run(self, snapshot: Snapshot, trajectory: Trajectory, epochs: int, rounds: int, before: Optional[Dict[str, Any]],
-             context: SelectionContext) -> Dict[str, Any]:
+    def _run(self, snapshot: Snapshot, trajectory: Trajectory, epochs: int, rounds: int,
+             before: dict[str, Any] | None, context: SelectionContext) -> dict[str, Any]:
         started = time.perf_counter()
         accuracy, images, judged = context.student.distil(trajectory, snapshot, epochs)
         before = before or dict(images=0, teacher_forwards=0.0, seconds=0.0)
-        relative = context.student.flops / max(network_flops(snapshot.build(), context.probe.images.pixels), 1)
+        relative = context.student.flops / max(network_flops(snapshot.build(), context.probe.images.pixels),
+                                               1)
         forwards = (images - before['images']) * (1 + 3 * relative) + judged * relative
-        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} % after {epochs} epochs')
-        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, score=100.0 * rounds + accuracy, accuracy=accuracy, student_epochs=epochs,
-                    images=images, teacher_forwards=before['teacher_forwards'] + forwards,
+        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} '
+                    f'% after {epochs} epochs')
+        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, score=100.0 * rounds + accuracy,
+                    accuracy=accuracy, student_epochs=epochs, images=images,
+                    teacher_forwards=before['teacher_forwards'] + forwards,
                     seconds=round(before['seconds'] + time.perf_counter() - started, 3))

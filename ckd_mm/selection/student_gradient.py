@@ -1,7 +1,7 @@
 """How well a teacher's gradients at the student agree."""
 
 import time
-from typing import Any, Dict, Optional
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -21,8 +21,8 @@ def gradient_spread(gradients: Tensor, folds: int, smoothing: float) -> Tensor:
     :math:`S_i = mean(g g^T)` are measured with the inverse of the others' second moments of direction:
     :math:`mean_i\, Tr(S_i \tilde S_{-i}^{-1}) / d` with
     :math:`\tilde S_{-i} = (1 - \nu)\, mean(\hat g \hat g^T) + \nu I / d` and :math:`\hat g = g / |g|`.
-    Small gradients that agree over the parts are cheap to follow. After the leave-one-out score of "In Good GRACEs" (2025),
-    which was made for language models; the form here is ours.
+    Small gradients that agree over the parts are cheap to follow. After the leave-one-out score of "In Good
+    GRACEs" (2025), which was made for language models; the form here is ours.
 
     Args:
         gradients: (n, d), n at least 2 * ``folds``.
@@ -41,7 +41,8 @@ def gradient_spread(gradients: Tensor, folds: int, smoothing: float) -> Tensor:
 
 
 class CountSketch:
-    """A random projection of (length,) to (size,) that keeps inner products on average (Charikar et al., 2002); the same for
+    """A random projection of (length,) to (size,) that keeps inner products on average (Charikar et al.,
+    2002); the same for
     the same seed."""
 
     def __init__(self, length: int, size: int, seed: int, device: Any = 'cpu') -> None:
@@ -56,11 +57,13 @@ class CountSketch:
 
 @SELECTORS.register_module(name='student_gradient')
 class StudentGradientSelector(ScoreSelector):
-    """The snapshot whose distillation loss gives *this* student gradients that agree: minus the :func:`gradient_spread` of
+    """The snapshot whose distillation loss gives *this* student gradients that agree: minus the
+    :func:`gradient_spread` of
     small groups of held-out images.
 
     Args:
-        warmup_epochs: the student is first trained alone for so many epochs, once for all snapshots; 0: as initialised.
+        warmup_epochs: the student is first trained alone for so many epochs, once for all snapshots; 0: as
+            initialised.
         group_size: images a gradient.
         num_images: at most this many of the held-out images.
         dimensions: gradients are projected to so many by :class:`CountSketch`.
@@ -71,8 +74,8 @@ class StudentGradientSelector(ScoreSelector):
     needs_student = True
     needs_kd_loss = True
 
-    def __init__(self, warmup_epochs: int = 1, group_size: int = 8, num_images: int = 2048, dimensions: int = 256, folds: int = 4,
-                 smoothing: float = 0.1) -> None:
+    def __init__(self, warmup_epochs: int = 1, group_size: int = 8, num_images: int = 2048,
+                 dimensions: int = 256, folds: int = 4, smoothing: float = 0.1) -> None:
         self.warmup_epochs = whole_number('warmup_epochs', warmup_epochs, 0)
         self.group_size = whole_number('group_size', group_size)
         self.num_images = whole_number('num_images', num_images)
@@ -81,21 +84,23 @@ class StudentGradientSelector(ScoreSelector):
         if isinstance(smoothing, bool) or not isinstance(smoothing, (int, float)) or not 0 < smoothing <= 1:
             raise ConfigError(f'selector: smoothing={smoothing!r} should be above 0 and at most 1')
         self.smoothing = smoothing
-        self._student: Optional[nn.Module] = None
+        self._student: nn.Module | None = None
         self._warmup = dict(images=0.0, seconds=0.0)
 
     def fill(self, todo, table, trajectory, context) -> None:
         groups = min(len(context.probe.images), self.num_images) // self.group_size
         if groups < 2 * self.folds:
-            raise ConfigError(f'selector: student_gradient has {groups} groups of {self.group_size} images and needs at least '
-                              f'{2 * self.folds}; hold out more images (probe.held_out), or make group_size smaller')
+            raise ConfigError(f'selector: student_gradient has {groups} groups of {self.group_size} images '
+                              'and needs at least '
+                              f'{2 * self.folds}; hold out more images (probe.held_out), or make group_size '
+                              'smaller')
         started = time.perf_counter()
         self._student, images = context.student.warmed_up(self.warmup_epochs)
         # it serves all snapshots together
         self._warmup = dict(images=images / len(todo), seconds=(time.perf_counter() - started) / len(todo))
         super().fill(todo, table, trajectory, context)
 
-    def score(self, snapshot, context) -> Dict[str, Any]:
+    def score(self, snapshot, context) -> dict[str, Any]:
         device = torch.device(get_device())
         teacher, student = snapshot.build().to(device), self._student.to(device).eval()
         images = context.probe.images
@@ -105,8 +110,10 @@ class StudentGradientSelector(ScoreSelector):
         for start in range(0, len(labels) - self.group_size + 1, self.group_size):
             group = slice(start, start + self.group_size)
             with torch.no_grad():
-                wanted = teacher(teacher.data_preprocessor(dict(inputs=pixels[group]), False)['inputs'], mode='tensor')
-            logits = student(student.data_preprocessor(dict(inputs=pixels[group]), False)['inputs'], mode='tensor')
+                wanted = teacher(teacher.data_preprocessor(dict(inputs=pixels[group]), False)['inputs'],
+                                 mode='tensor')
+            logits = student(student.data_preprocessor(dict(inputs=pixels[group]), False)['inputs'],
+                             mode='tensor')
             loss = context.student.loss(logits, wanted, labels[group].to(device))
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             flat = torch.cat([gradient.reshape(-1) for gradient in found if gradient is not None])
@@ -115,5 +122,6 @@ class StudentGradientSelector(ScoreSelector):
         spread = gradient_spread(torch.stack(gradients), self.folds, self.smoothing).item()
         seen = len(gradients) * self.group_size
         relative = context.student.flops / max(network_flops(teacher, pixels), 1)
-        return dict(score=-spread, teacher_forwards=seen * (1 + 3 * relative) + 3 * relative * self._warmup['images'],
+        return dict(score=-spread,
+                    teacher_forwards=seen * (1 + 3 * relative) + 3 * relative * self._warmup['images'],
                     warmup_seconds=self._warmup['seconds'])

@@ -3,7 +3,6 @@
 import functools
 import math
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -12,25 +11,27 @@ from torch import Tensor
 
 from ..compat import full_precision
 from ..errors import ConfigError
-from ..models.losses.soft_target import SoftTarget
+from ..losses.soft_target import SoftTarget
 
 DTYPES = ('float32', 'float16')
 
 
 @dataclass(frozen=True)
 class Layout:
-    r"""One row for each image in each view, ``image + view * images``; its size does not depend on the number of teachers.
+    r"""One row for each image in each view, ``image + view * images``; its size does not depend on the number
+    of teachers.
 
-    Whole: the C log-probabilities. In ``float32`` they come back as they were, bit for bit; in ``float16`` rounded (to one part in
-    2,048), and scaled so that the probabilities sum to one again.
+    Whole: the C log-probabilities. In ``float32`` they come back as they were, bit for bit; in ``float16``
+    rounded (to one part in 2,048), and scaled so that the probabilities sum to one again.
 
-    ``top_k=k``: the k largest log-probabilities, their classes, and the log of what is left to all others, r; each of these gets
-    the same share: with t the k classes
+    ``top_k=k``: the k largest log-probabilities, their classes, and the log of what is left to all others, r;
+    each of these gets the same share: with t the k classes
 
     .. math:: \hat p_c = p_c \text{ for } c \in t, \quad \hat p_c = r / (C - k) \text{ for } c \notin t, \quad
               r = \sum_{c \notin t} p_c,
 
-    which sums to one, and of all distributions with these k probabilities is the one that says least about the rest.
+    which sums to one, and of all distributions with these k probabilities is the one that says least about
+    the rest.
 
     Args:
         images: number of them, N.
@@ -49,14 +50,15 @@ class Layout:
     classes: int
     teachers: int = 1
     dtype: str = 'float32'
-    top_k: Optional[int] = None
+    top_k: int | None = None
     spread: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f'distill.cache.dtype={self.dtype!r} should be one of {DTYPES}')
         if self.top_k is not None and not 0 < self.top_k < self.classes:
-            raise ConfigError(f'distill.cache.top_k={self.top_k} should be at least 1 and below the number of classes, {self.classes}, or '
+            raise ConfigError(f'distill.cache.top_k={self.top_k} should be at least 1 and below the number '
+                              f'of classes, {self.classes}, or '
                               'None to keep all')
 
     @property
@@ -64,7 +66,7 @@ class Layout:
         return self.images * self.views
 
     @property
-    def arrays(self) -> Dict[str, Tuple[Tuple[int, ...], np.dtype]]:
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         """Shape and type of each array, by its name."""
         index = np.dtype(np.int16 if self.classes <= np.iinfo(np.int16).max else np.int32)
         columns = self.classes if self.top_k is None else self.top_k + 1  # the last: what is left
@@ -80,7 +82,7 @@ class Layout:
     def bytes(self) -> int:
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.arrays.values())
 
-    def encode(self, target: SoftTarget, marks: Tensor) -> Dict[str, np.ndarray]:
+    def encode(self, target: SoftTarget, marks: Tensor) -> dict[str, np.ndarray]:
         """Rows of the arrays.
 
         Args:
@@ -99,9 +101,13 @@ class Layout:
             found['spread'] = target.spread
         return {name: found[name].cpu().numpy().astype(dtype) for name, (_, dtype) in self.arrays.items()}
 
-    def decode(self, rows: Dict[str, np.ndarray], device: Union[str, torch.device] = 'cpu') -> SoftTarget:
-        """The target of rows of the arrays, in float32. They travel to the device as short as they are kept."""
-        given = {name: torch.from_numpy(values).to(device, non_blocking=True) for name, values in rows.items()}
+    def decode(self, rows: dict[str, np.ndarray], device: str | torch.device = 'cpu') -> SoftTarget:
+        """The target of rows of the arrays, in float32. They travel to the device as short as they are
+        kept."""
+        given = {
+            name: torch.from_numpy(values).to(device, non_blocking=True)
+            for name, values in rows.items()
+        }
         log_p = given['log_p'].float()
         if self.top_k is not None:
             each = log_p[:, -1:] - math.log(self.classes - self.top_k)
@@ -112,12 +118,13 @@ class Layout:
 
 
 def mark_of(inputs: Tensor) -> Tensor:
-    r"""A number by which an augmented image is known again, (N,): with P pixels x and a random sign s of each pixel,
+    r"""A number by which an augmented image is known again, (N,): with P pixels x and a random sign s of each
+    pixel,
 
     .. math:: \sum_i s_i x_i / \sqrt P.
 
-    Neighbours have unrelated signs, so a mirrored or shifted image has another mark, by about the root mean square of what its pixels
-    differ; a weight that changes slowly along a row would hardly notice.
+    Neighbours have unrelated signs, so a mirrored or shifted image has another mark, by about the root mean
+    square of what its pixels differ; a weight that changes slowly along a row would hardly notice.
 
     Args:
         inputs: as the networks get them, (N, 3, H, W) or (N, P).

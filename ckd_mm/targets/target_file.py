@@ -2,29 +2,30 @@
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import CkdError, ConfigError
-from ..fileio import read_json, sha256_of_file
-from ..fingerprint import differences, flatten
-from ..models.losses.soft_target import SoftTarget
+from ..files import read_json, sha256_of_file
+from ..losses.soft_target import SoftTarget
+from ..record import differences, flatten
 from .layout import Layout, mark_of
 
 FILE, FORMAT = 'targets.json', 'ckd_mm targets 2'
-# Of marks, for pixels whose root mean square is at most 1, and in proportion above. Rounding changes them by 2e-5 (150,528 pixels added
-# up in float32 in another order); of photographs mirrored or moved by one pixel, at 32 to 224 px, 99 % have a mark that differs by more
-# than 1e-3, most by more than 0.1.
+# Of marks, for pixels whose root mean square is at most 1, and in proportion above. Rounding changes them by
+# 2e-5 (150,528 pixels added up in float32 in another order); of photographs mirrored or moved by one pixel,
+# at 32 to 224 px, 99 % have a mark that differs by more than 1e-3, most by more than 0.1.
 TOLERANCE = 1e-3
 REMOVE = 'Remove the folder: a resumed run makes its own targets again; instead of given ones (distill.cache.file) name others, or none'
 BATCHES_A_LOOK, AT_ONCE = 50, ('cpu', )  # to look at a number of another device means to wait for it
 
 
 class TargetFile:
-    """A folder with ``targets.json`` and a numpy file for each array of :class:`Layout`. Rows are read when they are asked for; what
+    """A folder with ``targets.json`` and a numpy file for each array of :class:`Layout`. Rows are read when
+    they are asked for; what
     was read lately stays in the system's memory, shared by all processes of a machine.
 
     Args:
@@ -32,18 +33,19 @@ class TargetFile:
         target: ``target_settings`` of the loss that will be given them; None: whatever they were made for.
     """
 
-    def __init__(self, folder: Union[str, Path], target: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(self, folder: str | Path, target: dict[str, Any] | None = None) -> None:
         self.folder, self.target = Path(folder), target
-        self._arrays: Optional[Dict[str, np.ndarray]] = None
-        self._layout: Optional[Layout] = None
-        self._compared: List[Tuple[np.ndarray, Tensor]] = []  # rows, and how far their marks differ: nobody has looked yet
+        self._arrays: dict[str, np.ndarray] | None = None
+        self._layout: Layout | None = None
+        self._compared: list[tuple[np.ndarray, Tensor]] = [
+        ]  # rows, and how far their marks differ: nobody has looked yet
         self._looked = False
 
     def __deepcopy__(self, memo) -> 'TargetFile':
         return self  # an EMA copy of the model reads the same file
 
     # ------------------------------------------------------------ what it says
-    def record(self) -> Dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The content of ``targets.json``.
 
         Raises:
@@ -55,7 +57,8 @@ class TargetFile:
         record = read_json(path)
         if not isinstance(record, dict) or record.get('format') != FORMAT:
             found = record.get('format') if isinstance(record, dict) else None
-            raise CkdError(f'{path} says format={found!r}, expected {FORMAT!r}: it is of another version, or another file. {REMOVE}')
+            raise CkdError(f'{path} says format={found!r}, expected {FORMAT!r}: it is of another version, '
+                           f'or another file. {REMOVE}')
         return record
 
     @property
@@ -79,16 +82,19 @@ class TargetFile:
         self._open()
         for name, expected in self.record()['sha256'].items():
             if sha256_of_file(self.folder / f'{name}.npy') != expected:
-                raise CkdError(f'{self.folder / name}.npy is damaged: its SHA-256 is not the one in {FILE}. {REMOVE}')
+                raise CkdError(f'{self.folder / name}.npy is damaged: its SHA-256 is not the one in {FILE}. '
+                               f'{REMOVE}')
 
     # ------------------------------------------------------------ the rows
-    def of(self, data_samples: List[Any], inputs: Tensor) -> SoftTarget:
+    def of(self, data_samples: list[Any], inputs: Tensor) -> SoftTarget:
         """The targets of a batch.
 
         Args:
-            data_samples: with ``sample_idx`` and ``view``, as :class:`ckd_mm.datasets.ReplayableDataset` gives them.
-            inputs: the images themselves, which are compared with those that the teachers saw. On a CPU and in the first batch it is
-                said at once if they are others, on other devices after up to :data:`BATCHES_A_LOOK` batches, or by :meth:`look`.
+            data_samples: with ``sample_idx`` and ``view``, as :class:`ckd_mm.data.ReplayableDataset` gives
+                them.
+            inputs: the images themselves, which are compared with those that the teachers saw. On a CPU and
+                in the first batch it is said at once if they are others, on other devices after up to
+                :data:`BATCHES_A_LOOK` batches, or by :meth:`look`.
 
         Returns:
             On the device of the images.
@@ -101,21 +107,29 @@ class TargetFile:
         self._compare(rows, inputs)
         return self.read(rows, inputs.device)
 
-    def read(self, rows: np.ndarray, device: Union[str, torch.device] = 'cpu') -> SoftTarget:
+    def read(self, rows: np.ndarray, device: str | torch.device = 'cpu') -> SoftTarget:
         """The targets of these rows."""
         self._open()
-        return self._layout.decode({name: np.asarray(array[rows]) for name, array in self._arrays.items() if name != 'mark'}, device)
+        return self._layout.decode(
+            {
+                name: np.asarray(array[rows])
+                for name, array in self._arrays.items() if name != 'mark'
+            }, device)
 
-    def _rows(self, data_samples: List[Any]) -> np.ndarray:
+    def _rows(self, data_samples: list[Any]) -> np.ndarray:
         layout = self.layout
         try:
-            images, views = (np.array([int(getattr(sample, name)) for sample in data_samples]) for name in ('sample_idx', 'view'))
+            images, views = (np.array([int(getattr(sample, name)) for sample in data_samples])
+                             for name in ('sample_idx', 'view'))
         except AttributeError as error:
-            raise ConfigError("targets are kept by image and view, and the training images have none; train_dataloader should be "
-                              f"dataset=dict(type='ckd_mm.Views', dataset=...), sampler=dict(type='ckd_mm.ViewSampler', "
+            raise ConfigError("targets are kept by image and view, and the training images have none; "
+                              "train_dataloader should be "
+                              "dataset=dict(type='ckd_mm.Views', dataset=...), "
+                              "sampler=dict(type='ckd_mm.ViewSampler', "
                               f'views={layout.views})') from error
         if images.max() >= layout.images or views.max() >= layout.views:
-            raise ConfigError(f'{self.folder} has targets of {layout.images} images in {layout.views} views, and image {images.max()} in '
+            raise ConfigError(f'{self.folder} has targets of {layout.images} images in {layout.views} '
+                              f'views, and image {images.max()} in '
                               f'view {views.max()} (counted from 0) was asked for: is the sampler '
                               f'ckd_mm.ViewSampler(views={layout.views}), and the data set the same?')
         return images + views * layout.images
@@ -123,13 +137,15 @@ class TargetFile:
     def _compare(self, rows: np.ndarray, inputs: Tensor) -> None:
         kept = torch.from_numpy(np.asarray(self._arrays['mark'][rows])).to(inputs.device, non_blocking=True)
         pixels = inputs.detach().float().flatten(1)
-        size = (torch.linalg.vector_norm(pixels, dim=1) / math.sqrt(pixels.shape[1])).clamp_min(1)  # images may be in 0 to 255
+        size = (torch.linalg.vector_norm(pixels, dim=1) / math.sqrt(pixels.shape[1])).clamp_min(
+            1)  # images may be in 0 to 255
         self._compared.append((rows, (mark_of(pixels) - kept).abs() / size))
         if not self._looked or inputs.device.type in AT_ONCE or len(self._compared) >= BATCHES_A_LOOK:
             self.look()
 
     def look(self) -> None:
-        """Whether all images so far were those that the teachers saw. For the end of a training and before a checkpoint is written, which a
+        """Whether all images so far were those that the teachers saw. For the end of a training and before a
+        checkpoint is written, which a
         resumed run would go on from; from time to time it is done anyway.
 
         Raises:
@@ -143,9 +159,12 @@ class TargetFile:
         if not (difference <= TOLERANCE).all():
             worst = int(difference.argmax())
             view, image = divmod(int(rows[worst]), self._layout.images)
-            raise CkdError(f'image {image} in view {view} is not the one that the teachers saw when {self.folder} was made (and so are '
-                           f'{int((~(difference <= TOLERANCE)).sum()) - 1} more of {len(rows)}): the files of the data set, their order, '
-                           'or the libraries that augment them are others. Make the targets again: leave distill.cache.file out, or '
+            raise CkdError(f'image {image} in view {view} is not the one that the teachers saw when '
+                           f'{self.folder} was made (and so are '
+                           f'{int((~(difference <= TOLERANCE)).sum()) - 1} more of {len(rows)}): the files '
+                           'of the data set, their order, '
+                           'or the libraries that augment them are others. Make the targets again: leave '
+                           'distill.cache.file out, or '
                            'choose another --work-dir')
 
     def _open(self) -> None:
@@ -153,15 +172,17 @@ class TargetFile:
             return
         record = self.record()
         if not record['complete']:
-            raise CkdError(f'the teacher targets in {self.folder} are not finished; go on with the run that makes them, with --resume')
+            raise CkdError(f'the teacher targets in {self.folder} are not finished; go on with the run that '
+                           'makes them, with --resume')
         self._require_same_target(record['fingerprint'].get('target'))
         self._layout = Layout(**record['layout'])
         self._arrays = {name: open_array(self.folder, name, self._layout) for name in self._layout.arrays}
 
-    def _require_same_target(self, found: Optional[Dict[str, Any]]) -> None:
+    def _require_same_target(self, found: dict[str, Any] | None) -> None:
         changed = [] if None in (found, self.target) else differences(flatten(found), flatten(self.target))
         if changed:
-            raise ConfigError(f'{self.folder} holds targets for another loss: {"; ".join(changed)}. Give the loss the settings that they '
+            raise ConfigError(f'{self.folder} holds targets for another loss: {"; ".join(changed)}. Give '
+                              'the loss the settings that they '
                               'were made for, or make targets for this one')
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..compat import versions
 from ..errors import CkdError, ConfigError
-from ..fileio import read_json, sha256_of_file, sync_folder, write_json
-from ..fingerprint import differences, flatten, listed
-from ..models.losses.soft_target import SoftTarget
+from ..files import read_json, sha256_of_file, sync_folder, write_json
+from ..losses.soft_target import SoftTarget
+from ..record import differences, flatten, listed
 from .layout import Layout
 from .target_file import FILE, FORMAT, REMOVE, TargetFile, open_array
 
@@ -23,32 +23,34 @@ BATCHES_A_BLOCK = 32
 
 
 class TargetWriter:
-    """Rows are written in batches of one size, and a block of batches counts as done when it has been synced. Written are ranges of
-    files, not maps of memory: a full disk is then an error and not a killed process, and several machines may write into the files of a
-    network file system, each its own rows.
+    """Rows are written in batches of one size, and a block of batches counts as done when it has been synced.
+    Written are ranges of
+    files, not maps of memory: a full disk is then an error and not a killed process, and several machines may
+    write into the files of a network file system, each its own rows.
 
     Args:
         folder: of the targets.
         layout: of them.
-        fingerprint: what they depend on, see :mod:`ckd_mm.runner.target_stage`.
+        fingerprint: what they depend on, see :mod:`ckd_mm.pipeline.target_stage`.
         batch: images in a batch; only the last of all may be smaller.
         started: when the work on them began, of ``time.perf_counter``; None: now.
     """
 
-    def __init__(self, folder: Union[str, Path], layout: Layout, fingerprint: Dict[str, Any], batch: int,
-                 started: Optional[float] = None) -> None:
+    def __init__(self, folder: str | Path, layout: Layout, fingerprint: dict[str, Any], batch: int,
+                 started: float | None = None) -> None:
         self.folder, self.layout, self.fingerprint, self.batch = Path(folder), layout, fingerprint, batch
         self.started, self.seconds_before = perf_counter() if started is None else started, 0.0
         self.block = batch * BATCHES_A_BLOCK
-        self._files: Dict[str, Tuple[int, int]] = {}  # open files, and where in them the rows begin
+        self._files: dict[str, tuple[int, int]] = {}  # open files, and where in them the rows begin
 
     @property
     def blocks(self) -> int:
         return -(-self.layout.rows // self.block)
 
     # ------------------------------------------------------------ one process
-    def prepare(self) -> List[int]:
-        """Go on with what is there if it was begun by the same settings, or begin. For one process, before any writes.
+    def prepare(self) -> list[int]:
+        """Go on with what is there if it was begun by the same settings, or begin. For one process, before
+        any writes.
 
         Returns:
             The blocks that are left to do, rising; none where all is finished.
@@ -66,20 +68,24 @@ class TargetWriter:
                 self.seconds_before = found['seconds']
                 return self._left(found['complete'])
             if found['complete'] or self._progress().any():
-                raise ConfigError(f'{self.folder} holds targets that were begun with other settings: {listed(changed)}. Restore them to go '
+                raise ConfigError(f'{self.folder} holds targets that were begun with other settings: '
+                                  f'{listed(changed)}. Restore them to go '
                                   'on, or remove the folder to make the targets anew')
             path.unlink()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name, (shape, dtype) in {**self.layout.arrays, 'progress': ((self.blocks, ), np.dtype(np.uint8))}.items():
-                np.lib.format.open_memmap(self.folder / f'{name}.npy', mode='w+', dtype=dtype, shape=shape).flush()
+            for name, (shape, dtype) in {
+                    **self.layout.arrays, 'progress': ((self.blocks, ), np.dtype(np.uint8))
+            }.items():
+                np.lib.format.open_memmap(self.folder / f'{name}.npy', mode='w+', dtype=dtype,
+                                          shape=shape).flush()
             sync_folder(self.folder)
         except OSError as error:
             raise self._cannot_write(self.folder, error) from error
         write_json(path, wanted)
         return list(range(self.blocks))
 
-    def _left(self, complete: bool) -> List[int]:
+    def _left(self, complete: bool) -> list[int]:
         if complete:
             TargetFile(self.folder).check()
             return []
@@ -87,7 +93,8 @@ class TargetWriter:
             open_array(self.folder, name, self.layout)
         done = self._progress()
         if done.shape != (self.blocks, ):
-            raise CkdError(f'{self.folder / PROGRESS} is damaged: it tells of {done.size} blocks, expected {self.blocks}. {REMOVE}')
+            raise CkdError(f'{self.folder / PROGRESS} is damaged: it tells of {done.size} blocks, expected '
+                           f'{self.blocks}. {REMOVE}')
         return np.flatnonzero(done == 0).tolist()
 
     def _progress(self) -> np.ndarray:
@@ -97,7 +104,7 @@ class TargetWriter:
         except (ValueError, OSError, EOFError) as error:  # missing, cut off, or empty
             raise CkdError(f'{path} is damaged: {error}. {REMOVE}') from error
 
-    def finish(self) -> Dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """All blocks of all processes are done. For one process.
 
         Returns:
@@ -111,7 +118,8 @@ class TargetWriter:
             return {**self._record(), **TargetFile(self.folder).record()}
         left = self._left(complete=False)
         if left:
-            raise CkdError(f'the targets in {self.folder} are not finished: {len(left)} of {self.blocks} blocks are not written; go on '
+            raise CkdError(f'the targets in {self.folder} are not finished: {len(left)} of {self.blocks} '
+                           'blocks are not written; go on '
                            'with the run that makes them, with --resume')
         known = {name: sha256_of_file(self.folder / f'{name}.npy') for name in self.layout.arrays}
         record = dict(self._record(), complete=True, sha256=known)
@@ -119,9 +127,10 @@ class TargetWriter:
         (self.folder / PROGRESS).unlink(missing_ok=True)
         return record
 
-    def _record(self) -> Dict[str, Any]:
-        return dict(format=FORMAT, complete=False, layout=asdict(self.layout), fingerprint=self.fingerprint, batch=self.batch,
-                    seconds=round(self.seconds_before + perf_counter() - self.started, 2), versions=versions())
+    def _record(self) -> dict[str, Any]:
+        return dict(format=FORMAT, complete=False, layout=asdict(self.layout), fingerprint=self.fingerprint,
+                    batch=self.batch, seconds=round(self.seconds_before + perf_counter() - self.started, 2),
+                    versions=versions())
 
     # ------------------------------------------------------------ every process
     def rows_of(self, block: int) -> range:
@@ -135,7 +144,8 @@ class TargetWriter:
         """
         rows = self.layout.encode(target, marks)
         if not np.isfinite(rows['log_p']).all():
-            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(marks) - 1} are not finite: their logits are too '
+            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(marks) - 1} are '
+                           'not finite: their logits are too '
                            'large, or not numbers')
         for name, values in rows.items():
             self._write(name, start, values)
@@ -149,7 +159,8 @@ class TargetWriter:
             raise self._cannot_write(self.folder, error) from error
         self._write('progress', block, np.ones(1, np.uint8))
         os.fsync(self._file('progress')[0])
-        if is_main_process():  # with the seconds so far, which a run that goes on after a kill adds its own to
+        if is_main_process(
+        ):  # with the seconds so far, which a run that goes on after a kill adds its own to
             write_json(self.folder / FILE, self._record())
 
     def close(self) -> None:
@@ -157,7 +168,7 @@ class TargetWriter:
             os.close(file)
         self._files = {}
 
-    def _file(self, name: str) -> Tuple[int, int]:
+    def _file(self, name: str) -> tuple[int, int]:
         if name not in self._files:
             path = self.folder / f'{name}.npy'
             self._files[name] = os.open(path, os.O_RDWR), np.load(path, mmap_mode='r').offset
@@ -176,10 +187,12 @@ class TargetWriter:
             raise self._cannot_write(path, error) from error
 
     def _cannot_write(self, path: Path, error: OSError) -> CkdError:
-        return CkdError(f'cannot write {path}: {error.strerror or error}. The targets need {self.layout.bytes:,} bytes in all; what was '
-                        'written before is intact. Free some space (or keep less: distill.cache.dtype, top_k, views), then run the same '
+        return CkdError(f'cannot write {path}: {error.strerror or error}. The targets need '
+                        f'{self.layout.bytes:,} bytes in all; what was '
+                        'written before is intact. Free some space (or keep less: distill.cache.dtype, '
+                        'top_k, views), then run the same '
                         'command with --resume')
 
 
-def _identity(record: Dict[str, Any]) -> Dict[str, Any]:
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in ('format', 'layout', 'fingerprint', 'batch')}

@@ -8,6 +8,6 @@ from .snapshot_writer import SnapshotWriter, finish_writing
 from .trajectory import MANIFEST, Trajectory
 
 __all__ = [
-    'MANIFEST', 'Snapshot', 'SnapshotWriter', 'Trajectory', 'check_schedule', 'classifier_config', 'finish_writing', 'model_config_of',
-    'phase_end', 'share_snapshots', 'snapshot_epochs', 'write_snapshot'
+    'MANIFEST', 'Snapshot', 'SnapshotWriter', 'Trajectory', 'check_schedule', 'classifier_config',
+    'finish_writing', 'model_config_of', 'phase_end', 'share_snapshots', 'snapshot_epochs', 'write_snapshot'
 ]

@@ -5,7 +5,7 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict
+from typing import Any
 
 import torch
 
@@ -14,10 +14,10 @@ from ..errors import SnapshotError
 # the only things a pickle may name; everything else becomes an inert Placeholder
 ALLOWED = {
     ('collections', 'OrderedDict'), ('collections', 'defaultdict'), ('collections', 'deque'),
-    ('torch', 'Size'), ('torch', 'device'), ('torch._utils', '_rebuild_tensor'), ('torch._utils', '_rebuild_tensor_v2'),
-    ('torch._utils', '_rebuild_parameter'), ('torch.nn.parameter', 'Parameter'), ('builtins', 'set'),
-    ('builtins', 'frozenset'), ('builtins', 'complex'), ('builtins', 'bytearray'), ('builtins', 'slice'),
-}
+    ('torch', 'Size'), ('torch', 'device'), ('torch._utils', '_rebuild_tensor'),
+    ('torch._utils', '_rebuild_tensor_v2'), ('torch._utils', '_rebuild_parameter'),
+    ('torch.nn.parameter', 'Parameter'), ('builtins', 'set'), ('builtins', 'frozenset'),
+    ('builtins', 'complex'), ('builtins', 'bytearray'), ('builtins', 'slice'), }
 DTYPE = re.compile(r'(float|bfloat|int|uint|bool|complex|half|double|long|short)\d*$')
 
 
@@ -50,12 +50,14 @@ class _SafeUnpickler(pickle.Unpickler):
 
 
 # torch.load wants a module with these names
-_safe_pickle = SimpleNamespace(Unpickler=_SafeUnpickler, load=lambda file, **options: _SafeUnpickler(file, **options).load(),
+_safe_pickle = SimpleNamespace(Unpickler=_SafeUnpickler,
+                               load=lambda file, **options: _SafeUnpickler(file, **options).load(),
                                __name__='ckd_mm safe pickle')
 
 
-def load_checkpoint_file(path: Path) -> Dict[str, Any]:
-    """A checkpoint of any OpenMMLab run, on the CPU. Nothing in the file is executed: tensors, numbers, text and
+def load_checkpoint_file(path: Path) -> dict[str, Any]:
+    """A checkpoint of any OpenMMLab run, on the CPU. Nothing in the file is executed: tensors, numbers, text
+    and
     containers are read, objects of other types become placeholders.
 
     Raises:
@@ -68,18 +70,21 @@ def load_checkpoint_file(path: Path) -> Dict[str, Any]:
         checkpoint = torch.load(path, map_location='cpu', pickle_module=_safe_pickle, weights_only=False)
     except Exception as error:  # torch raises half a dozen types for files it cannot read
         raise SnapshotError(f'snapshot {path} cannot be read, it is damaged or no checkpoint '
-                            f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else "no detail"})') from error
+                            f'({type(error).__name__}: '
+                            f'{str(error).splitlines()[0] if str(error) else "no detail"})') from error
     if not isinstance(checkpoint, dict):
         raise SnapshotError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint')
     if 'state_dict' not in checkpoint:  # a bare state dict
         checkpoint = dict(state_dict=checkpoint, meta={})
     meta = checkpoint.get('meta')
-    return dict(checkpoint, meta=meta if isinstance(meta, dict) else {}, state_dict=_tensors(checkpoint['state_dict'], path))
+    return dict(checkpoint, meta=meta if isinstance(meta, dict) else {},
+                state_dict=_tensors(checkpoint['state_dict'], path))
 
 
 def _tensors(state_dict: Any, path: Path) -> 'OrderedDict[str, torch.Tensor]':
-    if not isinstance(state_dict, dict) or not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if not isinstance(state_dict, dict) or not any(
+            isinstance(value, torch.Tensor) for value in state_dict.values()):
         raise SnapshotError(f'{path} holds no weights')
     prefix = re.compile(r'^(module\.|_orig_mod\.)+')
-    return OrderedDict((prefix.sub('', key).replace('._orig_mod.', '.'), value) for key, value in state_dict.items()
-                       if isinstance(value, torch.Tensor))
+    return OrderedDict((prefix.sub('', key).replace('._orig_mod.', '.'), value)
+                       for key, value in state_dict.items() if isinstance(value, torch.Tensor))

@@ -2,12 +2,12 @@
 
 import ast
 import copy
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 from ..errors import SnapshotError
 
 
-def classifier_config(model: Dict) -> Dict:
+def classifier_config(model: dict) -> dict:
     """The plain classifier in a model config: itself, or the student that a distillation algorithm wraps."""
     kind = model.get('type')
     if getattr(kind, '__name__', str(kind)).endswith('CheckpointDistill'):  # in pure Python a class
@@ -18,8 +18,9 @@ def classifier_config(model: Dict) -> Dict:
     return model
 
 
-def model_config_of(config: Dict) -> Optional[Dict]:
-    """The network of a run with the input statistics that the run gave it (a run-level ``data_preprocessor``); None if it
+def model_config_of(config: dict) -> dict | None:
+    """The network of a run with the input statistics that the run gave it (a run-level
+    ``data_preprocessor``); None if it
     was not built from a config."""
     if not isinstance(config.get('model'), dict):
         return None
@@ -29,12 +30,15 @@ def model_config_of(config: Dict) -> Optional[Dict]:
     return classifier_config(model)
 
 
-def network_and_classes(meta: Dict, source: str, model: Optional[Dict] = None) -> Tuple[Optional[Dict], Optional[Tuple[str, ...]]]:
-    """What a checkpoint's ``meta`` says about its network: the model config and the class names, each None if it does not.
+def network_and_classes(meta: dict, source: str,
+                        model: dict | None = None) -> tuple[dict | None, tuple[str, ...] | None]:
+    """What a checkpoint's ``meta`` says about its network: the model config and the class names, each None if
+    it does not.
 
     Args:
         source: name of the file, for messages.
-        model: config to use instead of the checkpoint's own; input statistics that it does not name are the checkpoint's.
+        model: config to use instead of the checkpoint's own; input statistics that it does not name are the
+            checkpoint's.
     """
     if model is None or 'data_preprocessor' not in model:
         own = meta.get('model') if isinstance(meta.get('model'), dict) else None
@@ -50,11 +54,12 @@ def network_and_classes(meta: Dict, source: str, model: Optional[Dict] = None) -
     return model, tuple(names) if known else None
 
 
-def parse_config_text(text: str, source: str) -> Dict[str, Any]:
+def parse_config_text(text: str, source: str) -> dict[str, Any]:
     """The values of an mmengine config as it stands in a checkpoint's ``meta``.
 
-    mmengine's own ``Config.fromstring`` executes the text; a checkpoint from elsewhere must not be able to run code,
-    so only assignments of literals, ``dict(...)`` and names (as text) are read here, which is what mmengine writes.
+    mmengine's own ``Config.fromstring`` executes the text; a checkpoint from elsewhere must not be able to
+    run code, so only assignments of literals, ``dict(...)`` and names (as text) are read here, which is what
+    mmengine writes.
 
     Raises:
         SnapshotError: the text is no such config.
@@ -67,7 +72,8 @@ def parse_config_text(text: str, source: str) -> Dict[str, Any]:
             if isinstance(target, ast.Name)
         }
     except (SyntaxError, ValueError) as error:
-        raise SnapshotError(f'the config inside {source} cannot be read without running it: {error}') from error
+        raise SnapshotError(
+            f'the config inside {source} cannot be read without running it: {error}') from error
 
 
 def _literal(node: ast.AST) -> Any:

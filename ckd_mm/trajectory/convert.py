@@ -1,10 +1,10 @@
-"""CIFAR networks of the distillation repositories as ours: RepDistiller, mdistiller, and the code of CheckpointKD's authors."""
+"""CIFAR networks of the distillation repositories as ours: RepDistiller, mdistiller, and the code of
+CheckpointKD's authors."""
 
 import copy
 import re
 from collections import OrderedDict
 from pathlib import Path
-from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -21,22 +21,25 @@ HEAD = (r'(?:fc|linear)\.(weight|bias)', r'head.fc.\1')
 # all keys that a network can have, and what they become in an ImageClassifier
 KEYS = dict(
     resnet=(HEAD, (rf'(conv1\.weight|bn1\.{NORM})', r'backbone.\1'),
-            (rf'(layer[123]\.\d+\.(?:{CONVOLUTIONS}|downsample\.0\.weight|downsample\.1\.{NORM}))', r'backbone.\1')),
+            (rf'(layer[123]\.\d+\.(?:{CONVOLUTIONS}|downsample\.0\.weight|downsample\.1\.{NORM}))',
+             r'backbone.\1')),
     wrn=(HEAD, (r'(conv1\.weight)', r'backbone.\1'), (rf'bn1\.({NORM})', r'backbone.bn.\1'),
          (rf'block([123])\.layer\.(\d+\.(?:{CONVOLUTIONS}))', r'backbone.layer\1.\2'),
          (r'block([123])\.layer\.(\d+)\.convShortcut\.weight', r'backbone.layer\1.\2.shortcut.weight')))
 
 
-def convert_state_dict(state_dict: Dict[str, Tensor]) -> Tuple[str, 'OrderedDict[str, Tensor]']:
-    """Weights of a ResNet or WRN of theirs under the names of an ``ImageClassifier`` with a ``CIFARResNet`` or ``WideResNet``,
+def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[str, 'OrderedDict[str, Tensor]']:
+    """Weights of a ResNet or WRN of theirs under the names of an ``ImageClassifier`` with a ``CIFARResNet``
+    or ``WideResNet``,
     global average pooling and a ``LinearClsHead``.
 
     Args:
-        state_dict: keys such as ``layer1.0.conv1.weight`` or ``block1.layer.0.conv1.weight``, with or without ``module.``.
+        state_dict: keys such as ``layer1.0.conv1.weight`` or ``block1.layer.0.conv1.weight``, with or without
+            ``module.``.
 
     Returns:
-        ``resnet`` or ``wrn``, and the weights, every one of the given once. Where no BatchNorm has counted its batches, all
-        begin at 0.
+        ``resnet`` or ``wrn``, and the weights, every one of the given once. Where no BatchNorm has counted
+        its batches, all begin at 0.
 
     Raises:
         SnapshotError: a key that such a network does not have, or has twice.
@@ -45,27 +48,33 @@ def convert_state_dict(state_dict: Dict[str, Tensor]) -> Tuple[str, 'OrderedDict
     network = 'wrn' if any(name.startswith('block1.') for name in names.values()) else 'resnet'
     converted = OrderedDict()
     for key, name in names.items():
-        new = next((re.sub(pattern, becomes, name) for pattern, becomes in KEYS[network] if re.fullmatch(pattern, name)), None)
+        new = next((re.sub(pattern, becomes, name)
+                    for pattern, becomes in KEYS[network] if re.fullmatch(pattern, name)), None)
         if new is None:
-            raise SnapshotError(f'{key!r} is no weight of a CIFAR {network} of RepDistiller or mdistiller: only their ResNets with '
-                                'basic blocks and their WRNs can be converted, from files of one network (mdistiller: student_*)')
+            raise SnapshotError(f'{key!r} is no weight of a CIFAR {network} of RepDistiller or mdistiller: '
+                                'only their ResNets with '
+                                'basic blocks and their WRNs can be converted, from files of one network '
+                                '(mdistiller: student_*)')
         if new in converted:
-            raise SnapshotError(f'{key!r} is there twice under two names, as {new!r}: give a file of one network')
+            raise SnapshotError(f'{key!r} is there twice under two names, as {new!r}: give a file of one '
+                                'network')
         converted[new] = state_dict[key]
-    if not any(key.endswith('num_batches_tracked') for key in converted):  # before torch 0.4.1; torch reads such files so, too
+    if not any(key.endswith('num_batches_tracked')
+               for key in converted):  # before torch 0.4.1; torch reads such files so, too
         for key in [key for key in converted if key.endswith('running_var')]:
             converted[key.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
     return network, converted
 
 
-def convert_checkpoint(source: Path, model: Dict, folder: Path, epoch: Optional[int] = None) -> Snapshot:
+def convert_checkpoint(source: Path, model: dict, folder: Path, epoch: int | None = None) -> Snapshot:
     """A checkpoint file of theirs as ``folder/epoch_N.pth``: a folder of such files is a trajectory.
 
     Nothing in the file is executed.
 
     Args:
         source: holds a state dict, alone or under ``model`` or ``model_state``.
-        model: mmpretrain config of the network. Its ``data_preprocessor`` should say the statistics it was trained with.
+        model: mmpretrain config of the network. Its ``data_preprocessor`` should say the statistics it was
+            trained with.
         epoch: N, finished epochs; default: what the file says.
 
     Raises:
@@ -76,25 +85,29 @@ def convert_checkpoint(source: Path, model: Dict, folder: Path, epoch: Optional[
     state_dict, trained = _read(Path(source))
     epoch = trained if epoch is None else epoch
     if type(epoch) is not int or epoch < 1:
-        raise ConfigError(f'epoch={epoch!r} of {source} should be a whole number, at least 1: say by --epoch after '
+        raise ConfigError(f'epoch={epoch!r} of {source} should be a whole number, at least 1: say by '
+                          '--epoch after '
                           'how many epochs it was taken')
     if (Path(folder) / MANIFEST).exists():
         raise ConfigError(f'{folder} holds the trajectory of a run, {MANIFEST}: choose another folder')
     _, converted = convert_state_dict(state_dict)
     _load_strictly(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
-    return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, iteration=None, lr=None, model=model, classes=None)
+    return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, iteration=None,
+                          lr=None, model=model, classes=None)
 
 
-def _read(path: Path) -> Tuple[Dict[str, Tensor], Optional[int]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
     """The weights, and the epoch if the file says it."""
     if not path.is_file():
         raise SnapshotError(f'checkpoint {path} does not exist')
     try:
         checkpoint = torch.load(path, map_location='cpu', pickle_module=_safe_pickle, weights_only=False)
     except Exception as error:  # torch raises half a dozen types for files it cannot read
-        raise SnapshotError(f'checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or no checkpoint') from error
+        raise SnapshotError(f'checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or '
+                            'no checkpoint') from error
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
     weights = next((checkpoint[key] for key in WEIGHTS if key in checkpoint), checkpoint)
-    if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(value, Tensor) for value in weights.values()):
         raise SnapshotError(f'checkpoint {path} holds no state dict, neither alone nor as one of {WEIGHTS}')
     return weights, checkpoint.get('epoch')

@@ -1,31 +1,37 @@
 """When a training run leaves snapshots."""
 
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 from ..errors import ConfigError
 
 
-def check_schedule(interval: Optional[int] = None, epochs: Optional[Sequence[int]] = None, phases: Optional[int] = None) -> None:
+def check_schedule(interval: int | None = None, epochs: Sequence[int] | None = None,
+                   phases: int | None = None) -> None:
     """
     Raises:
         ConfigError: not exactly one is given, or it cannot mean epochs of any run.
     """
-    given = {name: value for name, value in dict(interval=interval, epochs=epochs, phases=phases).items() if value is not None}
+    given = {
+        name: value
+        for name, value in dict(interval=interval, epochs=epochs, phases=phases).items() if value is not None
+    }
     if len(given) != 1:
-        raise ConfigError(f'snapshots: give exactly one of interval, epochs, phases; got {given or "none of them"}')
+        raise ConfigError('snapshots: give exactly one of interval, epochs, phases; got '
+                          f'{given or "none of them"}')
     (name, value), = given.items()
     values = value if name == 'epochs' and isinstance(value, (list, tuple)) else [value]
     if not values or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in values):
         raise ConfigError(f'snapshots: {name}={value!r} should be ' +
-                          ('a list of epochs, counted from 1' if name == 'epochs' else 'a whole number, at least 1'))
+                          ('a list of epochs, counted from 1' if name == 'epochs' else 'a whole number, at '
+                                                                                       'least 1'))
 
 
-def snapshot_epochs(max_epochs: int, interval: Optional[int] = None, epochs: Optional[Sequence[int]] = None,
-                    phases: Optional[int] = None) -> List[int]:
+def snapshot_epochs(max_epochs: int, interval: int | None = None, epochs: Sequence[int] | None = None,
+                    phases: int | None = None) -> list[int]:
     """The epochs after which a run of ``max_epochs`` leaves snapshots. Exactly one of the three is given.
 
-    ``interval`` M: after every M epochs, and after the last (Algorithm 1 of CheckpointKD). ``epochs``: just these.
-    ``phases`` k: the run is cut in k equal phases and each leaves its end (Sec. 3.4 of CheckpointKD).
+    ``interval`` M: after every M epochs, and after the last (Algorithm 1 of CheckpointKD). ``epochs``: just
+    these. ``phases`` k: the run is cut in k equal phases and each leaves its end (Sec. 3.4 of CheckpointKD).
 
     Raises:
         ConfigError: naming the setting.
@@ -35,11 +41,13 @@ def snapshot_epochs(max_epochs: int, interval: Optional[int] = None, epochs: Opt
         return sorted({*range(interval, max_epochs + 1, interval), max_epochs})
     if phases is not None:
         if phases > max_epochs:
-            raise ConfigError(f'snapshots: phases={phases} but the run has only {max_epochs} epochs; at most one phase an epoch')
+            raise ConfigError(f'snapshots: phases={phases} but the run has only {max_epochs} epochs; at '
+                              'most one phase an epoch')
         return [phase_end(max_epochs, index, phases) for index in range(1, phases + 1)]
     late = [epoch for epoch in epochs if epoch > max_epochs]
     if late:
-        raise ConfigError(f'snapshots: epochs={list(epochs)} asks for epoch {late[0]}, but the run ends after {max_epochs} epochs')
+        raise ConfigError(f'snapshots: epochs={list(epochs)} asks for epoch {late[0]}, but the run ends '
+                          f'after {max_epochs} epochs')
     return sorted(set(epochs))
 
 

@@ -1,7 +1,8 @@
 """Work on every snapshot of a trajectory, shared over the processes of a distributed run."""
 
 import time
-from typing import Any, Callable, List, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 
@@ -9,8 +10,8 @@ from ..errors import CkdError
 from .snapshot import Snapshot
 
 
-def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot], Any], keep: Callable[[List[Any]], None],
-                    log: Callable[[str], None], what: str) -> None:
+def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot], Any],
+                    keep: Callable[[list[Any]], None], log: Callable[[str], None], what: str) -> None:
     """Each process measures every ``world_size``-th snapshot.
 
     Args:
@@ -28,9 +29,11 @@ def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot],
         if mine is not None:
             try:
                 result = measure(mine)
-            except Exception as error:  # the others should neither wait for this process nor lose what they found
+            # the others should neither wait for this process nor lose what they found
+            except Exception as error:
                 problem = error
-        found = all_gather_object((result, None if problem is None else f'{type(problem).__name__}: {problem}'))
+        found = all_gather_object((result, None if problem is None else f'{type(problem).__name__}: '
+                                                                        f'{problem}'))
         keep([result for result, _ in found if result is not None])
         if problem is not None:
             raise problem
@@ -40,4 +43,5 @@ def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot],
         done = min(start + world, len(snapshots))
         if done < len(snapshots):
             spent = time.perf_counter() - started
-            log(f'{what}: {done}/{len(snapshots)} snapshots, eta {spent / done * (len(snapshots) - done):.0f} s')
+            log(f'{what}: {done}/{len(snapshots)} snapshots, eta '
+                f'{spent / done * (len(snapshots) - done):.0f} s')

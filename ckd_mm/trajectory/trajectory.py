@@ -1,12 +1,13 @@
 """A training run as the list of its snapshots."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any
 
 from ..errors import SnapshotError
-from ..fileio import plain, read_json, write_json
+from ..files import plain, read_json, write_json
 from .checkpoint_file import load_checkpoint_file
 from .configs import network_and_classes
 from .snapshot import Snapshot
@@ -21,12 +22,14 @@ class Trajectory:
     Args:
         folder: where the files lie; ``trajectory.json`` is written here.
         snapshots: need not be sorted.
-        info: what is true of the whole run: ``model``, ``classes``, ``max_epochs``, ``versions``, ``held_out``, ...
+        info: what is true of the whole run: ``model``, ``classes``, ``max_epochs``, ``versions``,
+            ``held_out``, ...
     """
 
-    def __init__(self, folder: Path, snapshots: Sequence[Snapshot] = (), info: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(self, folder: Path, snapshots: Sequence[Snapshot] = (),
+                 info: dict[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self.snapshots: List[Snapshot] = sorted(snapshots, key=lambda snapshot: snapshot.epoch)
+        self.snapshots: list[Snapshot] = sorted(snapshots, key=lambda snapshot: snapshot.epoch)
         self.info = dict(info or {})
 
     # ------------------------------------------------------------ as a collection
@@ -37,7 +40,7 @@ class Trajectory:
         return iter(self.snapshots)
 
     @property
-    def epochs(self) -> List[int]:
+    def epochs(self) -> list[int]:
         return [snapshot.epoch for snapshot in self.snapshots]
 
     @property
@@ -62,12 +65,13 @@ class Trajectory:
         for snapshot in self.snapshots:
             if snapshot.epoch == epoch:
                 return snapshot
-        raise SnapshotError(f'no snapshot at epoch {epoch} in {self.folder}: there are {self.epochs}. Choose one of these, '
+        raise SnapshotError(f'no snapshot at epoch {epoch} in {self.folder}: there are {self.epochs}. '
+                            'Choose one of these, '
                             'or train with snapshots at that epoch')
 
     # ------------------------------------------------------------ reading
     @classmethod
-    def open(cls, path: Path, model: Optional[Dict] = None) -> 'Trajectory':
+    def open(cls, path: Path, model: dict | None = None) -> 'Trajectory':
         """A trajectory on disk: a ``trajectory.json``, a folder with one, or a folder of ``epoch_*.pth``.
 
         Args:
@@ -84,9 +88,11 @@ class Trajectory:
         elif path.is_dir():
             trajectory = cls._from_checkpoints(path, model)
         else:
-            raise SnapshotError(f'no trajectory at {path}: expected a {MANIFEST}, a folder with one, or a folder of epoch_*.pth')
+            raise SnapshotError(f'no trajectory at {path}: expected a {MANIFEST}, a folder with one, or a '
+                                'folder of epoch_*.pth')
         if not len(trajectory):
-            raise SnapshotError(f'the trajectory at {path} is empty: no {MANIFEST} with snapshots and no epoch_*.pth there')
+            raise SnapshotError(f'the trajectory at {path} is empty: no {MANIFEST} with snapshots and no '
+                                'epoch_*.pth there')
         return trajectory
 
     @classmethod
@@ -98,9 +104,11 @@ class Trajectory:
         classes = manifest.get('classes')
         try:
             snapshots = [
-                Snapshot(file=path.parent / entry['file'], epoch=entry['epoch'], iteration=entry.get('iteration'),
-                         lr=entry.get('lr'), metrics=entry.get('metrics') or {}, size=entry.get('size'),
-                         sha256=entry.get('sha256'), seconds=entry.get('seconds'), model=manifest.get('model'),
+                Snapshot(file=path.parent / entry['file'], epoch=entry['epoch'],
+                         iteration=entry.get('iteration'), lr=entry.get('lr'),
+                         metrics=entry.get('metrics') or {}, size=entry.get('size'),
+                         sha256=entry.get('sha256'), seconds=entry.get('seconds'),
+                         model=manifest.get('model'),
                          classes=None if classes is None else tuple(classes)) for entry in entries
             ]
         except (KeyError, TypeError) as error:
@@ -108,7 +116,7 @@ class Trajectory:
         return cls(path.parent, snapshots, manifest)
 
     @classmethod
-    def _from_checkpoints(cls, folder: Path, model: Optional[Dict]) -> 'Trajectory':
+    def _from_checkpoints(cls, folder: Path, model: dict | None) -> 'Trajectory':
         files = {}
         for file in folder.iterdir():
             match = re.fullmatch(r'epoch_(\d+)\.pth', file.name)
@@ -128,19 +136,20 @@ class Trajectory:
     # ------------------------------------------------------------ writing
     def add(self, snapshot: Snapshot) -> None:
         """Add or replace the snapshot of that epoch and write the manifest."""
-        self.snapshots = sorted([kept for kept in self.snapshots if kept.epoch != snapshot.epoch] + [snapshot],
-                                key=lambda kept: kept.epoch)
+        self.snapshots = sorted(
+            [kept for kept in self.snapshots if kept.epoch != snapshot.epoch] + [snapshot],
+            key=lambda kept: kept.epoch)
         self.save()
 
-    def set_metrics(self, epoch: int, metrics: Dict[str, float]) -> None:
+    def set_metrics(self, epoch: int, metrics: dict[str, float]) -> None:
         snapshot = self.at(epoch)
         self.add(replace(snapshot, metrics={**snapshot.metrics, **metrics}))
 
     def save(self) -> None:
         entries = [
             dict(epoch=snapshot.epoch, iteration=snapshot.iteration, lr=snapshot.lr, metrics=snapshot.metrics,
-                 file=str(snapshot.file.relative_to(self.folder)), size=snapshot.size, sha256=snapshot.sha256, seconds=snapshot.seconds)
-            for snapshot in self.snapshots
+                 file=str(snapshot.file.relative_to(self.folder)), size=snapshot.size, sha256=snapshot.sha256,
+                 seconds=snapshot.seconds) for snapshot in self.snapshots
         ]
         write_json(self.folder / MANIFEST, dict(plain(self.info), format=FORMAT, snapshots=entries))
 

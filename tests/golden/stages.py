@@ -1,9 +1,8 @@
 """The flattened config of each stage."""
 
-from ckd_mm.fingerprint import IRRELEVANT  # noqa: F401
-from ckd_mm.fileio import plain
-from ckd_mm.runner import DistillationPlan, MutualPlan, make_plan
-from ckd_mm.runner.links import chain_of
+from ckd_mm.files import plain
+from ckd_mm.pipeline import DistillationPlan, make_plan
+from ckd_mm.pipeline.links import chain_of
 
 
 def flat(value, prefix=''):

@@ -1,4 +1,5 @@
-"""Two processes measure the agreement of student and teacher that one does, in evaluations and in training."""
+"""Two processes measure the agreement of student and teacher that one does, in evaluations and in
+training."""
 
 import copy
 import json
@@ -28,7 +29,8 @@ def measure(config) -> dict:
 
 
 def one_of_two(rank: int, port: int, config, folder) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+                      MASTER_PORT=str(port))
     prepare_distributed(config)
     found = measure(config)
     (folder / f'rank_{rank}.json').write_text(json.dumps(found))
@@ -51,22 +53,27 @@ def in_two_processes(config, folder) -> None:
 
 @pytest.mark.skipif(accelerator_available(), reason='forked processes cannot use an accelerator')
 def test_two_processes_find_what_one_finds(digits_run, tmp_path):
-    """99 images are tested: the sampler gives the second process one of them twice, which must not count. The learning rate is 0, so
+    """99 images are tested: the sampler gives the second process one of them twice, which must not count. The
+    learning rate is 0, so
     that both train the same student."""
     run = trajectory(tmp_path / 'teacher', epochs=(1, 2), model=with_statistics(resnet(2)))
     cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(snapshot.file) for snapshot in run])
     config = digits_run(epochs=1, images=64)
-    config.model = dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort, kd_weight=.9)
+    config.model = dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)),
+                        cohort=cohort, kd_weight=.9)
     config.merge_from_dict({
-        'optim_wrapper.optimizer.lr': 0., 'test_dataloader.dataset.indices': 99, 'test_dataloader.batch_size': 32, 'val_dataloader': None,
-        'val_evaluator': None, 'val_cfg': None, 'custom_hooks': [dict(type='ckd_mm.TrainAgreementHook')]})
+        'optim_wrapper.optimizer.lr': 0., 'test_dataloader.dataset.indices': 99,
+        'test_dataloader.batch_size': 32, 'val_dataloader': None, 'val_evaluator': None, 'val_cfg': None,
+        'custom_hooks': [dict(type='ckd_mm.TrainAgreementHook')]
+    })
     config.test_evaluator = [dict(type='Accuracy'), dict(type='ckd_mm.KDMetric', teacher=cohort)]
     torch.manual_seed(0)
     student = Runner.build_model(copy.copy(config), config.model)
     torch.save(student.state_dict(), tmp_path / 'start.pth')
     config.load_from = str(tmp_path / 'start.pth')
     two = copy.deepcopy(config)
-    two.merge_from_dict(dict(launcher='pytorch', work_dir=str(tmp_path / 'two'), experiment_name='agreement_two'))
+    two.merge_from_dict(
+        dict(launcher='pytorch', work_dir=str(tmp_path / 'two'), experiment_name='agreement_two'))
     two.train_dataloader.batch_size = config.train_dataloader.batch_size // 2
     in_two_processes(two, tmp_path)
     one = measure(Config(config.to_dict(), format_python_code=False))

@@ -47,7 +47,8 @@ def test_a_thousand_classes_with_few_images():
     means = ClassMeans(1000)
     for part, of in zip(outputs.split(300), labels.split(300)):
         means.add(part, of)
-    torch.testing.assert_close(means.result(), class_means(outputs, labels, 1000), rtol=1e-12, atol=1e-12, equal_nan=True)
+    torch.testing.assert_close(means.result(), class_means(outputs, labels, 1000), rtol=1e-12, atol=1e-12,
+                               equal_nan=True)
     there = np.unique(labels)
     expected = np.stack([outputs.double().numpy()[labels.numpy() == label].mean(axis=0) for label in there])
     found = class_correlation(means.result()).numpy()
@@ -59,15 +60,18 @@ def test_a_thousand_classes_with_few_images():
 
 
 def test_maps_of_a_network():
-    """Logits as mmpretrain gives them one image at a time, softened by scipy; the batch size decides nothing."""
+    """Logits as mmpretrain gives them one image at a time, softened by scipy; the batch size decides
+    nothing."""
     model, images = network(with_statistics(resnet(2)), seed=1).train(), digits()
     logits = predict_logits(model, images, CPU, batch=7)
     assert not model.training and logits.dtype == torch.float32
     with torch.no_grad():
-        alone = torch.cat([model(model.data_preprocessor(dict(inputs=[pixels]))['inputs']) for pixels in images.pixels])
+        alone = torch.cat(
+            [model(model.data_preprocessor(dict(inputs=[pixels]))['inputs']) for pixels in images.pixels])
     torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
     maps = correlation_maps(model, images, CPU, tau=5.0, batch=7)
-    for kind, outputs in (('logits', alone.double().numpy()), ('probabilities', softmax(alone.double().numpy() / 5, axis=1))):
+    for kind, outputs in (('logits', alone.double().numpy()), ('probabilities',
+                                                               softmax(alone.double().numpy() / 5, axis=1))):
         means = np.stack([outputs[images.labels.numpy() == label].mean(axis=0) for label in range(10)])
         np.testing.assert_allclose(maps[kind].numpy(), cosine_similarity(means), atol=1e-5)
 
@@ -87,7 +91,8 @@ def test_the_tool(tool, digits_run, tmp_path):  # noqa: F811
     status, out, _ = tool('class_correlation.py', tmp_path / 'config.py', run.folder, '--tau', 3)
     assert status == 0
     summary = json.loads((run.folder / 'class_correlation.json').read_text())
-    assert (summary['epochs'], summary['tau'], summary['split'], summary['images']) == ([2, 4], 3, 'test', 100)
+    assert (summary['epochs'], summary['tau'], summary['split'], summary['images']) == ([2,
+                                                                                         4], 3, 'test', 100)
     arrays = np.load(run.folder / 'class_correlation.npz')
     assert sorted(arrays) == ['logits_2', 'logits_4', 'probabilities_2', 'probabilities_4']
     for row in summary['off_diagonal']:
@@ -97,11 +102,12 @@ def test_the_tool(tool, digits_run, tmp_path):  # noqa: F811
     assert (run.folder / 'class_correlation.png').read_bytes().startswith(b'\x89PNG')
 
     # held-out images: 12 of the 120 for training; some classes have none
-    status, out, _ = tool('class_correlation.py', tmp_path / 'config.py', run.folder, '--split', 'held_out', '--epochs', 1, 3, '--out',
-                          tmp_path / 'out')
+    status, out, _ = tool('class_correlation.py', tmp_path / 'config.py', run.folder, '--split', 'held_out',
+                          '--epochs', 1, 3, '--out', tmp_path / 'out')
     summary = json.loads((tmp_path / 'out' / 'class_correlation.json').read_text())
     assert status == 0 and (summary['images'], summary['epochs']) == (12, [1, 3])
-    assert summary['classes_without_images'] > 0 and f'{summary["classes_without_images"]} classes have no image' in out
+    assert summary[
+        'classes_without_images'] > 0 and f'{summary["classes_without_images"]} classes have no image' in out
     for epochs, message in (((2, 2), 'both snapshots are of epoch 2'), ((2, 9), 'no snapshot at epoch 9')):
         status, _, err = tool('class_correlation.py', tmp_path / 'config.py', run.folder, '--epochs', *epochs)
         assert status == 1 and message in err

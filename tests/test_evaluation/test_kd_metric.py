@@ -16,9 +16,9 @@ from mmpretrain.structures import DataSample
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.evaluation.kd_metric import kd_loss_by_image
-from ckd_mm.models.cohorts import BaseCohort, SnapshotEnsemble
-from ckd_mm.models.losses.cohort_kd_loss import cohort_kd_loss
-from ckd_mm.models.losses.soft_target import ensemble_prediction, soft_target
+from ckd_mm.losses.cohort_kd_loss import cohort_kd_loss
+from ckd_mm.losses.soft_target import ensemble_prediction, soft_target
+from ckd_mm.teachers import BaseCohort, SnapshotEnsemble
 
 from ..conftest import resnet
 from ..helpers import batch, train, trajectory, weights_of, with_statistics
@@ -32,7 +32,8 @@ def test_kd_loss_by_hand():
     torch.testing.assert_close(targets.exp(), torch.tensor([[.75, .25]]))
     divergence = 4 * (.75 * math.log(1.5) + .25 * math.log(.5))
     assert kd_loss_by_image(student, targets, 2).item() == pytest.approx(divergence, rel=1e-6)
-    assert kd_loss_by_image(student, targets, 2, 'cross_entropy').item() == pytest.approx(4 * math.log(2), rel=1e-6)
+    assert kd_loss_by_image(student, targets, 2, 'cross_entropy').item() == pytest.approx(4 * math.log(2),
+                                                                                          rel=1e-6)
 
 
 def test_kd_loss_is_that_of_training():
@@ -41,13 +42,15 @@ def test_kd_loss_is_that_of_training():
     losses = kd_loss_by_image(student, soft_target(teachers, 4.0).log_p, 4.0)
     assert losses.shape == (16, )
     torch.testing.assert_close(losses.mean(), cohort_kd_loss(student, teachers, 4.0, 'prob'))
-    torch.testing.assert_close(kd_loss_by_image(student.log_softmax(1), soft_target(teachers, 4.0).log_p, 4.0), losses)
+    torch.testing.assert_close(
+        kd_loss_by_image(student.log_softmax(1), soft_target(teachers, 4.0).log_p, 4.0), losses)
     same = kd_loss_by_image(teachers[0], soft_target(teachers[:1], 4.0).log_p, 4.0)
     torch.testing.assert_close(same, torch.zeros(16), atol=1e-5, rtol=0)
 
 
 def test_ensemble_predicts_by_its_mean_probability():
-    """One teacher is sure of class 0; two lean to class 1, but less: (0.9 + 0.4 + 0.4) / 3 against (0.1 + 0.6 + 0.6) / 3."""
+    """One teacher is sure of class 0; two lean to class 1, but less: (0.9 + 0.4 + 0.4) / 3 against (0.1 + 0.6
+    + 0.6) / 3."""
     probabilities = torch.tensor([[[.9, .1]], [[.4, .6]], [[.4, .6]]])
     assert ensemble_prediction(probabilities.log()).tolist() == [0]
 
@@ -83,7 +86,8 @@ def predictions(logits: torch.Tensor) -> list:
 def teacher_logits(cohort: BaseCohort, data: dict) -> torch.Tensor:
     pixels = torch.stack(data['inputs']).float()
     statistics = cohort.data_preprocessor
-    return torch.stack([network((pixels - statistics.mean) / statistics.std, mode='tensor') for network in cohort.networks])
+    return torch.stack(
+        [network((pixels - statistics.mean) / statistics.std, mode='tensor') for network in cohort.networks])
 
 
 def test_error_and_loss_are_those_of_the_definition(cohort):
@@ -99,12 +103,15 @@ def test_error_and_loss_are_those_of_the_definition(cohort):
     for part in (slice(0, 16), slice(16, 32), slice(32, 40)):  # the last batch is smaller
         evaluator.process(predictions(student[part]), dict(inputs=data['inputs'][part]))
     result = evaluator.evaluate(40)
-    assert result == {'kd/error': pytest.approx(expected), 'kd/divergence': pytest.approx(divergence.item(), rel=1e-5)}
+    assert result == {
+        'kd/error': pytest.approx(expected), 'kd/divergence': pytest.approx(divergence.item(), rel=1e-5)
+    }
     assert 20 < result['kd/error'] < 60
     evaluator = metric(teacher=cohort, tau=3, loss='cross_entropy')
     evaluator.process(predictions(student), data)
     entropy = -9 * (soft * soft.log()).sum(1).mean()
-    assert evaluator.evaluate(40)['kd/cross_entropy'] == pytest.approx((divergence + entropy).item(), rel=1e-5)
+    assert evaluator.evaluate(40)['kd/cross_entropy'] == pytest.approx((divergence + entropy).item(),
+                                                                       rel=1e-5)
 
 
 def test_a_student_that_is_the_teacher_disagrees_nowhere(cohort):
@@ -123,7 +130,8 @@ def test_probabilities_that_underflow_stay_finite(cohort):
     # classes 1 to 9 count as the smallest float, log 1.2e-38 = -87.3; at tau 4 -21.8
     soft = soft_target(teacher_logits(cohort, data), 4.0).log_p
     log_q = (torch.tensor([0.] + [math.log(torch.finfo(torch.float32).tiny)] * 9) / 4).log_softmax(0)
-    assert evaluator.evaluate(2)['kd/divergence'] == pytest.approx((16 * (soft.exp() * (soft - log_q)).sum(1)).mean().item(), rel=1e-4)
+    assert evaluator.evaluate(2)['kd/divergence'] == pytest.approx(
+        (16 * (soft.exp() * (soft - log_q)).sum(1)).mean().item(), rel=1e-4)
 
 
 def test_the_teacher_is_asked_once_about_an_image(cohort):
@@ -141,7 +149,10 @@ def test_the_teacher_is_asked_once_about_an_image(cohort):
     assert teacher.count == 12
     assert evaluate(list(range(12))) == first and teacher.count == 12
     again = evaluate(list(reversed(range(12))))  # in another order, in other batches
-    assert again == {name: pytest.approx(value, rel=1e-6) for name, value in first.items()} and teacher.count == 12
+    assert again == {
+        name: pytest.approx(value, rel=1e-6)
+        for name, value in first.items()
+    } and teacher.count == 12
     # one changed pixel is another image, and gets an answer of its own
     changed = [image.clone() for image in data['inputs']]
     changed[7][0, 0, 0] ^= 255
@@ -165,7 +176,8 @@ def test_images_stacked_by_the_dataloader_are_the_same_images(cohort):
 
 
 def test_a_teacher_from_a_config_is_released_between_evaluations(cohort):
-    config = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(snapshot.file) for snapshot in cohort.snapshots])
+    config = dict(type='ckd_mm.SnapshotEnsemble',
+                  snapshots=[str(snapshot.file) for snapshot in cohort.snapshots])
     evaluator, data = metric(teacher=config), batch(4)
     state = torch.get_rng_state()
     evaluator.process(predictions(torch.randn(4, 10, generator=torch.Generator().manual_seed(0))), data)
@@ -185,13 +197,18 @@ def plain_run(digits_run, cohort, **settings):
 
 
 def test_in_a_plain_run(digits_run, cohort, monkeypatch):
-    """Logged at each validation, its teacher asked in the first; the training is the same bit for bit and its checkpoints are too."""
+    """Logged at each validation, its teacher asked in the first; the training is the same bit for bit and its
+    checkpoints are too."""
     asked, forward = [], SnapshotEnsemble.teacher_logits
-    monkeypatch.setattr(SnapshotEnsemble, 'teacher_logits', lambda self, inputs: asked.append(len(inputs)) or forward(self, inputs))
+    monkeypatch.setattr(SnapshotEnsemble, 'teacher_logits',
+                        lambda self, inputs: asked.append(len(inputs)) or forward(self, inputs))
     config = plain_run(digits_run, cohort, **{'default_hooks.checkpoint.max_keep_ckpts': 3})
     runner = train(config)
     assert asked == [100]  # one batch of 100 test images
-    rows = [json.loads(line) for file in Path(config.work_dir).glob('*/vis_data/scalars.json') for line in file.read_text().splitlines()]
+    rows = [
+        json.loads(line) for file in Path(config.work_dir).glob('*/vis_data/scalars.json')
+        for line in file.read_text().splitlines()
+    ]
     logged = [(row['kd/error'], row['kd/divergence']) for row in rows if 'kd/error' in row]
     assert len(set(logged)) == 3
     # each against a second evaluation by hand, of the checkpoint of that epoch
@@ -207,7 +224,8 @@ def test_in_a_plain_run(digits_run, cohort, monkeypatch):
     file = torch.load(Path(config.work_dir) / 'epoch_3.pth', map_location='cpu', weights_only=False)
     without = train(digits_run(epochs=3, work_dir=Path(config.work_dir).parent / 'without'))
     assert list(file['state_dict']) == list(without.model.state_dict())
-    assert all(torch.equal(file['state_dict'][key], value) for key, value in without.model.state_dict().items())
+    assert all(
+        torch.equal(file['state_dict'][key], value) for key, value in without.model.state_dict().items())
 
 
 def test_as_test_evaluator(digits_run, cohort):
@@ -221,7 +239,8 @@ def test_as_test_evaluator(digits_run, cohort):
 # ---------------------------------------------------------------- bad settings
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(), r'KDMetric: teacher=None should be a cohort'),
-    (dict(teacher='teacher.pth'), r"KDMetric: teacher='teacher.pth' should be a cohort .* dict\(type='ckd_mm.SnapshotEnsemble'"),
+    (dict(teacher='teacher.pth'), r"KDMetric: teacher='teacher.pth' should be a cohort .* "
+                                  r"dict\(type='ckd_mm.SnapshotEnsemble'"),
     (dict(teacher=dict(), tau=0), r'KDMetric: tau=0: the temperature should be a number above 0'),
     (dict(teacher=dict(), tau='4'), r"KDMetric: tau='4'"),
     (dict(teacher=dict(), loss='mse'), r"KDMetric: loss='mse' should be one of \('kl', 'cross_entropy'\)"),
@@ -240,8 +259,11 @@ def test_what_cannot_be_compared_is_said(cohort):
     with pytest.raises(ConfigError, match='needs the scores of all classes, `pred_score`'):
         metric(teacher=cohort).process([DataSample().set_pred_label(1) for _ in range(4)], data)
     with pytest.raises(ConfigError, match='teacher of type ImageClassifier is no cohort'):
-        metric(teacher=dict(with_statistics(resnet()), type='mmpretrain.ImageClassifier', _scope_='mmpretrain')).process(scores, data)
+        metric(teacher=dict(
+            with_statistics(resnet()), type='mmpretrain.ImageClassifier', _scope_='mmpretrain')).process(
+                scores, data)
     other = metric(teacher=cohort)
     other.dataset_meta = dict(classes=[str(9 - digit) for digit in range(10)])
-    with pytest.raises(ConfigError, match=r'the teacher knows the classes 0, 1, 2, ... \(10\), the images are of 9, 8, 7, ... \(10\)'):
+    with pytest.raises(ConfigError, match=r'the teacher knows the classes 0, 1, 2, ... \(10\), the images '
+                                          r'are of 9, 8, 7, ... \(10\)'):
         other.process(scores, data)

@@ -18,12 +18,24 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import ChannelsLastHook
-from ckd_mm.models import CheckpointDistill, HeadTraining
 from ckd_mm.registry import MODELS
+from ckd_mm.students import CheckpointDistill
+from ckd_mm.teachers import HeadTraining
 from ckd_mm.trajectory import Trajectory, write_snapshot
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import TEACHER, StepLog, assert_same_weights, batch, is_last, network, train, trajectory, weights_of, with_statistics
+from ..helpers import (
+    TEACHER,
+    StepLog,
+    assert_same_weights,
+    batch,
+    is_last,
+    network,
+    train,
+    trajectory,
+    weights_of,
+    with_statistics,
+)
 
 HOOK = dict(type='ckd_mm.ChannelsLastHook')
 
@@ -31,12 +43,15 @@ HOOK = dict(type='ckd_mm.ChannelsLastHook')
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     """Where teachers are not rearranged without being asked."""
-    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.REARRANGED_ON', ())
+    monkeypatch.setattr('ckd_mm.teachers.base_cohort.REARRANGED_ON', ())
 
 
 def convolutions(model: nn.Module) -> list:
     """Weights of those with several input channels and pixels."""
-    return [part.weight for part in model.modules() if isinstance(part, nn.Conv2d) and part.weight[0, 0].numel() > 1]
+    return [
+        part.weight for part in model.modules()
+        if isinstance(part, nn.Conv2d) and part.weight[0, 0].numel() > 1
+    ]
 
 
 class Watch(Hook):
@@ -48,8 +63,10 @@ class Watch(Hook):
 
     def before_train(self, runner) -> None:
         student = getattr(runner.model, 'student', runner.model)
-        student.backbone.register_forward_pre_hook(lambda module, inputs: self.inputs.append((module.training, is_last(inputs[0]))))
-        student.backbone.layer1.register_forward_hook(lambda module, inputs, output: self.maps.append(is_last(output)))
+        student.backbone.register_forward_pre_hook(lambda module, inputs: self.inputs.append(
+            (module.training, is_last(inputs[0]))))
+        student.backbone.layer1.register_forward_hook(
+            lambda module, inputs, output: self.maps.append(is_last(output)))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.weights += map(is_last, convolutions(runner.model))
@@ -67,9 +84,14 @@ class AtTheEnd(Hook):
         averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
         state = runner.optim_wrapper.optimizer.state
         weights = convolutions(runner.model)
-        assert weights and len({id(weight) for weight in weights} & {id(key) for key in state}) == len(weights)
-        self.last = [is_last(tensor) for tensor in weights + [state[weight]['momentum_buffer'] for weight in weights] + sum(
-            map(convolutions, averaged), [])]
+        assert weights and len({id(weight)
+                                for weight in weights} & {id(key)
+                                                          for key in state}) == len(weights)
+        self.last = [
+            is_last(tensor)
+            for tensor in weights + [state[weight]['momentum_buffer']
+                                     for weight in weights] + sum(map(convolutions, averaged), [])
+        ]
 
 
 def distilled(make, folder, cohort=None, **settings):
@@ -77,8 +99,8 @@ def distilled(make, folder, cohort=None, **settings):
     if not (folder / 'teacher' / 'trajectory.json').exists():
         trajectory(folder / 'teacher', model=TEACHER)
     snapshots = [dict(trajectory=str(folder / 'teacher'), epoch=epoch) for epoch in (1, 3)]
-    config.model = dict(type='ckd_mm.CheckpointDistill', student=resnet(), cohort=cohort or dict(type='ckd_mm.SnapshotEnsemble',
-                                                                                             snapshots=snapshots))
+    config.model = dict(type='ckd_mm.CheckpointDistill', student=resnet(),
+                        cohort=cohort or dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots))
     return config
 
 
@@ -116,15 +138,18 @@ def test_files_are_as_without_it(digits_run, tmp_path):
 
 
 def test_a_resumed_run_ends_like_an_unbroken_one(digits_run, tmp_path):
-    whole = train(digits_run(work_dir=str(tmp_path / 'whole'), custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')]))
-    config = digits_run(work_dir=str(tmp_path / 'parts'), custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')], epochs=1)
+    whole = train(
+        digits_run(work_dir=str(tmp_path / 'whole'), custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')]))
+    config = digits_run(work_dir=str(tmp_path / 'parts'),
+                        custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')], epochs=1)
     train(config)
     config.train_cfg.max_epochs, config.resume = 2, True
     end = AtTheEnd()
     parts = train(config, end)
     assert parts.epoch == 2 and all(end.last)
     assert_same_weights(parts.model.state_dict(), whole.model.state_dict())
-    assert_same_weights(weights_of(tmp_path / 'parts' / 'epoch_2.pth'), weights_of(tmp_path / 'whole' / 'epoch_2.pth'))
+    assert_same_weights(weights_of(tmp_path / 'parts' / 'epoch_2.pth'),
+                        weights_of(tmp_path / 'whole' / 'epoch_2.pth'))
 
 
 @pytest.mark.parametrize('first', [True, False], ids=['on then off', 'off then on'])
@@ -154,7 +179,8 @@ def test_a_test_run_alone(digits_run, tmp_path):
     tester.model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(is_last(inputs[0])))
     metrics = tester.test()
     assert seen == [True]
-    assert metrics['accuracy/top1'] == pytest.approx(runner.message_hub.get_scalar('val/accuracy/top1').current(), abs=1.0)
+    assert metrics['accuracy/top1'] == pytest.approx(
+        runner.message_hub.get_scalar('val/accuracy/top1').current(), abs=1.0)
 
 
 # ---------------------------------------------------------------- teachers
@@ -173,7 +199,8 @@ class Teachers(Hook):
 
 def test_teachers_that_take_turns(digits_run, tmp_path):
     watch = Teachers()
-    train(distilled(digits_run, tmp_path, custom_hooks=[HOOK, dict(type='ckd_mm.ProgressiveTeacherHook')]), watch)
+    train(distilled(digits_run, tmp_path, custom_hooks=[HOOK,
+                                                        dict(type='ckd_mm.ProgressiveTeacherHook')]), watch)
     assert watch.names == [['snapshot 1 (epoch 1)']] * 4 + [['snapshot 1 (epoch 3)']] * 4
     assert len(watch.weights) >= 8 * 9 and all(watch.weights)
 
@@ -182,8 +209,10 @@ def test_a_teacher_with_heads(digits_run, tmp_path):
     snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
     heads = HeadTraining(snapshot, (0, 1), (3, 8, 8)).write(tmp_path / 'heads.pth')
     watch = Teachers()
-    train(distilled(digits_run, tmp_path, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file), heads=str(heads.file)),
-                    custom_hooks=[HOOK], epochs=1), watch)
+    train(
+        distilled(digits_run, tmp_path,
+                  dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file), heads=str(heads.file)),
+                  custom_hooks=[HOOK], epochs=1), watch)
     assert watch.steps == 4 and all(watch.weights) and watch.names[0] == ['head 0', 'head 1', 'teacher']
 
 
@@ -197,7 +226,8 @@ class Heads(Teachers):
 def test_heads_in_training(digits_run, tmp_path):
     snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
     config = digits_run(custom_hooks=[HOOK], epochs=1)
-    config.model = dict(type='ckd_mm.HeadTraining', snapshot=str(snapshot.file), out_indices=(0, 1), input_shape=(3, 8, 8))
+    config.model = dict(type='ckd_mm.HeadTraining', snapshot=str(snapshot.file), out_indices=(0, 1),
+                        input_shape=(3, 8, 8))
     watch = Heads()
     runner = train(config, watch)
     assert watch.weights and all(watch.weights) and not any(map(is_last, convolutions(runner.model.network)))
@@ -206,12 +236,14 @@ def test_heads_in_training(digits_run, tmp_path):
 def test_teachers_that_are_there_before(tmp_path):
     """And one whose weights are fused already."""
     trajectory(tmp_path, model=TEACHER)
-    model = CheckpointDistill(with_statistics(resnet(1)), dict(type='ckd_mm.SnapshotEnsemble',
-                                                              snapshots=[dict(trajectory=str(tmp_path), epoch=2)]))
+    model = CheckpointDistill(
+        with_statistics(resnet(1)),
+        dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=2)]))
     images = torch.randn(4, 3, 8, 8)
     expected = model.ask_teachers(images)
     model.rearrange_teachers()
-    assert_close(model.ask_teachers(images.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5)
+    assert_close(model.ask_teachers(images.contiguous(memory_format=torch.channels_last)), expected,
+                 rtol=1e-4, atol=1e-5)
     assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
 
 
@@ -220,10 +252,11 @@ def test_networks_with_other_weights(tmp_path):
     model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(3, 2))
     before = [parameter for parameter in model.parameters()]
     values = [parameter.clone() for parameter in before]
-    from ckd_mm.models.memory_format import set_memory_format
+    from ckd_mm.memory_format import set_memory_format
     set_memory_format(model, torch.channels_last)
     assert is_last(model[1].weight) and model[0].weight.is_contiguous()
-    assert all(left is right and torch.equal(left, value) for left, right, value in zip(before, model.parameters(), values))
+    assert all(left is right and torch.equal(left, value)
+               for left, right, value in zip(before, model.parameters(), values))
 
 
 def test_the_whole_method(distil_run):
@@ -256,24 +289,30 @@ def process_group(tmp_path):
 
 
 def trained(folder: Path, wrapped: bool, begin) -> dict:
-    cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)])
+    cohort = dict(type='ckd_mm.SnapshotEnsemble',
+                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)])
     torch.manual_seed(3)
-    model = MODELS.build(dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort))
+    model = MODELS.build(
+        dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort))
     runs = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False) if wrapped else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
-    begin(SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper, train_dataloader=SimpleNamespace(dataset=[None])))
+    begin(
+        SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper,
+                        train_dataloader=SimpleNamespace(dataset=[None])))
     runs.train()
     seen = []
     model.student.backbone.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output))
     for step in range(3):
         runs.train_step(batch(12, seed=step), wrapper)
     if wrapped:
-        assert all(map(is_last, seen)) and all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
+        assert all(map(is_last, seen)) and all(map(is_last, convolutions(
+            model.cohort))) and not any(map(is_last, convolutions(model)))
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def test_gradients_are_right_in_a_wrapper(tmp_path, process_group):
-    """Weights that are rearranged after DistributedDataParallel has seen them get wrong ones, in torch 2.1 as in 2.15."""
+    """Weights that are rearranged after DistributedDataParallel has seen them get wrong ones, in torch 2.1 as
+    in 2.15."""
     trajectory(tmp_path, model=TEACHER)
     expected = trained(tmp_path, wrapped=False, begin=lambda runner: None)
     found = trained(tmp_path, wrapped=True, begin=ChannelsLastHook().before_train)
@@ -281,14 +320,16 @@ def test_gradients_are_right_in_a_wrapper(tmp_path, process_group):
         assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('backbone', [dict(type='VGG', depth=11, num_classes=10), dict(type='AlexNet', num_classes=10)])
+@pytest.mark.parametrize('backbone', [dict(type='VGG', depth=11, num_classes=10),
+                          dict(type='AlexNet', num_classes=10)])
 def test_a_network_that_views_its_maps_is_named_before_training(digits_run, backbone):
     large = [dict(type='Resize', scale=224), dict(type='PackInputs')]
-    config = digits_run(custom_hooks=[HOOK], train_dataloader=dict(dataset=dict(pipeline=large)), val_dataloader=None, val_cfg=None,
-                        val_evaluator=None)
+    config = digits_run(custom_hooks=[HOOK], train_dataloader=dict(dataset=dict(pipeline=large)),
+                        val_dataloader=None, val_cfg=None, val_evaluator=None)
     config.model = dict(type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
     log = StepLog()
-    with pytest.raises(ConfigError, match='ImageClassifier fails on an image in channels_last, .*RuntimeError: .*Take the hook out'):
+    with pytest.raises(ConfigError, match='ImageClassifier fails on an image in channels_last, '
+                                          '.*RuntimeError: .*Take the hook out'):
         train(config, log)
     assert log.steps == []
 
@@ -296,16 +337,21 @@ def test_a_network_that_views_its_maps_is_named_before_training(digits_run, back
 def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path, monkeypatch):
     """Which is said."""
     said = []
-    monkeypatch.setattr('ckd_mm.models.cohorts.base_cohort.print_log', lambda message, logger: said.append(message))
-    model = with_statistics(dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10), head=dict(type='ClsHead')))
+    monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log', lambda message, logger: said.append(message))
+    model = with_statistics(
+        dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10),
+             head=dict(type='ClsHead')))
     teacher = network(model, 1)
-    file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None, model=model, classes=None).file
-    distil = CheckpointDistill(with_statistics(resnet(1)), dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(file)]))
+    file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None,
+                          model=model, classes=None).file
+    distil = CheckpointDistill(with_statistics(resnet(1)),
+                               dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(file)]))
     distil.rearrange_teachers()
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     assert torch.equal(distil.ask_teachers(images)[0], teacher(images))
     message, = said
-    assert message.startswith('Network 1 of the teachers, as slow as before: its weights cannot be in channels_last (RuntimeError: view')
+    assert message.startswith('Network 1 of the teachers, as slow as before: its weights cannot be in '
+                              'channels_last (RuntimeError: view')
 
 
 class Stream(IterableDataset):
@@ -329,7 +375,8 @@ class OtherNames(BaseModel):
         self.backbone = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
     def forward(self, inputs, data_samples, mode):
-        return dict(loss=nn.functional.cross_entropy(self.backbone(inputs), torch.cat([sample.gt_label for sample in data_samples])))
+        return dict(loss=nn.functional.cross_entropy(self.backbone(inputs),
+                                                     torch.cat([sample.gt_label for sample in data_samples])))
 
 
 def stream(runner) -> None:
@@ -353,7 +400,8 @@ class Begin(Hook):
 @pytest.mark.parametrize('what, reason', [(stream, 'NotImplementedError'), (OtherNames, 'TypeError')])
 def test_what_cannot_be_tried_trains_all_the_same(digits_run, monkeypatch, what, reason):
     logged = []
-    monkeypatch.setattr('ckd_mm.hooks.channels_last_hook.print_log', lambda message, logger: logged.append(message))
+    monkeypatch.setattr('ckd_mm.hooks.channels_last_hook.print_log',
+                        lambda message, logger: logged.append(message))
     config = digits_run(custom_hooks=[HOOK], epochs=1, val_dataloader=None, val_cfg=None, val_evaluator=None)
     if what is OtherNames:
         config.model = OtherNames()
@@ -371,15 +419,18 @@ def test_connectors_in_a_checkpoint_are_in_the_usual_order(digits_run, tmp_path)
     distiller = dict(
         type='ConfigurableDistiller', student_recorders=dict(feature=feature),
         teacher_recorders=dict(feature=dict(feature, source='networks.0.backbone.layer1')),
-        distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=1e-5)), connectors=dict(wide=connector),
-        loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True, connector='wide'),
-                                                     t_feature=dict(recorder='feature', from_student=False))))
+        distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=1e-5)),
+        connectors=dict(wide=connector), loss_forward_mappings=dict(
+            loss_feature=dict(s_feature=dict(recorder='feature', from_student=True, connector='wide'),
+                              t_feature=dict(recorder='feature', from_student=False))))
     for order in (1, -1):
-        config = distilled(digits_run, tmp_path, custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')][::order], epochs=1,
+        config = distilled(digits_run, tmp_path,
+                           custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')][::order], epochs=1,
                            work_dir=str(tmp_path / str(order)))
         config.model.distiller = distiller
         runner = train(config)
-        saved = torch.load(tmp_path / str(order) / 'epoch_1.pth', weights_only=False)['ckd_mm_stage']['distiller']
+        saved = torch.load(tmp_path / str(order) / 'epoch_1.pth',
+                           weights_only=False)['ckd_mm_stage']['distiller']
         weight = saved['connectors.wide.conv_module.conv.weight']
         assert weight.shape == (4, 4, 3, 3) and weight.is_contiguous()
         assert torch.equal(weight, runner.model.distiller.connectors['wide'].conv_module.conv.weight)

@@ -1,4 +1,5 @@
-"""When, how strongly and from whom a student learns: each schedule as its truth table, and resumed as if never interrupted."""
+"""When, how strongly and from whom a student learns: each schedule as its truth table, and resumed as if
+never interrupted."""
 
 import gc
 import itertools
@@ -22,8 +23,9 @@ from ckd_mm.hooks import (
     check_schedules,
 )
 from ckd_mm.hooks.anneal_distillation_hook import annealed
-from ckd_mm.models import CheckpointDistill, SnapshotEnsemble
 from ckd_mm.registry import MODELS
+from ckd_mm.students import CheckpointDistill
+from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import resnet
 from ..helpers import StepLog, assert_same_weights, network, train, trajectory, weights_of, with_statistics
@@ -34,7 +36,8 @@ RUN = itertools.count()
 
 @pytest.fixture
 def scheduled(digits_run, tmp_path):
-    """Makes the config of a run of 4 iterations an epoch, whose teachers are the snapshots 1, 2 and 3 of a trajectory."""
+    """Makes the config of a run of 4 iterations an epoch, whose teachers are the snapshots 1, 2 and 3 of a
+    trajectory."""
 
     def make(*schedule, teachers=(3, ), epochs=4, distill=None, statistics=None, **settings):
         if not (tmp_path / 'teacher').exists():
@@ -42,8 +45,9 @@ def scheduled(digits_run, tmp_path):
         settings.setdefault('work_dir', tmp_path / f'run_{next(RUN)}')
         config = digits_run(epochs=epochs, **settings)
         snapshots = [dict(trajectory=str(tmp_path / 'teacher'), epoch=epoch) for epoch in teachers]
-        config.model = dict(dict(type='ckd_mm.CheckpointDistill', student=resnet(), ce_weight=0.25, kd_weight=0.5,
-                                 cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots)), **(distill or {}))
+        config.model = dict(
+            dict(type='ckd_mm.CheckpointDistill', student=resnet(), ce_weight=0.25, kd_weight=0.5,
+                 cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots)), **(distill or {}))
         config.custom_hooks = [dict(item) for item in schedule] + [dict(type='ckd_mm.StageStateHook')]
         config.train_cfg = dict(type='ckd_mm.ResumableEpochLoop', max_epochs=epochs, val_interval=100)
         return config
@@ -56,7 +60,8 @@ class Killed(BaseException):
 
 
 def resumed(config, monkeypatch, epoch, batch=0):
-    """The run of ``config``, killed before a batch of the epoch after ``epoch`` finished ones and resumed from its last checkpoint."""
+    """The run of ``config``, killed before a batch of the epoch after ``epoch`` finished ones and resumed
+    from its last checkpoint."""
     run_iter = EpochBasedTrainLoop.run_iter
 
     def dying(loop, idx, data_batch):
@@ -106,7 +111,8 @@ class WeightLog(StepLog):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         model = runner.model
-        self.weights.append((model.ce_weight_after_stop, 0.0) if model.stopped else (model.ce_weight, model.kd_weight))
+        self.weights.append((model.ce_weight_after_stop, 0.0) if model.stopped else (model.ce_weight,
+                                                                                     model.kd_weight))
 
 
 def rows(runner) -> list:
@@ -116,18 +122,23 @@ def rows(runner) -> list:
 
 
 # ---------------------------------------------------------------- annealed weight
-@pytest.mark.parametrize('mode, part, expected', [
-    ('linear', -1.0, 0.8), ('linear', 0.0, 0.8), ('linear', 0.25, 0.65), ('linear', 0.5, 0.5), ('linear', 1.0, 0.2), ('linear', 7.0, 0.2),
-    ('cosine', -1.0, 0.8), ('cosine', 0.0, 0.8), ('cosine', 1 / 3, 0.65), ('cosine', 0.5, 0.5),
-    ('cosine', 0.75, 0.5 - 0.3 * math.sqrt(0.5)), ('cosine', 1.0, 0.2), ('cosine', 7.0, 0.2)])
+@pytest.mark.parametrize('mode, part, expected', [('linear', -1.0, 0.8), ('linear', 0.0, 0.8),
+                                                  ('linear', 0.25, 0.65), ('linear', 0.5, 0.5),
+                                                  ('linear', 1.0, 0.2), ('linear', 7.0, 0.2),
+                                                  ('cosine', -1.0, 0.8), ('cosine', 0.0, 0.8),
+                                                  ('cosine', 1 / 3, 0.65), ('cosine', 0.5, 0.5),
+                                                  ('cosine', 0.75, 0.5 - 0.3 * math.sqrt(0.5)),
+                                                  ('cosine', 1.0, 0.2), ('cosine', 7.0, 0.2)])
 def test_annealed(mode, part, expected):
-    """From 0.8 to 0.2; cos(60 degrees) is a half, so a third of the way of the cosine is a quarter of the change."""
+    """From 0.8 to 0.2; cos(60 degrees) is a half, so a third of the way of the cosine is a quarter of the
+    change."""
     assert annealed(0.8, 0.2, part, mode) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize('mode', ['linear', 'cosine'])
 def test_annealed_is_exact_at_both_ends(mode):
-    assert (annealed(0.9, 0.3, 0.0, mode), annealed(0.9, 0.3, 1.0, mode), annealed(0.7, 0.0, 1.0, mode)) == (0.9, 0.3, 0.0)
+    assert (annealed(0.9, 0.3, 0.0, mode), annealed(0.9, 0.3, 1.0, mode), annealed(0.7, 0.0, 1.0,
+                                                                                   mode)) == (0.9, 0.3, 0.0)
 
 
 ANNEAL = dict(type='ckd_mm.AnnealDistillationHook', begin=1, end=3)
@@ -145,7 +156,8 @@ def test_anneal_truth_table(scheduled, teaching):
     assert runner.model.stopped and runner.model.cohort is None
     written = rows(runner)
     assert [row['kd_weight'] for row in written] == HALVES
-    assert [set(row) & {'loss_ce', 'loss_kd'} for row in written] == [{'loss_ce', 'loss_kd'}] * 12 + [{'loss_ce'}] * 4
+    assert [set(row) & {'loss_ce', 'loss_kd'}
+            for row in written] == [{'loss_ce', 'loss_kd'}] * 12 + [{'loss_ce'}] * 4
 
 
 def test_the_annealed_weight_weighs_the_loss(scheduled):
@@ -153,7 +165,9 @@ def test_the_annealed_weight_weighs_the_loss(scheduled):
     logs = []
     for schedule in ((dict(ANNEAL, end_value=0.25), ), ()):
         logs.append(StepLog())
-        train(scheduled(*schedule, epochs=3, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0))), logs[-1])
+        train(
+            scheduled(*schedule, epochs=3,
+                      optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0))), logs[-1])
     weights = [0.5] * 4 + [0.5 - 0.25 * step / 8 for step in range(8)]
     for weight, (_, step), (_, constant) in zip(weights, logs[0].steps, logs[1].steps):
         assert step['loss_kd'] == pytest.approx(constant['loss_kd'] * weight / 0.5, rel=1e-5)
@@ -167,7 +181,8 @@ def test_cross_entropy_grows_as_complement(scheduled):
     for (ce_weight, kd_weight), part in zip(log.weights, share):
         assert (ce_weight, kd_weight) == pytest.approx((0.25 + 0.75 * part, 0.5 - 0.5 * part), abs=1e-12)
     assert log.weights[-1] == (1.0, 0.0) and runner.model.stopped
-    assert [set(step) for epoch, step in log.steps if epoch == 4] == [{'loss'}] * 4  # weight 1: the student's own loss
+    assert [set(step) for epoch, step in log.steps
+            if epoch == 4] == [{'loss'}] * 4  # weight 1: the student's own loss
 
 
 def test_anneal_up_from_nothing(scheduled, teaching):
@@ -232,12 +247,14 @@ def test_progressive_truth_table(scheduled, teaching, starts, epochs, teachers, 
 
 
 def test_progressive_is_spread_over_the_epochs_with_distillation(scheduled, teaching):
-    train(scheduled(progressive(), dict(type='ckd_mm.StopDistillationHook', stop_epoch=3), teachers=(1, 2, 3)))
+    train(scheduled(progressive(), dict(type='ckd_mm.StopDistillationHook', stop_epoch=3),
+                    teachers=(1, 2, 3)))
     assert teaching.steps == [[epoch] for epoch in (1, 2, 3) for _ in range(4)]
 
 
 def test_each_teacher_teaches_as_if_it_were_alone(scheduled):
-    """Frozen student, teachers whose input statistics differ from the student's: the loss of each epoch is that of a run with
+    """Frozen student, teachers whose input statistics differ from the student's: the loss of each epoch is
+    that of a run with
     this teacher."""
     still = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0)), epochs=3,
                  statistics=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True))
@@ -246,11 +263,13 @@ def test_each_teacher_teaches_as_if_it_were_alone(scheduled):
     for teacher in (1, 2, 3):
         alone = StepLog()
         train(scheduled(teachers=(teacher, ), **still), alone)
-        assert [step for epoch, step in log.steps if epoch == teacher] == [step for epoch, step in alone.steps if epoch == teacher]
+        assert [step for epoch, step in log.steps
+                if epoch == teacher] == [step for epoch, step in alone.steps if epoch == teacher]
 
 
 @pytest.mark.parametrize('epoch', [1, 2])
-def test_progressive_resumed_loads_the_teacher_of_its_epoch_and_no_other(scheduled, tmp_path, monkeypatch, epoch):
+def test_progressive_resumed_loads_the_teacher_of_its_epoch_and_no_other(scheduled, tmp_path, monkeypatch,
+                                                                         epoch):
     whole = train(scheduled(progressive(), teachers=(1, 2, 3), epochs=3))
     config = resumed(scheduled(progressive(), teachers=(1, 2, 3), epochs=3), monkeypatch, epoch)
     for past in range(1, epoch + 1):
@@ -269,7 +288,8 @@ def test_replaced_teachers_are_released(scheduled):
     gc.collect()
     assert old() is None and weight() is None
     assert isinstance(model._outside.cohort, dict)  # the new one is not built yet
-    assert_same_weights(model.cohort.networks[0].state_dict(), network(with_statistics(resnet(2)), 1).state_dict())
+    assert_same_weights(model.cohort.networks[0].state_dict(),
+                        network(with_statistics(resnet(2)), 1).state_dict())
     assert len(model.cohort_config['snapshots']) == 2
     model.stop_distillation()
     with pytest.raises(RuntimeError, match='distillation has stopped: no teacher may follow'):
@@ -284,7 +304,8 @@ def test_mmrazors_recorders_follow_the_teacher(scheduled):
         distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=0.01)),
         loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True),
                                                      t_feature=dict(recorder='feature', from_student=False))))
-    still = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0)), epochs=2, distill=dict(distiller=distiller))
+    still = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0)), epochs=2,
+                 distill=dict(distiller=distiller))
     logs = [StepLog(), StepLog()]
     train(scheduled(progressive(), teachers=(1, 3), **still), logs[0])
     train(scheduled(teachers=(3, ), **still), logs[1])
@@ -326,7 +347,8 @@ def accuracies(monkeypatch):
     (dict(interval=3), [40], 4),
 ])
 def test_overtaken_truth_table(scheduled, accuracies, teaching, settings, student, distilled):
-    """A teacher of 50 %, what the student has at each look, and for how many of four epochs it is distilled."""
+    """A teacher of 50 %, what the student has at each look, and for how many of four epochs it is
+    distilled."""
     asked = accuracies(50, *student)
     log = StepLog()
     runner = train(scheduled(overtaken(**settings)), log)
@@ -342,39 +364,55 @@ def test_overtaken_truth_table(scheduled, accuracies, teaching, settings, studen
 
 @pytest.mark.parametrize('warm_up_first', [True, False])
 def test_overtaken_during_a_warm_up(scheduled, accuracies, teaching, warm_up_first):
-    """A weight that rises from 0: there is nothing to distil in the first step, but a teacher to be compared with after the epoch."""
+    """A weight that rises from 0: there is nothing to distil in the first step, but a teacher to be compared
+    with after the epoch."""
     asked = accuracies(50, 40, 60)
-    schedule = [dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2, start_value=0.0, end_value=0.5), overtaken()]
+    schedule = [
+        dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2, start_value=0.0, end_value=0.5),
+        overtaken()
+    ]
     runner = train(scheduled(*(schedule if warm_up_first else schedule[::-1])))
     assert teaching.steps == [[3]] * 7 and runner.model.stopped
     assert asked == dict(teacher=1, student=2)
 
 
 def test_both_are_evaluated_rightly(scheduled, tmp_path):
-    """Against the networks themselves on raw digits; two teachers are heard as their mean; statistics of their own."""
+    """Against the networks themselves on raw digits; two teachers are heard as their mean; statistics of
+    their own."""
     from sklearn.datasets import load_digits
     hook = StopWhenOvertakenHook(HELD_OUT, num_images=25, seed=4)
     looks = []
     measure = hook._accuracy
     hook._accuracy = lambda *args: looks.append(measure(*args)) or looks[-1]
-    runner = train(scheduled(epochs=1, teachers=(1, 3), statistics=dict(mean=[20.0] * 3, std=[200.0] * 3)), hook)
+    runner = train(scheduled(epochs=1, teachers=(1, 3), statistics=dict(mean=[20.0] * 3, std=[200.0] * 3)),
+                   hook)
 
     chosen = torch.randperm(40, generator=torch.Generator().manual_seed(4))[:25]
     digits = load_digits()
-    raw = torch.from_numpy(digits.images[1297:1337])[chosen].mul(255 / 16).round().float()[:, None].expand(-1, 3, -1, -1)
+    raw = torch.from_numpy(digits.images[1297:1337])[chosen].mul(255 / 16).round().float()[:, None].expand(
+        -1, 3, -1, -1)
     labels = torch.from_numpy(digits.target[1297:1337])[chosen]
     with torch.no_grad():
-        teachers = [network(with_statistics(resnet(2)), epoch)((raw - 20) / 200, mode='tensor').softmax(1) for epoch in (1, 3)]
+        teachers = [
+            network(with_statistics(resnet(2)), epoch)((raw - 20) / 200, mode='tensor').softmax(1)
+            for epoch in (1, 3)
+        ]
         student = runner.model.student.eval()((raw - 77.9) / 95.9, mode='tensor')
-    expected = [100 * (guess.argmax(1) == labels).double().mean().item() for guess in (sum(teachers), student)]
+    expected = [
+        100 * (guess.argmax(1) == labels).double().mean().item() for guess in (sum(teachers), student)
+    ]
     assert looks == pytest.approx(expected)
     assert hook.teacher == looks[0]
 
 
 def test_a_look_does_not_disturb_training(scheduled):
-    """A run that is never stopped is, bit for bit, the run without the hook, though the network drops at random."""
+    """A run that is never stopped is, bit for bit, the run without the hook, though the network drops at
+    random."""
     settings = dict(distill=dict(student=resnet(1, drop_path_rate=0.3)), epochs=2)
-    weights = [train(scheduled(*schedule, **settings)).model.state_dict() for schedule in ((overtaken(margin=100.0), ), ())]
+    weights = [
+        train(scheduled(*schedule, **settings)).model.state_dict()
+        for schedule in ((overtaken(margin=100.0), ), ())
+    ]
     assert_same_weights(*weights)
 
 
@@ -383,15 +421,18 @@ def test_averaged_weights_are_what_is_compared(scheduled):
     config.custom_hooks = [dict(type='EMAHook', momentum=0.01), *config.custom_hooks]
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopWhenOvertakenHook, '_accuracy', lambda hook, preprocessor, network, logits_of: seen.append(network) or 0.0)
+        patch.setattr(StopWhenOvertakenHook, '_accuracy',
+                      lambda hook, preprocessor, network, logits_of: seen.append(network) or 0.0)
         runner = train(config)
     averaged = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook').ema_model.module
     assert seen[1] is averaged.student and seen[1] is not runner.model.student
 
 
-@pytest.mark.parametrize('patience, student, epoch', [(1, [60], 2), (2, [40, 60, 60], 2), (2, [60, 40, 60, 60], 1), (2, [40, 60, 60], 3)])
+@pytest.mark.parametrize('patience, student, epoch', [(1, [60], 2), (2, [40, 60, 60], 2),
+                                                      (2, [60, 40, 60, 60], 1), (2, [40, 60, 60], 3)])
 def test_overtaken_resumed(scheduled, accuracies, tmp_path, monkeypatch, patience, student, epoch):
-    """The decision, the count of wins and the teacher's accuracy travel in the checkpoint: a second part of the run evaluates no
+    """The decision, the count of wins and the teacher's accuracy travel in the checkpoint: a second part of
+    the run evaluates no
     teacher, and past the stop loads none."""
     logs = [StepLog(), StepLog()]
     accuracies(50, *student)
@@ -430,26 +471,33 @@ def test_a_checkpoint_says_whether_a_teacher_is_needed():
 
     for hook, stop in ((StopDistillationHook(3), 3), (AnnealDistillationHook(1, 3), 3)):
         assert [is_over(hook, epoch) for epoch in (2, 3, 4)] == [epoch >= stop for epoch in (2, 3, 4)]
-    for hook in (AnnealDistillationHook(1, 3, end_value=0.1), ProgressiveTeacherHook(), StopWhenOvertakenHook(HELD_OUT)):
+    for hook in (AnnealDistillationHook(
+            1, 3, end_value=0.1), ProgressiveTeacherHook(), StopWhenOvertakenHook(HELD_OUT)):
         assert not is_over(hook, 9)
     state = dict(teacher=50.0, wins=1)
     assert is_over(StopWhenOvertakenHook(HELD_OUT), 1, ckd_mm_overtaken=dict(state, overtaken=True))
     assert not is_over(StopWhenOvertakenHook(HELD_OUT), 1, ckd_mm_overtaken=dict(state, overtaken=False))
 
 
-STOP, ANNEALED = dict(type='ckd_mm.StopDistillationHook', stop_epoch=2), dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2)
+STOP, ANNEALED = dict(type='ckd_mm.StopDistillationHook', stop_epoch=2), dict(
+    type='ckd_mm.AnnealDistillationHook', begin=0, end=2)
 
 
 @pytest.mark.parametrize('schedule, message', [
     ([STOP, STOP], 'StopDistillationHook is there 2 times; keep one'),
-    ([STOP, ANNEALED], 'StopDistillationHook and AnnealDistillationHook would each stop distillation; keep one'),
+    ([STOP, ANNEALED], 'StopDistillationHook and AnnealDistillationHook would each stop distillation; keep '
+                       'one'),
     ([STOP, overtaken()], 'StopDistillationHook and StopWhenOvertakenHook would each stop'),
-    ([progressive(), overtaken()], 'StopWhenOvertakenHook compares the student with its teacher, which ProgressiveTeacherHook changes'),
+    ([progressive(), overtaken()], 'StopWhenOvertakenHook compares the student with its teacher, which '
+                                   'ProgressiveTeacherHook changes'),
     ([dict(STOP, stop_epoch=5)], 'stop_epoch=5 is never reached: the run has 4 epochs'),
     ([dict(ANNEALED, end=5)], 'end=5 is never reached: the run has 4 epochs'),
-    ([overtaken(interval=3, patience=2)], '2 evaluations, one every 3 epochs, never come: the run has 4 epochs'),
-    ([progressive(starts=[0, 2, 4])], r'starts=\[0, 2, 4\]: the last teacher would never teach, there are 4 epochs'),
-    ([progressive(starts=[0, 1, 2]), STOP], r'starts=\[0, 1, 2\]: the last teacher would never teach, there are 2 epochs'),
+    ([overtaken(interval=3, patience=2)], '2 evaluations, one every 3 epochs, never come: the run has 4 '
+                                          'epochs'),
+    ([progressive(starts=[0, 2, 4])], r'starts=\[0, 2, 4\]: the last teacher would never teach, there are 4 '
+                                      r'epochs'),
+    ([progressive(starts=[0, 1, 2]), STOP], r'starts=\[0, 1, 2\]: the last teacher would never teach, there '
+                                            r'are 2 epochs'),
     ([progressive(starts=[0, 1])], r'starts=\[0, 1\] should be 3 epochs, one for each snapshot'),
     ([progressive(), STOP], '3 snapshots cannot take turns in 2 epochs with distillation'),
 ])
@@ -463,9 +511,12 @@ def test_what_cannot_be_is_said_before_training(scheduled, schedule, message):
 
 
 def test_what_goes_together():
-    check_schedules([StopDistillationHook(3), AnnealDistillationHook(0, 2, end_value=0.1), ProgressiveTeacherHook([0, 2])], 4, 2)
+    check_schedules([
+        StopDistillationHook(3), AnnealDistillationHook(0, 2, end_value=0.1), ProgressiveTeacherHook([0, 2])
+    ], 4, 2)
     assert check_schedules([AnnealDistillationHook(0, 3), ProgressiveTeacherHook()], 4, 3) == 3
-    assert check_schedules([StopWhenOvertakenHook(HELD_OUT), AnnealDistillationHook(0, 2, end_value=0.1)], 4) == 4
+    assert check_schedules([StopWhenOvertakenHook(HELD_OUT),
+                            AnnealDistillationHook(0, 2, end_value=0.1)], 4) == 4
 
 
 def test_schedules_that_need_what_the_run_lacks(scheduled, digits_run):
@@ -474,15 +525,18 @@ def test_schedules_that_need_what_the_run_lacks(scheduled, digits_run):
     built = SnapshotEnsemble(scheduled(teachers=(1, 2)).model.cohort.snapshots)
     config = scheduled(progressive())
     config.model = CheckpointDistill(with_statistics(resnet()), built)
-    with pytest.raises(ConfigError, match='needs a cohort that is given as a config with a list of `snapshots`'):
+    with pytest.raises(ConfigError, match='needs a cohort that is given as a config with a list of '
+                                          '`snapshots`'):
         train(config)
     with pytest.raises(ConfigError, match=r'end_value=0\.5 needs teachers, but the model has no cohort'):
         train(scheduled(dict(ANNEALED, end_value=0.5), distill=dict(cohort=None, kd_weight=0.0)))
-    with pytest.raises(ConfigError, match=r'AnnealDistillationHook needs a ckd_mm\.CheckpointDistill model, got ImageClassifier'):
+    with pytest.raises(ConfigError, match=r'AnnealDistillationHook needs a ckd_mm\.CheckpointDistill model, '
+                                          r'got ImageClassifier'):
         train(digits_run(custom_hooks=[ANNEALED]))
     config = scheduled(ANNEALED)
     config.train_cfg, config.custom_hooks = dict(by_epoch=False, max_iters=4), [ANNEALED]
-    with pytest.raises(ConfigError, match='AnnealDistillationHook counts epochs, but train_cfg makes a IterBasedTrainLoop'):
+    with pytest.raises(ConfigError, match='AnnealDistillationHook counts epochs, but train_cfg makes a '
+                                          'IterBasedTrainLoop'):
         train(config)
 
 
@@ -504,17 +558,19 @@ def test_a_missing_teacher_is_named_when_its_turn_comes(scheduled, tmp_path):
     (dict(begin=0, end=2, end_value=-1), 'end_value=-1 should be a finite number, at least 0'),
     (dict(begin=0, end=2, ce_end_value='1'), "ce_end_value='1' should be a finite number"),
     (dict(begin=0, end=2, start_value=-1), 'start_value=-1 should be a finite number, at least 0'),
-    (dict(begin=0, end=2, start_value=0), 'start_value and end_value are both 0, so no teacher would ever teach'),
+    (dict(begin=0, end=2, start_value=0), 'start_value and end_value are both 0, so no teacher would ever '
+                                          'teach'),
 ])
 def test_bad_anneal_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=f'AnnealDistillationHook: {message}'):
         AnnealDistillationHook(**settings)
 
 
-@pytest.mark.parametrize('settings, message', [
-    (dict(interval=0), 'interval=0 should be a whole number, at least 1'), (dict(patience=1.5), r'patience=1\.5'),
-    (dict(num_images=0), 'num_images=0'), (dict(margin=-1), 'margin=-1 should be a finite number, at least 0'),
-    (dict(margin=None), 'margin=None')])
+@pytest.mark.parametrize('settings, message',
+                         [(dict(interval=0), 'interval=0 should be a whole number, at least 1'),
+                          (dict(patience=1.5), r'patience=1\.5'), (dict(num_images=0), 'num_images=0'),
+                          (dict(margin=-1), 'margin=-1 should be a finite number, at least 0'),
+                          (dict(margin=None), 'margin=None')])
 def test_bad_overtaken_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=f'StopWhenOvertakenHook: {message}'):
         StopWhenOvertakenHook(HELD_OUT, **settings)
@@ -527,7 +583,8 @@ def test_bad_starts_are_named(starts):
 
 
 def test_schedules_go_by_their_registered_names():
-    assert isinstance(build_schedule(dict(type='ckd_mm.ProgressiveTeacherHook', starts=[0, 2])), ProgressiveTeacherHook)
+    assert isinstance(build_schedule(dict(type='ckd_mm.ProgressiveTeacherHook', starts=[0, 2])),
+                      ProgressiveTeacherHook)
     known = 'ckd_mm.AnnealDistillationHook, ckd_mm.ProgressiveTeacherHook, ckd_mm.StopDistillationHook, ckd_mm.StopWhenOvertakenHook'
     for wrong in ('anneal', 'ckd_mm.SnapshotHook', None):
         with pytest.raises(ConfigError) as caught:
@@ -540,7 +597,8 @@ def test_schedules_go_by_their_registered_names():
 
 
 def test_the_weight_is_a_float_in_the_loss_dict_of_no_one(scheduled):
-    """`kd_weight` is logged beside the losses, not among them: a key with 'loss' would be added to the total."""
+    """`kd_weight` is logged beside the losses, not among them: a key with 'loss' would be added to the
+    total."""
     log = StepLog()
     train(scheduled(dict(ANNEALED, end_value=0.25), epochs=2), log)
     for _, step in log.steps:

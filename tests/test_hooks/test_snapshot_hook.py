@@ -36,16 +36,21 @@ def snapshots(**settings) -> dict:
 
 def files_in(folder) -> dict:
     """Every file of the trajectory with its bytes."""
-    paths = [*Path(folder).glob('snapshots/*'), *Path(folder).glob('snapshots/.*'), *Path(folder).glob('*trajectory*')]
+    paths = [
+        *Path(folder).glob('snapshots/*'), *Path(folder).glob('snapshots/.*'),
+        *Path(folder).glob('*trajectory*')
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 # ---------------------------------------------------------------- when
-@pytest.mark.parametrize('schedule, epochs', [(dict(interval=2), [2, 4, 5]), (dict(epochs=[1, 4]), [1, 4]), (dict(phases=2), [3, 5])])
+@pytest.mark.parametrize('schedule, epochs', [(dict(interval=2), [2, 4, 5]), (dict(epochs=[1, 4]), [1, 4]),
+                                              (dict(phases=2), [3, 5])])
 def test_truth_table(digits_run, schedule, epochs):
     runner = train(digits_run(epochs=5, images=16, **snapshots(**schedule)))
     folder = Path(runner.work_dir)
-    assert sorted(path.name for path in (folder / 'snapshots').iterdir()) == [f'epoch_{epoch}.pth' for epoch in epochs]
+    assert sorted(
+        path.name for path in (folder / 'snapshots').iterdir()) == [f'epoch_{epoch}.pth' for epoch in epochs]
     run = Trajectory.open(folder)
     assert run.epochs == epochs and run.max_epochs == 5
     assert json.loads((folder / 'trajectory.json').read_text())['snapshot_epochs'] == epochs
@@ -64,7 +69,8 @@ def test_bad_settings_are_named_when_it_is_made(settings, message):
 @pytest.mark.parametrize('settings, message', [
     (dict(epochs=[3]), r'epochs=\[3\] asks for epoch 3, but the run ends after 2 epochs'),
     (dict(phases=3), r'phases=3 but the run has only 2 epochs'),
-    (dict(interval=1, ema=True), r"SnapshotHook\(ema=True\) needs averaged weights: add dict\(type='EMAHook'\) to custom_hooks"),
+    (dict(interval=1, ema=True), r"SnapshotHook\(ema=True\) needs averaged weights: add "
+                                 r"dict\(type='EMAHook'\) to custom_hooks"),
 ])
 def test_settings_the_run_cannot_meet_stop_it_before_the_first_step(digits_run, tmp_path, settings, message):
     config = digits_run(**snapshots(**settings))
@@ -76,7 +82,8 @@ def test_settings_the_run_cannot_meet_stop_it_before_the_first_step(digits_run, 
 def test_a_run_by_iterations_is_refused(digits_run):
     config = digits_run(**snapshots(interval=1))
     config.train_cfg = dict(by_epoch=False, max_iters=4)
-    with pytest.raises(ConfigError, match=r'SnapshotHook counts epochs, but train_cfg makes a IterBasedTrainLoop'):
+    with pytest.raises(ConfigError, match=r'SnapshotHook counts epochs, but train_cfg makes a '
+                                          r'IterBasedTrainLoop'):
         train(config)
 
 
@@ -88,9 +95,11 @@ def test_manifest_and_files_of_a_run(digits_run, tmp_path):
     folder = Path(runner.work_dir)
     manifest = json.loads((folder / 'trajectory.json').read_text())
     model = json.loads(json.dumps(with_statistics(resnet())))
-    assert {key: manifest[key] for key in manifest if key != 'snapshots'} == dict(
-        format='ckd_mm.trajectory/1', model=model, classes=list(DIGITS), max_epochs=2, snapshot_epochs=[1, 2], ema=False, seed=3,
-        versions=versions(), note='mine')
+    assert {
+        key: manifest[key]
+        for key in manifest if key != 'snapshots'
+    } == dict(format='ckd_mm.trajectory/1', model=model, classes=list(DIGITS), max_epochs=2,
+              snapshot_epochs=[1, 2], ema=False, seed=3, versions=versions(), note='mine')
     log = [json.loads(line) for line in next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     accuracies = [line['accuracy/top1'] for line in log if 'accuracy/top1' in line]
     assert len(accuracies) == 2
@@ -100,8 +109,9 @@ def test_manifest_and_files_of_a_run(digits_run, tmp_path):
         assert entry['metrics'].pop('accuracy/top1') == pytest.approx(accuracy)
         assert entry.pop('lr') == pytest.approx(lr)
         seconds.append(entry.pop('seconds'))
-        assert entry == dict(epoch=epoch, iteration=4 * epoch, file=f'snapshots/epoch_{epoch}.pth', size=len(data),
-                             sha256=hashlib.sha256(data).hexdigest(), metrics=entry['metrics'])
+        assert entry == dict(epoch=epoch, iteration=4 * epoch, file=f'snapshots/epoch_{epoch}.pth',
+                             size=len(data), sha256=hashlib.sha256(data).hexdigest(),
+                             metrics=entry['metrics'])
         ours = torch.load(folder / entry['file'], weights_only=True)
         theirs = torch.load(folder / f'epoch_{epoch}.pth', weights_only=False)
         assert set(ours) == {'meta', 'state_dict'}
@@ -110,18 +120,21 @@ def test_manifest_and_files_of_a_run(digits_run, tmp_path):
         assert (ours['meta']['epoch'], ours['meta']['iter'], ours['meta']['seed']) == (epoch, 4 * epoch, 3)
         assert ours['meta']['dataset_meta'] == dict(classes=list(DIGITS))
     assert 0 < seconds[0] < seconds[1] < 60
-    first, second = (torch.load(folder / entry['file'], weights_only=True)['state_dict'] for entry in manifest['snapshots'])
+    first, second = (torch.load(folder / entry['file'], weights_only=True)['state_dict']
+                     for entry in manifest['snapshots'])
     assert not torch.equal(first['head.fc.weight'], second['head.fc.weight'])
 
 
 def test_the_learning_rate_is_that_of_the_last_iteration(digits_run):
     """With a scheduler that steps after every iteration too: it has set the rate of the next one by then."""
-    runner = train(digits_run(**snapshots(interval=1), default_hooks=dict(logger=dict(interval=1)),
-                              param_scheduler=dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=8)))
+    runner = train(
+        digits_run(**snapshots(interval=1), default_hooks=dict(logger=dict(interval=1)),
+                   param_scheduler=dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=8)))
     lines = next(Path(runner.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()
     rates = [line['lr'] for line in map(json.loads, lines) if 'lr' in line]
     assert len(rates) == len(set(rates)) == 8
-    assert [snapshot.lr for snapshot in Trajectory.open(runner.work_dir)] == pytest.approx([rates[3], rates[7]])
+    assert [snapshot.lr for snapshot in Trajectory.open(runner.work_dir)] == pytest.approx(
+        [rates[3], rates[7]])
 
 
 def test_mmpretrains_own_tools_read_a_snapshot(digits_run):
@@ -147,7 +160,8 @@ def test_mmpretrains_own_tools_read_a_snapshot(digits_run):
 def test_a_snapshot_is_about_half_a_checkpoint(digits_run):
     runner = train(digits_run(epochs=1, images=16, model=LARGER, **snapshots(interval=1)))
     folder = Path(runner.work_dir)
-    ours, theirs = (folder / 'snapshots' / 'epoch_1.pth').stat().st_size, (folder / 'epoch_1.pth').stat().st_size
+    ours, theirs = (folder / 'snapshots' / 'epoch_1.pth').stat().st_size, (folder /
+                                                                           'epoch_1.pth').stat().st_size
     weights = sum(value.numel() * value.element_size() for value in runner.model.state_dict().values())
     assert weights < ours <= 0.55 * theirs
 
@@ -163,7 +177,8 @@ def test_the_student_of_a_distillation_leaves_plain_snapshots(digits_run, tmp_pa
     train(digits_run(epochs=1, work_dir=tmp_path / 'teacher', **snapshots(interval=1)))
     config = digits_run(epochs=1, work_dir=tmp_path / 'student', **snapshots(interval=1))
     config.model = dict(type='ckd_mm.CheckpointDistill', student=resnet(2),
-                        cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path / 'teacher'))]))
+                        cohort=dict(type='ckd_mm.SnapshotEnsemble',
+                                    snapshots=[dict(trajectory=str(tmp_path / 'teacher'))]))
     runner = train(config)
     student = Trajectory.open(tmp_path / 'student').last
     assert student.model == json.loads(json.dumps(with_statistics(resnet(2))))
@@ -180,14 +195,19 @@ class AverageByHand(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         now = {name: value.detach().double().clone() for name, value in runner.model.named_parameters()}
-        self.average = now if self.average is None else {name: 0.7 * self.average[name] + 0.3 * now[name] for name in now}
+        self.average = now if self.average is None else {
+            name: 0.7 * self.average[name] + 0.3 * now[name]
+            for name in now
+        }
 
 
 @pytest.mark.parametrize('ema', [True, False])
 def test_averaged_weights(digits_run, ema):
     by_hand = AverageByHand()
     config = digits_run(**CHECKPOINTS)
-    config.custom_hooks = [dict(type='EMAHook', momentum=0.3), dict(type='ckd_mm.SnapshotHook', interval=1, ema=ema)]
+    config.custom_hooks = [
+        dict(type='EMAHook', momentum=0.3), dict(type='ckd_mm.SnapshotHook', interval=1, ema=ema)
+    ]
     runner = train(config, by_hand)
     run = Trajectory.open(runner.work_dir)
     state = run.last.build().state_dict()
@@ -245,7 +265,8 @@ def test_an_earlier_run_is_not_overwritten(digits_run):
     config = digits_run(epochs=1, **snapshots(interval=1))
     train(config)
     before = files_in(config.work_dir)
-    with pytest.raises(ConfigError, match=rf'{config.work_dir}/trajectory\.json holds 1 snapshots of an earlier run\. Pass --resume'):
+    with pytest.raises(ConfigError, match=rf'{config.work_dir}/trajectory\.json holds 1 snapshots of an '
+                                          r'earlier run\. Pass --resume'):
         train(config)
     assert files_in(config.work_dir) == before
     config.custom_hooks[0].overwrite = True
@@ -268,7 +289,8 @@ def test_another_network_is_not_mixed_in(digits_run):
 
 # ---------------------------------------------------------------- a full disk
 class Full(Hook):
-    """From epoch 2 on no file may grow beyond ``limit`` bytes, as on a disk that is full (the kernel refuses the write)."""
+    """From epoch 2 on no file may grow beyond ``limit`` bytes, as on a disk that is full (the kernel refuses
+    the write)."""
 
     priority = 'HIGH'
 
@@ -277,7 +299,8 @@ class Full(Hook):
 
     def after_train_epoch(self, runner) -> None:
         if runner.epoch + 1 == 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE,
+                               (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 @pytest.fixture
@@ -293,7 +316,8 @@ def test_a_full_disk_loses_nothing(digits_run, restored_limit):
     config = digits_run(epochs=3, images=16, model=LARGER, **snapshots(interval=1),
                         default_hooks=dict(checkpoint=dict(interval=2, save_begin=1)))
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(CkdError, match=r'cannot write .*/snapshots/epoch_2\.pth \([\d,]+ bytes\): .*written before it is intact'):
+    with pytest.raises(CkdError, match=r'cannot write .*/snapshots/epoch_2\.pth \([\d,]+ bytes\): .*written '
+                                       r'before it is intact'):
         train(config, Full(400_000))
     resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     folder = Path(config.work_dir)
@@ -315,7 +339,8 @@ def test_a_manifest_that_cannot_be_written_is_still_the_old_one(digits_run, monk
     replace = os.replace
 
     def full(source, target):
-        if str(target).endswith('trajectory.json') and (Path(config.work_dir) / 'snapshots' / f'epoch_{epoch}.pth').exists():
+        if str(target).endswith('trajectory.json') and (Path(config.work_dir) / 'snapshots' /
+                                                        f'epoch_{epoch}.pth').exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replace(source, target)
 
@@ -335,11 +360,13 @@ class Bare(torch.utils.data.Dataset):
         return 16
 
     def __getitem__(self, index):
-        return dict(inputs=torch.full((3, 8, 8), index, dtype=torch.uint8), data_samples=DataSample().set_gt_label(index % 10))
+        return dict(inputs=torch.full((3, 8, 8), index, dtype=torch.uint8),
+                    data_samples=DataSample().set_gt_label(index % 10))
 
 
 def test_a_data_set_without_class_names(digits_run):
-    config = digits_run(epochs=1, val_dataloader=None, val_cfg=None, val_evaluator=None, **snapshots(interval=1))
+    config = digits_run(epochs=1, val_dataloader=None, val_cfg=None, val_evaluator=None,
+                        **snapshots(interval=1))
     loader = torch.utils.data.DataLoader(Bare(), batch_size=8, collate_fn=pseudo_collate)
     runner = Runner.from_cfg(config)
     runner._train_dataloader = loader

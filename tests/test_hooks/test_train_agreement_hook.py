@@ -1,4 +1,5 @@
-"""The agreement of student and teacher on the training images: values, no second forward pass, the stop, resuming."""
+"""The agreement of student and teacher on the training images: values, no second forward pass, the stop,
+resuming."""
 
 import copy
 import json
@@ -9,8 +10,8 @@ import torch
 from mmengine.hooks import Hook
 
 from ckd_mm.hooks import TrainAgreementHook
-from ckd_mm.models.cohorts.snapshot_ensemble import find_snapshot
-from ckd_mm.models.losses.cohort_kd_loss import cohort_kd_loss
+from ckd_mm.losses.cohort_kd_loss import cohort_kd_loss
+from ckd_mm.teachers.snapshot_ensemble import find_snapshot
 
 from ..conftest import resnet
 from ..helpers import labels_of, train, with_statistics
@@ -21,7 +22,8 @@ HOOK = dict(type='ckd_mm.TrainAgreementHook')
 
 @pytest.fixture
 def agreement_run(digits_run, tmp_path):
-    """A distillation in batches of 24, 24 and 16, of the same images in each epoch. The student begins as one of its two teachers and
+    """A distillation in batches of 24, 24 and 16, of the same images in each epoch. The student begins as one
+    of its two teachers and
     never changes, but in train mode it is normalised by its batch, so that it agrees with them sometimes."""
     teacher = digits_run(epochs=8, images=64, work_dir=tmp_path / 'teacher', model=NETWORK)
     teacher.default_hooks.checkpoint.max_keep_ckpts = 8
@@ -30,13 +32,16 @@ def agreement_run(digits_run, tmp_path):
 
     def make(epochs=2, folder='run', hooks=(), **settings):
         config = digits_run(epochs=epochs, images=64, batch=24, work_dir=tmp_path / folder)
-        config.model = dict(type='ckd_mm.CheckpointDistill', student=copy.deepcopy(NETWORK), ce_weight=.3, kd_weight=.7, kd_loss=dict(
-            type='ckd_mm.CohortKDLoss', tau=3.0), cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=[
-                str(file) for file in files]))
+        config.model = dict(type='ckd_mm.CheckpointDistill', student=copy.deepcopy(NETWORK), ce_weight=.3,
+                            kd_weight=.7, kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=3.0),
+                            cohort=dict(type='ckd_mm.SnapshotEnsemble',
+                                        snapshots=[str(file) for file in files]))
         config.train_dataloader.sampler.shuffle = False
         config.load_from = str(files[0])
-        config.merge_from_dict({'optim_wrapper.optimizer.lr': 0., 'custom_hooks': [HOOK, *hooks], 'val_dataloader': None, 'val_cfg': None,
-                                'val_evaluator': None, **copy.deepcopy(settings)})
+        config.merge_from_dict({
+            'optim_wrapper.optimizer.lr': 0., 'custom_hooks': [HOOK, *hooks], 'val_dataloader': None,
+            'val_cfg': None, 'val_evaluator': None, **copy.deepcopy(settings)
+        })
         return config
 
     make.teachers = files
@@ -91,7 +96,9 @@ def test_numbers_are_those_of_the_definition(agreement_run):
         assert row['train/kd_error'] == pytest.approx(100 * differ / 64)
         assert row['train/kd_loss'] == pytest.approx(kd / 64, rel=1e-5)
         assert row['train/ce'] == pytest.approx(ce / 64, rel=1e-5)
-    assert hook_of(runner).last == dict(epoch=2, **{name: rows[1][f'train/{name}'] for name in ('kd_error', 'kd_loss', 'ce')})
+    assert hook_of(runner).last == dict(
+        epoch=2, **{name: rows[1][f'train/{name}']
+                    for name in ('kd_error', 'kd_loss', 'ce')})
     assert 'train/kd_error' not in runner.message_hub.log_scalars
     # no listener is left behind
     assert not runner.model.kd_loss._forward_hooks and not runner.model.student.head.loss_module._forward_hooks
@@ -112,7 +119,8 @@ def test_validation_does_not_count(agreement_run, digits_run):
     without = agreement_run(folder='not_validated')
     train(without)
     drop = ('train/kd_error', 'train/kd_loss', 'train/ce')
-    assert [[row[name] for name in drop] for row in logged(config)] == [[row[name] for name in drop] for row in logged(without)]
+    assert [[row[name] for name in drop] for row in logged(config)] == [[row[name] for name in drop]
+                                                                        for row in logged(without)]
 
 
 def test_nothing_is_logged_after_the_stop(agreement_run):
@@ -130,11 +138,13 @@ def test_a_run_without_a_teacher_has_nothing_to_log(digits_run):
 def test_a_distiller_without_the_kd_loss_has_nothing_to_log_and_is_told(agreement_run):
     record = dict(type='ModuleOutputs', source='backbone.layer1')
     config = agreement_run(epochs=1)
-    config.model.update(kd_weight=0.0, distiller=dict(
-        type='mmrazor.ConfigurableDistiller', student_recorders=dict(map=record),
-        teacher_recorders=dict(map=dict(record, source='networks.1.backbone.layer1')), distill_losses=dict(loss_at=dict(type='ATLoss')),
-        loss_forward_mappings=dict(loss_at=dict(
-            s_feature=dict(recorder='map', from_student=True), t_feature=dict(recorder='map', from_student=False)))))
+    config.model.update(
+        kd_weight=0.0, distiller=dict(
+            type='mmrazor.ConfigurableDistiller', student_recorders=dict(map=record),
+            teacher_recorders=dict(map=dict(record, source='networks.1.backbone.layer1')),
+            distill_losses=dict(loss_at=dict(type='ATLoss')),
+            loss_forward_mappings=dict(loss_at=dict(s_feature=dict(recorder='map', from_student=True),
+                                                    t_feature=dict(recorder='map', from_student=False)))))
     runner = train(config)
     assert logged(config) == [] and hook_of(runner).last is None
     assert 'with kd_weight=0 the logits' in next(Path(config.work_dir).glob('*/*.log')).read_text()
@@ -158,7 +168,8 @@ class Kill(Hook):
 @pytest.mark.parametrize(('loop', 'iteration'), [
     ('ckd_mm.ResumableEpochLoop', 5), ('EpochBasedTrainLoop', 5), ('ckd_mm.ResumableEpochLoop', 3)])
 def test_a_resumed_run_counts_each_image_once(agreement_run, loop, iteration):
-    """Killed inside the second epoch, after two of its three batches, or at the end of the first. ckd_mm's loop goes on there,
+    """Killed inside the second epoch, after two of its three batches, or at the end of the first. ckd_mm's
+    loop goes on there,
     mmengine's starts the epoch again: the means are those of the unbroken run either way."""
     settings = {'train_cfg': dict(type=loop, max_epochs=2, _delete_=True), 'default_hooks.checkpoint': dict(
         type='CheckpointHook', by_epoch=False, interval=1)}
@@ -169,12 +180,16 @@ def test_a_resumed_run_counts_each_image_once(agreement_run, loop, iteration):
     with pytest.raises(Killed):
         train(config, Kill(iteration))
     config.resume, config.load_from = True, None
-    assert hook_of(train(config)).last == {name: pytest.approx(value, rel=1e-9) for name, value in expected.items()}
+    assert hook_of(train(config)).last == {
+        name: pytest.approx(value, rel=1e-9)
+        for name, value in expected.items()
+    }
     assert {row['step'] for row in logged(config)} == {1, 2}
 
 
 def test_student_and_teachers_of_one_weight_agree(agreement_run):
-    """In eval mode a network agrees with itself; in train mode it is normalised by the batch, and need not."""
+    """In eval mode a network agrees with itself; in train mode it is normalised by the batch, and need
+    not."""
     config = agreement_run(folder='same')
     config.model.cohort.snapshots = config.model.cohort.snapshots[:1]
     config.model.student.backbone.norm_eval = True

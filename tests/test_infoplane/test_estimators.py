@@ -4,7 +4,14 @@ import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.infoplane import Decoder, EstimatorSettings, estimate_point, information_x, information_y, load_probe_images
+from ckd_mm.infoplane import (
+    Decoder,
+    EstimatorSettings,
+    estimate_point,
+    information_x,
+    information_y,
+    load_probe_images,
+)
 from ckd_mm.infoplane.estimators import extract_features
 
 from ..conftest import STATISTICS, resnet
@@ -15,7 +22,8 @@ SETTINGS = EstimatorSettings(decoder_epochs=30, decoder_batch=32)
 
 @pytest.fixture
 def images():
-    return load_probe_images(dict(type='ckd_mm.Digits', split='train', pipeline=[dict(type='PackInputs')]), 200)
+    return load_probe_images(dict(type='ckd_mm.Digits', split='train', pipeline=[dict(type='PackInputs')]),
+                             200)
 
 
 def network(seed: int = 0, stages: int = 2):
@@ -50,12 +58,18 @@ def test_features_are_those_before_the_pooling(images):
 def test_the_image_itself_tells_more_than_features_and_noise_tells_nothing(images):
     noise = torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     features = extract_features(network(), images, CPU).maps
-    values = {name: information_x(maps, images, SETTINGS, CPU)['information_x'] for name, maps in
-              dict(image=images.pixels / 255, features=features, noise=noise, constant=torch.zeros(200, 3, 8, 8)).items()}
+    values = {
+        name: information_x(maps, images, SETTINGS, CPU)['information_x']
+        for name, maps in
+        dict(image=images.pixels /
+             255, features=features, noise=noise, constant=torch.zeros(200, 3, 8, 8)).items()
+    }
     assert values['image'] > values['features'] > max(values['noise'], values['constant'])
-    # 8x8 digits: knowing everything is worth the difference between the mean image's loss and the pixels' own entropy
+    # 8x8 digits: knowing everything is worth the difference between the mean image's loss and the pixels' own
+    # entropy
     targets = images.pixels.float() / 255
-    ceiling = F.binary_cross_entropy(targets.mean(0, keepdim=True).expand_as(targets), targets) - F.binary_cross_entropy(targets, targets)
+    ceiling = F.binary_cross_entropy(targets.mean(0, keepdim=True).expand_as(targets),
+                                     targets) - F.binary_cross_entropy(targets, targets)
     assert values['image'] < ceiling.item() * 1.1
 
 
@@ -72,13 +86,16 @@ def test_baseline_is_the_mean_image(images):
 
 def test_longer_training_of_the_decoder_lowers_its_loss(images):
     maps = extract_features(network(), images, CPU).maps
-    losses = [information_x(maps, images, EstimatorSettings(decoder_epochs=epochs, decoder_batch=32), CPU)['reconstruction_loss']
-              for epochs in (1, 5, 40)]
+    losses = [
+        information_x(maps, images, EstimatorSettings(decoder_epochs=epochs, decoder_batch=32),
+                      CPU)['reconstruction_loss'] for epochs in (1, 5, 40)
+    ]
     assert losses[0] > losses[1] > losses[2]
 
 
 def test_same_question_for_every_snapshot(images):
-    """Equal networks get equal numbers, whatever random numbers were drawn in between; the caller's generator is left alone."""
+    """Equal networks get equal numbers, whatever random numbers were drawn in between; the caller's generator
+    is left alone."""
     first, second = network(), network()
     found = estimate_point(first, images, SETTINGS, CPU)
     torch.manual_seed(99)
@@ -95,9 +112,11 @@ def test_reconstruct_size_averages_the_image_down(images):
     assert information_x(maps, images, EstimatorSettings(decoder_epochs=2, reconstruct_size=8), CPU) == full
 
 
-@pytest.mark.parametrize('settings, message', [
-    (dict(decoder_epochs=0), 'decoder_epochs=0'), (dict(decoder_lr=0), 'decoder_lr=0'), (dict(fit_fraction=1.0), 'fit_fraction=1.0'),
-    (dict(decoder_batch=2.5), 'decoder_batch=2.5'), (dict(reconstruct_size=0), 'reconstruct_size=0')])
+@pytest.mark.parametrize('settings, message', [(dict(decoder_epochs=0), 'decoder_epochs=0'),
+                                               (dict(decoder_lr=0), 'decoder_lr=0'),
+                                               (dict(fit_fraction=1.0), 'fit_fraction=1.0'),
+                                               (dict(decoder_batch=2.5), 'decoder_batch=2.5'),
+                                               (dict(reconstruct_size=0), 'reconstruct_size=0')])
 def test_bad_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
         EstimatorSettings(**settings)

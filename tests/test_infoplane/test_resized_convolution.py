@@ -10,8 +10,10 @@ from ckd_mm.infoplane import Decoder
 from ckd_mm.infoplane.resized_convolution import resized_convolution
 
 
-@pytest.mark.parametrize('small, large, kernel', [((4, 4), (32, 32), 3), ((2, 5), (9, 7), 3), ((1, 1), (8, 8), 3), ((8, 8), (8, 8), 3),
-                                                  ((8, 6), (5, 3), 3), ((3, 4), (11, 12), 5), ((3, 3), (1, 1), 3)])
+@pytest.mark.parametrize('small, large, kernel', [((4, 4), (32, 32), 3), ((2, 5), (9, 7), 3),
+                                                  ((1, 1), (8, 8), 3), ((8, 8), (8, 8), 3),
+                                                  ((8, 6), (5, 3), 3), ((3, 4), (11, 12), 5),
+                                                  ((3, 3), (1, 1), 3)])
 def test_it_is_the_convolution_of_the_resized_maps(small, large, kernel):
     torch.manual_seed(0)
     convolution = nn.Conv2d(6, 4, kernel, padding=kernel // 2).double()

@@ -14,7 +14,8 @@ TRUTH = {10: [50.0, 52.0], 20: [60.0, 62.0], 30: [58.0, 60.0], 40: [55.0, 57.0]}
 
 
 def selection(scores, chosen) -> Selection:
-    return Selection([Snapshot(Path('x.pth'), epoch=chosen)], 'because', [dict(epoch=e, score=s) for e, s in scores.items()], 'units',
+    return Selection([Snapshot(Path('x.pth'), epoch=chosen)], 'because',
+                     [dict(epoch=e, score=s) for e, s in scores.items()], 'units',
                      dict(teacher_forwards=300.0, seconds=2.5))
 
 
@@ -39,18 +40,24 @@ def test_no_scores_no_correlation():
 
 
 def test_a_choice_that_nobody_was_taught_by():
-    with pytest.raises(CkdError, match=r'late chose epochs \[50\], but students were taught by the snapshots of epochs \[10, 20, 30, 40\]'):
+    with pytest.raises(CkdError, match=r'late chose epochs \[50\], but students were taught by the '
+                                       r'snapshots of epochs \[10, 20, 30, 40\]'):
         judge('late', selection({}, 50), TRUTH)
 
 
 def test_interval_covers_the_truth_of_a_known_correlation():
-    """Of a correlated normal sample: 40 snapshots, scores = accuracy + noise; the interval of most samples holds rho of the population."""
+    """Of a correlated normal sample: 40 snapshots, scores = accuracy + noise; the interval of most samples
+    holds rho of the population."""
     inside = 0
     for seed in range(20):
         random = np.random.default_rng(seed)
         accuracy, noise = random.normal(size=(2, 40))
-        scores = dict(enumerate(accuracy + noise))  # correlation sqrt(1/2); Spearman's rho 6/pi asin(r/2) = 0.690
-        found = rank_correlation(scores, {index: [value] for index, value in enumerate(accuracy)}, draws=300, seed=seed)
+        scores = dict(
+            enumerate(accuracy + noise))  # correlation sqrt(1/2); Spearman's rho 6/pi asin(r/2) = 0.690
+        found = rank_correlation(scores, {
+            index: [value]
+            for index, value in enumerate(accuracy)
+        }, draws=300, seed=seed)
         inside += found['low'] <= 6 / np.pi * np.arcsin(np.sqrt(0.5) / 2) <= found['high']
     assert inside >= 16  # 19 expected
 
@@ -66,6 +73,8 @@ def test_means_over_trajectories():
     second = judge('cmi', selection({10: 0.1, 20: 0.4, 30: 0.3, 40: 0.2}, 20), TRUTH)  # rho 1, lost 0
     row, = summarise([[first], [second]])
     assert (row['rho'], row['lost']) == (pytest.approx(0.9), pytest.approx(1.0))
-    assert (row['rho_spread'], row['lost_spread']) == (pytest.approx(np.sqrt(0.02)), pytest.approx(np.sqrt(2)))
+    assert (row['rho_spread'], row['lost_spread']) == (pytest.approx(np.sqrt(0.02)), pytest.approx(
+        np.sqrt(2)))
     assert '| `cmi` | +0.90 ± 0.14 | 1.00 ± 1.41 | 300 | 2.5 |' in summary_of([row])
-    assert '| `cmi` | 30 | +0.80 (' in table_of([first]) and '| 59.00 | 2.00 ± 1.41 | 300 | 2.5 |' in table_of([first])
+    assert '| `cmi` | 30 | +0.80 (' in table_of(
+        [first]) and '| 59.00 | 2.00 ± 1.41 | 300 | 2.5 |' in table_of([first])

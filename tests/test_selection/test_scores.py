@@ -29,16 +29,19 @@ def cmi_by_brute_force(probs, labels) -> float:
             marginal = sum(row[guess] for row in rows) / len(rows)
             for row in rows:
                 if row[guess] > 0:
-                    total += len(rows) / len(labels) / len(rows) * row[guess] * math.log(row[guess] / marginal)
+                    total += len(rows) / len(labels) / len(rows) * row[guess] * math.log(
+                        row[guess] / marginal)
     return total
 
 
 def test_cmi_of_a_small_table():
     probs = [[0.7, 0.2, 0.1], [0.5, 0.5, 0.0], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.2, 0.2, 0.6]]
     labels = [0, 0, 1, 2, 2]
-    found = conditional_mutual_information(torch.tensor(probs, dtype=torch.float64).log(), torch.tensor(labels)).item()
+    found = conditional_mutual_information(
+        torch.tensor(probs, dtype=torch.float64).log(), torch.tensor(labels)).item()
     assert found == pytest.approx(cmi_by_brute_force(probs, labels), abs=1e-12)
-    # by hand: two images of one class, certain of different answers: the image tells one bit that the class does not
+    # by hand: two images of one class, certain of different answers: the image tells one bit that the class
+    # does not
     certain = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).log()
     assert conditional_mutual_information(certain, torch.tensor([0, 0])).item() == pytest.approx(math.log(2))
 
@@ -46,7 +49,8 @@ def test_cmi_of_a_small_table():
 @pytest.mark.parametrize('seed', range(5))
 def test_cmi_of_random_tables(seed):
     random = np.random.default_rng(seed)
-    logits, labels = torch.from_numpy(random.normal(size=(40, 6)) * 5), torch.from_numpy(random.integers(6, size=40))
+    logits, labels = torch.from_numpy(random.normal(size=(40, 6)) * 5), torch.from_numpy(
+        random.integers(6, size=40))
     log_probs = logits.log_softmax(1)
     found = conditional_mutual_information(log_probs, labels).item()
     assert found == pytest.approx(cmi_by_brute_force(log_probs.exp().tolist(), labels.tolist()), abs=1e-10)
@@ -61,17 +65,20 @@ def test_cmi_is_zero_where_an_image_tells_no_more_than_its_class():
 
 def test_cmi_with_likelihood():
     logits, labels = torch.randn(30, 4, dtype=torch.float64), torch.randint(4, (30, ))
-    plain, summed = (build_selector(dict(type='cmi', **settings)).value(logits, labels) for settings in ({}, dict(likelihood_weight=2.0)))
+    plain, summed = (build_selector(dict(type='cmi', **settings)).value(logits, labels)
+                     for settings in ({}, dict(likelihood_weight=2.0)))
     assert summed == pytest.approx(plain - 2 * log_loss(labels, logits.softmax(1), labels=range(4)))
 
 
 def test_calibration_measures():
     logits, labels = torch.randn(30, 4, dtype=torch.float64), torch.randint(4, (30, ))
-    assert negative_log_likelihood(logits, labels).item() == pytest.approx(log_loss(labels, logits.softmax(1), labels=range(4)))
+    assert negative_log_likelihood(logits, labels).item() == pytest.approx(
+        log_loss(labels, logits.softmax(1), labels=range(4)))
     rows = zip(logits.softmax(1).tolist(), labels.tolist())
     by_hand = np.mean([sum((p - (c == label))**2 for c, p in enumerate(row)) for row, label in rows])
     assert brier_score(logits, labels).item() == pytest.approx(by_hand)
-    assert brier_score(torch.tensor([[50.0, 0.0]]), torch.tensor([1])).item() == pytest.approx(2)  # certain and wrong
+    assert brier_score(torch.tensor([[50.0, 0.0]]), torch.tensor([1])).item() == pytest.approx(
+        2)  # certain and wrong
 
 
 def test_gradient_spread_against_loops():
@@ -79,7 +86,10 @@ def test_gradient_spread_against_loops():
     expected = 0.0
     for fold in range(folds):
         inside = [g.numpy() for index, g in enumerate(gradients) if index % folds == fold]
-        others = [g.numpy() / np.linalg.norm(g.numpy()) for index, g in enumerate(gradients) if index % folds != fold]
+        others = [
+            g.numpy() / np.linalg.norm(g.numpy()) for index, g in enumerate(gradients)
+            if index % folds != fold
+        ]
         second = sum(np.outer(g, g) for g in inside) / len(inside)
         smooth = (1 - nu) * sum(np.outer(g, g) for g in others) / len(others) + nu * np.eye(5) / 5
         expected += np.trace(second @ np.linalg.inv(smooth)) / 5 / folds
@@ -94,13 +104,16 @@ def test_gradients_that_agree_spread_less():
     scattered = torch.randn(24, 16, dtype=torch.float64)
     scattered /= scattered.norm(dim=1, keepdim=True)
     assert gradient_spread(alike, 4, 0.1) < gradient_spread(scattered, 4, 0.1)
-    assert gradient_spread(2 * alike, 4, 0.1).item() == pytest.approx(4 * gradient_spread(alike, 4, 0.1).item())
+    assert gradient_spread(2 * alike, 4, 0.1).item() == pytest.approx(
+        4 * gradient_spread(alike, 4, 0.1).item())
 
 
 def test_sketch_keeps_inner_products_on_average():
     left, right = torch.randn(2, 400, dtype=torch.float64)
     right = left + 0.5 * right
-    found = [float(sketch(left) @ sketch(right)) for sketch in (CountSketch(400, 64, seed) for seed in range(400))]
+    found = [
+        float(sketch(left) @ sketch(right)) for sketch in (CountSketch(400, 64, seed) for seed in range(400))
+    ]
     error = np.std(found) / np.sqrt(len(found))
     assert np.mean(found) == pytest.approx(float(left @ right), abs=4 * error)
     again = [CountSketch(400, 64, seed)(left) for seed in (3, 3, 4)]
@@ -153,7 +166,8 @@ def test_a_snapshot_that_is_scored_anew_has_one_row(tmp_path):
     table = ScoreTable(tmp_path / 'scores.json', {})
     table.add([dict(epoch=1, sha256='a', score=1.0), dict(epoch=2, sha256='b', score=2.0)])
     table.add([dict(epoch=1, sha256='a', score=3.0), dict(epoch=3, sha256='c', score=0.0)])
-    assert [(row['epoch'], row['score']) for row in ScoreTable(tmp_path / 'scores.json', {}).rows] == [(1, 3.0), (2, 2.0), (3, 0.0)]
+    assert [(row['epoch'], row['score'])
+            for row in ScoreTable(tmp_path / 'scores.json', {}).rows] == [(1, 3.0), (2, 2.0), (3, 0.0)]
 
 
 class Images(NoImages):
@@ -163,8 +177,10 @@ class Images(NoImages):
 
 @pytest.mark.parametrize('selector', ['cmi', 'calibration'])
 def test_labels_that_are_no_class_of_the_teacher(tmp_path, selector):
-    run = trajectory(tmp_path / 'run', epochs=(1, ), model=with_statistics(resnet(2, classes=5)), classes=tuple('01234'))
-    with pytest.raises(ConfigError, match=rf'{selector}: an image has label 7, but the teacher .*epoch_1.pth \(epoch 1\) has 5 classes'):
+    run = trajectory(tmp_path / 'run', epochs=(1, ), model=with_statistics(resnet(2, classes=5)),
+                     classes=tuple('01234'))
+    with pytest.raises(ConfigError, match=rf'{selector}: an image has label 7, but the teacher '
+                                          r'.*epoch_1.pth \(epoch 1\) has 5 classes'):
         build_selector(selector).select(run, SelectionContext(probe=Images([0, 7]), log=lambda line: None))
 
 
@@ -180,7 +196,9 @@ def test_cmi_of_few_images_a_class_says_so(tmp_path):
 def test_scores_that_are_not_numbers(tmp_path):
     run = trajectory(tmp_path / 'run', epochs=(1, 2))
     with pytest.raises(CkdError, match=r'counting of snapshot .*epoch_2.pth \(epoch 2\) is not finite'):
-        CountingSelector({1: 0.5, 2: math.nan}).select(run, SelectionContext(probe=NoImages(), log=lambda line: None))
+        CountingSelector({
+            1: 0.5, 2: math.nan
+        }).select(run, SelectionContext(probe=NoImages(), log=lambda line: None))
 
 
 def test_another_file_is_no_table(tmp_path):

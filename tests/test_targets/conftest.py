@@ -7,13 +7,17 @@ import pytest
 import torch
 from mmengine.registry import RUNNERS
 
-from ckd_mm.models.losses import SoftTarget, soft_target
+from ckd_mm.losses import SoftTarget, soft_target
 from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_writer
 
 from ..helpers import trajectory, weights_of
 
-IMAGES, BATCH, VIEWS, EPOCHS = 33, 16, 2, 5  # three batches an epoch, the last of one image; five batches of both views
-AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=2), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+# three batches an epoch, the last of one image; five batches of both views
+IMAGES, BATCH, VIEWS, EPOCHS = 33, 16, 2, 5
+AUGMENTED = [
+    dict(type='RandomCrop', crop_size=8, padding=2), dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs')
+]
 
 
 @pytest.fixture
@@ -57,9 +61,11 @@ ROWS = 2
 FINGERPRINT = dict(teachers=[dict(sha256='abc')], views=2)
 
 
-def made(rows: int = 12, classes: int = 7, teachers: int = 3, aggregation: str = 'loss', scale: float = 5.0, seed: int = 0) -> SoftTarget:
+def made(rows: int = 12, classes: int = 7, teachers: int = 3, aggregation: str = 'loss', scale: float = 5.0,
+         seed: int = 0) -> SoftTarget:
     logits = scale * torch.randn(teachers, rows, classes, generator=torch.Generator().manual_seed(seed))
-    return soft_target(logits, 2.0, aggregation)._replace(predicted=logits.softmax(dim=2).mean(dim=0).argmax(dim=1))
+    return soft_target(logits, 2.0,
+                       aggregation)._replace(predicted=logits.softmax(dim=2).mean(dim=0).argmax(dim=1))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""A student that learns from targets that were kept ends with the weights of one whose teachers were asked in every step."""
+"""A student that learns from targets that were kept ends with the weights of one whose teachers were asked in
+every step."""
 
 import copy
 import json
@@ -16,15 +17,16 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS, TRANSFORMS
 from mmpretrain.engine import SwitchRecipeHook
 
-from ckd_mm.datasets import Views, ViewSampler
+from ckd_mm.data import Views, ViewSampler
 from ckd_mm.errors import CkdError, ConfigError
-from ckd_mm.fileio import read_json, write_json
-from ckd_mm.models import CheckpointDistill, CohortKDLoss, SnapshotEnsemble
-from ckd_mm.models.losses import SoftTarget
+from ckd_mm.files import read_json, write_json
+from ckd_mm.losses import CohortKDLoss, SoftTarget
+from ckd_mm.pipeline import ResumableEpochLoop, make_plan, preflight, target_stage
+from ckd_mm.pipeline.stage_log import StageLog
 from ckd_mm.registry import MODELS
-from ckd_mm.runner import ResumableEpochLoop, make_plan, preflight, target_stage
-from ckd_mm.runner.stage_log import StageLog
+from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_file, target_writer
+from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
@@ -67,10 +69,13 @@ def kill_at(monkeypatch, owner, method: str, call: int) -> None:
 
 # ------------------------------------------------------------ the same student
 @pytest.mark.parametrize('distill', [
-    dict(), dict(aggregation='loss', reduction='sum'), dict(aggregation='logit', teacher_weights=[1, 2, 3], standardize=True),
-    dict(tau=None, loss=dict(type='ckd_mm.DecoupledKDLoss', tau=2.0))])
+    dict(), dict(aggregation='loss', reduction='sum'),
+    dict(aggregation='logit', teacher_weights=[1, 2, 3], standardize=True),
+    dict(tau=None, loss=dict(type='ckd_mm.DecoupledKDLoss', tau=2.0))
+])
 def test_bit_for_bit(config_of, distill):
-    """Also in the batch of one image at the end of an epoch, of which the networks alone would make other last bits."""
+    """Also in the batch of one image at the end of an epoch, of which the networks alone would make other
+    last bits."""
     cached = config_of('cached', dict(distill, cache=dict(views=VIEWS)))
     plain = uncached(config_of('plain', dict(distill, cache=dict(views=VIEWS))))
     for config in (cached, plain):
@@ -95,7 +100,8 @@ def test_worker_processes_augment_the_same_images(config_of):
 def test_any_settings_of_the_data_loader(config_of, tmp_path):
     """Some are of worker processes alone, and the first batch is made without."""
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
-    config.train_dataloader.update(num_workers=1, timeout=60, multiprocessing_context='fork', prefetch_factor=2, persistent_workers=True)
+    config.train_dataloader.update(num_workers=1, timeout=60, multiprocessing_context='fork',
+                                   prefetch_factor=2, persistent_workers=True)
     RUNNERS.build(config).train(until='targets')
     assert TargetFile(tmp_path / 'run' / 'targets').is_complete
 
@@ -107,7 +113,8 @@ def test_types_may_be_classes(config_of):
         config = config_of(distill=dict(cache=dict(views=VIEWS)))
         config.train_dataloader.sampler.type, config.optim_wrapper.type = sampler, wrapper
         plan = make_plan(config)
-        found.append(target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+        found.append(
+            target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
     assert found[0] == found[1] and found[1]['precision'] == 'autocast float16'
     batches = []
     for views, sampler in (('ckd_mm.Views', 'ckd_mm.ViewSampler'), (Views, ViewSampler)):
@@ -129,7 +136,8 @@ def test_the_views_matter(config_of):
 
 @pytest.mark.parametrize('settings', [dict(dtype='float16'), dict(top_k=4), dict(dtype='float16', top_k=9)])
 def test_what_is_kept_shorter_teaches_nearly_the_same(config_of, settings):
-    full, short = config_of('full', dict(cache=dict(views=VIEWS))), config_of('short', dict(cache=dict(views=VIEWS, **settings)))
+    full, short = config_of('full', dict(cache=dict(views=VIEWS))), config_of(
+        'short', dict(cache=dict(views=VIEWS, **settings)))
     files = []
     for config in (full, short):
         RUNNERS.build(config).train(until='targets')
@@ -155,7 +163,8 @@ def test_rows_are_what_the_teachers_say_of_that_view(config_of, tmp_path):
     for row in (0, 5, IMAGES - 1, IMAGES, 2 * IMAGES - 1):
         inputs = (images[row]['inputs'].float()[None] - mean) / std
         with torch.no_grad():
-            expected = torch.stack([(network(inputs, mode='tensor') / 4.0).softmax(dim=1) for network in networks]).mean(dim=0)
+            expected = torch.stack(
+                [(network(inputs, mode='tensor') / 4.0).softmax(dim=1) for network in networks]).mean(dim=0)
         torch.testing.assert_close(file.read(np.array([row])).log_p.exp(), expected, rtol=1e-5, atol=1e-7)
     assert not torch.equal(file.read(np.array([5])).log_p, file.read(np.array([5 + IMAGES])).log_p)
 
@@ -290,12 +299,14 @@ def test_images_that_change_while_the_student_learns_are_found(config_of):
     RUNNERS.build(config).train(until='targets')
     Changing.calls_left = 2 * 32 + IMAGES + BATCH  # 32 images are looked at twice before the training
     config.resume = True
-    with pytest.raises(CkdError, match=r'image 7 in view [01] is not the one that the teachers saw .*\(and so are 0 more of'):
+    with pytest.raises(CkdError, match=r'image 7 in view [01] is not the one that the teachers saw .*\(and '
+                                       r'so are 0 more of'):
         run(config)
 
 
 def test_no_checkpoint_rests_on_images_that_nobody_looked_at(config_of, monkeypatch, tmp_path):
-    """On a GPU marks are looked at every 50 batches, and here the fourth epoch of three shows another image: a run that is resumed should
+    """On a GPU marks are looked at every 50 batches, and here the fourth epoch of three shows another image:
+    a run that is resumed should
     not go on behind it."""
     monkeypatch.setattr(target_file, 'AT_ONCE', ())
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
@@ -308,7 +319,8 @@ def test_no_checkpoint_rests_on_images_that_nobody_looked_at(config_of, monkeypa
     config.resume = True
     with pytest.raises(CkdError, match='image 7 in view 1 is not the one that the teachers saw'):
         run(config)
-    assert not (tmp_path / 'run' / 'student' / 'epoch_4.pth').exists() and (tmp_path / 'run' / 'student' / 'epoch_3.pth').exists()
+    assert not (tmp_path / 'run' / 'student' / 'epoch_4.pth').exists() and (tmp_path / 'run' / 'student' /
+                                                                            'epoch_3.pth').exists()
     Changing.calls_left = 10**9
     run(config)
     plain = uncached(config_of('plain', dict(cache=dict(views=VIEWS))))
@@ -331,9 +343,11 @@ def test_where_images_in_memory_are_is_no_part_of_the_fingerprint(config_of):
     found = []
     for device in (None, 'cuda:1'):
         config = config_of(distill=dict(cache=dict(views=VIEWS)))
-        config.train_dataloader.dataset = dict(type='ckd_mm.InMemory', dataset=config.train_dataloader.dataset, device=device)
+        config.train_dataloader.dataset = dict(type='ckd_mm.InMemory',
+                                               dataset=config.train_dataloader.dataset, device=device)
         plan = make_plan(config)
-        found.append(target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+        found.append(
+            target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
     assert found[0] == found[1] and found[0]['dataset']['dataset']['indices'] == IMAGES
 
 
@@ -362,7 +376,8 @@ def test_a_process_that_fails_says_so_before_it_waits_for_the_others(config_of, 
 
     monkeypatch.setattr(target_writer.TargetWriter, 'write', fail)
     monkeypatch.setattr(MMLogger, 'error', lambda logger, text: happened.append(text))
-    monkeypatch.setattr(target_stage, 'all_gather_object', lambda found: happened.append('gathered') or gather(found))
+    monkeypatch.setattr(target_stage, 'all_gather_object',
+                        lambda found: happened.append('gathered') or gather(found))
     with pytest.raises(OSError, match='the file system is gone'):
         run(config_of(distill=dict(cache=dict(views=VIEWS))))
     assert happened == ['Making targets failed in process 0: OSError: the file system is gone', 'gathered']
@@ -381,7 +396,8 @@ def test_until_the_student_stops(config_of, tmp_path):
 
 
 def test_every_link_has_its_own(config_of, tmp_path):
-    """The second generation learns from targets of the first, and from other pixels than another seed would augment."""
+    """The second generation learns from targets of the first, and from other pixels than another seed would
+    augment."""
     cached = config_of('cached', dict(cache=dict(views=VIEWS)), generations=2)
     plain = uncached(config_of('plain', dict(cache=dict(views=VIEWS)), generations=2))
     for config in (cached, plain):
@@ -413,8 +429,10 @@ def test_short_trials_of_a_selector_see_views_too(config_of):
 
 def test_in_channels_last_too(config_of):
     """The hook changes how teachers compute, so it must work in the stage that asks them."""
-    distill = dict(cache=dict(views=VIEWS), fast_teachers=False)  # fast ones are brought into that format whatever the hook says
-    cached, plain = config_of('cached', copy.deepcopy(distill)), uncached(config_of('plain', copy.deepcopy(distill)))
+    distill = dict(cache=dict(views=VIEWS),
+                   fast_teachers=False)  # fast ones are brought into that format whatever the hook says
+    cached, plain = config_of('cached', copy.deepcopy(distill)), uncached(
+        config_of('plain', copy.deepcopy(distill)))
     for config in (cached, plain):
         config.custom_hooks = [dict(type='ckd_mm.ChannelsLastHook')]
         run(config)
@@ -432,7 +450,8 @@ def test_images_in_memory_need_no_views_around_them(config_of):
     plain.train_dataloader.sampler = dict(type='ckd_mm.ViewSampler', views=VIEWS, shuffle=True)
     for config in (cached, plain):
         run(config)
-    assert make_plan(cached).student_config([dict(file='x.pth')]).train_dataloader.dataset.type == 'ckd_mm.InMemory'
+    assert make_plan(cached).student_config(
+        [dict(file='x.pth')]).train_dataloader.dataset.type == 'ckd_mm.InMemory'
     assert_same_weights(student(cached), student(plain))
 
 
@@ -443,16 +462,19 @@ def test_a_schedule_may_ask_the_teacher_about_other_images(distil_run, monkeypat
     config.distill.cache = dict(views=VIEWS)
     config.distill.schedule = dict(type='ckd_mm.StopWhenOvertakenHook', held_out=16, margin=99)
     built, loss = [], CheckpointDistill.loss
-    monkeypatch.setattr(CheckpointDistill, 'loss', lambda self, *batch: built.append(self._outside.ready) or loss(self, *batch))
+    monkeypatch.setattr(CheckpointDistill, 'loss',
+                        lambda self, *batch: built.append(self._outside.ready) or loss(self, *batch))
     run(config)
     assert built == [False] * 6  # two epochs of three batches: it was asked, and released
     assert TargetFile(Path(config.work_dir) / 'targets').layout.images == 64 - 16
-    assert 'The teacher classifies' in ''.join(file.read_text() for file in Path(config.work_dir).glob('student/*/*.log'))
+    assert 'The teacher classifies' in ''.join(
+        file.read_text() for file in Path(config.work_dir).glob('student/*/*.log'))
 
 
 def test_the_student_alone_sees_the_same_images(config_of):
     config = config_of(distill=dict(cache=dict(views=VIEWS)), student_alone=True)
-    alone, taught = make_plan(config).student_alone_config(), make_plan(config).student_config([dict(file='x.pth')])
+    alone, taught = make_plan(config).student_alone_config(), make_plan(config).student_config(
+        [dict(file='x.pth')])
     assert alone.train_dataloader == taught.train_dataloader
     assert alone.train_dataloader.sampler == dict(type='ckd_mm.ViewSampler', shuffle=True, views=VIEWS)
     assert alone.train_dataloader.dataset.seed == 0
@@ -462,23 +484,25 @@ def test_the_student_alone_sees_the_same_images(config_of):
 RECORDER = dict(type='mmrazor.ConfigurableDistiller')
 
 
-@pytest.mark.parametrize('distill,words', [
-    (dict(cache=dict(view=2)), "unknown key 'view'; did you mean 'views'"),
-    (dict(cache=dict()), 'distill.cache.views is missing'),
-    (dict(cache=3), 'distill.cache=3 should be a dict'),
-    (dict(cache=dict(views=0)), 'views=0 should be a whole number, at least 1'),
-    (dict(cache=dict(views=6)), 'views=6: the student learns from its teachers for 5 epochs'),
-    (dict(cache=dict(views=3), stop_epoch=2), 'views=3: the student learns from its teachers for 2 epochs'),
-    (dict(cache=dict(views=2, dtype='bfloat16')), "dtype='bfloat16' should be one of"),
-    (dict(cache=dict(views=2, top_k=10)), 'top_k=10 should be .* below the number of classes, 10'),
-    (dict(cache=dict(views=2, file='nowhere')), "distill.cache.file='nowhere' should be the folder of finished targets"),
-    (dict(cache=dict(views=2), distiller=RECORDER), 'a distiller reads the features'),
-    (dict(cache=dict(views=2), schedule=dict(type='ckd_mm.ProgressiveTeacherHook')), 'ProgressiveTeacherHook changes it'),
-    (dict(cache=dict(views=2), kd_weight=0), 'kd_weight=0 no teacher is asked'),
-    (dict(cache=dict(views=2), kd_weight=0, stop_epoch=3), 'kd_weight=0 no teacher is asked'),
-    (dict(cache=dict(views=2), tau=None, loss=dict(type='ckd_mm.OfLogits', tau=2.0)),
-     "ckd_mm.OfLogits cannot be called with a SoftTarget, .*AttributeError: 'SoftTarget' object has no attribute 'clamp'"),
-    (dict(cache=dict(views=2), tau=None, loss=dict(type='mmrazor.L2Loss')), 'has no method `target`')])
+@pytest.mark.parametrize(
+    'distill,words', [(dict(cache=dict(view=2)), "unknown key 'view'; did you mean 'views'"),
+     (dict(cache=dict()), 'distill.cache.views is missing'),
+     (dict(cache=3), 'distill.cache=3 should be a dict'),
+     (dict(cache=dict(views=0)), 'views=0 should be a whole number, at least 1'),
+     (dict(cache=dict(views=6)), 'views=6: the student learns from its teachers for 5 epochs'),
+     (dict(cache=dict(views=3), stop_epoch=2), 'views=3: the student learns from its teachers for 2 epochs'),
+     (dict(cache=dict(views=2, dtype='bfloat16')), "dtype='bfloat16' should be one of"),
+     (dict(cache=dict(views=2, top_k=10)), 'top_k=10 should be .* below the number of classes, 10'),
+     (dict(cache=dict(views=2, file='nowhere')), "distill.cache.file='nowhere' should be the folder of "
+      "finished targets"), (dict(cache=dict(views=2), distiller=RECORDER), 'a distiller reads the features'),
+     (dict(cache=dict(views=2),
+           schedule=dict(type='ckd_mm.ProgressiveTeacherHook')), 'ProgressiveTeacherHook changes it'),
+     (dict(cache=dict(views=2), kd_weight=0), 'kd_weight=0 no teacher is asked'),
+     (dict(cache=dict(views=2), kd_weight=0, stop_epoch=3), 'kd_weight=0 no teacher is asked'),
+     (dict(cache=dict(views=2), tau=None, loss=dict(type='ckd_mm.OfLogits', tau=2.0)),
+      "ckd_mm.OfLogits cannot be called with a SoftTarget, .*AttributeError: 'SoftTarget' object has no "
+      "attribute 'clamp'"),
+     (dict(cache=dict(views=2), tau=None, loss=dict(type='mmrazor.L2Loss')), 'has no method `target`')])
 def test_refused_before_training(config_of, monkeypatch, distill, words):
     monkeypatch.setitem(MODELS.module_dict, 'OfLogits', OfLogits)
     with pytest.raises(ConfigError, match=words):
@@ -493,16 +517,20 @@ class OfLogits(CohortKDLoss):
 
 
 @pytest.mark.parametrize('name,value,words', [
-    ('custom_hooks', [dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2), dict(action_epoch=3, train_pipeline=AUGMENTED)])],
-     'custom_hooks: SwitchRecipeHook changes train_pipeline while the student learns'),
-    ('custom_hooks', [dict(type=SwitchRecipeHook, schedule=[dict(action_epoch=3, batch_augments=MIXUP)])],
-     'custom_hooks: SwitchRecipeHook changes batch_augments while the student learns'),
-    ('custom_hooks', [dict(type='mmdet.PipelineSwitchHook', switch_epoch=3, switch_pipeline=AUGMENTED)],
-     'custom_hooks: PipelineSwitchHook changes switch_pipeline while the student learns'),
+    ('custom_hooks', [
+        dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2),
+                       dict(action_epoch=3, train_pipeline=AUGMENTED)])
+    ], 'custom_hooks: SwitchRecipeHook changes train_pipeline while the student learns'),
+    ('custom_hooks', [dict(type=SwitchRecipeHook, schedule=[dict(action_epoch=3, batch_augments=MIXUP)])
+                      ], 'custom_hooks: SwitchRecipeHook changes batch_augments while the student learns'),
+    ('custom_hooks', [dict(type='mmdet.PipelineSwitchHook', switch_epoch=3, switch_pipeline=AUGMENTED)
+                      ], 'custom_hooks: PipelineSwitchHook changes switch_pipeline while the student learns'),
     ('train_dataloader.sampler', dict(type='RepeatAugSampler', _delete_=True), 'should be a DefaultSampler'),
     ('train_dataloader.num_batch_per_epoch', 2, 'train_dataloader.num_batch_per_epoch=2'),
-    ('data_preprocessor.batch_augments', dict(augments=dict(type='Mixup', alpha=0.8)), 'images are mixed anew in every step'),
-    ('model.train_cfg', dict(augments=dict(type='Mixup', alpha=0.8)), 'images are mixed anew in every step')])
+    ('data_preprocessor.batch_augments', dict(augments=dict(type='Mixup', alpha=0.8)), 'images are mixed '
+     'anew in every step'),
+    ('model.train_cfg', dict(augments=dict(type='Mixup', alpha=0.8)), 'images are mixed anew in every step')
+])
 def test_images_that_cannot_be_replayed_are_refused(config_of, name, value, words):
     with pytest.raises(ConfigError, match=words):
         preflight(config_of(distill=dict(cache=dict(views=2)), **{name: value}), log=lambda line: None)

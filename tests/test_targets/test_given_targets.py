@@ -10,8 +10,8 @@ import pytest
 from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import CkdError, ConfigError
-from ckd_mm.fileio import read_json, write_json
-from ckd_mm.runner import ResumableEpochLoop, preflight
+from ckd_mm.files import read_json, write_json
+from ckd_mm.pipeline import ResumableEpochLoop, preflight
 
 from ..conftest import resnet
 from ..helpers import assert_same_weights
@@ -34,10 +34,12 @@ def test_another_run_takes_them_over(config_of, tmp_path):
 
 
 @pytest.mark.parametrize('change,word', [
-    (dict(tau=3.0), 'target.tau was 4.0, now 3.0'), (dict(aggregation='loss'), "target.aggregation was 'prob', now 'loss'")])
+    (dict(tau=3.0), 'target.tau was 4.0, now 3.0'), (dict(aggregation='loss'), "target.aggregation was "
+                                                                               "'prob', now 'loss'")])
 def test_targets_of_another_loss_are_not_taken_over(config_of, tmp_path, change, word):
     RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second', dict(change, cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
+    second = config_of('second',
+                       dict(change, cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
     with pytest.raises(ConfigError, match=word):
         run(second)
 
@@ -58,7 +60,8 @@ def test_targets_of_more_images_are_not_taken_over(config_of, tmp_path):
     RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
     second = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
     second.train_dataloader.dataset.indices = IMAGES - 1
-    with pytest.raises(ConfigError, match=f'has targets of {IMAGES} images, and the student is trained on {IMAGES - 1}'):
+    with pytest.raises(ConfigError, match=f'has targets of {IMAGES} images, and the student is trained on '
+                                          f'{IMAGES - 1}'):
         preflight(second, log=lambda line: None)
 
 
@@ -76,7 +79,8 @@ def test_given_targets_of_a_teacher_yet_to_be_trained_are_refused(config_of, tmp
     RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
     config = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
     config.teacher = dict(model=resnet(2), snapshots=dict(interval=1), train_cfg=dict(max_epochs=3))
-    with pytest.raises(ConfigError, match='is of teachers that are trained already: name them with teacher.trajectory'):
+    with pytest.raises(ConfigError, match='is of teachers that are trained already: name them with '
+                                          'teacher.trajectory'):
         preflight(config, log=lambda line: None)
     config = config_of('third', dict(cache=dict(views=1, file=str(tmp_path / 'first' / 'targets'))))
     with pytest.raises(ConfigError, match='distill.cache.views=1, and the targets in .* have 2'):
@@ -95,7 +99,8 @@ def resumed(config):
 
 @pytest.mark.parametrize('stop_epoch', [None, 2])
 def test_who_has_learned_from_them_needs_them_no_more(config_of, tmp_path, stop_epoch):
-    """Finished runs are resumed and evaluated without; so is one that was killed after its student had stopped distilling."""
+    """Finished runs are resumed and evaluated without; so is one that was killed after its student had
+    stopped distilling."""
     RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
     run(taking(config_of, tmp_path, stop_epoch=stop_epoch))
     weights = student(taking(config_of, tmp_path))
@@ -105,7 +110,8 @@ def test_who_has_learned_from_them_needs_them_no_more(config_of, tmp_path, stop_
     evaluated.load_from = str(tmp_path / 'second' / 'student.pth')
     assert 'accuracy/top1' in RUNNERS.build(evaluated).test()
     stages = read_json(tmp_path / 'second' / 'stages.json')
-    write_json(tmp_path / 'second' / 'stages.json', {name: stages[name] for name in stages if name != 'student'})
+    write_json(tmp_path / 'second' / 'stages.json', {name: stages[name]
+                for name in stages if name != 'student'})
     if stop_epoch is None:
         with pytest.raises(ConfigError, match='should be the folder of finished targets'):
             run(resumed(taking(config_of, tmp_path)))
@@ -139,7 +145,8 @@ def test_they_may_be_moved_but_not_exchanged(config_of, tmp_path, monkeypatch):
     record = read_json(others / 'targets.json')
     record['sha256']['log_p'] = hashlib.sha256((others / 'log_p.npy').read_bytes()).hexdigest()
     write_json(others / 'targets.json', record)
-    with pytest.raises(CkdError, match='others/targets are not those that this run began with: their SHA-256 is another'):
+    with pytest.raises(CkdError, match='others/targets are not those that this run began with: their '
+                                       'SHA-256 is another'):
         run(resumed(taking(config_of, tmp_path, folder='others')))
     run(resumed(taking(config_of, tmp_path, folder='moved')))
     assert_same_weights(student(taking(config_of, tmp_path)), student(unmoved))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.models.losses import SoftTarget
+from ckd_mm.losses import SoftTarget
 from ckd_mm.targets import Layout, target_file
 from ckd_mm.targets.layout import mark_of
 
@@ -31,7 +31,8 @@ def test_float16_is_close_and_sums_to_one():
     assert kept.spread is None and torch.equal(kept.predicted, target.predicted)
     torch.testing.assert_close(kept.log_p.exp().sum(dim=1), torch.ones(12), rtol=0, atol=2e-6)
     assert not torch.equal(kept.log_p, target.log_p)
-    torch.testing.assert_close(kept.log_p, target.log_p, rtol=2**-10, atol=2e-2)  # half of the last place, and what the sum moves
+    torch.testing.assert_close(kept.log_p, target.log_p, rtol=2**-10,
+                               atol=2e-2)  # half of the last place, and what the sum moves
 
 
 @pytest.mark.parametrize('dtype,tolerance', [('float32', 1e-6), ('float16', 2e-3)])
@@ -55,7 +56,8 @@ def test_a_rest_too_small_for_a_difference_is_kept():
 def test_sure_teachers_give_no_infinite_loss(dtype, top_k):
     target = SoftTarget(torch.tensor([[1e5, 0.0, 0.0, 0.0]]).log_softmax(dim=1), None, torch.tensor([0]))
     kept = there_and_back(Layout(1, 1, 4, dtype=dtype, top_k=top_k), target)
-    loss = torch.nn.functional.kl_div(torch.zeros(1, 4).log_softmax(dim=1), kept.log_p, reduction='batchmean', log_target=True)
+    loss = torch.nn.functional.kl_div(torch.zeros(1, 4).log_softmax(dim=1), kept.log_p, reduction='batchmean',
+                                      log_target=True)
     assert loss.item() == pytest.approx(math.log(4))
 
 
@@ -68,7 +70,8 @@ def test_bytes(layout, expected):
     assert layout.bytes == expected
 
 
-@pytest.mark.parametrize('settings,words', [(dict(dtype='int8'), "dtype='int8' should be one of"), (dict(top_k=7), 'top_k=7 should be'),
+@pytest.mark.parametrize('settings,words', [(dict(dtype='int8'), "dtype='int8' should be one of"),
+                                            (dict(top_k=7), 'top_k=7 should be'),
                                             (dict(top_k=0), 'top_k=0 should be')])
 def test_what_cannot_be_kept(settings, words):
     with pytest.raises(ConfigError, match=words):
@@ -83,7 +86,8 @@ def test_a_mark_tells_mirrored_and_shifted_images_apart():
 
 @pytest.mark.parametrize('size', [32, 224])
 def test_a_mark_tells_smooth_images_apart(size):
-    """Of 8x8 spots, blown up: neighbours are as like each other as those of a blurred photograph. Rounding is far below."""
+    """Of 8x8 spots, blown up: neighbours are as like each other as those of a blurred photograph. Rounding is
+    far below."""
     spots = torch.randn(100, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     images = F.interpolate(spots, size=(size, size), mode='bilinear')
     marks, tolerance = mark_of(images), target_file.TOLERANCE
@@ -92,7 +96,8 @@ def test_a_mark_tells_smooth_images_apart(size):
     signs = torch.from_numpy(np.random.RandomState(0).randint(0, 2, 3 * size * size) * 2.0 - 1)
     exact = (images.double().flatten(1) * signs).sum(dim=1) / (3 * size * size)**0.5
     assert (marks - exact).abs().max() < tolerance / 20
-    assert (mark_of(images.contiguous(memory_format=torch.channels_last)) - marks).abs().max() < tolerance / 20
+    assert (mark_of(images.contiguous(memory_format=torch.channels_last)) -
+            marks).abs().max() < tolerance / 20
 
 
 def test_the_signs_of_a_mark_are_the_same_everywhere():

@@ -1,4 +1,5 @@
-"""What is read of targets that were kept, and what is said of files and images that are not as they should be."""
+"""What is read of targets that were kept, and what is said of files and images that are not as they should
+be."""
 
 import copy
 
@@ -8,8 +9,8 @@ import torch
 from mmpretrain.structures import DataSample
 
 from ckd_mm.errors import CkdError, ConfigError
-from ckd_mm.fileio import read_json, write_json
-from ckd_mm.models import CheckpointDistill
+from ckd_mm.files import read_json, write_json
+from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import TargetFile, target_file
 from ckd_mm.targets.layout import mark_of
 
@@ -47,8 +48,10 @@ def test_another_file_is_no_target_file(tmp_path):
 
 def test_the_record_names_what_it_was_made_of(writer_of):
     record = read_json(finished(writer_of()).folder / 'targets.json')
-    assert record['fingerprint'] == FINGERPRINT and record['complete'] and set(record['sha256']) == {'log_p', 'spread', 'predicted', 'mark'}
-    assert record['layout'] == dict(images=6, views=2, classes=7, teachers=3, dtype='float32', top_k=None, spread=True)
+    assert record['fingerprint'] == FINGERPRINT and record['complete'] and set(
+        record['sha256']) == {'log_p', 'spread', 'predicted', 'mark'}
+    assert record['layout'] == dict(images=6, views=2, classes=7, teachers=3, dtype='float32', top_k=None,
+                                    spread=True)
 
 
 # ---------------------------------------------------------------- a batch
@@ -75,15 +78,19 @@ def test_other_images_and_views_are_refused(writer_of, place):
 
 def test_an_image_that_the_teachers_did_not_see_is_found(writer_of):
     file = finished(writer_of())
-    with pytest.raises(CkdError, match=r'image 2 in view 1 is not the one that the teachers saw .* \(and so are 0 more of 2\)'):
-        file.of(samples((1, 1), (2, 1)), torch.stack([torch.zeros(3, 4, 4), torch.linspace(0, 1, 48).view(3, 4, 4)]))
+    with pytest.raises(CkdError, match=r'image 2 in view 1 is not the one that the teachers saw .* \(and so '
+                                       r'are 0 more of 2\)'):
+        file.of(samples((1, 1), (2, 1)), torch.stack([torch.zeros(3, 4, 4),
+                             torch.linspace(0, 1, 48).view(3, 4, 4)]))
 
 
 def test_images_in_0_to_255_may_be_rounded_in_proportion(writer_of, monkeypatch):
-    """An error of 1e-6 of each pixel, all in the direction of its sign, is none; half a grey level of each is one."""
+    """An error of 1e-6 of each pixel, all in the direction of its sign, is none; half a grey level of each is
+    one."""
     file, inputs = finished(writer_of()), torch.full((1, 3, 4, 4), 200.0)
     signs = torch.from_numpy(np.random.RandomState(0).randint(0, 2, 48) * 2 - 1).view(1, 3, 4, 4)
-    monkeypatch.setattr(target_file, 'mark_of', lambda given: mark_of(given) - mark_of(inputs))  # 0 is kept, of this image
+    monkeypatch.setattr(target_file, 'mark_of',
+                        lambda given: mark_of(given) - mark_of(inputs))  # 0 is kept, of this image
     file.of(samples((1, 1)), inputs + 2e-4 * signs)
     with pytest.raises(CkdError, match='image 1 in view 1'):
         file.of(samples((1, 1)), inputs + 0.5 * signs)
@@ -126,5 +133,6 @@ def test_targets_for_another_loss_are_refused(writer_of):
 
     learn()
     learn(loss_weight=3.0)  # weighs the same target
-    with pytest.raises(ConfigError, match="another loss: aggregation was 'loss', now 'logit'; tau was 2.0, now 1.0"):
+    with pytest.raises(ConfigError, match="another loss: aggregation was 'loss', now 'logit'; tau was 2.0, "
+                                          "now 1.0"):
         learn(tau=1.0, aggregation='logit')

@@ -25,7 +25,8 @@ def test_blocks_that_are_done_are_not_asked_for_again(writer_of):
 
 
 CHANGES = [(dict(fingerprint=dict(FINGERPRINT, views=3)), 'views was 2, now 3'),
-           (dict(layout=Layout(6, 2, 7, 3, 'float16', spread=True)), "layout.dtype was 'float32'"), (dict(batch=4), 'batch was 2, now 4')]
+           (dict(layout=Layout(6, 2, 7, 3, 'float16', spread=True)), "layout.dtype was 'float32'"),
+           (dict(batch=4), 'batch was 2, now 4')]
 
 
 @pytest.mark.parametrize('changed,word', CHANGES)
@@ -35,7 +36,8 @@ def test_rows_that_other_settings_made_are_not_thrown_away(writer_of, changed, w
     writer.prepare()
     for blocks in ([1], [0, 2]):
         fill(writer, blocks)
-        with pytest.raises(ConfigError, match=f'begun with other settings: .*{word}.*Restore them to go on, or remove the folder'):
+        with pytest.raises(ConfigError, match=f'begun with other settings: .*{word}.*Restore them to go on, '
+                                              'or remove the folder'):
             writer_of(**changed).prepare()
     writer.finish()
     with pytest.raises(ConfigError, match=word):
@@ -49,7 +51,8 @@ def test_a_beginning_without_rows_is_replaced(writer_of, changed):
     writer = writer_of(**changed)
     assert writer.prepare() == list(range(writer.blocks))
     record = TargetFile(writer.folder).record()
-    assert (record['fingerprint'], record['batch'], record['layout']['dtype']) == (writer.fingerprint, writer.batch, writer.layout.dtype)
+    assert (record['fingerprint'], record['batch'],
+            record['layout']['dtype']) == (writer.fingerprint, writer.batch, writer.layout.dtype)
 
 
 def test_seconds_of_all_runs_are_added_up(writer_of, monkeypatch):

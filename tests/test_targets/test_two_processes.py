@@ -12,22 +12,28 @@ from ckd_mm.targets import TargetFile
 
 from ..conftest import ROOT, resnet, run_tool
 from ..helpers import trajectory, with_statistics
-from ..test_runner.test_distributed import free_port
+from ..test_pipeline.test_distributed import free_port
 
 IMAGES, VIEWS = 200, 2  # 400 rows: 50 batches of 8, which are a block of 32 and one of 18
 
 
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
-    """The same run by one process and by two, which take half a batch each; GroupNorm, as of all students in two processes here."""
+    """The same run by one process and by two, which take half a batch each; GroupNorm, as of all students in
+    two processes here."""
     folder = tmp_path_factory.mktemp('targets')
     trajectory(folder / 'given', epochs=(1, 2), model=with_statistics(resnet(2)))
     config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
-    config.merge_from_dict({'train_dataloader.dataset.indices': IMAGES, 'train_cfg.max_epochs': 2, 'student_alone': False,
-                            'optim_wrapper.optimizer.lr': 0.02, 'distill.aggregation': 'loss', 'distill.cache': dict(views=VIEWS)})
-    config.teacher, config.selector, config.probe = dict(trajectory=str(folder / 'given')), dict(type='even', k=2), None
+    config.merge_from_dict({
+        'train_dataloader.dataset.indices': IMAGES, 'train_cfg.max_epochs': 2, 'student_alone': False,
+        'optim_wrapper.optimizer.lr': 0.02, 'distill.aggregation': 'loss', 'distill.cache': dict(views=VIEWS)
+    })
+    config.teacher, config.selector, config.probe = dict(trajectory=str(folder / 'given')), dict(type='even',
+                                                                                                 k=2), None
     config.model = resnet(1, norm_cfg=dict(type='GN', num_groups=2))
-    config.train_dataloader.dataset.pipeline = [dict(type='RandomCrop', crop_size=8, padding=2), dict(type='PackInputs')]
+    config.train_dataloader.dataset.pipeline = [
+        dict(type='RandomCrop', crop_size=8, padding=2), dict(type='PackInputs')
+    ]
     for name, batch in (('one', 16), ('two', 8)):
         config.train_dataloader.batch_size = batch
         config.dump(folder / f'{name}.py')

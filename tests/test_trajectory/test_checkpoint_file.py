@@ -23,13 +23,17 @@ WEIGHTS = OrderedDict(weight=torch.arange(6.0).reshape(2, 3), bias=torch.zeros(2
 
 # ---------------------------------------------------------------- real files
 def test_a_checkpoint_of_mmengine(digits_run):
-    """It holds more than tensors: the message hub's HistoryBuffers, numpy scalars, optimizer and scheduler."""
+    """It holds more than tensors: the message hub's HistoryBuffers, numpy scalars, optimizer and
+    scheduler."""
     runner = train(digits_run(epochs=1, param_scheduler=dict(type='CosineAnnealingLR', T_max=1)))
     file = f'{runner.work_dir}/epoch_1.pth'
     with pytest.raises(pickle.UnpicklingError):
         torch.load(file, weights_only=True)
     checkpoint = load_checkpoint_file(file)
-    assert_same_weights(checkpoint['state_dict'], {key: value.cpu() for key, value in runner.model.state_dict().items()})
+    assert_same_weights(checkpoint['state_dict'], {
+        key: value.cpu()
+        for key, value in runner.model.state_dict().items()
+    })
     assert (checkpoint['meta']['epoch'], checkpoint['meta']['iter'], checkpoint['meta']['seed']) == (1, 4, 3)
     assert tuple(checkpoint['meta']['dataset_meta']['classes']) == DIGITS
     assert checkpoint['optimizer']['param_groups'][0]['momentum'] == 0.9
@@ -37,15 +41,18 @@ def test_a_checkpoint_of_mmengine(digits_run):
     assert type(history).__name__ == 'HistoryBuffer' and not type(history).__module__.startswith('mmengine')
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    'dtype',
+    [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool, torch.complex64])
 @pytest.mark.parametrize('zipped', [True, False])
 def test_tensors_of_every_kind(tmp_path, dtype, zipped):
     value = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(dtype)
-    torch.save(dict(state_dict=dict(value=value, turned=value.t()), size=value.shape, dtype=dtype), tmp_path / 'file.pth',
-               _use_new_zipfile_serialization=zipped)
+    torch.save(dict(state_dict=dict(value=value, turned=value.t()), size=value.shape, dtype=dtype),
+               tmp_path / 'file.pth', _use_new_zipfile_serialization=zipped)
     checkpoint = load_checkpoint_file(tmp_path / 'file.pth')
     assert checkpoint['state_dict']['value'].dtype == dtype
-    assert torch.equal(checkpoint['state_dict']['value'], value) and torch.equal(checkpoint['state_dict']['turned'], value.t())
+    assert torch.equal(checkpoint['state_dict']['value'], value) and torch.equal(
+        checkpoint['state_dict']['turned'], value.t())
     assert checkpoint['size'] == (2, 3)
 
 
@@ -59,18 +66,23 @@ def test_parameters_and_bare_state_dicts(tmp_path):
 
 @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.', '_orig_mod.module.'])
 def test_wrappers_leave_no_prefix(tmp_path, prefix):
-    torch.save(dict(state_dict=OrderedDict((prefix + key, value) for key, value in WEIGHTS.items())), tmp_path / 'file.pth')
+    torch.save(dict(state_dict=OrderedDict((prefix + key, value) for key, value in WEIGHTS.items())),
+               tmp_path / 'file.pth')
     assert_same_weights(load_checkpoint_file(tmp_path / 'file.pth')['state_dict'], WEIGHTS)
 
 
 def test_a_compiled_part_leaves_no_name(tmp_path):
-    torch.save({'backbone._orig_mod.conv.weight': torch.ones(1), 'head.module_list.0': torch.ones(1)}, tmp_path / 'file.pth')
-    assert list(load_checkpoint_file(tmp_path / 'file.pth')['state_dict']) == ['backbone.conv.weight', 'head.module_list.0']
+    torch.save({
+        'backbone._orig_mod.conv.weight': torch.ones(1), 'head.module_list.0': torch.ones(1)
+    }, tmp_path / 'file.pth')
+    assert list(load_checkpoint_file(
+        tmp_path / 'file.pth')['state_dict']) == ['backbone.conv.weight', 'head.module_list.0']
 
 
 def test_what_torch_compile_and_data_parallel_write(tmp_path):
     model = network(resnet(1), 1)
-    torch.save(dict(state_dict=nn.DataParallel(torch.compile(model, backend='eager')).state_dict()), tmp_path / 'file.pth')
+    torch.save(dict(state_dict=nn.DataParallel(torch.compile(model, backend='eager')).state_dict()),
+               tmp_path / 'file.pth')
     assert_same_weights(load_checkpoint_file(tmp_path / 'file.pth')['state_dict'], model.state_dict())
 
 
@@ -90,7 +102,8 @@ class Evil:
 @pytest.mark.parametrize('place', ['meta', 'state_dict', 'top'])
 def test_a_hostile_pickle_executes_nothing(tmp_path, function, place, zipped):
     marker = tmp_path / 'marker'
-    argument = {os.system: f'touch {marker}', os.mkdir: str(marker)}.get(function, f'open({str(marker)!r}, "w")')
+    argument = {os.system: f'touch {marker}', os.mkdir: str(marker)}.get(function, f'open({str(marker)!r}, '
+                                                                                   '"w")')
     evil = Evil(function, argument)
     content = dict(state_dict=dict(WEIGHTS), meta={})
     {'meta': content['meta'], 'state_dict': content['state_dict'], 'top': content}[place]['evil'] = evil
@@ -113,10 +126,10 @@ def test_a_hostile_plain_pickle_executes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize('module, name', [
-    ('torch', 'os.system'), ('torch', 'storage.os.system'), ('torch.storage', '_load_from_bytes'), ('torch', 'load'), ('os', 'system'),
-    ('torch', 'int_repr'), ('torch._utils', 'importlib'), ('collections', 'abc.sys'), ('builtins', 'getattr'), ('operator', 'attrgetter'),
-    ('torch.serialization', 'pickle.loads'), ('torch', 'FloatStorage.from_file'),
-])
+    ('torch', 'os.system'), ('torch', 'storage.os.system'), ('torch.storage', '_load_from_bytes'),
+    ('torch', 'load'), ('os', 'system'), ('torch', 'int_repr'), ('torch._utils', 'importlib'),
+    ('collections', 'abc.sys'), ('builtins', 'getattr'), ('operator', 'attrgetter'),
+    ('torch.serialization', 'pickle.loads'), ('torch', 'FloatStorage.from_file'), ])
 def test_names_that_lead_to_functions_are_inert(module, name):
     """A pickle names what it wants; with protocol 4 the name may have dots that are followed."""
     found = _SafeUnpickler(io.BytesIO()).find_class(module, name)
@@ -170,16 +183,20 @@ def test_missing(tmp_path):
 
 # ---------------------------------------------------------------- config text
 def test_the_text_mmengine_writes_is_read_back():
-    config = dict(
-        model=resnet(3), numbers=[1, -2, 3.5, 1e-5, True, None], nested=dict(a=dict(b=[dict(c=(1, )), ['x', ("it's", )]])), empty=dict(),
-        none=None, minus=-0.5, words='a "quoted" \n line', keys={1: 'one', 'a.b': dict(c=2)},
-        paramwise_cfg=dict(custom_keys={'.cls_token': dict(decay_mult=0.0), 'backbone.layer1': dict(lr_mult=0.1, decay_mult=-1)}))
+    config = dict(model=resnet(3), numbers=[1, -2, 3.5, 1e-5, True, None],
+                  nested=dict(a=dict(b=[dict(c=(1, )), ['x', ("it's", )]])), empty=dict(), none=None,
+                  minus=-0.5, words='a "quoted" \n line', keys={
+                      1: 'one', 'a.b': dict(c=2)
+                  }, paramwise_cfg=dict(custom_keys={
+                      '.cls_token': dict(decay_mult=0.0), 'backbone.layer1': dict(lr_mult=0.1, decay_mult=-1)
+                  }))
     text = Config(config).pretty_text
     assert parse_config_text(text, 'here') == Config(config).to_dict()
 
 
 def test_classes_are_read_as_their_names():
-    # what mmengine 0.10.12 writes for dict(kinds=[int, nn.Linear], optimizer=dict(type=torch.optim.SGD)); 0.10.7 cannot write it
+    # what mmengine 0.10.12 writes for dict(kinds=[int, nn.Linear], optimizer=dict(type=torch.optim.SGD));
+    # 0.10.7 cannot write it
     text = 'kinds = [\n    int,\n    torch.nn.modules.linear.Linear,\n]\noptimizer = dict(type=torch.optim.sgd.SGD)\n'
     assert parse_config_text(text, 'here') == dict(
         optimizer=dict(type='torch.optim.sgd.SGD'), kinds=['int', 'torch.nn.modules.linear.Linear'])
@@ -213,7 +230,8 @@ def test_hostile_text_is_refused_and_not_run(tmp_path, text):
 
 
 @pytest.mark.parametrize('text', [
-    'model = ', 'model = dict(a=1', '<html>', 'model = dict(1)', 'model = [*a]', 'model = {**dict(a=1)}', 'model = 1 + x'
+    'model = ', 'model = dict(a=1', '<html>', 'model = dict(1)', 'model = [*a]', 'model = {**dict(a=1)}',
+    'model = 1 + x'
 ])
 def test_text_that_is_no_config(text):
     with pytest.raises(SnapshotError, match='the config inside here cannot be read'):

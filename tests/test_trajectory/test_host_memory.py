@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ckd_mm.models.memory_format import set_memory_format
+from ckd_mm.memory_format import set_memory_format
 from ckd_mm.trajectory import write_snapshot
 from ckd_mm.trajectory.host_memory import HostMemory
 
@@ -26,14 +26,16 @@ def odd_weights() -> OrderedDict:
     """Tied, transposed, cut out, empty, without dimensions, of many types."""
     embedding = torch.nn.Parameter(torch.randn(5, 3))
     flat = torch.arange(12.)
-    return OrderedDict(
-        embedding=embedding, tied=embedding, transposed=embedding.t(), first=flat[:4], second=flat[4:].view(2, 4),
-        images=torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last), empty=torch.empty(0, 7),
-        also_empty=torch.empty(0, dtype=torch.int8), steps=torch.tensor(3), half=torch.randn(5).half(), bits=torch.tensor([True, False]),
-        brain=torch.randn(3).bfloat16(), expanded=torch.ones(1).expand(4))
+    return OrderedDict(embedding=embedding, tied=embedding, transposed=embedding.t(), first=flat[:4],
+                       second=flat[4:].view(2, 4),
+                       images=torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+                       empty=torch.empty(0, 7), also_empty=torch.empty(0, dtype=torch.int8),
+                       steps=torch.tensor(3), half=torch.randn(5).half(), bits=torch.tensor([True, False]),
+                       brain=torch.randn(3).bfloat16(), expanded=torch.ones(1).expand(4))
 
 
-@pytest.mark.parametrize('make', [odd_weights, lambda: network(with_statistics(resnet(3)), 1).state_dict()], ids=['odd', 'resnet'])
+@pytest.mark.parametrize('make', [odd_weights, lambda: network(with_statistics(resnet(3)), 1).state_dict()],
+                         ids=['odd', 'resnet'])
 def test_saved_a_copy_is_the_file_of_the_same_weights_in_the_usual_order(make):
     """Byte for byte, and tied weights are saved once."""
     weights = make()
@@ -76,8 +78,8 @@ def test_other_weights_get_other_memory():
     """Of other sizes, of other types, elsewhere, or laid out otherwise."""
     memory = HostMemory()
     one = torch.randn(4, 4)
-    for weights in (dict(a=one), dict(a=one, b=torch.randn(7)), dict(a=one.t()), dict(a=one[1:]), dict(a=one.half()), dict(b=one),
-                    dict(a=one.clone()), dict(a=one)):
+    for weights in (dict(a=one), dict(a=one, b=torch.randn(7)), dict(a=one.t()), dict(a=one[1:]),
+                    dict(a=one.half()), dict(b=one), dict(a=one.clone()), dict(a=one)):
         copy, _ = memory.copy(weights)
         assert_same_weights(copy, weights)
         one.add_(1)
@@ -97,14 +99,16 @@ class Operations(TorchDispatchMode):
 
 
 def test_channels_last_weights_are_written_from_where_they_wait(tmp_path):
-    """To put them into the usual order is done while training waits: the thread that writes neither computes nor holds them again."""
+    """To put them into the usual order is done while training waits: the thread that writes neither computes
+    nor holds them again."""
     taken = network(with_statistics(resnet(2)), 1)
     set_memory_format(taken, torch.channels_last)
     assert is_last(taken.backbone.conv1.weight)
     copy, _ = HostMemory().copy(taken.state_dict(keep_vars=True))
     operations = Operations()
     with operations:
-        file = write_snapshot(tmp_path / 'epoch_1.pth', copy, epoch=1, iteration=1, lr=None, model={}, classes=None).file
+        file = write_snapshot(tmp_path / 'epoch_1.pth', copy, epoch=1, iteration=1, lr=None, model={},
+                              classes=None).file
     assert set(operations.seen) <= {'detach'}
     assert_same_weights(weights_of(file), taken.state_dict())
 
@@ -121,7 +125,8 @@ def test_weights_on_a_gpu():
             value.add_(100)
         for event in events:
             event.synchronize()
-        assert len(events) == 1 and all(value.device.type == 'cpu' and value.is_pinned() for value in copy.values())
+        assert len(events) == 1 and all(value.device.type == 'cpu' and value.is_pinned()
+                                        for value in copy.values())
         assert all(bool((value == float(name) + 100 * step).all()) for name, value in copy.items())
         assert places in (None, [value.data_ptr() for value in copy.values()])
         places = [value.data_ptr() for value in copy.values()]

@@ -56,7 +56,8 @@ def test_bad_schedules_are_named(settings, message):
 
 
 def test_schedules_that_do_not_fit_the_run():
-    with pytest.raises(ConfigError, match=r'epochs=\[5, 12, 11\] asks for epoch 12, but the run ends after 10 epochs'):
+    with pytest.raises(ConfigError, match=r'epochs=\[5, 12, 11\] asks for epoch 12, but the run ends after '
+                                          r'10 epochs'):
         snapshot_epochs(10, epochs=[5, 12, 11])
     with pytest.raises(ConfigError, match=r'phases=11 but the run has only 10 epochs'):
         snapshot_epochs(10, phases=11)

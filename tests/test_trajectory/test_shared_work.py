@@ -44,7 +44,8 @@ def test_what_fails_here_is_raised_here_and_what_others_found_is_kept(monkeypatc
 
 def test_what_fails_elsewhere_ends_the_work_here(monkeypatch):
     kept = []
-    monkeypatch.setattr(shared_work, 'all_gather_object', lambda found: [found, (None, 'ValueError: diverged')])
+    monkeypatch.setattr(shared_work, 'all_gather_object',
+                        lambda found: [found, (None, 'ValueError: diverged')])
     with pytest.raises(CkdError, match='Probe failed in another process: ValueError: diverged'):
         share_snapshots(SNAPSHOTS, lambda snapshot: snapshot.epoch, kept.append, silent, 'Probe')
     assert kept == [[1]]

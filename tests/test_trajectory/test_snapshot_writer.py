@@ -50,8 +50,8 @@ def writer(tmp_path):
 
 
 def take(writer, taken, epoch: int = 1) -> None:
-    writer.write(f'snapshots/epoch_{epoch}.pth', taken, epoch=epoch, iteration=4 * epoch, lr=0.1, seconds=1.5 * epoch, model=MODEL,
-                 classes=DIGITS, extra=dict(seed=3))
+    writer.write(f'snapshots/epoch_{epoch}.pth', taken, epoch=epoch, iteration=4 * epoch, lr=0.1,
+                 seconds=1.5 * epoch, model=MODEL, classes=DIGITS, extra=dict(seed=3))
 
 
 def manifest(folder) -> list:
@@ -69,8 +69,10 @@ def test_file_and_manifest(writer, tmp_path):
                                    dataset_meta=dict(classes=list(DIGITS)))
     assert_same_weights(content['state_dict'], dict(taken.state_dict()))
     data = file.read_bytes()
-    assert manifest(tmp_path) == [dict(epoch=1, iteration=4, lr=0.1, metrics={}, file='snapshots/epoch_1.pth', size=len(data),
-                                       sha256=hashlib.sha256(data).hexdigest(), seconds=1.5)]
+    assert manifest(tmp_path) == [
+        dict(epoch=1, iteration=4, lr=0.1, metrics={}, file='snapshots/epoch_1.pth', size=len(data),
+             sha256=hashlib.sha256(data).hexdigest(), seconds=1.5)
+    ]
     assert Trajectory.open(tmp_path).last == snapshot
     assert writer.written_meanwhile() == [snapshot] and writer.written_meanwhile() == []
 
@@ -131,12 +133,14 @@ def test_a_full_disk_is_said_by_whatever_comes_next(writer, monkeypatch, tmp_pat
     finish_writing()
     monkeypatch.undo()
     message = r'cannot write .*/snapshots/epoch_2\.pth \([\d,]+ bytes\): No space left on device\. Everything written before it is intact'
-    for call in (writer.written_meanwhile, writer.wait, writer.close, lambda: writer.trajectory, lambda: writer.set_metrics(2, {}),
-                 lambda: take(writer, taken, 3)):
+    for call in (writer.written_meanwhile, writer.wait, writer.close, lambda: writer.trajectory,
+                 lambda: writer.set_metrics(2, {}), lambda: take(writer, taken, 3)):
         with pytest.raises(CkdError, match=message):
             call()
     finish_writing()
-    assert os.listdir(tmp_path / 'snapshots') == ['epoch_1.pth'] and [entry['epoch'] for entry in manifest(tmp_path)] == [1]
+    assert os.listdir(tmp_path / 'snapshots') == ['epoch_1.pth'
+                                                  ] and [entry['epoch']
+                                                         for entry in manifest(tmp_path)] == [1]
 
 
 @pytest.mark.parametrize('heard', [False, True])
@@ -152,7 +156,8 @@ def test_a_failure_that_nobody_heard_of_is_logged(tmp_path, monkeypatch, heard):
             writer.wait()
     del writer
     gc.collect()
-    assert [message.split(' (')[0] for message in said] == [f'A snapshot was lost: cannot write {tmp_path}/snapshots/epoch_1.pth'][heard:]
+    assert [message.split(' (')[0] for message in said] == ['A snapshot was lost: cannot write '
+                                                            f'{tmp_path}/snapshots/epoch_1.pth'][heard:]
 
 
 # ---------------------------------------------------------------- the end of a process

@@ -10,11 +10,19 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 
 from ckd_mm.errors import CkdError, SnapshotError
-from ckd_mm.models import CheckpointDistill
+from ckd_mm.students import CheckpointDistill
 from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of, write_snapshot
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import DIGITS, assert_same_weights, network, train, trajectory, vision_transformer, with_statistics
+from ..helpers import (
+    DIGITS,
+    assert_same_weights,
+    network,
+    train,
+    trajectory,
+    vision_transformer,
+    with_statistics,
+)
 
 IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
 
@@ -22,18 +30,22 @@ IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
 # ---------------------------------------------------------------- a folder of ordinary checkpoints
 @pytest.mark.parametrize('model', [resnet(2), vision_transformer()], ids=['resnet', 'transformer'])
 def test_a_folder_of_ordinary_checkpoints(digits_run, model):
-    """With no plugin in the run: epochs, the network with the run's statistics, and networks that predict as they did."""
+    """With no plugin in the run: epochs, the network with the run's statistics, and networks that predict as
+    they did."""
     config = digits_run(epochs=3, default_hooks=dict(checkpoint=dict(max_keep_ckpts=-1)))
     config.model = model
     config.optim_wrapper.optimizer.weight_decay = 1e-4
-    config.optim_wrapper.paramwise_cfg = dict(custom_keys={'.cls_token': dict(decay_mult=0.0), 'backbone.layer1': dict(lr_mult=0.5)})
+    config.optim_wrapper.paramwise_cfg = dict(custom_keys={
+        '.cls_token': dict(decay_mult=0.0), 'backbone.layer1': dict(lr_mult=0.5)
+    })
     runner = train(config)
     folder = Path(runner.work_dir)
     run = Trajectory.open(folder)
     assert run.epochs == [1, 2, 3] and run.max_epochs == 3 and len(run) == 3
     assert [snapshot.file for snapshot in run] == [folder / f'epoch_{epoch}.pth' for epoch in (1, 2, 3)]
     assert run.last is run.at(3) and run.last.classes == DIGITS
-    assert run.last.model['data_preprocessor'] == dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3, to_rgb=False)
+    assert run.last.model['data_preprocessor'] == dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3,
+                                                       to_rgb=False)
     assert run.last.model['backbone'] == model['backbone']
     data = next(iter(runner.val_dataloader))
     for epoch in (1, 3):
@@ -48,7 +60,8 @@ def test_a_folder_of_ordinary_checkpoints(digits_run, model):
 
 def test_epochs_are_ordered_as_numbers_and_other_files_ignored(tmp_path):
     state = network(with_statistics(resnet(2)), 1).state_dict()
-    for name in ('epoch_10.pth', 'epoch_9.pth', 'epoch_100.pth', 'epoch_2.pth.tmp', 'best_epoch_7.pth', 'epoch_x.pth', 'iter_50.pth'):
+    for name in ('epoch_10.pth', 'epoch_9.pth', 'epoch_100.pth', 'epoch_2.pth.tmp', 'best_epoch_7.pth',
+                 'epoch_x.pth', 'iter_50.pth'):
         torch.save(dict(state_dict=state, meta={}), tmp_path / name)
     run = Trajectory.open(tmp_path, with_statistics(resnet(2)))
     assert run.epochs == [9, 10, 100] and run.max_epochs == 100
@@ -65,20 +78,23 @@ def test_checkpoints_that_do_not_say_their_network(tmp_path):
 
 
 def test_a_config_without_model_says_no_network(tmp_path):
-    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=dict(cfg='max_epochs = 3\n')), tmp_path / 'epoch_1.pth')
+    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=dict(cfg='max_epochs = 3\n')),
+               tmp_path / 'epoch_1.pth')
     assert Trajectory.open(tmp_path).last.model is None
 
 
 @pytest.mark.parametrize('kind', ['ckd_mm.CheckpointDistill', CheckpointDistill])
 def test_the_network_of_a_distilled_student_is_the_student(kind):
     """Also where the type is a class, as in configs that are written in pure Python."""
-    assert model_config_of(dict(model=dict(type=kind, student=resnet()), data_preprocessor=STATISTICS)) == with_statistics(resnet())
+    assert model_config_of(dict(model=dict(type=kind, student=resnet()),
+                                data_preprocessor=STATISTICS)) == with_statistics(resnet())
 
 
 def test_hostile_config_text_in_a_checkpoint(tmp_path):
     marker = tmp_path / 'marker'
-    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=dict(cfg=f"model = __import__('os').mkdir({str(marker)!r})\n")),
-               tmp_path / 'epoch_1.pth')
+    torch.save(
+        dict(state_dict=network(resnet(2), 1).state_dict(),
+             meta=dict(cfg=f"model = __import__('os').mkdir({str(marker)!r})\n")), tmp_path / 'epoch_1.pth')
     with pytest.raises(SnapshotError, match=r'epoch_1\.pth cannot be read without running it'):
         Trajectory.open(tmp_path)
     assert not marker.exists()
@@ -116,7 +132,9 @@ def test_a_trajectory_can_be_moved(tmp_path):
 def test_a_snapshot_of_the_same_epoch_replaces_it(tmp_path):
     run = trajectory(tmp_path, epochs=(1, 2))
     state = network(with_statistics(resnet(2)), 99).state_dict()
-    run.add(write_snapshot(run.at(1).file, state, epoch=1, iteration=4, lr=None, model=run.info['model'], classes=DIGITS))
+    run.add(
+        write_snapshot(run.at(1).file, state, epoch=1, iteration=4, lr=None, model=run.info['model'],
+                       classes=DIGITS))
     reopened = Trajectory.open(tmp_path)
     assert reopened.epochs == [1, 2]
     assert_same_weights(dict(reopened.at(1).build().state_dict()), dict(state))
@@ -139,9 +157,11 @@ def test_building_leaves_the_random_state(tmp_path):
 
 # ---------------------------------------------------------------- bad input
 def test_nothing_there(tmp_path):
-    with pytest.raises(SnapshotError, match=rf'no trajectory at {tmp_path}/nowhere: expected a trajectory\.json'):
+    with pytest.raises(SnapshotError, match=rf'no trajectory at {tmp_path}/nowhere: expected a '
+                                            r'trajectory\.json'):
         Trajectory.open(tmp_path / 'nowhere')
-    with pytest.raises(SnapshotError, match=rf'the trajectory at {tmp_path} is empty: no trajectory\.json with snapshots and no epoch_'):
+    with pytest.raises(SnapshotError, match=rf'the trajectory at {tmp_path} is empty: no trajectory\.json '
+                                            r'with snapshots and no epoch_'):
         Trajectory.open(tmp_path)
 
 
@@ -154,9 +174,10 @@ def test_an_empty_manifest(tmp_path):
 @pytest.mark.parametrize('text, message', [
     ('', r'trajectory\.json cannot be read as JSON'),
     ('{"format": "ckd_mm.traj', r'trajectory\.json cannot be read as JSON'),
-    ('[]', r'trajectory\.json is not a trajectory'),
-    ('{"format": "ckd_mm.trajectory/99"}', r'is not a trajectory: its "format" is not "ckd_mm\.trajectory/1"'),
-    ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}', r"is damaged: a snapshot lacks 'file'"),
+    ('[]', r'trajectory\.json is not a trajectory'), ('{"format": "ckd_mm.trajectory/99"}',
+     r'is not a trajectory: its "format" is not "ckd_mm\.trajectory/1"'),
+    ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}',
+     r"is damaged: a snapshot lacks 'file'"),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": [3]}', r'is damaged'),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": 3}', r'is damaged'),
 ])
@@ -167,7 +188,8 @@ def test_damaged_manifests(tmp_path, text, message):
 
 
 def test_an_epoch_that_is_not_there(tmp_path):
-    with pytest.raises(SnapshotError, match=r'no snapshot at epoch 5 in .*: there are \[1, 2, 3\]\. Choose one of these'):
+    with pytest.raises(SnapshotError, match=r'no snapshot at epoch 5 in .*: there are \[1, 2, 3\]\. Choose '
+                                            r'one of these'):
         trajectory(tmp_path).at(5)
 
 
@@ -177,10 +199,12 @@ def test_check_names_the_damaged_file(tmp_path):
     data = bytearray(run.at(2).file.read_bytes())
     data[-1] ^= 1
     run.at(2).file.write_bytes(bytes(data))
-    with pytest.raises(SnapshotError, match=r'epoch_2\.pth \(epoch 2\) is damaged: its SHA-256 is not the one in its manifest'):
+    with pytest.raises(SnapshotError, match=r'epoch_2\.pth \(epoch 2\) is damaged: its SHA-256 is not the '
+                                            r'one in its manifest'):
         run.check()
     run.at(1).file.write_bytes(b'')
-    with pytest.raises(SnapshotError, match=r'epoch_1\.pth \(epoch 1\) is damaged: 0 bytes where its manifest says'):
+    with pytest.raises(SnapshotError, match=r'epoch_1\.pth \(epoch 1\) is damaged: 0 bytes where its '
+                                            r'manifest says'):
         Trajectory.open(tmp_path).check()
 
 
@@ -188,7 +212,8 @@ def test_the_manifest_is_json_of_plain_values(tmp_path):
     run = trajectory(tmp_path)
     run.info.update(number=torch.tensor(1.5), nothing=float('nan'), kind=torch.nn.Linear, where=tmp_path)
     run.set_metrics(1, {'accuracy/top1': float('inf')})
-    manifest = json.loads((tmp_path / 'trajectory.json').read_text(), parse_constant=lambda name: pytest.fail(name))
+    manifest = json.loads((tmp_path / 'trajectory.json').read_text(),
+                          parse_constant=lambda name: pytest.fail(name))
     assert (manifest['number'], manifest['nothing'], manifest['where']) == (1.5, None, str(tmp_path))
     assert manifest['kind'] == 'torch.nn.modules.linear.Linear'
     assert manifest['snapshots'][0]['metrics'] == {'accuracy/top1': None}

@@ -1,0 +1,87 @@
+"""ResNets of 6n+2 layers for small images."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmpretrain.models.backbones import ResNet_CIFAR
+from mmpretrain.models.backbones.resnet import BasicBlock
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import MODELS
+from .stages import INIT, check_count, stage_indices
+
+
+class PadShortcut(nn.Module):
+    """Option A: every ``stride``-th pixel, and zeros for the channels that are new, half of them on each
+    side."""
+
+    def __init__(self, new_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels = new_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.new_channels // 2
+        return F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, before, self.new_channels - before))
+
+
+@MODELS.register_module()
+class CIFARResNet(ResNet_CIFAR):
+    """ResNet of 6n+2 layers (He et al., arXiv 1512.03385, Section 4.2): three stages of n basic blocks.
+
+    Images (N, in_channels, H, W) become maps of ``base_channels`` x 1, 2, 4 channels at 1, 1/2, 1/4 of the
+    image's size.
+
+    Args:
+        depth: 6n+2, such as 8, 14, 20, 32, 56, 110.
+        base_channels: channels of the first stage. The networks called 8x4 and 32x4 have stem_channels=32,
+            base_channels=64.
+        shortcut: where the shape changes. ``A`` subsamples and pads with zeros, as He et al. on CIFAR and the
+            code of CheckpointKD's authors; ``B`` is a 1x1 convolution with BatchNorm, as RepDistiller,
+            mdistiller and DIH's sizes have it.
+        out_indices: stages to return, 0 to 2.
+        options: further ones of mmpretrain's ResNet, such as ``frozen_stages``, ``norm_eval``, ``with_cp``.
+
+    Raises:
+        ConfigError: a setting that no such network has.
+    """
+    arch_settings = {6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 201)}
+
+    def __init__(self,
+                 depth: int,
+                 in_channels: int = 3,
+                 stem_channels: int = 16,
+                 base_channels: int = 16,
+                 shortcut: str = 'B',
+                 out_indices: Sequence[int] = (2, ),
+                 init_cfg=INIT,
+                 **options) -> None:
+        if type(depth) is not int or depth not in self.arch_settings:
+            raise ConfigError(f'depth={depth!r} should be 6n+2, from 8 to {max(self.arch_settings)}: 8, 14, '
+                              '20, 26, 32, ...')
+        if shortcut not in ('A', 'B'):
+            raise ConfigError(f"shortcut={shortcut!r} should be 'A' (padding with zeros) or 'B' (1x1 "
+                              "convolution)")
+        check_count('in_channels', in_channels)
+        check_count('stem_channels', stem_channels)
+        check_count('base_channels', base_channels)
+        if shortcut == 'A' and base_channels < stem_channels:
+            raise ConfigError(f"shortcut='A' adds channels: base_channels={base_channels} should be at least "
+                              f'stem_channels={stem_channels}')
+        super().__init__(depth,
+                         in_channels=in_channels,
+                         stem_channels=stem_channels,
+                         base_channels=base_channels,
+                         num_stages=3,
+                         strides=(1, 2, 2),
+                         dilations=(1, 1, 1),
+                         out_indices=stage_indices(out_indices, 3),
+                         zero_init_residual=False,
+                         init_cfg=init_cfg,
+                         **options)
+        if shortcut == 'A':
+            for name in self.res_layers:
+                block = getattr(self, name)[0]
+                if block.downsample is not None:
+                    block.downsample = PadShortcut(block.out_channels - block.in_channels, block.stride)

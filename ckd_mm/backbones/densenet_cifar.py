@@ -1,0 +1,77 @@
+"""Densely connected networks for small images."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmpretrain.models.backbones.densenet import DenseTransition
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import MODELS
+from .stages import INIT, check_count, stage_indices
+
+
+class PlainDenseLayer(BaseModule):
+    """BatchNorm, ReLU, one 3x3 convolution (no bottleneck); the ``growth_rate`` new channels come behind
+    those that came in."""
+
+    def __init__(self, in_channels: int, growth_rate: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(in_channels)
+        self.conv = nn.Conv2d(in_channels, growth_rate, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x, self.conv(F.relu(self.bn(x), inplace=True))), dim=1)
+
+
+@MODELS.register_module()
+class DenseNetCIFAR(BaseBackbone):
+    """DenseNet-d-k without bottleneck and compression (Huang et al., CVPR 2017, arXiv 1608.06993, Sec. 3 and
+    Table 2): three
+    blocks of n = (d - 4) / 3 layers, each of which adds k channels.
+
+    mmpretrain's DenseNet has the bottlenecks of DenseNet-BC and the stem of 224 pixels.
+
+    Images (N, in_channels, H, W) become maps of 16+nk, 16+2nk, 16+3nk channels at 1, 1/2, 1/4 of the image's
+    size. The last BatchNorm and ReLU belong to the third; the others are what the transition behind them
+    takes, which keeps their channels.
+
+    Args:
+        depth: d = 3n+4, such as 40, 100.
+        growth_rate: k, such as 12, 24.
+        out_indices: blocks to return, 0 to 2.
+
+    Raises:
+        ConfigError: a setting that no such network has.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 growth_rate: int,
+                 in_channels: int = 3,
+                 out_indices: Sequence[int] = (2, ),
+                 init_cfg=INIT) -> None:
+        if type(depth) is not int or depth < 7 or depth % 3 != 1:
+            raise ConfigError(f'depth={depth!r} should be 3n+4, at least 7: 7, 10, ..., 40, ..., 100, ...')
+        check_count('growth_rate', growth_rate)
+        check_count('in_channels', in_channels)
+        super().__init__(init_cfg)
+        self.out_indices = stage_indices(out_indices, 3)
+        layers, stem = (depth - 4) // 3, 16
+        widths = [stem + block * layers * growth_rate for block in range(4)]
+        self.conv1 = nn.Conv2d(in_channels, stem, 3, padding=1, bias=False)
+        self.layer1, self.layer2, self.layer3 = (nn.Sequential(
+            *(PlainDenseLayer(width + layer * growth_rate, growth_rate) for layer in range(layers)))
+                                                 for width in widths[:3])
+        self.transition1, self.transition2 = DenseTransition(widths[1], widths[1]), DenseTransition(
+            widths[2], widths[2])
+        self.bn = nn.BatchNorm2d(widths[3])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        first = self.layer1(self.conv1(x))
+        second = self.layer2(self.transition1(first))
+        last = F.relu(self.bn(self.layer3(self.transition2(second))), inplace=True)
+        return tuple((first, second, last)[index] for index in self.out_indices)

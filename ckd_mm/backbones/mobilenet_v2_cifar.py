@@ -1,0 +1,75 @@
+"""MobileNetV2 for small images."""
+
+from collections.abc import Sequence
+from numbers import Real
+
+from mmcv.cnn import ConvModule
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmpretrain.models.utils import InvertedResidual
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import MODELS
+from .stages import INIT, check_count, stage_indices
+
+BATCH_NORM = dict(type='BN')
+
+
+@MODELS.register_module()
+class MobileNetV2CIFAR(BaseBackbone):
+    """MobileNetV2 (arXiv 1801.04381) in the form that the distillation literature trains on 32x32 and 64x64
+    images.
+
+    It comes from Route Constrained Optimization (arXiv 1904.09149) and is the "MobileNetV2" of CheckpointKD
+    (width 0.75), RepDistiller and mdistiller (width 0.5). It differs from mmpretrain's MobileNetV2: the
+    second stage has stride 1, ReLU stands for ReLU6, blocks of expansion 1 keep their first 1x1 convolution,
+    and w x c channels are cut to a whole number, not rounded to a multiple of 8 (width 0.75: stem 24, stages
+    12, 18, 24, 48, 72, 120, 240; the last has 1280).
+
+    Images (N, in_channels, H, W) become maps at 1/2, 1/2, 1/4, 1/8, 1/8, 1/16, 1/16, 1/16 of the image's
+    size.
+
+    Args:
+        widen_factor: width multiplier w. The last convolution keeps its 1280 channels for w below 1.
+        out_indices: stages to return, 0 to 6; 7 is the last convolution.
+
+    Raises:
+        ConfigError: a setting that no such network has.
+    """
+    # expansion, channels at width 1, blocks, stride of the first
+    arch_settings = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                     (6, 160, 3, 2), (6, 320, 1, 1))
+
+    def __init__(self,
+                 widen_factor: float = 1.0,
+                 in_channels: int = 3,
+                 out_indices: Sequence[int] = (7, ),
+                 init_cfg=INIT) -> None:
+        if not isinstance(widen_factor, Real) or isinstance(widen_factor,
+                                                            bool) or not 1 / 16 <= widen_factor <= 64:
+            raise ConfigError(f'widen_factor={widen_factor!r} should be a number from 1/16 (one channel in '
+                              'the first stage) to 64')
+        check_count('in_channels', in_channels)
+        super().__init__(init_cfg)
+        self.out_indices = stage_indices(out_indices, 8)
+        channels = int(32 * widen_factor)
+        self.stem = ConvModule(in_channels, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM)
+        self.stages = nn.ModuleList()
+        for expansion, width, blocks, stride in self.arch_settings:
+            stage = []
+            for index in range(blocks):
+                if expansion == 1:  # which InvertedResidual takes for no expansion
+                    stage.append(ConvModule(channels, channels, 1, norm_cfg=BATCH_NORM))
+                stage.append(InvertedResidual(channels, int(width * widen_factor), expansion * channels,
+                                              stride=stride if index == 0 else 1, norm_cfg=BATCH_NORM))
+                channels = int(width * widen_factor)
+            self.stages.append(nn.Sequential(*stage))
+        self.stages.append(ConvModule(channels, int(1280 * max(1, widen_factor)), 1, norm_cfg=BATCH_NORM))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return tuple(maps[index] for index in self.out_indices)

@@ -1,0 +1,86 @@
+"""Wide residual networks for small images."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import MODELS
+from .stages import INIT, check_count, stage_indices
+
+
+class PreActivationBlock(BaseModule):
+    """BatchNorm, ReLU, convolution, twice; where the width changes, the shortcut takes the activated
+    input."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut = None if in_channels == out_channels else nn.Conv2d(
+            in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.bn1(x), inplace=True)
+        hidden = F.relu(self.bn2(self.conv1(activated)), inplace=True)
+        return self.conv2(self.dropout(hidden)) + (x if self.shortcut is None else self.shortcut(activated))
+
+
+@MODELS.register_module()
+class WideResNet(BaseBackbone):
+    """WRN-d-k (Zagoruyko and Komodakis, arXiv 1605.07146): three stages of (d - 4) / 6 pre-activation blocks.
+
+    Images (N, in_channels, H, W) become maps of 16k, 32k, 64k channels at 1, 1/2, 1/4 of the image's size.
+    The last BatchNorm and ReLU belong to the third; the others are sums that the next stage activates.
+
+    Args:
+        depth: d = 6n+4, such as 16, 28, 40.
+        widen_factor: k.
+        dropout: between the convolutions of a block, in training.
+        out_indices: stages to return, 0 to 2.
+
+    Raises:
+        ConfigError: a setting that no such network has.
+    """
+
+    def __init__(self,
+                 depth: int,
+                 widen_factor: int,
+                 dropout: float = 0.0,
+                 in_channels: int = 3,
+                 out_indices: Sequence[int] = (2, ),
+                 init_cfg=INIT) -> None:
+        if type(depth) is not int or depth < 10 or depth % 6 != 4:
+            raise ConfigError(f'depth={depth!r} should be 6n+4, at least 10: 10, 16, 22, 28, 34, 40, ...')
+        check_count('widen_factor', widen_factor)
+        check_count('in_channels', in_channels)
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ConfigError(f'dropout={dropout!r} should be a number from 0 to below 1')
+        super().__init__(init_cfg)
+        self.out_indices = stage_indices(out_indices, 3)
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        blocks = (depth - 4) // 6
+        widths = [16] + [width * widen_factor for width in (16, 32, 64)]
+        self.layer1 = self._stage(blocks, widths[0], widths[1], 1, dropout)
+        self.layer2 = self._stage(blocks, widths[1], widths[2], 2, dropout)
+        self.layer3 = self._stage(blocks, widths[2], widths[3], 2, dropout)
+        self.bn = nn.BatchNorm2d(widths[3])
+
+    @staticmethod
+    def _stage(blocks: int, in_channels: int, out_channels: int, stride: int,
+               dropout: float) -> nn.Sequential:
+        return nn.Sequential(
+            PreActivationBlock(in_channels, out_channels, stride, dropout),
+            *(PreActivationBlock(out_channels, out_channels, 1, dropout) for _ in range(blocks - 1)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        first = self.layer1(self.conv1(x))
+        second = self.layer2(first)
+        last = F.relu(self.bn(self.layer3(second)), inplace=True)
+        return tuple((first, second, last)[index] for index in self.out_indices)

@@ -1,0 +1,97 @@
+"""Data sets as one tensor of pixels, shared by all who read the same."""
+
+import json
+from collections import OrderedDict
+from typing import Dict
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..progress import Progress
+from .memory import LEAVE_OUT, describe, require_memory
+
+KEPT = 4  # training and test images of two data sets
+_decoded: 'OrderedDict[str, Decoded]' = OrderedDict()
+
+
+class Decoded:
+    """The images of a data set, each as its pipeline first gave it.
+
+    Args:
+        dataset: with the pipeline that reads an image; nothing in it may be random.
+
+    Attributes:
+        pixels: uint8 (N, C, H, W); only those of images that were asked for are there.
+        labels: int64 (N, ), likewise.
+    """
+
+    def __init__(self, dataset: BaseDataset) -> None:
+        self.dataset = dataset
+        self.pixels = torch.empty(0, dtype=torch.uint8)
+        self.labels = torch.empty(len(dataset), dtype=torch.int64)
+        self.is_there = np.zeros(len(dataset), dtype=bool)
+        self.is_complete = False
+
+    def read(self, indices: np.ndarray) -> None:
+        """Have these images in ``pixels``.
+
+        Raises:
+            ConfigError: an image or its label cannot be stacked with the others, or there is not enough
+                memory for all of them.
+        """
+        if self.is_complete:
+            return
+        missing = np.unique(indices[~self.is_there[indices]])
+        progress = Progress(lambda line: print_log(line, logger='current'), 'ckd_mm.InMemory: decoding image',
+                            len(missing))
+        for place, index in enumerate(map(int, missing)):
+            item = self.dataset.pipeline(self.dataset.get_data_info(index))
+            image = self._checked(item['img'], index)
+            if place == 0:
+                require_memory(len(missing), image.shape)
+            if len(self.pixels) == 0:  # pages that are never written take no memory
+                self.pixels = torch.empty((len(self.dataset), *image.shape), dtype=torch.uint8)
+            self.pixels[index] = image
+            self.labels[index] = self._label(item, index)
+            self.is_there[index] = True
+            progress.step()
+        self.is_complete = bool(self.is_there.all())
+
+    def _checked(self, image: np.ndarray, index: int) -> Tensor:
+        """(C, H, W)."""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
+            found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+            raise ConfigError(f'ckd_mm.InMemory: image {index} is a {found}, expected uint8 of (height, '
+                              'width, channels); '
+                              f'{LEAVE_OUT}')
+        image = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
+        if len(self.pixels) and image.shape != self.pixels.shape[1:]:
+            raise ConfigError(f'ckd_mm.InMemory: image {index} has {describe(image.shape)}, others have '
+                              f'{describe(self.pixels.shape[1:])}; '
+                              'add a transform that makes them equal (Resize, CenterCrop) before the '
+                              f'random ones, or {LEAVE_OUT}')
+        return image
+
+    def _label(self, item: Dict, index: int) -> int:
+        found = item.get('gt_label')
+        label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
+        if not isinstance(label, (int, np.integer)):
+            raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; '
+                              f'{LEAVE_OUT}')
+        return int(label)
+
+
+def decoded(config: Dict) -> Decoded:
+    """That of a data set's config; made once in a process, whichever stage of a run asks for it. The last
+    :data:`KEPT` are kept."""
+    key = json.dumps(config, sort_keys=True, default=repr)
+    found = _decoded.pop(key, None) or Decoded(CLASSIFICATION_DATASETS.build(config))
+    _decoded[key] = found
+    while len(_decoded) > KEPT:
+        _decoded.popitem(last=False)
+    return found

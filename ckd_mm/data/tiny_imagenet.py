@@ -1,0 +1,73 @@
+"""Tiny-ImageNet, in the folders that people keep it in."""
+
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+from mmpretrain.datasets import BaseDataset
+
+from ..errors import ConfigError
+from ..registry import DATASETS
+
+NAME = '*.[jJ][pP]*[gG]'  # .JPEG in the original
+
+
+@DATASETS.register_module()
+class TinyImageNet(BaseDataset):
+    """Tiny-ImageNet (Le and Yang, Stanford CS 231N, 2015): 64x64 pixels, 200 classes of 500 training and 50
+    validation images.
+
+    Training images are read from ``train/<wnid>/``, validation images from ``val/images/`` with
+    ``val/val_annotations.txt`` as the original archive unpacks, or from ``val/<wnid>/`` into which they are
+    often moved; in both, the images of a class may lie in a folder of their own (``<wnid>/images/``). The
+    classes are the folders of ``train/`` in alphabetical order; a part of them is read just as well.
+
+    Args:
+        split: 'train' or 'val'.
+        data_root: folder that holds ``train`` and ``val``.
+
+    Raises:
+        ConfigError: there are no such images, or not those of the classes in ``wnids.txt``.
+    """
+
+    def __init__(self, split: str, data_root: str = '', **kwargs) -> None:
+        if split not in ('train', 'val'):
+            raise ConfigError(f"TinyImageNet: split={split!r} should be 'train' or 'val'")
+        self.split, self.folder = split, Path(data_root).expanduser()
+        super().__init__(ann_file='', data_root=data_root, classes=self._wnids(), **kwargs)
+
+    def _wnids(self) -> List[str]:
+        train = self.folder / 'train'
+        found = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
+        if not found:
+            raise self._nothing_in(f'{train}/<wnid>')
+        listed = self.folder / 'wnids.txt'
+        if listed.is_file() and sorted(listed.read_text().split()) != found:
+            raise ConfigError(f'TinyImageNet: {train} has {len(found)} folders, and not just those of the '
+                              f'{len(listed.read_text().split())} classes in {listed}; unpack the archive '
+                              'again')
+        return found
+
+    def load_data_list(self) -> List[dict]:
+        labels = self.class_to_idx
+        data = [dict(img_path=str(path), gt_label=labels[wnid]) for path, wnid in self._images()]
+        if not data:
+            raise self._nothing_in(self.folder / self.split)
+        return data
+
+    def _images(self) -> Iterator[Tuple[Path, str]]:
+        folder = self.folder / self.split
+        annotations = folder / 'val_annotations.txt'
+        if annotations.is_file() and not any((folder / wnid).is_dir() for wnid in self.CLASSES):
+            for line in annotations.read_text().splitlines(
+            ):  # val_0.JPEG n03444034 and a box, separated by tabs
+                name, wnid = line.split()[:2]
+                yield folder / 'images' / name, wnid
+        else:
+            for wnid in self.CLASSES:
+                for path in sorted((folder / wnid).rglob(NAME)):
+                    yield path, wnid
+
+    def _nothing_in(self, where) -> ConfigError:
+        return ConfigError(f'TinyImageNet: no images in {where}; unpack tiny-imagenet-200.zip and name its '
+                           'folder in `data_root`, or the '
+                           'folder that holds tiny-imagenet-200 in the environment variable CKD_DATA_ROOT')

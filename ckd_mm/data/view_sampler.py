@@ -1,0 +1,44 @@
+"""Which images in which view make an epoch."""
+
+from typing import Iterator, Optional
+
+from mmengine.dataset import DefaultSampler
+
+from ..errors import ConfigError
+from ..registry import DATA_SAMPLERS
+from .views import ReplayableDataset
+
+
+@DATA_SAMPLERS.register_module()
+class ViewSampler(DefaultSampler):
+    """mmengine's ``DefaultSampler`` over a replayable data set: the same images in the same order, each with
+    the view of the epoch.
+
+    Args:
+        dataset: :class:`ckd_mm.data.Views` or :class:`ckd_mm.data.InMemory`.
+        views: each image has so many views, epoch e (counted from 0) shows view e mod ``views``; None: a new
+            one every epoch.
+        seed: of the order, and of the augmentation if the data set says none; default: the run's.
+        shuffle, round_up: as of mmengine's.
+
+    Raises:
+        ConfigError: the data set cannot be replayed, or ``views`` is no number of views.
+    """
+
+    def __init__(self, dataset: ReplayableDataset, views: Optional[int] = None, shuffle: bool = True,
+                 seed: Optional[int] = None, round_up: bool = True) -> None:
+        if not isinstance(dataset, ReplayableDataset):
+            raise ConfigError(f'sampler ckd_mm.ViewSampler: the images of a {type(dataset).__name__} cannot '
+                              'be augmented twice in the same '
+                              "way; wrap it: dataset=dict(type='ckd_mm.Views', dataset=dict(...))")
+        if views is not None and (type(views) is not int or views < 1):
+            raise ConfigError(f'sampler ckd_mm.ViewSampler: views={views!r} should be a whole number, at '
+                              'least 1, or None')
+        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
+        self.views = views
+        dataset.replay(self.seed)
+
+    def __iter__(self) -> Iterator[int]:
+        view = self.epoch if self.views is None else self.epoch % self.views
+        first = view * len(self.dataset)
+        return (first + index for index in super().__iter__())

@@ -1,0 +1,122 @@
+"""Distillation in two terms: how sure the teacher is, and how it orders the other classes."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..compat import full_precision
+from ..registry import MODELS
+from .cohort_kd_loss import check_temperature, check_weight
+from .soft_target import SoftTarget, require_same_shape, soft_target
+
+
+def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor, tau: float,
+                      target_weight: float | Tensor = 1.0, non_target_weight: float | Tensor = 8.0) -> Tensor:
+    r"""Decoupled knowledge distillation (DKD; Zhao et al., CVPR 2022, arXiv 2203.08679), Eq. 7 with weights
+    of its own.
+
+    With p and q the softened probabilities of teacher and student, t the label and :math:`\hat p_i = p_i / (1
+    - p_t)`, :math:`i \ne t`:
+
+    .. math:: \tau^2 \big( w_t \, KL((p_t, 1 - p_t) \| (q_t, 1 - q_t)) + w_n \, KL(\hat p \| \hat q) \big)
+
+    The classical loss has :math:`w_t = 1` and :math:`w_n = 1 - p_t`, so a sure teacher says little about the
+    other classes. DKD takes constants, the paper's alpha and beta. Of M teachers p is the mean probability,
+    as in Eq. 2 of CheckpointKD.
+
+    Args:
+        student_logits: (N, C), C at least 2.
+        teacher_logits: (M, N, C); (N, C) is taken as one teacher. Or their soft target by the same ``tau``,
+            which gives the same bits.
+        labels: (N,), classes.
+        tau: temperature, above 0.
+        target_weight: w_t, a number or one for each image (N,).
+        non_target_weight: w_n, likewise.
+
+    Returns:
+        Mean over the batch in nats, float32 (or float64 if the logits are), a scalar.
+
+    Raises:
+        ValueError: logits or labels that do not fit each other.
+    """
+    given = isinstance(teacher_logits, SoftTarget)
+    require_same_shape(student_logits, teacher_logits.log_p if given else teacher_logits)
+    if labels.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
+        raise ValueError(f'labels {tuple(labels.shape)} should be one class of at least 2 for each of the '
+                         'student logits '
+                         f'{tuple(student_logits.shape)}')
+    with full_precision(student_logits.device.type):
+        dtype = torch.promote_types(student_logits.dtype, torch.float32)
+        log_q = F.log_softmax(student_logits.to(dtype) / tau, dim=1)
+        log_p = (teacher_logits if given else soft_target(teacher_logits.to(dtype), tau)).log_p
+        (target_p, rest_p, others_p), (target_q, rest_q, others_q) = _decoupled(log_p, labels), _decoupled(
+            log_q, labels)
+        target = _divergence(torch.stack([target_p, rest_p], dim=1), torch.stack([target_q, rest_q], dim=1))
+        non_target = _divergence(others_p, others_q)
+        return (target_weight * target + non_target_weight * non_target).mean() * tau**2
+
+
+def _decoupled(log_p: Tensor, labels: Tensor):
+    """Logarithms of p_t (N,), of 1 - p_t (N,), and of the others' probabilities given that it is not t (N, C
+    - 1)."""
+    others = torch.arange(log_p.shape[1] - 1, device=log_p.device).expand(len(log_p), -1)
+    others = others + (others >= labels[:, None])  # all classes but the label
+    target, others = log_p.gather(1, labels[:, None])[:, 0], log_p.gather(1, others)
+    rest = others.logsumexp(dim=1)  # not log(1 - p_t), of which nothing is left where the teacher is sure
+    return target, rest, others - rest[:, None]
+
+
+def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of each row, in nats."""
+    return F.kl_div(log_q, log_p, reduction='none', log_target=True).sum(dim=1)
+
+
+@MODELS.register_module()
+class DecoupledKDLoss(nn.Module):
+    """:func:`decoupled_kd_loss` with its settings. Always computed in float32, whatever autocast says.
+
+    mmrazor's ``DKDLoss`` is not used: with ``reduction='mean'`` it returns the sum over the batch.
+
+    Args:
+        tau: temperature, above 0.
+        target_weight: of the label's term, the paper's alpha.
+        non_target_weight: of the other classes' term, the paper's beta; 1 to 8 there, by network pair.
+        loss_weight: factor of the loss, at least 0.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+
+    needs_labels = True
+
+    def __init__(self, tau: float = 4.0, target_weight: float = 1.0, non_target_weight: float = 8.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__()
+        check_temperature(tau)
+        weights = dict(target_weight=target_weight, non_target_weight=non_target_weight,
+                       loss_weight=loss_weight)
+        for name, value in weights.items():
+            check_weight(name, value)
+        self.tau, self.target_weight, self.non_target_weight, self.loss_weight = tau, target_weight, non_target_weight, loss_weight
+
+    @property
+    def target_settings(self) -> dict[str, Any]:
+        """What the teachers' target depends on besides their logits, in the words of ``CohortKDLoss``: it is
+        the same target."""
+        return dict(tau=self.tau, aggregation='prob', teacher_weights=None, standardize=False)
+
+    def target(self, teacher_logits: Tensor) -> SoftTarget:
+        """All of the teachers that the loss needs; of logits (M, N, C)."""
+        return soft_target(teacher_logits, self.tau)
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor) -> Tensor:
+        """Args as in :func:`decoupled_kd_loss`; a scalar."""
+        loss = decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau, self.target_weight,
+                                 self.non_target_weight)
+        return loss if self.loss_weight == 1 else loss * self.loss_weight
+
+    def extra_repr(self) -> str:
+        return f'tau={self.tau}, target_weight={self.target_weight}, non_target_weight={self.non_target_weight}, ' \
+            f'loss_weight={self.loss_weight}'

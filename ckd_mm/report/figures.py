@@ -1,0 +1,135 @@
+"""Figures of a run, for eyes and for pages."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..files import atomic_write
+from ..infoplane.plane import InformationPlane
+
+# told apart by the colour-blind, too
+TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'
+Curve = list[tuple[float, float]]
+
+
+def draw_information_plane(plane: InformationPlane, path: Path | None = None,
+                           chosen: Sequence[int] = ()) -> Figure:
+    """The curve of a trajectory on the normalised plane (Fig. 7 of CheckpointKD), with the maximum of the
+    sum.
+
+    Args:
+        path: a .png or .svg to write; None: only return the figure.
+        chosen: epochs that teach, ringed; default: T*.
+    """
+    rows = plane.normalised()
+    chosen = set(chosen) or {plane.best_epoch}
+    figure, axes = _figure(5.4, 4.6)
+    axes.plot([row['x'] for row in rows], [row['y'] for row in rows], color=TEACHER, linewidth=1.2, alpha=0.6,
+              zorder=1)
+    axes.scatter([row['x'] for row in rows], [row['y'] for row in rows], s=26, color=TEACHER, zorder=2)
+    best = max(rows, key=lambda row: row['sum'])['sum']
+    # where x + y is the greatest sum: no snapshot lies above this line
+    axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0',
+              linewidth=1, linestyle='--', zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
+    for row in rows:
+        if row['epoch'] in chosen:
+            axes.scatter(row['x'], row['y'], s=260, marker='*', color=CHOSEN, edgecolor='black',
+                         linewidth=0.8, zorder=3, label=f'teaches: epoch {row["epoch"]}')
+    first = [row for row in rows if row['epoch'] in chosen] + [rows[-1], rows[0]]  # their labels matter most
+    for row in _spread_labels(first + rows):
+        axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points', xytext=(6, -11),
+                      fontsize=8, color='#444444')
+    axes.set_xlim(-0.06, 1.08)
+    axes.set_ylim(-0.06, 1.08)
+    axes.set_xlabel('I(X;F), normalised')
+    axes.set_ylabel('I(Y;F), normalised')
+    axes.set_title(f'Information plane of the teacher, {len(rows)} snapshots (numbers: epochs)', fontsize=10)
+    axes.legend(loc='lower left' if rows[0]['x'] > 0.4 else 'lower right', fontsize=8, frameon=False)
+    return save_figure(figure, path)
+
+
+def draw_training(curves: dict[str, Curve], marks: Sequence[int] = (), path: Path | None = None) -> Figure:
+    """Validation accuracy (percent) against the epoch.
+
+    Args:
+        curves: name ('teacher', 'student', 'student alone', and of others what they are called) to points
+            (epoch, accuracy).
+        marks: teacher epochs that teach.
+    """
+    figure, axes = _figure(5.4, 4.6)
+    colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': ALONE}
+    others = [name for name in curves if name not in colours]
+    # what lies between teacher and student, from light to dark
+    colours.update({
+        name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others))
+        for index, name in enumerate(others)
+    })
+    for name, curve in curves.items():
+        if curve:
+            axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
+    teacher = dict(curves.get('teacher') or [])
+    shown = [epoch for epoch in marks if epoch in teacher]
+    if shown:
+        axes.scatter(shown, [teacher[epoch] for epoch in shown], s=220, marker='*', color=CHOSEN,
+                     edgecolor='black', linewidth=0.8, zorder=3, label='teaches')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel('epoch')
+    axes.set_ylabel('top-1 accuracy on validation images, %')
+    axes.set_title('Training', fontsize=10)
+    axes.legend(loc='lower right', fontsize=8, frameon=False)
+    return save_figure(figure, path)
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({'svg.hashsalt': 'ckd_mm', 'svg.fonttype': 'none'}):
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    text = buffer.getvalue()
+    return text[text.index('<svg'):]
+
+
+def _figure(width: float, height: float):
+    """A figure outside pyplot: nothing global, no display."""
+    figure = canvas(width, height)
+    axes = figure.add_subplot()
+    plain_axes(axes)
+    return figure, axes
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain_axes(axes) -> None:
+    """A light grid behind what is drawn, and no frame above and to the right."""
+    axes.grid(True, color='#ececec')
+    axes.set_axisbelow(True)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
+
+
+def _spread_labels(rows: list[dict], distance: float = 0.05) -> list[dict]:
+    """Rows whose labels do not overprint one labelled before."""
+    kept: list[dict] = []
+    for row in rows:
+        if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > distance for other in kept):
+            kept.append(row)
+    return kept
+
+
+def save_figure(figure: Figure, path: Path | None) -> Figure:
+    """Writes a .png or .svg, unless ``path`` is None."""
+    if path is not None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=Path(path).suffix[1:], dpi=130)
+        atomic_write(path, buffer.getvalue())
+    return figure

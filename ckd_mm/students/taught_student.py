@@ -1,0 +1,165 @@
+"""A student beside its teachers: what is saved, compiled and kept outside."""
+
+import contextlib
+import copy
+from functools import partial
+
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from ..compat import compile_in_place, compiled_networks_run_hooks, require_mmrazor, versions_in_a_line
+from ..errors import ConfigError
+from ..registry import MODELS
+from ..teachers import BaseCohort
+from ..teachers.outside import Outside
+from .classifier import build_classifier, compile_settings, networks_of
+
+
+class TaughtStudent(BaseModel):
+    """A student whose checkpoints are its own: ``state_dict`` has the keys of the plain classifier and
+    nothing of the teachers, which
+    are built from the config when they are first asked, or of the connectors. Subclasses write ``loss``.
+
+    Args:
+        student: mmpretrain classifier (config) whose ``head`` returns logits (N, C).
+        cohort: teachers (config), see :class:`BaseCohort`.
+        distiller: config of an mmrazor ``ConfigurableDistiller``, with recorders on student and cohort. Types
+            in it without a scope are mmrazor's.
+        compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or
+            its options.
+        fast_teachers: make the teachers fast before they are first asked, see :meth:`BaseCohort.only_teach`:
+            their logits change by
+            rounding. False: they stay exactly as they are.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+
+    def __init__(self, student: dict | nn.Module, cohort: dict | BaseCohort | None = None,
+                 distiller: dict | None = None, compile: bool | dict = False,
+                 data_preprocessor: dict | None = None, fast_teachers: bool = True) -> None:
+        student = build_classifier(student, data_preprocessor)
+        super().__init__(data_preprocessor=student.data_preprocessor)
+        self.student = student
+        self.distiller = None if distiller is None else build_distiller(distiller)
+        if self.distiller is not None:
+            self.distiller.prepare_from_student(student)
+        self.compile_options = compile_settings(compile)
+        if self.compile_options is not None:
+            if self.distiller is not None and not compiled_networks_run_hooks():
+                raise ConfigError(f'compile={compile!r} and a distiller: its recorders see nothing of '
+                                  'compiled networks with '
+                                  f'{versions_in_a_line()}; leave compile out, or use the current stack')
+            compile_in_place(networks_of(student), self.compile_options)
+        self._outside = Outside(cohort)
+        self.fast_teachers, self._rearrange_teachers = fast_teachers, False
+
+    # ------------------------------------------------------------ the teachers
+    @property
+    def cohort(self) -> BaseCohort | None:
+        """The teachers, built at the first use; None if there are none."""
+        outside = self._outside
+        if outside.cohort is not None and not outside.ready:
+            if isinstance(outside.cohort, dict):
+                outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
+            outside.cohort.expect_inputs_of(self.data_preprocessor)
+            read = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
+            compiles = None if self.compile_options is None else partial(_compile_networks, outside.cohort,
+                                                                         self.compile_options)
+            outside.cohort.only_teach(read or not self.fast_teachers, then=compiles)
+            if self._rearrange_teachers:
+                outside.cohort.rearrange()
+            if self.distiller is not None:
+                self.distiller.prepare_from_teacher(outside.cohort)
+            outside.ready = True
+        return self._outside.cohort
+
+    def rearrange_teachers(self) -> None:
+        """Those that are there and those to come, see :meth:`BaseCohort.rearrange`."""
+        self._rearrange_teachers = True
+        if self._outside.ready and self.has_teachers:
+            self._outside.cohort.rearrange()
+
+    @property
+    def cohort_config(self) -> dict | None:
+        """The teachers as the model was given them; None if not as a config."""
+        return self._outside.config
+
+    @property
+    def has_teachers(self) -> bool:
+        """Whether there are teachers, built or not."""
+        return self._outside.cohort is not None
+
+    def ask_teachers(self, inputs: Tensor) -> Tensor:
+        """Logits (M, N, C) of the teachers; the distiller's recorders see what they compute."""
+        cohort = self.cohort
+        if next(cohort.parameters()).device != inputs.device:
+            cohort.to(inputs.device)
+        cohort.prepare(inputs)  # its trial passes are not for recorders
+        with self.recording('teacher_recorders'):
+            return cohort(inputs)
+
+    def recording(self, recorders: str):
+        return contextlib.nullcontext() if self.distiller is None else getattr(self.distiller, recorders)
+
+    def distiller_losses(self) -> dict[str, Tensor]:
+        """The distiller's losses of what its recorders saw, which they then forget: activations should not
+        outlive the step."""
+        losses = self.distiller.compute_distill_losses()
+        for manager in (self.distiller.student_recorders, self.distiller.teacher_recorders):
+            for recorder in manager.recorders.values():
+                recorder.reset_data_buffer()
+        return losses
+
+    # ------------------------------------------------------------ mmengine's model interface
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.student(inputs, data_samples, mode=mode)
+
+    # ------------------------------------------------------------ the checkpoint is the student
+    def state_dict(self, *args, **kwargs):
+        return self.student.state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        # both torch's and mmengine's loader come by here and then look for the student's weights below
+        # `student.`
+        for key in [
+                key for key in state_dict
+                if key.startswith(prefix) and not key.startswith(f'{prefix}student.')
+        ]:
+            state_dict[f'{prefix}student.{key[len(prefix):]}'] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        return self.student.load_state_dict(state_dict, *args, **kwargs)
+
+    def init_weights(self) -> None:
+        self.student.init_weights()
+        if self.distiller is not None:
+            self.distiller.init_weights()
+
+    def get_layer_depth(self, param_name: str):
+        """For layer-wise learning rates: the depth of one of the student's parameters."""
+        return self.student.get_layer_depth(param_name[len('student.'):])
+
+
+def _compile_networks(cohort: BaseCohort, options: dict) -> None:
+    for network in getattr(cohort, 'networks', []):
+        compile_in_place(networks_of(network), options)
+
+
+def build_distiller(distiller: dict) -> nn.Module:
+    """mmrazor's distiller, not yet prepared from networks.
+
+    Raises:
+        EnvironmentConflict: mmrazor is missing or cannot be imported.
+    """
+    require_mmrazor(f'distiller={distiller.get("type")}')
+    from mmrazor.registry import MODELS as RAZOR
+    distiller = copy.deepcopy(distiller)
+    distiller.setdefault('_scope_', 'mmrazor')  # also of recorders, connectors and losses inside
+    return RAZOR.build(distiller)

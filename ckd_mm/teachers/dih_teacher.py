@@ -1,0 +1,97 @@
+"""A teacher and the classifier heads on its feature maps (DIH, Sec. 3.2)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError, SnapshotError
+from ..registry import MODELS
+from .base_cohort import BaseCohort, head_name
+from .feature_network import FeatureNetwork
+from .head_file import HeadFile, read_heads
+from .snapshot_ensemble import SnapshotLike, find_snapshot
+
+TEACHER = 'teacher'
+
+
+@MODELS.register_module()
+class DIHTeacher(BaseCohort):
+    """k trained heads and the teacher that they are mounted on: k + 1 teachers from one pass of its backbone.
+
+    "Distilling Knowledge via Intermediate Classifier Heads" (arXiv 2103.00497). Heads come from shallow to
+    deep, the teacher last. If only heads teach, the pass ends at the deepest of them and the rest of the
+    network is released.
+
+    Args:
+        snapshot: the teacher, as :func:`find_snapshot` takes it.
+        heads: file that training them left, see :class:`ckd_mm.teachers.HeadTraining`.
+        use: who teaches: 'teacher' and heads by their output of the backbone, say ``['teacher', 0, 2]``;
+            default: all.
+        model: config of the network, for snapshots that do not say it.
+
+    Raises:
+        ConfigError: ``use`` names a head that is not there.
+        SnapshotError: a file is missing or damaged, or the heads are of other classes or another network than
+            the snapshot.
+    """
+
+    def __init__(self, snapshot: SnapshotLike, heads: str | Path, use: Sequence[str | int] | None = None,
+                 model: dict | None = None, data_preprocessor=None) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = dict(dict(type='mmpretrain.ClsDataPreprocessor'), **data_preprocessor)
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.snapshot = find_snapshot(snapshot, model)
+        self.head_file = read_heads(heads)
+        used = read_use(use, self.head_file)
+        self.indices = [index for index in self.head_file.out_indices if index in used]
+        # heads that do not teach cost nothing, but where none does, the network is still that of the heads
+        try:
+            network = FeatureNetwork(self.snapshot, self.indices or self.head_file.out_indices,
+                                     self.head_file.input_shape, model)
+        except ConfigError as error:  # what it names are settings of the file, not of the user
+            raise SnapshotError(
+                f'heads {self.head_file.file} do not fit the teacher {self.snapshot}: '
+                f'{error}. Use the snapshot they were '
+                f'trained on, {self.head_file.teacher_file}, or train heads for this one') from error
+        self.head_file.check_teacher(self.snapshot, network)
+        self.classes = self.snapshot.classes or self.head_file.classes
+        trained = self.head_file.build()
+        self.heads = nn.ModuleDict({str(index): trained[str(index)] for index in self.indices})
+        if TEACHER not in used:
+            network.keep_maps_only()
+        self.networks = nn.ModuleList([network])
+        if data_preprocessor is None:
+            # on its own, say in an evaluation, it takes the teacher's inputs
+            self.data_preprocessor = network.data_preprocessor
+        self.expect_inputs_of(self.data_preprocessor)
+
+    @property
+    def member_names(self) -> list[str]:
+        return [head_name(index)
+                for index in self.indices] + ([] if self.networks[0].head is None else [TEACHER])
+
+    def expect_inputs_of(self, preprocessor: nn.Module) -> None:
+        self.networks[0].expect_inputs_of(preprocessor)
+        self.freeze()
+
+    def teacher_logits(self, inputs: Tensor) -> list[Tensor]:
+        maps, logits = self.networks[0](inputs)
+        heads = [head((found, )) for head, found in zip(self.heads.values(), maps)]
+        return heads if logits is None else [*heads, logits]
+
+
+def read_use(use: Sequence[str | int] | None, heads: HeadFile) -> list[str | int]:
+    """
+    Raises:
+        ConfigError: ``use`` is no list of 'teacher' and heads of the file, each at most once.
+    """
+    known = [*heads.out_indices, TEACHER]
+    if use is None:
+        return known
+    if not isinstance(use, (list, tuple)) or not use or len(set(use)) != len(use) or any(item not in known
+                                                                                         for item in use):
+        raise ConfigError(f'use={use!r} should list one or more of {known}, the heads in {heads.file} by '
+                          'their out_indices and the '
+                          'teacher itself, each once; None for all')
+    return list(use)

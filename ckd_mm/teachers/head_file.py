@@ -1,0 +1,142 @@
+"""Trained heads on disk, and whom they belong to."""
+
+import io
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SnapshotError
+from ..files import atomic_write, plain
+from ..trajectory import Snapshot
+from ..trajectory.checkpoint_file import load_checkpoint_file
+from .feature_network import FeatureNetwork, weights_sha256
+from .intermediate_head import IntermediateHead
+
+
+@dataclass(frozen=True)
+class HeadFile:
+    """
+    Args:
+        file: an OpenMMLab checkpoint file; the weights of head i are called ``heads.i.fc.weight``.
+        out_indices: of the teacher's backbone, where heads are mounted.
+        kind, grid: see :class:`ckd_mm.teachers.IntermediateHead`.
+        input_shape: of the images that they were trained for.
+        shapes: of the maps, without the batch, by the index of the output.
+        num_classes: of every head.
+        classes: their names; None if they were not known.
+        teacher: the snapshot that they were trained on: ``file``, ``epoch``, and the SHA-256 of its
+            ``weights``.
+        state_dict: the weights.
+    """
+    file: Path
+    out_indices: tuple[int, ...]
+    kind: str
+    grid: int
+    input_shape: tuple[int, ...]
+    shapes: dict[int, tuple[int, ...]]
+    num_classes: int
+    classes: tuple[str, ...] | None
+    teacher: dict[str, Any]
+    state_dict: dict[str, Tensor]
+
+    def build(self) -> nn.ModuleDict:
+        """The heads with their weights, by index, frozen. The random state of the caller is left as it
+        was."""
+        with torch.random.fork_rng(devices=[]):
+            heads = nn.ModuleDict({
+                str(index):
+                IntermediateHead(self.num_classes, self.shapes[index], self.kind, self.grid)
+                for index in self.out_indices
+            })
+        heads.load_state_dict({name[len('heads.'):]: value for name, value in self.state_dict.items()})
+        return heads.eval().requires_grad_(False)
+
+    @property
+    def teacher_file(self) -> Path:
+        """The snapshot that they were trained on, as the file says, relative to it."""
+        return self.file.parent / self.teacher['file']
+
+    def check_teacher(self, snapshot: Snapshot, network: FeatureNetwork) -> None:
+        """
+        Raises:
+            SnapshotError: the heads were trained on other classes or another network than ``snapshot``.
+        """
+        ours, theirs = self.classes, snapshot.classes
+        if self.num_classes != network.num_classes:
+            raise SnapshotError(f'heads {self.file} know {self.num_classes} classes and the teacher '
+                                f'{snapshot} {network.num_classes}; '
+                                'train heads for this teacher')
+        if None not in (ours, theirs) and ours != theirs:
+            place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
+            raise SnapshotError(f'heads {self.file} and the teacher {snapshot} were trained on other '
+                                'classes, or the same in another '
+                                f'order: class {place} is {ours[place]!r} for the heads and '
+                                f'{theirs[place]!r} for the teacher; train '
+                                'heads for this teacher')
+        if self.teacher['weights'] != network.weights_sha256:
+            raise SnapshotError(f'heads {self.file} were trained on the weights of {self.teacher_file} '
+                                f'(epoch {self.teacher["epoch"]}), '
+                                f'the teacher {snapshot} has others; use that snapshot, or train heads for '
+                                'this one')
+
+
+def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snapshot: Snapshot,
+                extra: dict[str, Any] | None = None) -> HeadFile:
+    """Write trained heads as a file that ``torch.load(weights_only=True)`` reads. It appears whole or not at
+    all.
+
+    Args:
+        heads: :class:`IntermediateHead` by index.
+        network: what they are mounted on, of ``snapshot``.
+        extra: more to say in the file, say accuracies.
+
+    Raises:
+        CkdError: the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    first = next(iter(heads.values()))
+    state_dict = OrderedDict(
+        (f'heads.{name}', value.detach().cpu()) for name, value in heads.state_dict().items())
+    described = dict(out_indices=[int(index) for index in heads], kind=first.kind, grid=first.grid,
+                     input_shape=network.input_shape, shapes=[network.shapes[int(index)] for index in heads],
+                     num_classes=network.num_classes, sha256=weights_sha256(state_dict),
+                     teacher=dict(file=os.path.relpath(snapshot.file.resolve(), path.parent.resolve()),
+                                  epoch=snapshot.epoch, weights=network.weights_sha256))
+    meta = dict(heads=plain(described), **plain(extra or {}))
+    if snapshot.classes is not None:
+        meta['dataset_meta'] = dict(classes=list(snapshot.classes))
+    buffer = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=state_dict), buffer)
+    atomic_write(path, buffer.getvalue())
+    return read_heads(path)
+
+
+def read_heads(path: Path) -> HeadFile:
+    """
+    Raises:
+        SnapshotError: the file is missing, damaged or not of :func:`write_heads`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SnapshotError(f'heads {path} do not exist; train them, or name the heads.pth of a run that did')
+    checkpoint = load_checkpoint_file(path)
+    found = checkpoint['meta'].get('heads')
+    if not isinstance(found, dict):
+        raise SnapshotError(f'{path} is no file of heads: they are in the heads.pth of a run with `heads`')
+    if weights_sha256(checkpoint['state_dict']) != found['sha256']:
+        raise SnapshotError(f'heads {path} are damaged: the SHA-256 of their weights is not the one in the '
+                            'file; restore it, or train '
+                            'them again')
+    classes = (checkpoint['meta'].get('dataset_meta') or {}).get('classes')
+    indices = tuple(found['out_indices'])
+    return HeadFile(file=path, out_indices=indices, kind=found['kind'], grid=found['grid'],
+                    input_shape=tuple(found['input_shape']), shapes={
+                        index: tuple(shape)
+                        for index, shape in zip(indices, found['shapes'])
+                    }, num_classes=found['num_classes'], classes=None if classes is None else tuple(classes),
+                    teacher=found['teacher'], state_dict=checkpoint['state_dict'])

@@ -1,0 +1,70 @@
+"""A classifier on a feature map (DIH, Eq. 3)."""
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.models.losses import CrossEntropyLoss
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..registry import MODELS
+
+KINDS = ('flatten', 'pool')
+GRID = 4
+POOLED_FROM = 64  # pixels
+
+
+def default_kind(input_shape: Sequence[int]) -> str:
+    """``flatten`` for small images, as in the paper; ``pool`` from 64 pixels on, where flattened maps are too
+    large: ResNet-34's
+    first stage at 224 pixels would need 200,704 x 1,000 weights.
+
+    Args:
+        input_shape: of an image, (3, H, W).
+    """
+    return 'pool' if max(input_shape[-2:]) >= POOLED_FROM else 'flatten'
+
+
+@MODELS.register_module()
+class IntermediateHead(LinearClsHead):
+    """z = W a + b, where a is a feature map as one vector.
+
+    Eq. 3 of DIH (arXiv 2103.00497) puts a function g around it, "e.g. ReLU"; in the authors' code it is the
+    identity, and here, since logits that cannot be negative make poor teachers. Weights begin as torch's
+    linear layers do, as there.
+
+    Args:
+        num_classes: C.
+        shape: of the map, (channels, H, W), or (channels, ) where a backbone has pooled it already.
+        kind: ``flatten`` takes the map as it is (the paper), ``pool`` its average over a grid.
+        grid: side of that grid; a map that is smaller stays as it is.
+        loss: of logits and labels; default: cross-entropy.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+
+    def __init__(self, num_classes: int, shape: Sequence[int], kind: str = 'flatten', grid: int = GRID,
+                 loss: nn.Module | None = None, init_cfg=None) -> None:
+        if kind not in KINDS:
+            raise ConfigError(f'kind={kind!r} should be one of {KINDS}, or None for the default of the '
+                              'image size')
+        if type(grid) is not int or grid < 1:
+            raise ConfigError(f'grid={grid!r} should be a whole number, at least 1: the side of the grid '
+                              'that maps are pooled to')
+        size = tuple(shape[1:])
+        pooled = tuple(min(grid, side) for side in size) if kind == 'pool' else size
+        # a loss that is built already: within mmrazor's scope the name of mmpretrain's means nothing
+        super().__init__(num_classes, shape[0] * math.prod(pooled), init_cfg=init_cfg,
+                         loss=loss or CrossEntropyLoss())
+        self.kind, self.grid = kind, grid
+        self.pooled_to: tuple[int, ...] | None = pooled if pooled != size else None
+
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """The last map of ``feats``, (N, channels, H, W) or (N, channels), as (N, in_channels)."""
+        features = feats[-1]
+        if self.pooled_to is not None:
+            features = F.adaptive_avg_pool2d(features, self.pooled_to)
+        return features.flatten(1)

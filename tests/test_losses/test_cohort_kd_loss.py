@@ -1,0 +1,319 @@
+"""The distillation loss against formulas written out here, and its laws."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.losses import CohortKDLoss, cohort_kd_loss
+from ckd_mm.registry import MODELS
+
+AGGREGATIONS = ('prob', 'logit', 'loss')
+
+
+def softmax(row):
+    top = max(row)
+    powers = [math.exp(value - top) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def kl(p, q):
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q))
+
+
+def by_hand(student, teachers, tau, aggregation, weights):
+    """The three definitions with Python floats, one image at a time."""
+    weights = [weight / sum(weights) for weight in weights]
+    total = 0.0
+    for image, row in enumerate(torch.as_tensor(student).tolist()):
+        q = softmax([value / tau for value in row])
+        logits = [teacher[image].tolist() for teacher in teachers]
+        members = [softmax([value / tau for value in teacher]) for teacher in logits]
+        if aggregation == 'prob':
+            total += kl([sum(w * p[c] for w, p in zip(weights, members)) for c in range(len(row))], q)
+        elif aggregation == 'loss':
+            total += sum(w * kl(p, q) for w, p in zip(weights, members))
+        else:
+            mean = [sum(w * teacher[c] for w, teacher in zip(weights, logits)) for c in range(len(row))]
+            total += kl(softmax([value / tau for value in mean]), q)
+    return tau**2 * total / len(student)
+
+
+def random_logits(*shape, seed=0, scale=3.0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) * scale
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('weights', [[1.0], [1.0, 1.0, 1.0], [0.5, 3.0, 1.5], [0.0, 2.0, 1.0]])
+@pytest.mark.parametrize('tau', [1.0, 4.0, 0.5])
+def test_value(aggregation, weights, tau):
+    student, teachers = random_logits(5, 7), random_logits(len(weights), 5, 7, seed=1)
+    loss = CohortKDLoss(tau=tau, aggregation=aggregation, teacher_weights=weights)(student, teachers)
+    assert loss.dtype == torch.float64
+    assert_close(loss.item(), by_hand(student, teachers, tau, aggregation, weights), rtol=1e-10, atol=1e-12)
+
+
+def test_value_worked_out_on_paper():
+    """Student (1/2, 1/2); teachers (3/4, 1/4) and (1/4, 3/4): their mean is the student."""
+    teachers = torch.tensor([[[3.0, 1.0]], [[1.0, 3.0]]]).log()
+    student = torch.zeros(1, 2)
+    one = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert_close(cohort_kd_loss(student, teachers, 1.0, 'prob').item(), 0.0, atol=1e-7, rtol=0)
+    assert_close(cohort_kd_loss(student, teachers, 1.0, 'logit').item(), 0.0, atol=1e-7, rtol=0)
+    assert_close(cohort_kd_loss(student, teachers, 1.0, 'loss').item(), one, atol=1e-7, rtol=0)
+    assert_close(cohort_kd_loss(student, teachers[:1], 1.0).item(), one, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize('tau', [1.0, 3.0, 4.0])
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('weights', [None, [0.3]])
+def test_one_teacher_is_the_classical_loss_bit_for_bit(tau, aggregation, weights):
+    student, teacher = random_logits(16, 10, dtype=torch.float32), random_logits(16, 10, seed=1,
+                                                                                 dtype=torch.float32)
+    classical = tau**2 * F.kl_div(F.log_softmax(student / tau, dim=1), F.log_softmax(teacher / tau, dim=1),
+                                  log_target=True, reduction='batchmean')
+    assert torch.equal(cohort_kd_loss(student, teacher[None], tau, aggregation, weights), classical)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_tau_squared(aggregation):
+    """Logits and temperature twice as large soften to the same probabilities: only the factor is left."""
+    student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
+    loss = cohort_kd_loss(student, teachers, 2.0, aggregation)
+    assert_close(cohort_kd_loss(2 * student, 2 * teachers, 4.0, aggregation), 4 * loss, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_equation_2_and_4_have_one_gradient(seed):
+    generator = torch.Generator().manual_seed(seed)
+    count = int(torch.randint(1, 7, (), generator=generator))
+    tau = float(torch.empty(()).uniform_(0.5, 8.0, generator=generator))
+    weights = torch.rand(count, generator=generator).add(0.01).tolist()
+    teachers = random_logits(count, 4, 6, seed=seed + 100)
+    gradients, values = {}, {}
+    for aggregation in ('prob', 'loss'):
+        student = random_logits(4, 6, seed=seed + 200).requires_grad_()
+        values[aggregation] = cohort_kd_loss(student, teachers, tau, aggregation, weights)
+        gradients[aggregation], = torch.autograd.grad(values[aggregation], student)
+    assert_close(gradients['prob'], gradients['loss'], rtol=1e-9, atol=1e-12)
+    # both are tau * (q - mean_m P_m) / N
+    mean = torch.einsum('m,mnc->nc', torch.tensor(weights, dtype=torch.float64) / sum(weights),
+                        (teachers / tau).softmax(dim=2))
+    expected = tau * ((random_logits(4, 6, seed=seed + 200) / tau).softmax(dim=1) - mean) / 4
+    assert_close(gradients['prob'], expected, rtol=1e-9, atol=1e-12)
+    assert values['loss'].item() >= values['prob'].item() - 1e-12  # Jensen
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('teachers', [1, 4])
+def test_equal_logits_give_zero(aggregation, teachers):
+    logits = random_logits(8, 10, dtype=torch.float32)
+    loss = cohort_kd_loss(logits, logits.expand(teachers, 8, 10), 4.0, aggregation)
+    assert abs(loss.item()) < 1e-5
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_only_proportions_of_weights_matter_and_none_means_equal(aggregation):
+    student, teachers = random_logits(5, 7), random_logits(2, 5, 7, seed=1)
+    assert_close(cohort_kd_loss(student, teachers, 4.0, aggregation, [2, 6]),
+                 cohort_kd_loss(student, teachers, 4.0, aggregation, [0.25, 0.75]), rtol=1e-12, atol=0)
+    assert torch.equal(cohort_kd_loss(student, teachers, 4.0, aggregation),
+                       cohort_kd_loss(student, teachers, 4.0, aggregation, [5, 5]))
+
+
+def test_a_teacher_of_weight_zero_is_not_heard():
+    student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
+    for aggregation in AGGREGATIONS:
+        assert_close(cohort_kd_loss(student, teachers, 4.0, aggregation, [1, 0, 1]),
+                     cohort_kd_loss(student, teachers[[0, 2]], 4.0, aggregation), rtol=1e-12, atol=0)
+
+
+def test_loss_weight_is_a_factor():
+    student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
+    assert_close(CohortKDLoss(loss_weight=0.25)(student, teachers),
+                 0.25 * cohort_kd_loss(student, teachers, 4.0), rtol=1e-12, atol=0)
+
+
+def test_two_dimensional_teacher_logits_are_one_teacher():
+    student, teacher = random_logits(5, 7), random_logits(5, 7, seed=1)
+    assert torch.equal(cohort_kd_loss(student, teacher, 4.0), cohort_kd_loss(student, teacher[None], 4.0))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_half_precision_logits_are_computed_in_float32(dtype, aggregation):
+    student, teachers = random_logits(8, 10).to(dtype), random_logits(3, 8, 10, seed=1).to(dtype)
+    exact = by_hand(student.double(), teachers.double(), 4.0, aggregation, [1, 1, 1])
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = CohortKDLoss(tau=4.0, aggregation=aggregation)(student.requires_grad_(), teachers)
+    assert loss.dtype == torch.float32
+    assert_close(loss.item(), exact, rtol=1e-5, atol=1e-6)  # bfloat16 itself would be off by 1e-2
+    loss.backward()
+    assert student.grad.dtype == dtype and student.grad.isfinite().all()
+
+
+def test_large_float16_logits_do_not_overflow():
+    student = torch.tensor([[60000.0, -60000.0]], dtype=torch.float16)
+    teacher = torch.tensor([[[0.0, 60000.0]]], dtype=torch.float16)
+    # the teacher is sure of class 1, whose log probability the student puts at -120000: KL = 120000
+    assert_close(cohort_kd_loss(student, teacher, 1.0).item(), 119936.0, rtol=1e-3, atol=0)
+
+
+def test_no_gradient_is_needed_of_teachers():
+    student, teachers = random_logits(5, 7).requires_grad_(), random_logits(3, 5, 7, seed=1)
+    cohort_kd_loss(student, teachers, 4.0).backward()
+    assert teachers.grad is None and student.grad.abs().sum() > 0
+
+
+def test_it_is_registered():
+    loss = MODELS.build(dict(type='ckd_mm.CohortKDLoss', tau=2.0, aggregation='loss', loss_weight=0.5))
+    assert repr(loss) == 'CohortKDLoss(tau=2.0, aggregation=loss, loss_weight=0.5)'
+    assert repr(CohortKDLoss(
+        standardize=True)) == 'CohortKDLoss(tau=4.0, aggregation=prob, loss_weight=1.0, standardize=True)'
+
+
+# ---------------------------------------------------------------- logit standardisation (arXiv 2403.01427)
+def z_scores(logits):
+    """Algorithm 1 with numpy: (z - mean) / std, the standard deviation of the C values (numpy's default)."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return (logits - logits.mean(axis=-1, keepdims=True)) / logits.std(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('weights', [[1.0], [1.0, 1.0, 1.0], [0.5, 3.0, 1.5]])
+@pytest.mark.parametrize('tau', [1.0, 2.0])
+def test_standardized_value(aggregation, weights, tau):
+    student, teachers = random_logits(5, 7), random_logits(len(weights), 5, 7, seed=1)
+    loss = CohortKDLoss(tau=tau, aggregation=aggregation, teacher_weights=weights, standardize=True)(student,
+                                                                                                     teachers)
+    by_formula = by_hand(z_scores(student), z_scores(teachers), tau, aggregation, weights)
+    assert_close(loss.item(), by_formula, rtol=1e-10, atol=1e-12)
+
+
+def test_standardized_value_worked_out_on_paper():
+    """Logits 0, 2 have mean 1 and standard deviation 1 (of a sample it would be the root of 2), so z = -1,
+    1."""
+    student, teacher = torch.tensor([[7.0, 5.0]]), torch.tensor([[[0.0, 2.0]]])
+    p, q = softmax([-1.0, 1.0]), softmax([1.0, -1.0])
+    assert_close(cohort_kd_loss(student, teacher, 1.0, standardize=True).item(), kl(p, q))
+    assert kl(p, q) == pytest.approx(2 * (p[1] - p[0]))
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_standardized_loss_does_not_change_with_shift_and_scale(aggregation):
+    """Of each image's logits, in student and teachers, by numbers of its own; without standardisation it
+    does."""
+    student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
+    shift, scale = random_logits(3, 5, 1, seed=2), random_logits(3, 5, 1, seed=3).abs() + 0.1
+    changed = dict(student=(student * scale[0] + shift[0], teachers),
+                   teachers=(student, teachers * scale + shift),
+                   both=(student * scale[1] - shift[1], teachers * scale - shift))
+    expected = cohort_kd_loss(student, teachers, 2.0, aggregation, standardize=True)
+    for logits in changed.values():
+        assert_close(cohort_kd_loss(*logits, 2.0, aggregation, standardize=True), expected, rtol=1e-10,
+                     atol=0)
+        assert abs(
+            cohort_kd_loss(*logits, 2.0, aggregation).item() -
+            cohort_kd_loss(student, teachers, 2.0, aggregation).item()) > 1e-2
+
+
+def test_a_student_of_other_scale_is_perfect():
+    teacher = random_logits(5, 7)
+    assert_close(cohort_kd_loss(3 * teacher - 4, teacher, 2.0, standardize=True).item(), 0.0, atol=1e-12,
+                 rtol=0)
+
+
+def test_standardized_gradient_is_orthogonal_to_shift_and_scale():
+    student = random_logits(5, 7).requires_grad_()
+    cohort_kd_loss(student, random_logits(3, 5, 7, seed=1), 2.0, standardize=True).backward()
+    assert student.grad.abs().max() > 1e-3
+    assert_close(student.grad.sum(dim=1), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert_close((student.grad * student.detach()).sum(dim=1), torch.zeros(5, dtype=torch.float64),
+                 atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize('value', [0.0, 1000.1])
+def test_constant_logits_say_nothing_and_break_nothing(aggregation, dtype, value):
+    """A student without opinion: the uniform distribution, finite gradients; likewise a teacher."""
+    student = torch.full((4, 10), value, dtype=dtype).requires_grad_()
+    teachers = random_logits(2, 4, 10).to(dtype)
+    loss = cohort_kd_loss(student, teachers, 2.0, aggregation, standardize=True)
+    uniform = by_hand(torch.zeros(4, 10), z_scores(teachers), 2.0, aggregation, [1, 1])
+    assert_close(loss.item(), uniform, rtol=2e-3, atol=1e-6)
+    loss.backward()
+    assert student.grad.isfinite().all()
+    silent = cohort_kd_loss(teachers[0], student.detach()[None], 2.0, aggregation, standardize=True)
+    assert_close(silent.item(), by_hand(z_scores(teachers[0]), [torch.zeros(4, 10)], 2.0, aggregation, [1]),
+                 rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize('aggregation', AGGREGATIONS)
+def test_standardized_half_precision(aggregation):
+    student, teachers = random_logits(8, 10).half(), random_logits(3, 8, 10, seed=1).half()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = CohortKDLoss(tau=2.0, aggregation=aggregation, standardize=True)(student, teachers)
+    assert_close(loss.item(), by_hand(z_scores(student), z_scores(teachers), 2.0, aggregation, [1, 1, 1]),
+                 rtol=1e-5, atol=1e-6)
+
+
+def test_one_standardized_teacher_is_the_same_by_every_aggregation():
+    student, teacher = random_logits(16, 10, dtype=torch.float32), random_logits(1, 16, 10, seed=1,
+                                                                                 dtype=torch.float32)
+    losses = [
+        cohort_kd_loss(student, teacher, 2.0, aggregation, standardize=True) for aggregation in AGGREGATIONS
+    ]
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+
+
+def test_without_standardisation_nothing_has_changed():
+    """The loss as it was before the option, written out."""
+    student, teachers = random_logits(16, 10, dtype=torch.float32), random_logits(3, 16, 10, seed=1,
+                                                                                  dtype=torch.float32)
+    log_q, log_p = F.log_softmax(student / 4.0, dim=1), F.log_softmax(teachers / 4.0, dim=2)
+    log_mean = torch.logsumexp(log_p + torch.tensor([1 / 3] * 3).log()[:, None, None], dim=0)
+    before = F.kl_div(log_q, log_mean, reduction='batchmean', log_target=True) * 4.0**2
+    for loss in (cohort_kd_loss(student, teachers,
+                                4.0), cohort_kd_loss(student, teachers, 4.0, standardize=False)):
+        assert torch.equal(loss, before)
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(tau=0), r'tau=0: the temperature should be a number above 0'),
+    (dict(tau=-2.5), r'tau=-2\.5'),
+    (dict(tau=float('nan')), r'tau=nan'),
+    (dict(tau=float('inf')), r'tau=inf'),
+    (dict(tau='4'), r"tau='4'"),
+    (dict(tau=True), r'tau=True'),
+    (dict(aggregation='mean'), r"aggregation='mean' should be one of \('prob', 'logit', 'loss'\)"),
+    (dict(loss_weight=-1), r'loss_weight=-1 should be a finite number, at least 0'),
+    (dict(loss_weight=float('inf')), r'loss_weight=inf'),
+    (dict(teacher_weights=[1, -0.5]), r'teacher_weights=-0\.5'),
+    (dict(standardize='yes'), r"standardize='yes' should be True or False"),
+    (dict(teacher_weights=[0.0, 0.0]), r'teacher_weights=\[0\.0, 0\.0\] should not all be 0'),
+])
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        CohortKDLoss(**settings)
+
+
+@pytest.mark.parametrize('teachers, message', [
+    ((3, 5, 8), r'\(3, 5, 8\) should be \(M, N, C\) with the \(N, C\) of the student, \(5, 7\): do teacher '
+                r'and student have the same'),
+    ((3, 4, 7), r'\(3, 4, 7\)'),
+    ((7, ), r'\(7,\)'),
+    ((2, 3, 5, 7), r'\(2, 3, 5, 7\)'),
+])
+def test_logits_that_do_not_fit_are_named(teachers, message):
+    with pytest.raises(ValueError, match=message):
+        cohort_kd_loss(torch.zeros(5, 7), torch.zeros(*teachers), 4.0)
+
+
+def test_another_number_of_weights_than_teachers_is_named():
+    with pytest.raises(ValueError, match=r'teacher_weights=\[1, 2\] should be 3 numbers'):
+        CohortKDLoss(teacher_weights=[1, 2])(torch.zeros(5, 7), torch.zeros(3, 5, 7))

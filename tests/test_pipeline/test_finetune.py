@@ -1,0 +1,110 @@
+"""Fine-tuning a distilled student on another data set is an ordinary run (ESKD, Table 9)."""
+
+import cv2
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import PARAM_SCHEDULERS, RUNNERS
+from mmpretrain.registry import DATASETS, MODELS
+
+from ..conftest import ROOT
+from ..helpers import train, weights_of
+
+CONFIG = ROOT / 'configs' / 'eskd' / 'finetune_r18_places365.py'
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Real images, in folders as the config wants them: ten classes of digits, two of each to train with, one
+    to validate."""
+    digits = DATASETS.build(dict(type='ckd_mm.Digits', split='train', pipeline=[]))
+    found = {}
+    for index in range(200):
+        item = digits[index]
+        files = found.setdefault(int(item['gt_label']), [])
+        if len(files) < 3:
+            folder = tmp_path / 'data' / 'places365' / ('train' if len(files) < 2 else
+                                                        'val') / f'place_{item["gt_label"]}'
+            folder.mkdir(parents=True, exist_ok=True)
+            files.append(folder / f'{index}.png')
+            assert cv2.imwrite(str(files[-1]), cv2.resize(item['img'], (64, 64)))
+    assert len(found) == 10 and all(len(files) == 3 for files in found.values())
+    monkeypatch.setenv('CKD_DATA_ROOT', str(tmp_path / 'data'))
+
+
+@pytest.fixture
+def student(distil_run, tmp_path):
+    """The ResNet-18 that a distillation on digits leaves."""
+    config = distil_run(probe=None, selector='last')
+    config.model = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18),
+                        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead',
+                                  num_classes=10, in_channels=512, loss=dict(type='CrossEntropyLoss')))
+    config.train_cfg.max_epochs = 1
+    config.work_dir = str(tmp_path / 'distilled')
+    RUNNERS.build(config).train()
+    return tmp_path / 'distilled' / 'student.pth'
+
+
+class Start(Hook):
+    """What the first step of training begins with: the weights, and the features of its first batch."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if runner.iter == 0:
+            self.inputs = runner.model.data_preprocessor(data_batch, True)['inputs']
+            self.weights = {key: value.clone() for key, value in runner.model.state_dict().items()}
+            self.features = self.of(runner.model.backbone)
+
+    @torch.no_grad()
+    def of(self, backbone):
+        backbone.eval()
+        features = backbone(self.inputs)[-1]
+        backbone.train()
+        return features
+
+
+def test_the_backbone_is_the_student_s_and_the_head_is_new(student, places, tmp_path):
+    config = Config.fromfile(CONFIG)
+    config.merge_from_dict({
+        'work_dir': str(tmp_path / 'tuned'), 'model.backbone.init_cfg.checkpoint': str(student),
+        'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 5, 'train_dataloader.num_workers': 0,
+        'val_dataloader.num_workers': 0
+    })
+    start = Start()
+    runner = train(config, start)
+    assert runner.iter == 4
+    distilled = weights_of(student)
+    backbone = [key for key in distilled if key.startswith('backbone.')]
+    assert backbone == [key for key in start.weights if key.startswith('backbone.')]
+    assert [key for key in backbone if not torch.equal(distilled[key], start.weights[key])] == []
+    plain = MODELS.build(dict(type='ResNet', depth=18))
+    plain.load_state_dict({key[len('backbone.'):]: distilled[key] for key in backbone})
+    assert torch.equal(start.features, start.of(plain)) and start.features.std() > 0
+    assert start.weights['head.fc.weight'].shape == (365, 512)
+    # and all of it has learned
+    tuned = weights_of(tmp_path / 'tuned' / 'epoch_1.pth')
+    assert list(tuned) == list(start.weights)
+    assert [key for key in tuned
+            if key.endswith('weight') and torch.equal(tuned[key], start.weights[key])] == []
+    assert 0 <= runner.message_hub.get_scalar('val/accuracy/top5').current() <= 100
+
+
+def test_the_learning_rate_falls_every_three_epochs():
+    config = Config.fromfile(CONFIG)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **{
+        key: value for key, value in config.optim_wrapper.optimizer.items() if key != 'type'})
+    scheduler = PARAM_SCHEDULERS.build(dict(config.param_scheduler, optimizer=optimizer))
+    rates = []
+    for _ in range(config.train_cfg.max_epochs):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3 + [0.0001] * 3)
+
+
+def test_a_missing_student_is_named_before_training(places, tmp_path, tool):
+    with pytest.raises(FileNotFoundError, match=r'nowhere/student\.pth can not be found'):
+        tool('train.py', CONFIG, '--work-dir', tmp_path / 'run', '--cfg-options',
+             'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
+             'model.backbone.init_cfg.checkpoint=nowhere/student.pth')
+    assert list((tmp_path / 'run').glob('*.pth')) == []

@@ -1,0 +1,106 @@
+"""Killed at whatever a run writes: every file of a distillation run with kept targets is left empty once, or
+not renamed, by SIGKILL.
+
+Here once for each kind of file. For every single file of the run (ten minutes):
+
+    CKD_KILLS=all python -m pytest tests/test_pipeline/test_killed_anywhere.py
+"""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.registry import RUNNERS
+
+from ckd_mm.trajectory import Trajectory
+
+WRITING = os.O_WRONLY | os.O_RDWR
+APPENDED = re.compile(r'\.log$|/vis_data/')  # nothing is read back from them
+
+
+def writes(work_dir: Path, kill_at: int = -1) -> list:
+    """What this process writes under ``work_dir`` from now on, in order; at number ``kill_at`` it dies. A
+    file that is opened then is
+    there, and empty, as between ``open`` and ``write``."""
+    seen, within = [], []
+
+    def hook(event: str, arguments: tuple) -> None:
+        if within or event not in ('open', 'os.rename',
+                                   'os.remove') or not str(arguments[0]).startswith(f'{work_dir}/'):
+            return
+        path = str(arguments[0])
+        if APPENDED.search(path) or (event == 'open' and not arguments[2] & WRITING):
+            return
+        seen.append(f'{event} {Path(path).relative_to(work_dir)}')
+        if len(seen) - 1 == kill_at:
+            within.append(True)
+            if event == 'open':
+                os.close(os.open(path, arguments[2], 0o644))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return seen
+
+
+def run(config, kill_at: int = -1, listing: Path = None) -> None:
+    seen = writes(Path(config.work_dir), kill_at)
+    RUNNERS.build(config).train()
+    if listing is not None:
+        listing.write_text(json.dumps(seen))
+
+
+def in_process(*arguments) -> int:
+    """Forked off: an audit hook cannot be taken away."""
+    process = multiprocessing.get_context('fork').Process(target=run, args=arguments)
+    process.start()
+    process.join(300)
+    return process.exitcode
+
+
+def outcome(work_dir: Path) -> dict:
+    """But for times and names."""
+    summary = json.loads((work_dir / 'summary.json').read_text())
+    return {key: summary[key] for key in ('teacher', 'selection', 'cohort', 'schedule', 'student')}
+
+
+def kinds(seen: list) -> list:
+    """Of each file the last but one time that it is written, so that there is an older one to lose. A file
+    that is not renamed is as one
+    that is not finished."""
+    found = {}
+    for index, what in enumerate(seen):
+        if not what.startswith('os.rename'):
+            found.setdefault(re.sub(r'\.[0-9a-f]{8}\.tmp|\d+', '', what), []).append(index)
+    return [indices[-2] if len(indices) > 1 else indices[0] for indices in found.values()]
+
+
+def test_killed_anywhere(distil_run, tmp_path):
+    def config(name):
+        return distil_run(work_dir=str(tmp_path / name), experiment_name=name,
+                          distill=dict(cache=dict(views=2)))
+
+    assert in_process(config('unbroken'), -1, tmp_path / 'seen.json') == 0
+    seen = json.loads((tmp_path / 'seen.json').read_text())
+    expected = outcome(tmp_path / 'unbroken')
+    student = torch.load(tmp_path / 'unbroken' / 'student.pth', weights_only=True)['state_dict']
+    kills = range(len(seen)) if os.environ.get('CKD_KILLS') == 'all' else kinds(seen)
+    problems = []
+    assert any('last_checkpoint' in seen[kill] for kill in kills)
+    for kill in kills:
+        broken = config(f'broken_{kill}')
+        assert in_process(broken, kill) == -signal.SIGKILL
+        broken.resume = True
+        if in_process(broken) != 0:
+            problems.append(f'{kill}: {seen[kill]}: not resumed')
+            continue
+        work_dir = Path(broken.work_dir)
+        found = torch.load(work_dir / 'student.pth', weights_only=True)['state_dict']
+        Trajectory.open(work_dir).check()
+        if not all(torch.equal(student[key], found[key]) for key in student) or outcome(work_dir) != expected:
+            problems.append(f'{kill}: {seen[kill]}: ends otherwise')
+    assert not problems, problems

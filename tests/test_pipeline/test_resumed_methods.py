@@ -1,0 +1,237 @@
+"""Runs of several links, resumed and moved: nothing is lost, nothing is mixed up, and what cannot be is said
+before training."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.pipeline import make_plan, preflight
+from ckd_mm.sweep import Sweep, Trial, plan_trials
+
+from ..conftest import resnet
+from ..helpers import assert_same_weights, network
+
+HEADS = dict(out_indices=(0, 1), kind='flatten', train_cfg=dict(max_epochs=1))
+
+
+@pytest.fixture
+def config_of(distil_run):
+    """Makes a config without a probe, whose last teacher teaches."""
+
+    def make(**settings):
+        return distil_run(**{'selector': 'last', 'probe': None, **settings})
+
+    return make
+
+
+@pytest.fixture
+def given(digits_run, tmp_path):
+    """The folder of a teacher that was trained before, of two stages, with three snapshots."""
+    folder = tmp_path / 'given'
+    Runner.from_cfg(
+        digits_run(epochs=3, work_dir=folder, model=resnet(2), experiment_name=f'{tmp_path.name}_given',
+                   custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])).train()
+    return folder
+
+
+def weights(file: Path) -> dict:
+    return torch.load(file, weights_only=True)['state_dict']
+
+
+def parameters(file: Path) -> dict:
+    return {
+        name: value
+        for name, value in weights(file).items() if 'running' not in name and 'num_batches' not in name
+    }
+
+
+def stopped_at(monkeypatch, config, stage, epoch):
+    """Run it until a stage has finished this many epochs."""
+    run_epoch = EpochBasedTrainLoop.run_epoch
+
+    def dying(loop):
+        if Path(loop.runner.work_dir).name == stage and loop.epoch == epoch:
+            raise KeyboardInterrupt
+        run_epoch(loop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochBasedTrainLoop, 'run_epoch', dying)
+        with pytest.raises(KeyboardInterrupt):
+            RUNNERS.build(config).train()
+    config.resume = True
+
+
+# ------------------------------------------------------------ where a student starts
+def test_a_resumed_run_does_not_forget_where_its_students_start(config_of, tmp_path):
+    """`load_from` of the config file, which --resume clears. With a learning rate of nearly 0 all end where
+    they start."""
+    start = tmp_path / 'start.pth'
+    torch.save(dict(state_dict=network(resnet(), 5).state_dict()), start)
+    made = config_of(generations=2, student_alone=2, load_from=str(start),
+                     **{'optim_wrapper.optimizer.lr': 1e-12})
+    made.dump(tmp_path / 'config.py')
+    RUNNERS.build(Config.fromfile(tmp_path / 'config.py')).train(until='select')
+    again = Config.fromfile(tmp_path / 'config.py')
+    again.resume, again.load_from = True, None
+    RUNNERS.build(again).train()
+    expected = weights(start)
+    for name in ('generation_1', 'student', 'student_alone', 'student_alone_2'):
+        found = parameters(Path(made.work_dir) / f'{name}.pth')
+        assert all(torch.allclose(found[key], expected[key], atol=1e-7) for key in found), name
+
+
+def test_resume_from_a_path_is_the_students_alone(config_of, tmp_path):
+    """A student without a teacher does not begin with what the distilled one has learnt."""
+    unbroken = config_of(work_dir=str(tmp_path / 'unbroken'), student_alone=2)
+    RUNNERS.build(unbroken).train()
+    first = config_of(work_dir=str(tmp_path / 'resumed'))
+    RUNNERS.build(first).train()
+    again = config_of(work_dir=str(tmp_path / 'resumed'), student_alone=2, resume=True)
+    again.load_from = str(tmp_path / 'resumed' / 'student' / 'epoch_1.pth')
+    RUNNERS.build(again).train()
+    for name in ('student_alone.pth', 'student_alone_2.pth'):
+        assert_same_weights(weights(tmp_path / 'unbroken' / name), weights(tmp_path / 'resumed' / name))
+
+
+def test_resume_from_a_path_needs_the_hint_stage(config_of, monkeypatch):
+    from .test_methods import HINT
+    config = config_of(hint=dict(distiller=HINT, train_cfg=dict(max_epochs=2)), model=resnet(2))
+    stopped_at(monkeypatch, config, 'hint', 1)
+    config.load_from = str(Path(config.work_dir) / 'teacher' / 'epoch_3.pth')
+    with pytest.raises(ConfigError, match='the stages before it are not finished'):
+        RUNNERS.build(config).train()
+
+
+# ------------------------------------------------------------ again, with more, elsewhere
+def test_a_finished_run_whose_students_stopped_distilling_is_resumed(config_of):
+    config = config_of(generations=2, **{'distill.stop_epoch': 1})
+    first = RUNNERS.build(config).train()
+    config.resume = True
+    assert RUNNERS.build(config).train()['ensembles'] == first['ensembles']
+    assert set(first['ensembles']) == {'generations', 'generations and teacher'}
+
+
+def test_killed_after_the_stop_all_ensembles_are_measured(config_of, monkeypatch):
+    config = config_of(generations=2, **{'distill.stop_epoch': 1})
+    stopped_at(monkeypatch, config, 'student', 1)
+    assert set(RUNNERS.build(config).train()['ensembles']) == {'generations', 'generations and teacher'}
+
+
+def test_more_students_alone_later(config_of):
+    config = config_of(student_alone=True)
+    RUNNERS.build(config).train()
+    config.student_alone, config.resume = 2, True
+    assert RUNNERS.build(config).train()['ensembles']['students alone']['size'] == 2
+
+
+@pytest.mark.parametrize(
+    'changed', [dict(generations=3), dict(assistants=[dict(model=resnet(2))]), dict(heads=HEADS)])
+def test_a_stage_before_those_that_are_done_is_refused(config_of, changed):
+    """Said at once, not after what was added has been trained."""
+    config = config_of(generations=2)
+    RUNNERS.build(config).train()
+    before = {path for path in Path(config.work_dir).rglob('*.pth')}
+    config.update(changed)
+    config.resume = True
+    with pytest.raises(ConfigError, match='choose another --work-dir'):
+        RUNNERS.build(config).train()
+    assert {path for path in Path(config.work_dir).rglob('*.pth')} == before
+
+
+@pytest.mark.parametrize('stage', ['heads', 'generation_1', 'student'])
+def test_moved_between_two_stages(config_of, tmp_path, monkeypatch, stage):
+    settings = dict(generations=2, heads=dict(HEADS, train_cfg=dict(max_epochs=2)))
+    config = config_of(work_dir=str(tmp_path / 'here'), **settings)
+    RUNNERS.build(config_of(work_dir=str(tmp_path / 'unbroken'), **settings)).train()
+    stopped_at(monkeypatch, config, stage, 1)
+    shutil.move(tmp_path / 'here', tmp_path / 'there')
+    config.work_dir = str(tmp_path / 'there')
+    RUNNERS.build(config).train()
+    assert not (tmp_path / 'here').exists()
+    assert_same_weights(weights(tmp_path / 'unbroken' / 'student.pth'),
+                        weights(tmp_path / 'there' / 'student.pth'))
+
+
+def test_heads_past_the_stop_need_no_teacher(config_of, given, monkeypatch):
+    config = config_of(heads=HEADS, **{'distill.stop_epoch': 1})
+    config.teacher = dict(trajectory=str(given))
+    stopped_at(monkeypatch, config, 'student', 1)
+    shutil.rmtree(given)
+    assert RUNNERS.build(config).train()['student']['epoch'] == 2
+
+
+# ------------------------------------------------------------ who teaches
+def test_heads_on_one_of_several_given_snapshots_are_refused(config_of, given):
+    config = config_of(heads=HEADS)
+    config.teacher, config.selector = dict(trajectory=str(given)), dict(type='even', k=3)
+    with pytest.raises(ConfigError, match='heads: they are mounted on one snapshot, but the selector .* '
+                                          'chooses 3'):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth'))
+
+
+def test_heads_that_teach_twice_are_refused_before_training(config_of):
+    with pytest.raises(ConfigError, match=r'use=\[0, 0\]'):
+        preflight(config_of(heads=dict(HEADS, use=[0, 0])), log=lambda line: None)
+
+
+def test_an_assistant_larger_than_a_given_teacher_is_warned_of(config_of, given):
+    config, said = config_of(assistants=[dict(model=resnet(3, channels=8))]), []
+    config.teacher = dict(trajectory=str(given))
+    preflight(config, log=lambda line: None, warn=said.append)
+    assert len(
+        said) == 1 and 'assistant 1 has' in said[0] and 'more than the teacher that it learns from' in said[0]
+
+
+def attention(layer: str) -> dict:
+    return dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(student=dict(type='ModuleOutputs', source=f'backbone.{layer}')),
+        teacher_recorders=dict(teacher=dict(type='ModuleOutputs', source=f'networks.0.backbone.{layer}')),
+        distill_losses=dict(loss_at=dict(type='ATLoss', loss_weight=1.0)),
+        loss_forward_mappings=dict(loss_at=dict(s_feature=dict(from_student=True, recorder='student'),
+                                                t_feature=dict(from_student=False, recorder='teacher'))))
+
+
+def test_attention_transfer_between_the_later_links_is_checked_too(config_of):
+    """The teacher and the assistant fit, the assistant and the student do not: the student has no second
+    stage."""
+    config = config_of(assistants=[dict(model=resnet(2))])
+    config.distill.distiller = attention('layer2')
+    with pytest.raises(ConfigError, match="source='backbone.layer2' is no layer of the student"):
+        preflight(config, log=lambda line: None)
+
+
+# ------------------------------------------------------------ on which images
+def test_an_assistant_with_images_of_its_own_does_not_see_those_of_the_comparison(config_of):
+    loader = dict(dataset=dict(
+        pipeline=[dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]))
+    config = config_of(assistants=[dict(model=resnet(2), train_dataloader=loader)])
+    config.distill.schedule = dict(type='ckd_mm.StopWhenOvertakenHook', held_out=16)
+    assistant, student = (link.config.train_dataloader.dataset for link in make_plan(config).links)
+    assert (assistant.part, assistant.held_out, assistant.dataset.pipeline[0].type) == ('rest', 16,
+                                                                                        'RandomCrop')
+    assert (student.part, student.held_out, student.dataset.pipeline[0].type) == ('rest', 16, 'PackInputs')
+
+
+def test_heads_of_a_sweep_are_trained_as_those_of_a_run(config_of, tmp_path):
+    """Their training is the teacher's, which a trial knows only by its snapshots."""
+    heads = dict(out_indices=(0, 1), kind='flatten')
+    config = config_of(teacher=dict(optim_wrapper=dict(optimizer=dict(lr=0.01))), heads=heads)
+    single = make_plan(config).heads_config({}, (3, 8, 8))
+    trial = Trial('epoch', 3, epoch=3).config(config, tmp_path / 'trial', [tmp_path / 'teacher_run'])
+    swept = make_plan(trial).heads_config({}, (3, 8, 8))
+    for key in ('train_cfg', 'optim_wrapper'):
+        assert swept[key] == single[key], key
+    assert single.optim_wrapper.optimizer.lr == 0.01 and single.train_cfg.max_epochs == 3
+
+
+def test_a_sweep_of_ensembles_has_no_heads(config_of):
+    with pytest.raises(ConfigError, match='heads are mounted on one snapshot, and 2 teach'):
+        Sweep(config_of(heads=HEADS), plan_trials([0], [], ['snapshot'], [1, 2]))

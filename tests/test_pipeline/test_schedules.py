@@ -1,0 +1,268 @@
+"""Schedules in the whole method: what a config's `distill.schedule` makes of the stages."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmpretrain.registry import DATASETS
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.hooks import StopWhenOvertakenHook
+from ckd_mm.pipeline import DistillationPlan
+from ckd_mm.report import results_table
+from ckd_mm.teachers import SnapshotEnsemble
+
+from ..conftest import resnet, run_tool
+from .test_distributed import free_port
+
+PROGRESSIVE, OVERTAKEN = dict(type='ckd_mm.ProgressiveTeacherHook'), dict(type='ckd_mm.StopWhenOvertakenHook')
+ANNEAL = dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2)
+
+
+@pytest.fixture
+def scheduled(distil_run):
+    """Makes a config of the whole method: 3 epochs of teacher with a snapshot each, 3 of student."""
+
+    def make(schedule, selector='last', probe=None, distill=None, **settings):
+        config = distil_run(train_cfg=dict(max_epochs=3), **settings)
+        config.selector, config.probe = selector, probe
+        config.distill = dict(tau=4.0, ce_weight=0.25, kd_weight=0.5, schedule=schedule, **(distill or {}))
+        return config
+
+    return make
+
+
+def rows(config) -> list:
+    """What was logged of the student's training, the last row of each epoch."""
+    files = sorted((Path(config.work_dir) / 'student').glob('*/vis_data/scalars.json'))
+    return [row for file in files for row in map(json.loads, file.read_text().splitlines()) if 'loss' in row]
+
+
+def stopped_before(monkeypatch, config, epoch):
+    """Run it until the student has finished this many epochs."""
+    run_epoch = EpochBasedTrainLoop.run_epoch
+
+    def dying(loop):
+        if loop.epoch == epoch and hasattr(loop.runner.model, 'student'):
+            raise KeyboardInterrupt
+        run_epoch(loop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochBasedTrainLoop, 'run_epoch', dying)
+        with pytest.raises(KeyboardInterrupt):
+            RUNNERS.build(config).train()
+    config.resume = True
+
+
+@pytest.fixture
+def taught(monkeypatch):
+    """Epochs of the snapshots that taught each training step."""
+    steps, logits = [], SnapshotEnsemble.teacher_logits
+
+    def counted(cohort, inputs):
+        if len(inputs) == 16:  # a training step; evaluations have batches of 100
+            steps.append([snapshot.epoch for snapshot in cohort.snapshots])
+        return logits(cohort, inputs)
+
+    monkeypatch.setattr(SnapshotEnsemble, 'teacher_logits', counted)
+    return steps
+
+
+def test_progressive(scheduled, taught, monkeypatch):
+    """The chosen snapshots one after another, also in a run in two parts; another run lets them teach
+    together."""
+    config = scheduled(PROGRESSIVE, dict(type='even', k=3))
+    stopped_before(monkeypatch, config, 2)
+    summary = RUNNERS.build(config).train()
+    assert summary['selection']['epochs'] == [1, 2, 3]
+    assert summary['cohort']['accuracy_top1'] is None, 'an ensemble of them never taught'
+    said = results_table(summary)
+    assert 'in turn epochs 1, 2, 3' in said and 'schedule: ProgressiveTeacherHook()' in said
+    assert taught == [[1]] * 4 + [[2]] * 4 + [[3]] * 4
+    taught.clear()
+    together = scheduled([], dict(type='even', k=3), work_dir=config.work_dir + '_together')
+    RUNNERS.build(together).train()
+    assert taught == [[1, 2, 3]] * 12
+
+
+def test_annealed(scheduled, taught):
+    """The log shows the weight of the last iteration of each epoch, of 4 iterations, 8 on the way."""
+    config = scheduled(dict(ANNEAL, ce_end_value=1.0))
+    RUNNERS.build(config).train()
+    assert [row['kd_weight'] for row in rows(config)] == [0.5 - 0.5 * 3 / 8, 0.5 - 0.5 * 7 / 8, 0.0]
+    assert taught == [[3]] * 8
+
+
+def test_stop_epoch_is_short_for_the_hook(scheduled):
+    short, long = (DistillationPlan(config).student_config([]).custom_hooks
+                   for config in (scheduled([], distill=dict(stop_epoch=2)),
+                                  scheduled(dict(type='StopDistillationHook', stop_epoch=2))))
+    assert short == long and dict(type='ckd_mm.StopDistillationHook', stop_epoch=2) in short
+
+
+def test_standardised_logits_reach_the_loss(scheduled):
+    plan = DistillationPlan(scheduled([], distill=dict(standardize=True)))
+    assert plan.student_config([]).model.kd_loss == dict(type='ckd_mm.CohortKDLoss', tau=4.0,
+                                                         standardize=True)
+
+
+# ---------------------------------------------------------------- until the student overtakes
+def pixels(dataset) -> set:
+    built = DATASETS.build(dataset)
+    return {built[index]['inputs'].numpy().tobytes() for index in range(len(built))}
+
+
+@pytest.mark.parametrize('probe, held_out', [(dict(held_out=16, seed=5), 16),
+                                             (dict(probe_split='test', held_out=8), 8), (None, 6)])
+def test_nobody_is_trained_on_the_images_of_the_comparison(scheduled, probe, held_out):
+    """Of 64: those of the probe, whatever it looks at itself; without a probe a tenth."""
+    plan = DistillationPlan(scheduled(OVERTAKEN, probe=probe, student_snapshots=dict(interval=1)))
+    config = plan.student_config([])
+    hook = next(hook for hook in config.custom_hooks if hook['type'] == 'ckd_mm.StopWhenOvertakenHook')
+    compared, everything = pixels(hook['dataset']), pixels(plan.plain().train_dataloader.dataset)
+    assert len(compared) == held_out
+    trained_on = [
+        stage.train_dataloader.dataset
+        for stage in (plan.teacher_config(), config, plan.student_alone_config())
+    ]
+    assert all(pixels(dataset) == everything - compared for dataset in trained_on)
+    record = dict(held_out=16, seed=5) if held_out == 16 else dict(held_out=8 if probe else 0.1, seed=0)
+    for stage in (plan.teacher_config(), config, plan.student_alone_config()):
+        assert [
+            hook['info']['held_out'] for hook in stage.custom_hooks if hook['type'] == 'ckd_mm.SnapshotHook'
+        ] == [record]
+
+
+def test_without_a_probe_the_schedule_says_what_is_held_out(scheduled):
+    plan = DistillationPlan(scheduled(dict(OVERTAKEN, held_out=20, seed=3, margin=2.0)))
+    hook = plan.student_config([]).custom_hooks[1]
+    assert (hook['margin'], hook['seed'], hook['dataset']['held_out'], hook['dataset']['seed']) == (2.0, 3,
+                                                                                                    20, 3)
+    assert plan.teacher_config().train_dataloader.dataset.held_out == 20
+
+
+def test_overtaken_and_resumed_without_the_given_teacher(digits_run, scheduled, tmp_path, monkeypatch,
+                                                         taught):
+    """The teacher learnt nothing and is overtaken after one epoch (accuracies put in). Killed after two, its
+    snapshots removed."""
+    made = digits_run(work_dir=tmp_path / 'made', model=resnet(2), custom_hooks=[
+        dict(type='ckd_mm.SnapshotHook', interval=1, info=dict(held_out=dict(held_out=0.25, seed=0)))])
+    Runner.from_cfg(made).train()
+    monkeypatch.setattr(
+        StopWhenOvertakenHook, '_accuracy', lambda hook, preprocessor, network, logits_of: 10.0
+        if isinstance(network, SnapshotEnsemble) else 20.0)
+    config = scheduled(dict(OVERTAKEN, held_out=0.25))
+    config.teacher = dict(trajectory=str(tmp_path / 'made'))
+    stopped_before(monkeypatch, config, 2)
+    assert DistillationPlan(config).teacher_is_gone()
+    shutil.rmtree(tmp_path / 'made')
+    taught.clear()
+    assert RUNNERS.build(config).train()['student']['epoch'] == 3
+    assert taught == []
+    assert [row['kd_weight'] for row in rows(config)] == [0.5, 0.0, 0.0]
+    assert rows(config)[0]['loss_kd'] > 0 and all('loss_kd' not in row for row in rows(config)[1:])
+
+
+def test_before_it_is_overtaken_the_teacher_is_not_gone(scheduled, monkeypatch):
+    config = scheduled(dict(OVERTAKEN, margin=100.0))
+    stopped_before(monkeypatch, config, 1)
+    assert not DistillationPlan(config).teacher_is_gone()
+    annealed = scheduled(ANNEAL, work_dir=config.work_dir + '_annealed')
+    for epochs, gone in ((1, False), (2, True)):
+        stopped_before(monkeypatch, annealed, epochs)
+        assert DistillationPlan(annealed).teacher_is_gone() == gone
+
+
+def test_a_given_teacher_that_knows_the_images_is_refused(digits_run, scheduled, tmp_path):
+    snapshots = dict(type='ckd_mm.SnapshotHook', interval=1)
+    Runner.from_cfg(digits_run(work_dir=tmp_path / 'made', model=resnet(2), custom_hooks=[snapshots])).train()
+    config = scheduled(OVERTAKEN)
+    config.teacher = dict(trajectory=str(tmp_path / 'made'))
+    with pytest.raises(ConfigError, match=r"needs a teacher that was trained without \{'held_out': 0.1, "
+                                          r"'seed': 0\}, and .*made says None"):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth'))
+
+
+def test_two_processes_decide_as_one(scheduled, tmp_path):
+    """A teacher that is not trained at all; GroupNorm, since BatchNorm would take its statistics from half a
+    batch. A process that
+    went on distilling alone would wait for the other for ever."""
+    norm, found = dict(norm_cfg=dict(type='GN', num_groups=2)), {}
+    for name, batch in (('one', 16), ('two', 8)):
+        config = scheduled(dict(OVERTAKEN, held_out=101, patience=2), work_dir=str(tmp_path / name))
+        config.distill.update(ce_weight=1.0, kd_weight=0.1)
+        config.train_cfg.max_epochs, config.train_dataloader.dataset.indices = 4, 400
+        config.model, config.teacher.model, config.optim_wrapper.optimizer.lr = resnet(2, 8, **norm), resnet(
+            2, **norm), 0.1
+        config.teacher.update(train_cfg=dict(max_epochs=1), optim_wrapper=dict(optimizer=dict(lr=0.0)))
+        config.train_dataloader.batch_size = batch
+        if name == 'one':
+            RUNNERS.build(config).train()
+        else:
+            config.custom_imports = dict(imports=['ckd_mm'])
+            config.dump(tmp_path / 'two.py')
+            run_tool('tools/dist_train.sh', tmp_path / 'two.py', 2, '--work-dir', tmp_path / name,
+                     PORT=free_port())
+        state = torch.load(tmp_path / name / 'student' / 'epoch_4.pth',
+                           weights_only=False)['ckd_mm_overtaken']
+        found[name] = (state, [row['kd_weight'] for row in rows(config)][-1])
+    for state, weight in found.values():
+        assert (state['overtaken'], state['wins'], weight) == (True, 2, 0.0)
+    assert found['one'][0]['teacher'] == pytest.approx(found['two'][0]['teacher'],
+                                                       abs=1e-6), 'all 101 images once, whoever looks at them'
+
+
+# ---------------------------------------------------------------- what cannot be
+@pytest.mark.parametrize('schedule, settings, message', [
+    (dict(type='anneal', begin=0, end=2), {}, r"distill\.schedule: type='anneal' should be one of "
+     r"ckd_mm\.AnnealDistillationHook, "),
+    (dict(type='ckd_mm.SnapshotHook', interval=1), {}, r"distill\.schedule: type='ckd_mm\.SnapshotHook' "
+     r"should be one of"), ('progressive', {}, r"distill\.schedule: type='progressive' should be one of"),
+    (dict(ANNEAL, start=1), {}, 'AnnealDistillationHook does not take these settings'),
+    (dict(ANNEAL, begin=2), {}, 'begin=2 should be before end=2'),
+    (dict(ANNEAL, end=4), {}, 'end=4 is never reached: the run has 3 epochs'),
+    (dict(ANNEAL, mode='fast'), {}, "mode='fast' should be one of"),
+    (ANNEAL, dict(distill=dict(stop_epoch=1)), 'StopDistillationHook and AnnealDistillationHook would each '
+     'stop distillation'),
+    (ANNEAL, dict(distill=dict(ce_weight_after_stop=1.0)), 'ce_weight_after_stop=1.0: what the '
+     'cross-entropy weighs after annealing'),
+    ([OVERTAKEN, ANNEAL], {}, 'StopWhenOvertakenHook and AnnealDistillationHook would each stop'),
+    ([PROGRESSIVE, OVERTAKEN], dict(selector=dict(type='even', k=2)), 'which ProgressiveTeacherHook changes'),
+    (PROGRESSIVE, {}, 'one snapshot cannot take turns'),
+    (PROGRESSIVE, dict(selector=dict(type='epoch', epochs=[1, 5])), r'the trajectory has no snapshot at '
+     r'\[5\]'),
+    (dict(PROGRESSIVE, starts=[0, 2]), dict(selector=dict(type='even', k=3)), r'starts=\[0, 2\] should be 3 '
+     r'epochs'),
+    (dict(PROGRESSIVE, starts=[0, 3]), dict(selector=dict(type='even', k=2)), r'the last teacher would '
+     r'never teach'),
+    ([PROGRESSIVE, dict(ANNEAL, end=1)], dict(selector=dict(type='even', k=2)), '2 snapshots cannot take '
+     'turns in 1 epochs'), (PROGRESSIVE, dict(selector=dict(type='even', k=2),
+                       distill=dict(teacher_weights=[1, 2])), 'take the weights out'),
+    (dict(OVERTAKEN, dataset={}), {}, "compares on the held-out images of `probe`; say 'dataset' there"),
+    (dict(OVERTAKEN, held_out=0.2), dict(probe={}), "say 'held_out' there"),
+    (dict(OVERTAKEN, held_out=1.5), {}, r'held_out=1\.5 should be a fraction'),
+    (dict(OVERTAKEN, interval=4), {}, 'never come: the run has 3 epochs'),
+    ([], dict(custom_hooks=[ANNEAL]), r'custom_hooks: AnnealDistillationHook belongs into distill\.schedule'),
+])
+def test_bad_schedules_are_named_before_the_teacher_is_trained(scheduled, schedule, settings, message):
+    config = scheduled(schedule, **settings)
+    with pytest.raises(ConfigError, match=message):
+        RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth'))
+
+
+def test_one_snapshot_or_several_trajectories_are_not_a_walk(scheduled):
+    for selector in ('information_plane', 'calibration',
+                     'short_probe'):  # they choose one: better said now than after that
+        with pytest.raises(ConfigError, match='one snapshot cannot take turns'):
+            DistillationPlan(scheduled(PROGRESSIVE, selector, dict(held_out=16)))
+    config = scheduled(PROGRESSIVE)
+    config.teacher = dict(trajectory=['one', 'two'])
+    with pytest.raises(ConfigError, match='ProgressiveTeacherHook walks along one trajectory, but there are '
+                                          '2'):
+        DistillationPlan(config)

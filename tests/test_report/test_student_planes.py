@@ -1,0 +1,133 @@
+"""tools/student_planes.py: a teacher and its students, trained and probed."""
+
+import json
+import runpy
+
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from ckd_mm.evaluation import predict_logits
+from ckd_mm.infoplane import held_out_part, load_probe_images, probe_dataset
+from ckd_mm.infoplane.probe import Probe
+from ckd_mm.pipeline import make_plan
+from ckd_mm.pipeline.stage_runner import StageRunner
+from ckd_mm.trajectory import Trajectory
+
+from ..conftest import ROOT
+from ..helpers import assert_same_weights, train
+
+SMOOTH = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
+
+
+def forbidden(*args, **kwargs):
+    raise AssertionError('this was finished before and should not be done again')
+
+
+def test_four_students(tool, distil_run, digits_run, tmp_path, monkeypatch):  # noqa: F811
+    config = distil_run(student_snapshots=dict(interval=1), student_alone=True)
+    config.teacher.train_cfg.max_epochs = 4
+    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+    config.dump(tmp_path / 'config.py')
+    work_dir = tmp_path / 'planes'
+    command = ['student_planes.py', tmp_path / 'config.py', '--work-dir', work_dir]
+    status, out, _ = tool(*command)
+    assert status == 0 and (work_dir / 'student_planes.png').read_bytes().startswith(b'\x89PNG')
+    found = json.loads((work_dir / 'planes.json').read_text())
+    assert found['teaches'] == dict(full=[4], inter=[2])
+    assert {role: [point['epoch'] for point in points] for role, points in found['planes'].items()} == dict(
+        teacher=[1, 2, 3, 4], alone=[1, 2], full=[1, 2], inter=[1, 2], smooth=[1, 2])
+
+    # who taught whom
+    taught = {
+        arm: json.loads((work_dir / arm / 'selection.json').read_text())['epochs']
+        for arm in ('full', 'inter')
+    }
+    assert taught == found['teaches']
+    last = {
+        arm: Trajectory.open(work_dir / arm / 'student').last
+        for arm in ('alone', 'full', 'inter', 'smooth')
+    }
+    # no one was trained on the 16 images that are probed: 48 of 64 images are 3 batches of 16 an epoch
+    assert {snapshot.iteration for snapshot in last.values()} == {2 * 3}
+    for folder in (work_dir / 'teacher', *(work_dir / arm / 'student' for arm in last)):
+        assert Trajectory.open(folder).info['held_out'] == dict(held_out=16, seed=0)
+        assert json.loads(
+            (folder /
+             'information_plane.json').read_text())['notes']['teacher_trained_on_probe_images'] is False
+    # the same, by mmpretrain's own training; I(Y;F), by another way to the logits
+    images = load_probe_images(probe_dataset(config, 'held_out', 16, 0))
+    for arm, loss in (('alone', dict(type='CrossEntropyLoss')), ('smooth', SMOOTH)):
+        plain = digits_run(epochs=2, work_dir=tmp_path / f'plain_{arm}')
+        plain.train_dataloader.dataset = held_out_part(plain.train_dataloader.dataset, 16, 0, 'rest')
+        plain.model.head.loss = loss
+        assert_same_weights(last[arm].state_dict(), train(plain).model.state_dict())
+    for arm, snapshot in last.items():
+        logits = predict_logits(snapshot.build(), images, torch.device('cpu'))
+        right = (logits.argmax(dim=1) == images.labels).double().mean().item()
+        assert found['planes'][arm][-1]['information_y'] == pytest.approx(right)
+        assert found['accuracy_top1'][arm] == pytest.approx(snapshot.accuracy,
+                                                            abs=1e-3) and f'{snapshot.accuracy:.2f}' in out
+
+    # again: refused, or nothing left to do
+    status, _, err = tool(*command)
+    assert status == 1 and 'Pass --resume' in err
+    for owner, method in ((Runner, 'train'), (StageRunner, 'train'), (Probe, 'measure')):
+        monkeypatch.setattr(owner, method, forbidden)
+    (work_dir / 'student_planes.png').unlink()
+    status, _, _ = tool(*command, '--resume', '--arms', 'full', 'smooth')
+    again = json.loads((work_dir / 'planes.json').read_text())
+    assert status == 0 and again['planes'] == {
+        role: found['planes'][role]
+        for role in ('teacher', 'full', 'smooth')
+    }
+    assert again['teaches'] == dict(full=[4]) and (work_dir / 'student_planes.png').exists()
+
+
+def test_a_given_teacher_probed_on_test_images(tool, distil_run, tmp_path):  # noqa: F811
+    """The config's own selector, snapshots that exist, and, since no image is held out, whole training
+    sets."""
+    made = distil_run(work_dir=str(tmp_path / 'made'))
+    from mmengine.registry import RUNNERS
+    RUNNERS.build(made).train(until='teacher')
+    config = distil_run(probe=dict(probe_split='test', num_images=20, decoder_epochs=1))
+    config.teacher = dict(trajectory=str(tmp_path / 'made'))
+    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+    config.dump(tmp_path / 'config.py')
+    work_dir = tmp_path / 'planes'
+    status, out, _ = tool('student_planes.py', tmp_path / 'config.py', '--work-dir', work_dir, '--arms',
+                          'inter', '--inter-selector', 'config')
+    assert status == 0
+    found = json.loads((work_dir / 'planes.json').read_text())
+    plane = json.loads((work_dir / 'teacher' / 'information_plane.json').read_text())
+    assert found['teaches'] == dict(inter=[plane['best_epoch']]) and f'{plane["best_epoch"]}' in out
+    student = Trajectory.open(work_dir / 'inter' / 'student')
+    assert student.epochs == [1, 2] and student.last.iteration == 2 * 4 and 'held_out' not in student.info
+    assert not (tmp_path / 'made' /
+                'information_plane.json').exists(), 'the given folder should be left as it was'
+
+
+def test_a_comparison_on_other_images_is_refused(tool, distil_run, tmp_path):
+    """The probe's are held out already: of the rest, which the teacher learns from, a tenth would be held out
+    again."""
+    config = distil_run()
+    config.probe.held_out, config.distill.schedule = 0.1, dict(type='ckd_mm.StopWhenOvertakenHook')
+    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+    config.dump(tmp_path / 'config.py')
+    status, _, error = tool('student_planes.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'planes')
+    assert status == 1 and 'distill.schedule: StopWhenOvertakenHook compares on images that neither learns from' in error
+    assert not (tmp_path / 'planes').exists()
+
+
+def test_all_students_see_the_same_views(distil_run, tmp_path):
+    """With ``distill.cache`` those of the taught are few, and in the order of another sampler."""
+    arm_config = runpy.run_path(str(ROOT / 'tools' / 'student_planes.py'))['arm_config']
+    config = distil_run()
+    config.distill.cache = dict(views=2)
+    probe = Probe(config, held_out=16)
+    loaders = {}
+    for arm in ('full', 'alone', 'smooth'):
+        plan = make_plan(arm_config(config, tmp_path, arm, dict(trajectory=str(tmp_path)), [3], probe))
+        loaders[arm] = plan.student_config([dict(file='x.pth')]).train_dataloader
+    assert loaders['alone'] == loaders['full'] == loaders['smooth']
+    assert loaders['alone'].sampler == dict(type='ckd_mm.ViewSampler', views=2, shuffle=True)

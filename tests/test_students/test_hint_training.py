@@ -1,0 +1,274 @@
+"""FitNets' first stage: what learns, what does not, by which value."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from mmpretrain.registry import MODELS as CLASSIFIERS
+from torch.testing import assert_close
+
+from ckd_mm.compat import compiled_networks_run_hooks
+from ckd_mm.errors import ConfigError
+from ckd_mm.registry import MODELS
+from ckd_mm.students import HintTraining
+from ckd_mm.students.hint_training import reached_by
+
+from ..conftest import STATISTICS, resnet
+from ..helpers import (
+    StepLog,
+    assert_same_weights,
+    batch,
+    network,
+    train,
+    trajectory,
+    vision_transformer,
+    weights_of,
+    with_statistics,
+)
+
+STUDENT, TEACHER = with_statistics(resnet(2, channels=4)), with_statistics(resnet(2, channels=8))
+GUIDED = ('backbone.conv1', 'backbone.bn1', 'backbone.layer1')  # with everything in them
+
+
+def hint_distiller(source='backbone.layer1', teacher='networks.0.backbone.layer1', channels=(4, 8),
+                   **loss) -> dict:
+    loss = dict(dict(type='L2Loss', normalize=False, div_element=True), **loss)
+    return dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(guided=dict(type='ModuleOutputs', source=source)),
+        teacher_recorders=dict(hint=dict(type='ModuleOutputs', source=teacher)),
+        connectors=dict(regressor=dict(
+            type='ConvModuleConnector', in_channel=channels[0], out_channel=channels[1], kernel_size=1)),
+        distill_losses=dict(loss_hint=loss), loss_forward_mappings=dict(
+            loss_hint=dict(s_feature=dict(recorder='guided', from_student=True, connector='regressor'),
+                           t_feature=dict(recorder='hint', from_student=False))))
+
+
+def cohort_of(folder):
+    if not (Path(folder) / 'trajectory.json').exists():
+        trajectory(folder, model=TEACHER)
+    return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(folder), epoch=3)])
+
+
+def hinted(folder, student=STUDENT, distiller=None, **settings) -> HintTraining:
+    model = MODELS.build(dict(type='ckd_mm.HintTraining', student=student, cohort=cohort_of(folder),
+                              distiller=distiller or hint_distiller(), **settings))
+    model.student.load_state_dict(network(student, 1).state_dict())
+    return model.train()
+
+
+def inputs_of(model) -> dict:
+    return model.data_preprocessor(batch(), training=True)
+
+
+# ---------------------------------------------------------------- the loss
+@pytest.mark.parametrize('loss, scale', [(dict(), 1 / (6 * 8 * 8 * 8)),
+                                         (dict(div_element=False, loss_weight=0.5), 0.5 / 6)],
+                         ids=['mean squared error', 'Eq. 3 of FitNets'])
+def test_the_loss_is_the_formula(tmp_path, loss, scale):
+    """hint (6, 8, 8, 8) against relu(conv(guided)): the mean of the squares, or half their sum for each
+    image."""
+    model = hinted(tmp_path, distiller=hint_distiller(**loss))
+    images = inputs_of(model)['inputs']
+    student, teacher, regressor = network(STUDENT, 1).train(), network(TEACHER, 3), copy.deepcopy(
+        model.distiller.connectors['regressor'])
+    losses = model(**inputs_of(model), mode='loss')
+    assert list(losses) == ['loss_hint']
+    losses['loss_hint'].backward()
+
+    def lower(net):
+        return net.backbone.layer1(net.backbone.relu(net.backbone.norm1(net.backbone.conv1(images))))
+
+    convolution = regressor.conv_module.conv
+    assert convolution.bias is not None and convolution.kernel_size == (1, 1)
+    with torch.no_grad():
+        hint = lower(teacher)
+    expected = scale * (torch.relu(convolution(lower(student))) - hint).square().sum()
+    expected.backward()
+    assert_close(losses['loss_hint'], expected)
+    for ours, theirs in zip([*model.student.parameters(), *model.distiller.parameters()],
+                            [*student.parameters(), *regressor.parameters()]):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is not None:
+            assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_mmrazors_defaults_scale_features_to_length_1(tmp_path):
+    """Why the base files say normalize=False and div_element=True."""
+    model = hinted(tmp_path, distiller=hint_distiller(normalize=True, div_element=False))
+    loss = model.distiller.distill_losses['loss_hint']
+    left, right = torch.randn(2, 6, 8, 4, 4)
+    lengths = [each.flatten(1).norm(dim=1)[:, None] for each in (left, right)]
+    expected = (left.flatten(1) / lengths[0] - right.flatten(1) / lengths[1]).square().sum() / 6
+    assert_close(loss(left, right), expected)
+
+
+# ---------------------------------------------------------------- what learns
+def test_nothing_beyond_the_guided_layer_changes(tmp_path):
+    model = hinted(tmp_path)
+    before = copy.deepcopy(model.student.state_dict())
+    connector = copy.deepcopy(model.distiller.state_dict())
+    learning = {name for name, parameter in model.student.named_parameters() if parameter.requires_grad}
+    assert learning == {name for name, _ in model.student.named_parameters() if name.startswith(GUIDED)}
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1))
+    logged = []
+    for _ in range(5):
+        model.train()
+        logged.append(model.train_step(batch(), wrapper)['loss'].item())
+    assert logged[-1] < logged[0]
+    after = model.student.state_dict()
+    changed = {key for key in after if not torch.equal(after[key], before[key])}
+    assert changed == {key for key in after if key.startswith(GUIDED)}
+    assert 'backbone.layer1.0.bn1.running_mean' in changed and 'backbone.layer1.0.bn1.num_batches_tracked' in changed
+    assert all(not torch.equal(value, connector[key]) for key, value in model.distiller.state_dict().items())
+    assert model.student.backbone.layer1[0].bn1.training and not model.student.backbone.layer2[0].bn1.training
+
+
+def test_train_and_eval_go_back_and_forth(tmp_path):
+    model = hinted(tmp_path)
+    model.eval()
+    assert not any(module.training for module in model.student.modules())
+    model.train()
+    still = {name for name, module in model.student.named_modules() if not module.training}
+    assert still == {name for name, module in model.student.named_modules()
+                     if isinstance(module, torch.nn.BatchNorm2d) and not name.startswith(GUIDED)}
+
+
+def test_neither_network_is_computed_further_than_recorded(tmp_path):
+    model = hinted(tmp_path)
+    seen = []
+    for role, net in (('student', model.student), ('teacher', model.cohort.networks[0])):
+        for name in ('layer1', 'layer2'):
+            getattr(net.backbone,
+                    name).register_forward_hook(lambda *_, what=f'{role}.{name}': seen.append(what))
+    first = model.loss(**inputs_of(model))
+    assert sorted(set(seen)) == ['student.layer1', 'teacher.layer1']
+    hooks = [len(module._forward_hooks) for module in model.student.modules()]
+    second = model.loss(**inputs_of(model))
+    assert [len(module._forward_hooks) for module in model.student.modules()] == hooks  # none is left behind
+    assert_close(first['loss_hint'], second['loss_hint'])
+
+
+def test_losses_on_several_layers_and_unused_connectors(tmp_path):
+    distiller = hint_distiller()
+    distiller['connectors']['idle'] = dict(type='ConvModuleConnector', in_channel=4, out_channel=4)
+    distiller['student_recorders']['deep'] = dict(type='ModuleOutputs', source='backbone.layer2')
+    distiller['teacher_recorders']['deep'] = dict(type='ModuleOutputs', source='networks.0.backbone.layer2')
+    distiller['distill_losses']['loss_at'] = dict(type='ATLoss', loss_weight=1000.0)
+    distiller['loss_forward_mappings']['loss_at'] = dict(s_feature=dict(recorder='deep', from_student=True),
+                                                         t_feature=dict(recorder='deep', from_student=False))
+    model = hinted(tmp_path, distiller=distiller)
+    losses = model.loss(**inputs_of(model))
+    assert set(losses) == {'loss_hint', 'loss_at'}
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():  # what DDP waits for is what comes
+        learns = not name.startswith(('student.head', 'distiller.connectors.idle'))
+        assert (parameter.grad is not None) == parameter.requires_grad == learns
+
+
+@pytest.mark.parametrize(
+    'source, expected', [('backbone.layers.0',
+      ('backbone.cls_token', 'backbone.pos_embed', 'backbone.patch_embed', 'backbone.layers.0')),
+     ('backbone.patch_embed', ('backbone.patch_embed', ))])
+def test_a_transformer_says_its_own_size(source, expected):
+    """Tokens are recorded; position embeddings come after the patches and before the first layer."""
+    student = CLASSIFIERS.build(with_statistics(vision_transformer(dropout=0.5, drop_path=0.5)))
+    if source.endswith('patch_embed'):
+        hint = hint_distiller(source='backbone.patch_embed.projection')
+    else:
+        hint = hint_distiller(source=source)
+    names, statistics = reached_by(student, hint)
+    assert names == {name for name, _ in student.named_parameters() if name.startswith(expected)}
+    assert statistics == set()
+
+
+def test_the_trial_leaves_no_trace():
+    student = CLASSIFIERS.build(copy.deepcopy(STUDENT)).train()
+    before, random = copy.deepcopy(student.state_dict()), torch.get_rng_state()
+    reached_by(student, hint_distiller())
+    assert_same_weights(student.state_dict(), before)
+    assert torch.equal(torch.get_rng_state(), random) and student.training
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in student.parameters())
+    assert not any(module._forward_hooks for module in student.modules())
+
+
+# ---------------------------------------------------------------- a run
+def hint_run(make, folder, **settings):
+    config = make(**settings)
+    config.model = dict(type='ckd_mm.HintTraining', student=resnet(2, channels=4), cohort=cohort_of(folder),
+                        distiller=hint_distiller())
+    config.custom_hooks = [dict(type='ckd_mm.StageStateHook')]
+    config.train_cfg = dict(type='ckd_mm.ResumableEpochLoop', max_epochs=config.train_cfg.max_epochs)
+    return config
+
+
+def test_checkpoints_are_the_students_and_the_connector_resumes(digits_run, tmp_path):
+    whole = train(hint_run(digits_run, tmp_path / 'teacher', work_dir=tmp_path / 'whole'))
+    plain = CLASSIFIERS.build(copy.deepcopy(STUDENT))
+    for epoch in (1, 2):
+        plain.load_state_dict(weights_of(tmp_path / 'whole' / f'epoch_{epoch}.pth'), strict=True)
+    first = hint_run(digits_run, tmp_path / 'teacher', work_dir=tmp_path / 'parts', epochs=1)
+    train(first)
+    second = hint_run(digits_run, tmp_path / 'teacher', work_dir=tmp_path / 'parts', resume=True)
+    log = StepLog()
+    resumed = train(second, log)
+    assert [epoch for epoch, _ in log.steps] == [2] * 4 and set(log.steps[0][1]) == {'loss', 'loss_hint'}
+    assert_same_weights(resumed.model.state_dict(), whole.model.state_dict())
+    assert_same_weights(resumed.model.distiller.state_dict(), whole.model.distiller.state_dict())
+    # the second stage starts from them
+    start = digits_run(work_dir=tmp_path / 'second', model=resnet(2, channels=4),
+                       load_from=str(tmp_path / 'whole' / 'epoch_2.pth'),
+                       optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0)))
+    started, given = train(start).model, weights_of(tmp_path / 'whole' / 'epoch_2.pth')
+    assert all(torch.equal(parameter, given[name]) for name, parameter in started.named_parameters())
+
+
+@pytest.mark.skipif(not compiled_networks_run_hooks(), reason='hooks inside compiled networks miss calls '
+                                                              'with torch 2.1')
+def test_compiled_networks_give_the_same_losses(tmp_path):
+    def backend(graph, example_inputs):
+        return graph.forward
+
+    eager, compiled = hinted(tmp_path), hinted(tmp_path, compile=dict(backend=backend))
+    compiled.distiller.load_state_dict(eager.distiller.state_dict())
+    for seed in range(2):
+        data = [model.data_preprocessor(batch(seed=seed), training=True) for model in (compiled, eager)]
+        assert_close(compiled.loss(**data[0]), eager.loss(**data[1]))
+    torch._dynamo.reset()
+
+
+def test_compiling_what_recorders_could_not_see_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr('ckd_mm.students.taught_student.compiled_networks_run_hooks', lambda: False)
+    with pytest.raises(ConfigError, match='compile=True and a distiller: its recorders see nothing of '
+                                          'compiled networks with .*torch'):
+        hinted(tmp_path, compile=True)
+
+
+# ---------------------------------------------------------------- bad settings
+def test_bad_settings_are_named(tmp_path):
+    with pytest.raises(ConfigError, match='cohort is missing: hints need teachers'):
+        HintTraining(STUDENT, distiller=hint_distiller())
+    with pytest.raises(ConfigError, match='distiller is missing: hints need teachers'):
+        HintTraining(STUDENT, cohort_of(tmp_path))
+    idle = hint_distiller()
+    idle['loss_forward_mappings']['loss_hint']['s_feature'] = dict(recorder='hint', from_student=False)
+    with pytest.raises(ConfigError, match='no loss reaches a parameter of the student that learns'):
+        hinted(tmp_path, distiller=idle)
+    with pytest.raises(ConfigError, match=r'cannot be tried on images of 32 or 224 pixels .* '
+                                          r'"backbone\.layer9" is not in the model'):
+        hinted(tmp_path, distiller=hint_distiller(source='backbone.layer9'))
+
+
+def test_an_input_size_can_be_said(tmp_path):
+    """A backbone without a size of its own, whose layers take one size only."""
+    student = with_statistics(
+        dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=-1),
+             neck=dict(type='GlobalAveragePooling'),
+             head=dict(type='LinearClsHead', num_classes=10, in_channels=120)))
+    student['data_preprocessor'] = dict(STATISTICS)
+    with pytest.raises(ConfigError, match=r'cannot be tried on images of 5 pixels .* say input_size=\.\.\.'):
+        hinted(tmp_path, student, hint_distiller('backbone.features.2'), input_size=5)
+    names, _ = reached_by(CLASSIFIERS.build(student), hint_distiller('backbone.features.2'), input_size=32)
+    assert names == {'backbone.features.0.weight', 'backbone.features.0.bias'}

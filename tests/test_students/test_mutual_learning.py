@@ -1,0 +1,232 @@
+"""Two students that learn from each other do what each would do by hand."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+from mmpretrain.registry import MODELS as CLASSIFIERS
+from torch.testing import assert_close
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.registry import MODELS
+from ckd_mm.students import DeepMutualLearning
+
+from ..conftest import STATISTICS, resnet
+from ..helpers import (
+    StepLog,
+    assert_same_weights,
+    batch,
+    labels_of,
+    network,
+    train,
+    vision_transformer,
+    weights_of,
+    with_statistics,
+)
+
+FIRST, SECOND = with_statistics(resnet(1)), with_statistics(resnet(2))
+
+
+def mutual(students=(FIRST, SECOND), **settings) -> DeepMutualLearning:
+    model = MODELS.build(dict(type='ckd_mm.DeepMutualLearning', students=list(students), **settings))
+    for index, (student, config) in enumerate(zip(model.students, students)):
+        student.load_state_dict(network(config, index).state_dict())
+    return model.train()
+
+
+@pytest.mark.parametrize('tau, ce_weight, kd_weight', [(1.0, 1.0, 1.0), (3.0, 0.4, 2.0)])
+@pytest.mark.parametrize('count', [2, 3])
+def test_each_student_takes_the_step_that_one_would_write_by_hand(tau, ce_weight, kd_weight, count):
+    """Eq. 7 and 8 of the paper, each student with the others as constants."""
+    configs = [FIRST, SECOND, FIRST][:count]
+    model = mutual(configs, tau=tau, ce_weight=ce_weight, kd_weight=kd_weight)
+    alone = [network(config, index).train() for index, config in enumerate(configs)]
+    losses = model(**model.data_preprocessor(batch(), training=True), mode='loss')
+    assert set(losses) == {f'loss_{term}_{index}' for term in ('ce', 'kd') for index in range(count)}
+    sum(losses.values()).backward()
+
+    images, labels = torch.stack(batch()['inputs']).float().sub(77.9).div(95.9), labels_of(batch())
+    with torch.no_grad():
+        targets = [copy.deepcopy(student)(images, mode='tensor').div(tau).softmax(dim=1) for student in alone]
+    for index, student in enumerate(alone):
+        own = student(images, mode='tensor')
+        ce = ce_weight * F.cross_entropy(own, labels)
+        log_q, others = (own / tau).log_softmax(dim=1), targets[:index] + targets[index + 1:]
+        kd = kd_weight * tau**2 * sum(
+            (p * (p.log() - log_q)).sum() for p in others) / len(labels) / len(others)
+        (ce + kd).backward()
+        assert_close(losses[f'loss_ce_{index}'], ce)
+        assert_close(losses[f'loss_kd_{index}'], kd)
+        for (name, ours), theirs in zip(model.students[index].named_parameters(), student.parameters()):
+            assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6,
+                         msg=lambda text, name=name: f'{name}: {text}')
+        assert_same_weights(model.students[index].state_dict(),
+                            student.state_dict())  # BatchNorm saw the batch once
+
+
+def mutual_run(make, **settings):
+    """Config of a plain mmengine run whose model is a DeepMutualLearning; with the accuracies of both."""
+    config = make(train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1), **settings)
+    config.model = dict(type='ckd_mm.DeepMutualLearning', students=[resnet(1), resnet(2)], kd_weight=1.0)
+    config.val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.PeerAccuracy', topk=(1, ))]
+    config.test_evaluator = config.val_evaluator
+    return config
+
+
+def test_without_weight_each_trains_as_if_alone_bit_for_bit(digits_run, tmp_path):
+    for name, (config, seed) in dict(first=(FIRST, 1), second=(SECOND, 2)).items():
+        torch.save(dict(state_dict=network(config, seed).state_dict(), meta={}), tmp_path / f'{name}.pth')
+    both = {f'students.{index}.{key}': value for index, name in enumerate(('first', 'second'))
+            for key, value in weights_of(tmp_path / f'{name}.pth').items()}
+    torch.save(dict(state_dict=both, meta={}), tmp_path / 'both.pth')
+    config = mutual_run(digits_run, work_dir=tmp_path / 'both', load_from=str(tmp_path / 'both.pth'))
+    config.model.kd_weight = 0
+    logs = dict(both=StepLog(), first=StepLog(), second=StepLog())
+    runner = train(config, logs['both'])
+    accuracies = {}
+    for index, (name, model) in enumerate(dict(first=resnet(1), second=resnet(2)).items()):
+        plain = digits_run(train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1), model=model,
+                           work_dir=tmp_path / name, load_from=str(tmp_path / f'{name}.pth'))
+        alone = train(plain, logs[name])
+        assert [step[f'loss_ce_{index}']
+                for _, step in logs['both'].steps] == [step['loss'] for _, step in logs[name].steps]
+        assert_same_weights(runner.model.students[index].state_dict(), alone.model.state_dict())
+        accuracies[name] = alone.message_hub.get_scalar('val/accuracy/top1').current()
+    # validated in one pass, and each as it would be alone
+    assert runner.message_hub.get_scalar('val/accuracy/top1').current() == accuracies['first']
+    assert runner.message_hub.get_scalar('val/peer/top1').current() == accuracies['second']
+
+
+def test_a_run_resumes_with_both(digits_run, tmp_path):
+    whole = train(mutual_run(digits_run, work_dir=tmp_path / 'whole'))
+    file = Path(whole.work_dir) / 'epoch_1.pth'
+    keys = [f'students.{index}.{key}' for index, model in enumerate((resnet(1), resnet(2)))
+            for key in CLASSIFIERS.build(with_statistics(model)).state_dict()]
+    assert list(weights_of(file)) == keys
+    assert len(torch.load(file, weights_only=False)['optimizer']['state']) == len(
+        list(whole.model.parameters()))
+    rest = mutual_run(digits_run, work_dir=tmp_path / 'rest', resume=True, load_from=str(file))
+    resumed = train(rest)
+    assert (resumed.epoch, resumed.iter) == (2, 8)
+    assert_same_weights(resumed.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_run_is_the_same_again_and_begins_with_two_networks(digits_run, tmp_path):
+    config = mutual_run(digits_run)
+    config.model.students = [resnet(1), resnet(1)]
+    runs = [train(dict_with(config, tmp_path / name)) for name in ('a', 'b')]
+    assert_same_weights(*(weights_of(tmp_path / name / 'epoch_2.pth') for name in ('a', 'b')))
+    fresh = MODELS.build(dict(type='ckd_mm.DeepMutualLearning', students=[FIRST, FIRST]))
+    before = [fresh.students[1].head.fc.weight.clone(), fresh.students[1].backbone.conv1.weight.clone()]
+    fresh.init_weights()  # reaches both
+    assert not torch.equal(fresh.students[1].head.fc.weight, before[0])
+    assert not torch.equal(fresh.students[1].backbone.conv1.weight, before[1])
+    assert not torch.equal(fresh.students[0].head.fc.weight, fresh.students[1].head.fc.weight)
+    assert not torch.equal(*(student.head.fc.weight for student in runs[0].model.students))
+
+
+def test_a_run_begins_with_the_weights_of_load_from(digits_run, tmp_path):
+    """A plain classifier's are the first student's."""
+    start = network(FIRST, 7)
+    torch.save(dict(state_dict=start.state_dict(), meta={}), tmp_path / 'start.pth')
+    config = mutual_run(digits_run, load_from=str(tmp_path / 'start.pth'))
+    config.optim_wrapper.optimizer.lr = 0.0
+    runner = train(config)
+    learned = dict(runner.model.students[0].named_parameters())
+    assert all(torch.equal(learned[name], value) for name, value in start.named_parameters())
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "students\.1\.'):
+        mutual().load_state_dict(start.state_dict())  # torch's own loader wants all of them
+    mutual().load_state_dict(runner.model.state_dict())
+
+
+def dict_with(config, work_dir):
+    config = copy.deepcopy(config)
+    config.work_dir = str(work_dir)
+    return config
+
+
+def test_prediction_and_logits_are_the_first_students():
+    model = mutual().eval()
+    alone = [network(config, index) for index, config in enumerate((FIRST, SECOND))]
+    first, second = (student.test_step(batch()) for student in alone)
+    for ours, own, peer in zip(model.test_step(batch()), first, second):
+        assert torch.equal(ours.pred_score, own.pred_score) and torch.equal(ours.pred_label, own.pred_label)
+        assert torch.equal(ours.peer_scores, peer.pred_score[None])
+        assert torch.equal(ours.gt_label, own.gt_label)
+    inputs = model.data_preprocessor(batch())['inputs']
+    assert torch.equal(model(inputs), alone[0](inputs))
+    assert torch.equal(model.predict(inputs)[0].pred_score, first[0].pred_score)
+
+
+def test_each_student_gets_inputs_of_its_own_statistics():
+    other = with_statistics(resnet(2), mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+                            to_rgb=True)
+    model = mutual((FIRST, other))
+    seen = [[], []]
+    for student, inputs in zip(model.students, seen):
+        student.backbone.register_forward_pre_hook(
+            lambda module, given, inputs=inputs: inputs.append(given[0]))
+    model.loss(**model.data_preprocessor(batch(), training=True))
+    model.predict(model.data_preprocessor(batch())['inputs'])
+    for student, inputs in zip(model.students, seen):
+        own = student.data_preprocessor(batch())['inputs']
+        assert len(inputs) == 2
+        assert_close(inputs[0], own, rtol=1e-5, atol=1e-4)
+        assert_close(inputs[1], own, rtol=1e-5, atol=1e-4)
+
+
+def test_statistics_of_the_run_reach_all():
+    model = DeepMutualLearning([resnet(1), SECOND],
+                               data_preprocessor=dict(STATISTICS, mean=[1.0] * 3, type='ClsDataPreprocessor'))
+    means = [student.data_preprocessor.mean.flatten().tolist() for student in model.students]
+    assert means == [[1.0] * 3, pytest.approx([77.9] * 3)]
+    assert model.data_preprocessor is model.students[0].data_preprocessor
+
+
+def test_gradients_do_not_pass_from_peer_to_peer():
+    model = mutual()
+    losses = model.loss(**model.data_preprocessor(batch(), training=True))
+    losses['loss_kd_0'].backward()
+    assert all(parameter.grad is None for parameter in model.students[1].parameters())
+    assert any(
+        parameter.grad is not None and parameter.grad.any() for parameter in model.students[0].parameters())
+
+
+def test_layers_learn_at_the_rates_of_their_depth():
+    transformer = with_statistics(vision_transformer())
+    model = DeepMutualLearning([transformer, transformer])
+    for name in ('backbone.layers.1.ln1.weight', 'backbone.pos_embed', 'head.layers.head.weight'):
+        assert model.get_layer_depth(f'students.1.{name}') == model.students[1].get_layer_depth(name)
+
+
+def test_compile_compiles_the_networks():
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append(graph.code)
+        return graph.forward
+
+    model, eager = mutual(compile=dict(backend=backend)), mutual()
+    logged = [
+        each.train_step(batch(), OptimWrapper(torch.optim.SGD(each.parameters(), lr=0.1)))['loss'].item()
+        for each in (model, eager)
+    ]
+    assert logged[0] == pytest.approx(logged[1], rel=1e-5)
+    assert len(graphs) > 1 and 'kl_div' not in ''.join(graphs)
+    assert list(model.state_dict()) == list(eager.state_dict())
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(students=[FIRST]), 'should be a list of at least two networks: mutual learning needs a peer'),
+    (dict(students=FIRST), 'should be a list of at least two networks'),
+    (dict(students=[FIRST, with_statistics(resnet(1, classes=12))]), 'students of 10 and 12 classes cannot '
+                                                                     'learn from each other'),
+    (dict(tau=0), 'tau=0: the temperature'), (dict(ce_weight=-1), 'ce_weight=-1 should be'),
+    (dict(kd_weight='1'), "kd_weight='1' should be")])
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        DeepMutualLearning(**dict(dict(students=[FIRST, SECOND]), **settings))

@@ -1,0 +1,81 @@
+"""Algorithms under DistributedDataParallel (gloo, two processes), without find_unused_parameters: the
+gradients of one process."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch.testing import assert_close
+
+from ckd_mm.registry import MODELS
+
+from ..conftest import resnet
+from ..helpers import batch, trajectory, with_statistics
+
+NORM = dict(norm_cfg=dict(type='GN', num_groups=2))  # BatchNorm would take its statistics from half a batch
+STUDENT, TEACHER = with_statistics(resnet(2, channels=4, **NORM)), with_statistics(
+    resnet(2, channels=8, **NORM))
+DISTILLER = dict(type='mmrazor.ConfigurableDistiller',
+                 student_recorders=dict(own=dict(type='ModuleOutputs', source='backbone.layer1')),
+                 teacher_recorders=dict(hint=dict(type='ModuleOutputs', source='networks.0.backbone.layer1')),
+                 connectors=dict(regressor=dict(type='ConvModuleConnector', in_channel=4, out_channel=8)),
+                 distill_losses=dict(loss_hint=dict(type='L2Loss', normalize=False, div_element=True)),
+                 loss_forward_mappings=dict(
+                     loss_hint=dict(s_feature=dict(recorder='own', from_student=True, connector='regressor'),
+                                    t_feature=dict(recorder='hint', from_student=False))))
+
+
+def algorithm(name: str, folder: Path):
+    cohort = dict(type='ckd_mm.SnapshotEnsemble',
+                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)])
+    config = dict(mutual=dict(type='ckd_mm.DeepMutualLearning', students=[STUDENT, TEACHER]),
+                  hints=dict(type='ckd_mm.HintTraining', student=STUDENT, cohort=cohort, distiller=DISTILLER),
+                  distilled=dict(type='ckd_mm.CheckpointDistill', student=STUDENT, cohort=cohort,
+                                 distiller=DISTILLER, reduction='sum',
+                                 kd_loss=dict(type='ckd_mm.DecoupledKDLoss')))[name]
+    torch.manual_seed(3)
+    return MODELS.build(config)
+
+
+def trained(model, module, halves) -> dict:
+    """All weights after three steps."""
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01))
+    model.train()
+    for step in range(3):
+        data = batch(12, seed=step)
+        model.train_step({key: value[halves] for key, value in data.items()}, wrapper)
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def one_of_two(rank: int, name: str, folder: Path) -> None:
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2)
+    model = algorithm(name, folder)
+    wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+    torch.save(trained(wrapped, model, slice(rank, None, 2)), folder / f'{rank}.pth')
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize('name', ['mutual', 'hints', 'distilled'])
+def test_two_processes_train_as_one(tmp_path, name):
+    trajectory(tmp_path, model=TEACHER)
+    context = multiprocessing.get_context('fork')  # all is imported already
+    processes = [context.Process(target=one_of_two, args=(rank, name, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    model = algorithm(name, tmp_path)
+    start = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    whole = trained(model, model, slice(None))
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    for rank in range(2):
+        found = torch.load(tmp_path / f'{rank}.pth')
+        assert list(found) == list(whole)
+        for key, value in whole.items():
+            assert_close(found[key], value, rtol=1e-3, atol=1e-5, msg=lambda text, key=key: f'{key}: {text}')
+    changed = {key for key in whole if not torch.equal(whole[key], start[key])}
+    assert changed == {key for key, parameter in model.named_parameters() if parameter.requires_grad}

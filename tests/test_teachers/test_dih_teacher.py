@@ -1,0 +1,512 @@
+"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, where the pass ends, and what is
+said when it cannot be."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import MODELS as CLASSIFIERS
+from scipy.special import log_softmax, softmax
+from torch import nn
+from torch.testing import assert_close
+
+from ckd_mm.errors import ConfigError, SnapshotError
+from ckd_mm.flops import forward_flops
+from ckd_mm.losses import CohortKDLoss
+from ckd_mm.registry import MODELS
+from ckd_mm.students import CheckpointDistill
+from ckd_mm.teachers import DIHTeacher, HeadTraining, SnapshotEnsemble
+from ckd_mm.teachers.feature_network import FeatureNetwork, weights_sha256
+from ckd_mm.teachers.head_file import read_heads
+from ckd_mm.teachers.skipped import Skipped
+from ckd_mm.trajectory import Snapshot
+
+from ..conftest import STATISTICS, resnet
+from ..helpers import (
+    DIGITS,
+    assert_same_weights,
+    batch,
+    labels_of,
+    network,
+    trajectory,
+    vision_transformer,
+    with_statistics,
+)
+
+IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+TEACHER, STUDENT = with_statistics(resnet(3)), with_statistics(resnet(1))
+
+
+def heads_on(folder, out_indices=(0, 1, 2), model=None, seed: int = 1, input_shape=(3, 8, 8), **settings):
+    """A teacher on disk with heads of random weights: its snapshot, and their file."""
+    snapshot = trajectory(folder / 'run', epochs=[2], model=model or TEACHER).last
+    training = HeadTraining(snapshot, out_indices, input_shape, **settings)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in training.heads.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 4)
+    return snapshot, training.write(folder / 'heads.pth')
+
+
+def cohort_of(folder, use=None, **settings) -> DIHTeacher:
+    snapshot, heads = heads_on(folder, **settings)
+    return DIHTeacher(snapshot, heads.file, use)
+
+
+def plain_maps(model: dict, images: torch.Tensor, stages: int = 3) -> list:
+    """What the stages of the plain network return, layer by layer."""
+    teacher = network(model, 2)
+    with torch.no_grad():
+        maps = [teacher.backbone.relu(teacher.backbone.norm1(teacher.backbone.conv1(images)))]
+        for stage in range(stages):
+            maps.append(getattr(teacher.backbone, f'layer{stage + 1}')(maps[-1]))
+    return maps[1:]
+
+
+def numpy_logits(folder, images: torch.Tensor) -> np.ndarray:
+    """(4, N, 10) of the heads 0, 1, 2 and the teacher, from the files alone."""
+    weights = torch.load(folder / 'heads.pth', weights_only=True)['state_dict']
+    heads = [
+        found.flatten(1).numpy() @ weights[f'heads.{index}.fc.weight'].numpy().T +
+        weights[f'heads.{index}.fc.bias'].numpy() for index, found in enumerate(plain_maps(TEACHER, images))
+    ]
+    with torch.no_grad():
+        return np.stack([*heads, network(TEACHER, 2)(images, mode='tensor').numpy()])
+
+
+# ---------------------------------------------------------------- what they say
+def test_logits_are_linear_in_the_maps_and_the_teachers_are_its_own(tmp_path):
+    """Eq. 3, heads from shallow to deep, then the teacher, bit for bit what the plain network says."""
+    cohort = MODELS.build(
+        dict(type='ckd_mm.DIHTeacher', snapshot=dict(trajectory=str(tmp_path / 'run'), epoch=2),
+             heads=str(heads_on(tmp_path)[1].file)))
+    logits = cohort(IMAGES)
+    assert logits.shape == (4, 5, 10) and cohort.classes == DIGITS
+    assert cohort.member_names == ['head 0', 'head 1', 'head 2', 'teacher']
+    np.testing.assert_allclose(logits.numpy(), numpy_logits(tmp_path, IMAGES), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(logits[-1], network(TEACHER, 2)(IMAGES, mode='tensor'))
+    assert torch.equal(cohort(IMAGES, mode='loss'), logits)
+    scores = torch.stack([sample.pred_score for sample in cohort(IMAGES, mode='predict')])
+    np.testing.assert_allclose(scores.numpy(), softmax(numpy_logits(tmp_path, IMAGES), axis=2).mean(axis=0),
+                               rtol=1e-4, atol=1e-6)
+
+
+def test_one_pass_serves_all(tmp_path):
+    cohort = cohort_of(tmp_path)
+    calls = []
+    for name, module in cohort.networks[0].named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda _module, _inputs, _output, name=name: calls.append(name))
+    cohort(IMAGES)
+    assert calls.count('backbone.conv1') == calls.count('backbone.layer3.1.conv2') == calls.count(
+        'head.fc') == 1
+
+
+@pytest.mark.parametrize('use, names', [(['teacher', 0, 2], ['head 0', 'head 2', 'teacher']),
+                                        ([2, 1], ['head 1', 'head 2']), (['teacher'], ['teacher']),
+                                        ([1], ['head 1']), (None, ['head 0', 'head 1', 'head 2', 'teacher'])])
+def test_who_teaches(tmp_path, use, names):
+    snapshot, heads = heads_on(tmp_path)
+    everyone = DIHTeacher(snapshot, heads.file)
+    cohort = DIHTeacher(snapshot, heads.file, use)
+    assert cohort.member_names == names
+    rows = [everyone.member_names.index(name) for name in names]
+    assert torch.equal(cohort(IMAGES), everyone(IMAGES)[rows])
+
+
+def test_a_teacher_alone_is_the_snapshot(tmp_path):
+    snapshot, heads = heads_on(tmp_path)
+    assert torch.equal(
+        DIHTeacher(snapshot, heads.file, ['teacher'])(IMAGES), SnapshotEnsemble([snapshot])(IMAGES))
+
+
+# ---------------------------------------------------------------- Eq. 4 and 5
+def numpy_kd(student: np.ndarray, teachers: np.ndarray, tau: float) -> float:
+    """1/(k+1) sum_M tau^2 KL(P_M || P_S), mean over the images: Eq. 4 with Eq. 1 as a divergence (footnote
+    2)."""
+    log_q = log_softmax(student / tau, axis=1)
+    total = 0.0
+    for logits in teachers:
+        log_p = log_softmax(logits / tau, axis=1)
+        total += tau**2 * (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()
+    return total / len(teachers)
+
+
+def test_eq_4_and_5(tmp_path):
+    """kd_weight 0.1 and ce_weight 0.9 are the paper's alpha = 0.1."""
+    snapshot, heads = heads_on(tmp_path)
+    model = CheckpointDistill(STUDENT, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
+                                   heads=str(heads.file)),
+                              dict(type='ckd_mm.CohortKDLoss', tau=5.0, aggregation='loss'), ce_weight=0.9,
+                              kd_weight=0.1)
+    data = model.data_preprocessor(batch(), training=True)
+    losses = model.eval()(**data, mode='loss')
+    images, labels = data['inputs'], labels_of(batch()).numpy()
+    with torch.no_grad():
+        student = model.student(images, mode='tensor').double().numpy()
+    kd = numpy_kd(student, numpy_logits(tmp_path, images).astype(np.float64), 5.0)
+    ce = -log_softmax(student, axis=1)[np.arange(len(labels)), labels].mean()
+    assert losses['loss_kd'].item() == pytest.approx(0.1 * kd, rel=1e-4)
+    assert losses['loss_ce'].item() == pytest.approx(0.9 * ce, rel=1e-5)
+    total, _ = model.parse_losses(losses)
+    assert total.item() == pytest.approx(0.1 * kd + 0.9 * ce, rel=1e-4)
+
+
+def test_eq_1_as_a_cross_entropy_has_the_same_gradient(tmp_path):
+    """It is larger by the teachers' entropies, which the student cannot change."""
+    teachers, tau = cohort_of(tmp_path)(IMAGES), 5.0
+    student = torch.randn(5, 10, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    ours = CohortKDLoss(tau, 'loss')(student, teachers)
+    targets = (teachers / tau).softmax(dim=2)
+    written = sum(tau**2 * F.cross_entropy(student / tau, target) for target in targets) / 4
+    entropy = tau**2 * torch.distributions.Categorical(probs=targets).entropy().mean()
+    assert_close(written - ours, entropy, rtol=1e-4, atol=1e-5)
+    assert entropy > 10
+    assert_close(torch.autograd.grad(ours, student)[0], torch.autograd.grad(written, student)[0], rtol=1e-4,
+                 atol=1e-6)
+
+
+# ---------------------------------------------------------------- the promises of a cohort
+@pytest.mark.parametrize('wake', [
+    lambda cohort: cohort.train(),
+    lambda cohort: cohort.networks.train(),
+    lambda cohort: [module.train() for module in list(cohort.modules())],
+    lambda cohort: [setattr(module, 'training', True) for module in cohort.modules()],
+], ids=['train', 'networks', 'every module', 'by force'])
+@pytest.mark.parametrize('model', [resnet(3, drop_path_rate=0.5),
+                          vision_transformer(dropout=0.5, drop_path=0.5)])
+def test_eval_whatever_calls_train(tmp_path, wake, model):
+    cohort = cohort_of(tmp_path, model=with_statistics(model), out_indices=(0, 1))
+    before, logits = copy.deepcopy(cohort.state_dict()), cohort(IMAGES)
+    wake(cohort)
+    assert torch.equal(cohort(IMAGES), logits)
+    assert not any(module.training for module in cohort.modules())
+    assert_same_weights(cohort.state_dict(), before)
+
+
+def test_nothing_of_it_is_in_the_students_checkpoint(tmp_path):
+    snapshot, heads = heads_on(tmp_path)
+    model = CheckpointDistill(STUDENT, DIHTeacher(snapshot, heads.file))
+    losses = model.train()(**model.data_preprocessor(batch(), training=True), mode='loss')
+    sum(losses.values()).backward()
+    assert list(model.state_dict()) == list(CLASSIFIERS.build(copy.deepcopy(STUDENT)).state_dict())
+    assert all(
+        not parameter.requires_grad and parameter.grad is None for parameter in model.cohort.parameters())
+
+
+def test_building_and_asking_costs_no_random_number(tmp_path):
+    snapshot, heads = heads_on(tmp_path)
+    before = torch.get_rng_state()
+    DIHTeacher(snapshot, heads.file, [0])(IMAGES)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_inputs_of_other_statistics(tmp_path):
+    cohort = cohort_of(tmp_path)
+    own = cohort(cohort.data_preprocessor(batch())['inputs'])
+    students = CLASSIFIERS.build(
+        dict(type='ClsDataPreprocessor', mean=[103.53, 116.28, 123.675], std=[57., 58., 59.], to_rgb=True))
+    inputs = students(batch())['inputs']
+    assert not torch.allclose(cohort(inputs), own, atol=1e-2)
+    cohort.expect_inputs_of(students)
+    assert_close(cohort(inputs), own, rtol=1e-3, atol=1e-4)
+    snapshot, heads = heads_on(tmp_path)
+    told = DIHTeacher(snapshot, heads.file, data_preprocessor=dict(STATISTICS, mean=[103.53, 116.28, 123.675],
+                                             std=[57., 58., 59.], to_rgb=True))
+    assert_close(told(inputs), own, rtol=1e-3, atol=1e-4)
+
+
+def test_compiled_networks_say_the_same(tmp_path):
+    snapshot, heads = heads_on(tmp_path)
+    student = network(STUDENT, 5)
+    models = [
+        CheckpointDistill(copy.deepcopy(student), DIHTeacher(snapshot, heads.file, use), compile=compile)
+        for use in (None, [0]) for compile in (False, dict(backend='eager'))
+    ]
+    losses = [
+        model.eval()(**model.data_preprocessor(batch(), training=True), mode='loss')['loss_kd']
+        for model in models
+    ]
+    assert_close(losses[0], losses[1])
+    assert_close(losses[2], losses[3])
+
+
+# ---------------------------------------------------------------- where the pass ends
+BACKBONES = dict(
+    ResNet_CIFAR=(dict(type='ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4), 32, 4),
+    CIFARResNet=(dict(type='ckd_mm.CIFARResNet', depth=14), 64, 3),
+    WideResNet=(dict(type='ckd_mm.WideResNet', depth=16, widen_factor=1), 64, 3),
+    VGG=(dict(type='VGG', depth=11, norm_cfg=dict(type='BN')), 512, 5),
+    MobileNetV2=(dict(type='MobileNetV2', widen_factor=0.25), 1280, 8),
+    MobileNetV2CIFAR=(dict(type='ckd_mm.MobileNetV2CIFAR', widen_factor=0.25), 1280, 8),
+    DenseNet=(dict(type='DenseNet', arch=dict(growth_rate=4, depths=[2, 2, 2], init_channels=8)), 16, 3),
+    ResNet=(dict(type='ResNet', depth=18, stem_channels=8, base_channels=8), 64, 4),
+)
+
+
+def classifier(backbone: dict, channels: int) -> dict:
+    return with_statistics(
+        dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'),
+             head=dict(type='LinearClsHead', num_classes=10, in_channels=channels)))
+
+
+def on_disk(folder, model: dict, seed: int = 1) -> Snapshot:
+    torch.save(network(model, seed).state_dict(), folder / 'teacher.pth')
+    return Snapshot(folder / 'teacher.pth', model=model)
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_the_pass_ends_at_the_deepest_head(tmp_path, name):
+    """Maps and logits are those of the plain network; without the teacher no later layer is called, and none
+    is there."""
+    backbone, channels, stages = BACKBONES[name]
+    snapshot = on_disk(tmp_path, classifier(backbone, channels))
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    features = FeatureNetwork(snapshot, (0, 1), (3, 32, 32))
+    maps, logits = features(images)
+    plain = snapshot.build()
+    expected = CLASSIFIERS.build(dict(backbone, out_indices=tuple(range(stages))))
+    expected.load_state_dict(plain.backbone.state_dict())
+    expected.eval()
+    with torch.no_grad():
+        outputs = expected(images)
+        assert torch.equal(logits, plain(images, mode='tensor'))
+    assert len(outputs) == stages and all(torch.equal(left, right) for left, right in zip(maps, outputs))
+    assert features.shapes == {0: outputs[0].shape[1:], 1: outputs[1].shape[1:]}
+
+    whole, convolutions = forward_flops(features, images), len(called(features, images))
+    features.keep_maps_only()
+    alone, none = features(images)
+    assert none is None and all(torch.equal(left, right) for left, right in zip(alone, outputs))
+    needed = called(features, images)
+    assert len(needed) == len([module for module in features.modules() if isinstance(module, nn.Conv2d)
+                               ]) < convolutions
+    assert forward_flops(features, images) == flops_until(plain.backbone, images, len(needed)) < whole
+
+
+def called(module: nn.Module, images: torch.Tensor) -> list:
+    """Convolutions in the order of their calls."""
+    calls = []
+    handles = [
+        part.register_forward_hook(lambda part, _inputs, _output: calls.append(part))
+        for part in module.modules() if isinstance(part, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        module(images)
+    for handle in handles:
+        handle.remove()
+    return calls
+
+
+def flops_until(backbone: nn.Module, images: torch.Tensor, convolutions: int) -> int:
+    """Of the first so many convolutions: 2 x weights x positions x images, bias apart."""
+    found = []
+
+    def count(part, _inputs, output) -> None:
+        found.append(2 * part.weight.numel() * output.shape[2] * output.shape[3] * len(output))
+
+    for part in backbone.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(count)
+    with torch.no_grad():
+        backbone(images)
+    return sum(found[:convolutions])
+
+
+def test_the_first_heads_alone_cost_their_stage(tmp_path):
+    """A DIH teacher as a whole, with its calls counted: head 0 needs the stem and the first of three
+    stages."""
+    cohort = cohort_of(tmp_path, [0], model=with_statistics(resnet(3)))
+    teacher = network(TEACHER, 2)
+    stem_and_stage = [part for part in teacher.backbone.modules() if isinstance(part, nn.Conv2d)][:5]
+    assert len(called(cohort, IMAGES)) == len(stem_and_stage)
+    assert forward_flops(cohort, IMAGES) == flops_until(teacher.backbone, IMAGES, 5) + 2 * 5 * 10 * 4 * 8 * 8
+    kept = sum(parameter.numel() for parameter in cohort.networks.parameters())
+    assert kept < sum(parameter.numel() for parameter in teacher.parameters()) / 10
+
+
+def test_what_cannot_be_left_out_runs(tmp_path):
+    """Every module is called before the map is made: nothing is skipped, and the maps are right."""
+
+    class Backwards(nn.Module):
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, images):
+            late = self.second(images)
+            return self.first(images), late
+
+    from ckd_mm.teachers.skipped import skip_the_rest
+    backbone = Backwards().eval()
+    assert not skip_the_rest(backbone, lambda images: backbone(images)[:1], IMAGES)
+    assert not any(isinstance(module, Skipped) for module in backbone.modules())
+    assert skip_the_rest(backbone, lambda images: backbone(images)[1:], IMAGES)
+    assert isinstance(backbone.first, Skipped) and isinstance(backbone.second, nn.Conv2d)
+
+
+@pytest.mark.parametrize('model', [
+    dict(backbone=dict(type='ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 8, 16, 32])),
+         head=dict(type='LinearClsHead', num_classes=10, in_channels=32)),
+    dict(backbone=dict(type='SwinTransformer',
+                       arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]), img_size=64,
+                       window_size=2), neck=dict(type='GlobalAveragePooling'),
+         head=dict(type='LinearClsHead', num_classes=10, in_channels=64)), ], ids=['ConvNeXt', 'Swin'])
+def test_norms_that_a_backbone_has_for_outputs_only(tmp_path, model):
+    """They are not in the snapshot; here they normalise alone. The same each time, or trained heads would not
+    fit."""
+    model = with_statistics(dict(type='ImageClassifier', **model))
+    snapshot = on_disk(tmp_path, model)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    features = [FeatureNetwork(snapshot, (0, 2), (3, 64, 64)) for _ in range(2)]
+    assert torch.equal(features[0](images)[1], snapshot.build()(images, mode='tensor'))
+    for left, right in zip(*(feature(images)[0] for feature in features)):
+        assert torch.equal(left, right)
+        assert_close(left.mean(dim=1), torch.zeros_like(left.mean(dim=1)), rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------- bad input
+@pytest.mark.parametrize('out_indices, message', [
+    ((), r'out_indices=\(\) mounts no head \(k = 0\)'),
+    ((0, 0), r'out_indices=\(0, 0\) names an output twice'),
+    ((-1, ), r'out_indices=\(-1,\) should be a list of one or more outputs'),
+    (2, r'out_indices=2 should be a list'),
+    ((True, ), r'out_indices=\(True,\) should be a list'),
+    ((0, 7), r'out_indices=\[0, 7\]: the backbone of .*epoch_2\.pth \(epoch 2\), ResNet_CIFAR, does not '
+             r'return these outputs; it has '
+             r'\[0, 1, 2\]'),
+])
+def test_out_indices(tmp_path, out_indices, message):
+    snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
+    before = torch.get_rng_state()
+    with pytest.raises(ConfigError, match=message) as caught:
+        HeadTraining(snapshot, out_indices, (3, 8, 8))
+    assert '\n' not in str(caught.value) and torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_outputs_that_are_not_there(tmp_path, name):
+    backbone, channels, stages = BACKBONES[name]
+    with pytest.raises(ConfigError, match=rf'out_indices=\[0, {stages + 4}\].*it has '
+                                          rf'\[{", ".join(map(str, range(stages)))}\]'):
+        FeatureNetwork(on_disk(tmp_path, classifier(backbone, channels)), (0, stages + 4), (3, 32, 32))
+
+
+def test_a_network_without_outputs_to_choose(tmp_path):
+    model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10),
+                 head=dict(type='ClsHead'))
+    with pytest.raises(ConfigError, match=r'a network whose backbone has `out_indices`; LeNet5 of .* has '
+                                          r'none'):
+        FeatureNetwork(on_disk(tmp_path, model), (0, ), (1, 32, 32))
+
+
+def test_images_that_the_network_cannot_take(tmp_path):
+    snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
+    with pytest.raises(ConfigError, match=r'input_shape=\(1, 8, 8\): the network of .* cannot take such '
+                                          r'images'):
+        HeadTraining(snapshot, (0, ), (1, 8, 8))
+    with pytest.raises(ConfigError, match=r'input_shape=32 should be that of an image'):
+        HeadTraining(snapshot, (0, ), 32)
+
+
+@pytest.mark.parametrize('use', [[], [3], ['head 0'], [0, 0], 'teacher', [0, 'student']])
+def test_use(tmp_path, use):
+    snapshot, heads = heads_on(tmp_path)
+    with pytest.raises(ConfigError, match=r"use=.* should list one or more of \[0, 1, 2, 'teacher'\], the "
+                                          r"heads in .*heads\.pth"):
+        DIHTeacher(snapshot, heads.file, use)
+
+
+def test_heads_of_another_teacher(tmp_path):
+    """Also of the same network after another epoch; the same weights in another file are the same teacher."""
+    _, heads = heads_on(tmp_path)
+    other = trajectory(tmp_path / 'other', epochs=[2, 3], model=TEACHER)
+    message = r'were trained on the weights of .*epoch_2\.pth \(epoch 2\), the teacher .*epoch_3\.pth \(epoch 3\) has others'
+    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth ' + message):
+        DIHTeacher(other.at(3), heads.file)
+    DIHTeacher(other.at(2), heads.file)
+    wider = trajectory(tmp_path / 'wider', epochs=[2], model=with_statistics(resnet(3, channels=8)))
+    with pytest.raises(SnapshotError, match='were trained on the weights of'):
+        DIHTeacher(wider.last, heads.file)
+    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth do not fit the teacher .*: '
+                                            r'out_indices=\[0, 1, 2\].*it has \[0, 1\]\. '
+                                             r'Use the snapshot they were trained on, .*epoch_2\.pth'):
+        DIHTeacher(
+            trajectory(tmp_path / 'shorter', epochs=[2], model=with_statistics(resnet(2))).last, heads.file)
+
+
+def test_heads_of_other_classes(tmp_path):
+    _, heads = heads_on(tmp_path)
+    turned = trajectory(tmp_path / 'turned', epochs=[2], model=TEACHER, classes=tuple(reversed(DIGITS)))
+    with pytest.raises(SnapshotError, match=r"the same in another order: class 0 is '0' for the heads and "
+                                            r"'9' for the teacher"):
+        DIHTeacher(turned.last, heads.file)
+    fewer = trajectory(tmp_path / 'fewer', epochs=[2], model=with_statistics(resnet(3, classes=7)),
+                       classes=DIGITS[:7])
+    with pytest.raises(SnapshotError, match=r'know 10 classes and the teacher .* 7; train heads for this '
+                                            r'teacher'):
+        DIHTeacher(fewer.last, heads.file)
+
+
+def test_files_that_are_no_heads(tmp_path):
+    snapshot, heads = heads_on(tmp_path)
+    with pytest.raises(SnapshotError, match=r'heads .*nowhere\.pth do not exist'):
+        DIHTeacher(snapshot, tmp_path / 'nowhere.pth')
+    with pytest.raises(SnapshotError, match=r'epoch_2\.pth is no file of heads'):
+        read_heads(snapshot.file)
+    data = bytearray(heads.file.read_bytes())
+    data[data.index(b'data/0') + 200] ^= 1  # where torch.load notices nothing
+    heads.file.write_bytes(bytes(data))
+    torch.load(heads.file, weights_only=True)
+    with pytest.raises(SnapshotError, match='are damaged: the SHA-256 of their weights'):
+        read_heads(heads.file)
+    heads.file.write_bytes(bytes(data[:len(data) // 2]))
+    with pytest.raises(SnapshotError, match=r'heads\.pth cannot be read, it is damaged'):
+        read_heads(heads.file)
+
+
+def test_a_distiller_cannot_read_what_does_not_run(tmp_path):
+    from ckd_mm.compat import require_mmrazor
+    require_mmrazor('this test')
+    snapshot, heads = heads_on(tmp_path)
+    recorder = dict(deep=dict(type='ModuleOutputs', source='networks.0.backbone.layer3'))
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer1')),
+        teacher_recorders=recorder, distill_losses=dict(loss_at=dict(type='mmrazor.ATLoss', loss_weight=1.0)),
+        loss_forward_mappings=dict(loss_at=dict(s_feature=dict(from_student=True, recorder='map'),
+                                                t_feature=dict(from_student=False, recorder='deep'))))
+    model = CheckpointDistill(STUDENT, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
+                                   heads=str(heads.file), use=[0, 1]), distiller=distiller)
+    with pytest.raises(ConfigError, match='layer3 of the teacher does not run'):
+        model.cohort  # noqa: B018
+
+
+# ---------------------------------------------------------------- the file
+def test_the_file_says_what_it_is_of(tmp_path):
+    snapshot, heads = heads_on(tmp_path, out_indices=(2, 0), kind='pool', grid=2)
+    checkpoint = torch.load(heads.file, weights_only=True)
+    assert list(checkpoint['state_dict']) == [
+        'heads.0.fc.weight', 'heads.0.fc.bias', 'heads.2.fc.weight', 'heads.2.fc.bias'
+    ]
+    meta = checkpoint['meta']['heads']
+    assert {
+        key: meta[key]
+        for key in ('out_indices', 'kind', 'grid', 'input_shape', 'shapes', 'num_classes')
+    } == dict(out_indices=[0, 2], kind='pool', grid=2, input_shape=[3, 8, 8], shapes=[[4, 8, 8], [16, 2, 2]],
+              num_classes=10)
+    assert meta['teacher'] == dict(file='run/snapshots/epoch_2.pth', epoch=2,
+                                   weights=weights_sha256(network(TEACHER, 2).state_dict()))
+    assert heads.classes == DIGITS and heads.teacher_file.resolve() == snapshot.file.resolve()
+
+
+def test_the_fingerprint_of_weights():
+    weights = dict(a=torch.arange(6.).reshape(2, 3), b=torch.tensor(3))
+    assert weights_sha256(weights) == weights_sha256(dict(reversed(weights.items()))) == weights_sha256(
+        copy.deepcopy(weights))
+    for other in (dict(weights, a=weights['a'] + 1e-6), dict(weights, a=weights['a'].reshape(
+            3, 2)), dict(weights, b=torch.tensor(3.)), dict(c=weights['a'], b=weights['b'])):
+        assert weights_sha256(other) != weights_sha256(weights)

@@ -1,0 +1,266 @@
+"""Heads learn, the network below them does not."""
+
+import copy
+import json
+import multiprocessing
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from scipy.special import log_softmax
+from torch.testing import assert_close
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.teachers import DIHTeacher, HeadTraining, IntermediateHead, default_kind
+from ckd_mm.teachers.feature_network import weights_sha256
+from ckd_mm.trajectory import Trajectory
+
+from ..conftest import resnet
+from ..helpers import (
+    StepLog,
+    assert_same_weights,
+    batch,
+    labels_of,
+    network,
+    train,
+    trajectory,
+    weights_of,
+    with_statistics,
+)
+
+TEACHER = with_statistics(resnet(3))
+SHAPE = (3, 8, 8)
+
+
+def head_training(folder, out_indices=(0, 1, 2), **settings) -> HeadTraining:
+    return HeadTraining(trajectory(folder, epochs=[2], model=TEACHER).last, out_indices, SHAPE, **settings)
+
+
+def heads_run(make, folder, **settings):
+    """Config of a plain mmengine run that trains heads."""
+    config = make(**settings)
+    config.model = dict(type='ckd_mm.HeadTraining', snapshot=dict(trajectory=str(folder)),
+                        out_indices=(0, 1, 2), input_shape=SHAPE)
+    return config
+
+
+def steps(model, count: int = 5) -> list:
+    """Losses of training steps on fixed batches."""
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3))
+    return [model.train().train_step(batch(8, seed), wrapper) for seed in range(count)]
+
+
+# ---------------------------------------------------------------- the head
+@pytest.mark.parametrize(
+    'kind, grid, shape, parameters', [
+        ('flatten', 4, (16, 32, 32), (16384 + 1) * 100),  # footnote 4 of DIH: (N_i + 1) x C
+        ('pool', 4, (64, 56, 56), (64 * 16 + 1) * 100), ('pool', 4, (64, 3, 7), (64 * 3 * 4 + 1) * 100),
+        ('pool', 1, (64, 8, 8), 65 * 100), ('flatten', 4, (24, ), 25 * 100), ('pool', 4, (24, ), 25 * 100)
+    ])
+def test_parameters_of_a_head(kind, grid, shape, parameters):
+    head = IntermediateHead(100, shape, kind, grid)
+    assert sum(parameter.numel() for parameter in head.parameters()) == parameters
+    assert head((torch.randn(2, *shape), )).shape == (2, 100)
+
+
+def test_pooling_is_the_average_over_a_grid():
+    """8x8 maps to a grid of 4: means of 2x2 pixels; a map of the grid's size stays, bit for bit what
+    `flatten` gives."""
+    features = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    head = IntermediateHead(5, (3, 8, 8), 'pool', 4)
+    means = features.numpy().reshape(2, 3, 4, 2, 4, 2).mean(axis=(3, 5)).reshape(2, 48)
+    expected = means @ head.fc.weight.detach().numpy().T + head.fc.bias.detach().numpy()
+    np.testing.assert_allclose(head((features, )).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    same, flat = IntermediateHead(5, (3, 8, 8), 'pool', 8), IntermediateHead(5, (3, 8, 8))
+    flat.load_state_dict(same.state_dict())
+    assert torch.equal(same((features, )), flat((features, )))
+
+
+@pytest.mark.parametrize('size, kind', [(8, 'flatten'), (32, 'flatten'), (63, 'flatten'), (64, 'pool'),
+                                        (224, 'pool')])
+def test_the_default_kind(size, kind):
+    assert default_kind((3, size, size)) == default_kind((3, 1, size)) == kind
+
+
+def test_the_default_kind_is_taken(tmp_path):
+    snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
+    for shape, kind in (((3, 8, 8), 'flatten'), ((3, 64, 64), 'pool')):
+        assert {head.kind for head in HeadTraining(snapshot, (0, 1), shape).heads.values()} == {kind}
+
+
+# ---------------------------------------------------------------- the losses
+def test_a_cross_entropy_a_head(tmp_path):
+    model = head_training(tmp_path)
+    data = model.data_preprocessor(batch(), training=True)
+    losses = model(**data, mode='loss')
+    logits, labels = model(data['inputs']).detach().double().numpy(), labels_of(batch()).numpy()
+    assert list(losses) == ['loss_head_0', 'loss_head_1', 'loss_head_2']
+    for loss, rows in zip(losses.values(), logits):
+        assert loss.item() == pytest.approx(-log_softmax(rows, axis=1)[np.arange(len(labels)), labels].mean(),
+                                            rel=1e-4)
+    with torch.no_grad():
+        teacher = network(TEACHER, 2)(data['inputs'], mode='tensor')
+    assert torch.equal(model(data['inputs'])[-1],
+                       teacher) and model.member_names == ['head 0', 'head 1', 'head 2', 'teacher']
+    scores = torch.stack([sample.pred_score for sample in model(**data, mode='predict')])
+    assert_close(scores, model(data['inputs']).softmax(dim=2).mean(dim=0))
+
+
+def test_the_backbone_runs_once_a_batch_without_gradients(tmp_path):
+    model = head_training(tmp_path)
+    calls = []
+    model.network.backbone.conv1.register_forward_hook(
+        lambda _module, _inputs, output: calls.append(output.requires_grad))
+    losses = model(**model.data_preprocessor(batch(), training=True), mode='loss')
+    sum(losses.values()).backward()
+    assert calls == [False]
+    assert all(parameter.grad is None for parameter in model.network.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.heads.parameters())
+
+
+def test_together_they_learn_what_each_learns_alone(tmp_path):
+    together = head_training(tmp_path)
+    start = copy.deepcopy(together.heads.state_dict())
+    alone = {index: head_training(tmp_path / str(index), (index, )) for index in (0, 1, 2)}
+    for index, model in alone.items():
+        model.heads[str(index)].load_state_dict({
+            key.split('.', 1)[1]: value
+            for key, value in start.items() if key[0] == str(index)
+        })
+    logs = steps(together)
+    for index, model in alone.items():
+        for log, own in zip(logs, steps(model)):
+            assert torch.equal(log[f'loss_head_{index}'], own[f'loss_head_{index}'])
+        assert_same_weights(model.heads[str(index)].state_dict(), together.heads[str(index)].state_dict())
+        assert not torch.equal(together.heads[str(index)].fc.weight, start[f'{index}.fc.weight'])
+
+
+def test_optimizer_state_dict_and_copies_see_the_heads_alone(tmp_path):
+    model = head_training(tmp_path)
+    names = [f'heads.{index}.fc.{part}' for index in (0, 1, 2) for part in ('weight', 'bias')]
+    assert [name for name, _ in model.named_parameters()] == list(model.state_dict()) == names
+    twin = copy.deepcopy(model)
+    assert twin.network is model.network and twin.heads is not model.heads
+
+
+@pytest.mark.parametrize('wake', [
+    lambda model: model.train(),
+    lambda model: model.network.train(),
+    lambda model: [module.train() for module in list(model.network.modules())],
+    lambda model: [setattr(module, 'training', True) for module in model.network.modules()],
+], ids=['train', 'network', 'every module', 'by force'])
+def test_the_teacher_stays_in_eval(tmp_path, wake):
+    model = head_training(tmp_path)
+    before = copy.deepcopy(model.network.state_dict())
+    wake(model)
+    steps(model, 2)
+    assert not any(module.training for module in model.network.modules())
+    assert_same_weights(model.network.state_dict(), before)
+
+
+def test_ddp_needs_no_unused_parameters(tmp_path):
+    """Every parameter of the wrapped model gets a gradient in every step."""
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path / "meet"}', rank=0, world_size=1)
+    try:
+        model = head_training(tmp_path / 'run')
+        plain = copy.deepcopy(model)
+        wrapped = MMDistributedDataParallel(model, device_ids=None)
+        assert sum(1 for _ in wrapped.parameters()) == 6
+        for log, own in zip(steps(wrapped, 3), steps(plain, 3)):
+            assert_close(log['loss'], own['loss'])
+    finally:
+        dist.destroy_process_group()
+
+
+# ---------------------------------------------------------------- real trainings
+def test_a_real_training_leaves_the_network_as_it_was(digits_run, tmp_path):
+    """Weights and BatchNorm statistics, in memory and on disk; the heads learn and their file is what was
+    trained."""
+    teacher = train(
+        digits_run(epochs=3, images=200, custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=3)],
+                   model=resnet(3), work_dir=tmp_path / 'teacher'))
+    snapshot = Trajectory.open(teacher.work_dir).last
+    file, before = snapshot.file.read_bytes(), snapshot.state_dict()
+    log = StepLog()
+    runner = train(heads_run(digits_run, teacher.work_dir, epochs=4, images=200, batch=32), log)
+    after = runner.model.network.state_dict()
+    assert {
+        name: value
+        for name, value in after.items() if 'running' in name
+    } and snapshot.file.read_bytes() == file
+    assert_same_weights({name: after[name] for name in before}, before)
+    assert weights_sha256(before) == runner.model.network.weights_sha256
+    for index in (0, 1, 2):
+        losses = [step[f'loss_head_{index}'] for _, step in log.steps]
+        assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    assert list(weights_of(f'{runner.work_dir}/epoch_4.pth')) == list(runner.model.state_dict())
+    heads = runner.model.write(tmp_path / 'heads.pth')
+    cohort = DIHTeacher(snapshot, heads.file)
+    images = cohort.data_preprocessor(batch())['inputs']
+    with torch.no_grad():
+        assert torch.equal(cohort(images), runner.model.eval()(images))
+
+
+def test_it_is_trained_with_the_inputs_of_its_run(digits_run, tmp_path):
+    """A run's data_preprocessor that is not the teacher's: images are brought back to the teacher's
+    statistics."""
+    trajectory(tmp_path / 'teacher', epochs=[2], model=TEACHER)
+    settings = dict(snapshot=dict(trajectory=str(tmp_path / 'teacher')), out_indices=(1, ), input_shape=SHAPE)
+    own = HeadTraining(**settings)
+    other = HeadTraining(**settings,
+                         data_preprocessor=dict(mean=[120., 110., 100.], std=[50., 60., 70.], to_rgb=True))
+    other.heads.load_state_dict(own.heads.state_dict())
+    logits = [model(model.data_preprocessor(batch())['inputs']) for model in (own, other)]
+    assert_close(*logits, rtol=1e-3, atol=1e-4)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_heads(digits_run, tmp_path):
+    """SIGKILL in the middle of an epoch; the state of an unbroken run, bit for bit."""
+    trajectory(tmp_path / 'teacher', epochs=[2], model=TEACHER)
+    config = heads_run(digits_run, tmp_path / 'teacher', images=240, batch=4,
+                       custom_hooks=[dict(type='ckd_mm.StageStateHook')],
+                       train_cfg=dict(type='ckd_mm.ResumableEpochLoop', max_epochs=3, by_epoch=None),
+                       param_scheduler=dict(type='LinearLR', end=3),
+                       default_hooks=dict(checkpoint=dict(by_epoch=False, interval=10)))
+    config.train_cfg.pop('by_epoch')
+    whole = train(copy.deepcopy(config))
+
+    broken = tmp_path / 'broken'
+    config.work_dir = str(broken)
+    process = multiprocessing.get_context('fork').Process(target=train, args=(config, ))
+    process.start()
+    started = time.monotonic()
+    while not (broken / 'last_checkpoint').exists() or 'iter_80' not in (broken /
+                                                                         'last_checkpoint').read_text():
+        assert process.is_alive() and time.monotonic() - started < 300
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    reached = (broken / 'last_checkpoint').read_text()
+    assert int(reached.rsplit('_', 1)[1].split('.')[0]) < 180, f'{reached}: it was not killed in time'
+
+    config.resume = True
+    resumed = train(config)
+    assert resumed.iter == 180
+    assert_same_weights(resumed.model.state_dict(), whole.model.state_dict())
+
+
+def test_settings():
+    for kind, grid, message in (('conv', 4, r"kind='conv' should be one of \('flatten', 'pool'\)"),
+                                ('pool', 0, r'grid=0 should be a whole'),
+                                ('pool', 2.0, r'grid=2\.0 should be a whole number')):
+        with pytest.raises(ConfigError, match=message):
+            IntermediateHead(10, (3, 8, 8), kind, grid)
+
+
+def test_extra_words_in_the_file(tmp_path):
+    heads = head_training(tmp_path / 'run').write(tmp_path / 'heads.pth', dict(accuracy=dict(teacher=98.0)))
+    meta = torch.load(heads.file, weights_only=True)['meta']
+    assert meta['accuracy'] == dict(teacher=98.0)
+    json.dumps(meta)

@@ -1,0 +1,405 @@
+"""Snapshots as teachers: what they say, that they stay as they were, and what is said when one cannot be
+used."""
+
+import copy
+import json
+import shutil
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.registry import MODELS as CLASSIFIERS
+from torch import nn
+from torch.testing import assert_close
+
+from ckd_mm.errors import CkdError, ConfigError, SnapshotError
+from ckd_mm.losses import CohortKDLoss, cohort_kd_loss
+from ckd_mm.registry import MODELS
+from ckd_mm.teachers import SnapshotEnsemble
+from ckd_mm.trajectory import Trajectory
+
+from ..conftest import STATISTICS, resnet
+from ..helpers import DIGITS, batch, network, trajectory, vision_transformer, with_statistics
+
+IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+
+
+def members(folder, *epochs) -> list:
+    return [dict(trajectory=str(folder), epoch=epoch) for epoch in epochs]
+
+
+# ---------------------------------------------------------------- what they say
+def test_logits_are_those_of_the_networks(tmp_path):
+    trajectory(tmp_path)
+    ensemble = SnapshotEnsemble(members(tmp_path, 3, 1, 2))
+    logits = ensemble(IMAGES)
+    assert logits.shape == (3, 5, 10)
+    for row, epoch in zip(logits, (3, 1, 2)):
+        with torch.no_grad():
+            assert torch.equal(row, network(with_statistics(resnet(2)), epoch)(IMAGES, mode='tensor'))
+    assert not torch.equal(logits[0], logits[1])
+    assert torch.equal(ensemble(IMAGES, mode='loss'), logits)
+    assert ensemble.classes == DIGITS
+
+
+def test_one_teacher_is_an_ensemble_of_one_bit_for_bit(tmp_path):
+    teacher = trajectory(tmp_path, epochs=[4]).last.build()
+    ensemble = SnapshotEnsemble(members(tmp_path, 4))
+    alone = teacher(IMAGES, mode='tensor')
+    assert torch.equal(ensemble(IMAGES), alone[None])
+    student = torch.randn(5, 10)
+    for aggregation in ('prob', 'logit', 'loss'):
+        assert torch.equal(
+            CohortKDLoss(aggregation=aggregation)(student, ensemble(IMAGES)),
+            cohort_kd_loss(student, alone, 4.0))
+
+
+def test_predict_is_the_mean_of_the_softmaxes(tmp_path):
+    trajectory(tmp_path)
+    ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
+    data = batch()
+    predictions = ensemble.test_step(copy.deepcopy(data))
+    inputs = torch.stack(data['inputs']).float().sub(77.9).div(95.9)
+    with torch.no_grad():
+        expected = sum(
+            network(with_statistics(resnet(2)), epoch)(inputs, mode='tensor').softmax(dim=1)
+            for epoch in (1, 2)) / 2
+    assert_close(torch.stack([sample.pred_score for sample in predictions]), expected)
+    assert torch.cat(
+        [sample.pred_label for sample in predictions]).tolist() == expected.argmax(dim=1).tolist()
+    assert [int(sample.gt_label)
+            for sample in predictions] == [int(sample.gt_label) for sample in data['data_samples']]
+
+
+# ---------------------------------------------------------------- they stay as they were
+@pytest.mark.parametrize('model', [resnet(2, drop_path_rate=0.5),
+                          vision_transformer(dropout=0.5, drop_path=0.5)])
+@pytest.mark.parametrize('wake', [
+    lambda ensemble: ensemble.train(),
+    lambda ensemble: ensemble.networks.train(),
+    lambda ensemble: [module.train() for module in list(ensemble.modules())], lambda ensemble:
+    [setattr(module, 'training', True) for module in ensemble.modules() if not list(module.children())],
+    lambda ensemble: nn.Sequential(ensemble).train(), ],
+                         ids=['train', 'networks', 'every module', 'leaves', 'as a part'])
+def test_eval_whatever_calls_train(tmp_path, model, wake):
+    trajectory(tmp_path, model=with_statistics(model))
+    ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
+    before = copy.deepcopy(ensemble.state_dict())
+    logits = ensemble(IMAGES)
+    wake(ensemble)
+    assert torch.equal(ensemble(IMAGES), logits)
+    assert not any(module.training for module in ensemble.modules())
+    after = ensemble.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_train_on_the_whole_does_nothing(tmp_path):
+    trajectory(tmp_path)
+    ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
+    assert ensemble.train() is ensemble
+    nn.Sequential(ensemble).train()
+    assert not any(module.training for module in ensemble.modules())
+
+
+def test_the_networks_would_differ_in_train_mode(tmp_path):
+    """The test above can fail: in train mode the same networks say something else."""
+    for index, model in enumerate(
+        [resnet(2, drop_path_rate=0.5), vision_transformer(dropout=0.5, drop_path=0.5)]):
+        awake = trajectory(tmp_path / str(index), model=with_statistics(model)).last.build()
+        asleep = awake(IMAGES, mode='tensor')
+        assert not torch.equal(awake.train()(IMAGES, mode='tensor'), asleep)
+
+
+def test_no_gradient_reaches_the_teachers(tmp_path):
+    trajectory(tmp_path)
+    ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
+    inputs = IMAGES.clone().requires_grad_()
+    logits = ensemble(inputs)
+    assert not logits.requires_grad and logits.grad_fn is None
+    student = torch.randn(5, 10, requires_grad=True)
+    CohortKDLoss()(student, logits).backward()
+    assert student.grad.abs().sum() > 0
+    assert all(not parameter.requires_grad and parameter.grad is None for parameter in ensemble.parameters())
+
+
+# ---------------------------------------------------------------- where they come from
+def test_two_trajectories_and_networks_of_several_kinds(tmp_path):
+    trajectory(tmp_path / 'one')
+    trajectory(tmp_path / 'two', model=with_statistics(resnet(1)), seed=50)
+    ensemble = MODELS.build(
+        dict(type='ckd_mm.SnapshotEnsemble',
+             snapshots=members(tmp_path / 'one', 1) + members(tmp_path / 'two', 3)))
+    with torch.no_grad():
+        expected = [
+            network(with_statistics(resnet(stages)), seed)(IMAGES, mode='tensor')
+            for stages, seed in ((2, 1), (1, 53))
+        ]
+    assert torch.equal(ensemble(IMAGES), torch.stack(expected))
+
+
+def test_a_trajectory_without_epoch_is_its_last_snapshot(tmp_path):
+    trajectory(tmp_path)
+    ensemble = SnapshotEnsemble([dict(trajectory=str(tmp_path))])
+    assert [snapshot.epoch for snapshot in ensemble.snapshots] == [3]
+
+
+def test_files_of_other_projects_with_the_network_given(tmp_path):
+    """Bare state dicts, and dicts with a state_dict, without any word about the network."""
+    model = with_statistics(resnet(2))
+    torch.save(network(model, 1).state_dict(), tmp_path / 'bare.pt')
+    torch.save(dict(state_dict=network(model, 2).state_dict(), note='mine'), tmp_path / 'wrapped.ckpt')
+    other = with_statistics(resnet(1))
+    torch.save(network(other, 3).state_dict(), tmp_path / 'other.pth')
+    ensemble = SnapshotEnsemble([
+        str(tmp_path / 'bare.pt'), tmp_path / 'wrapped.ckpt', dict(file=tmp_path / 'other.pth', model=other)
+    ], model=model)
+    with torch.no_grad():
+        expected = [
+            network(config, seed)(IMAGES, mode='tensor')
+            for config, seed in ((model, 1), (model, 2), (other, 3))
+        ]
+    assert torch.equal(ensemble(IMAGES), torch.stack(expected))
+
+
+def test_a_snapshot_file_alone_knows_its_network_and_classes(tmp_path):
+    file = trajectory(tmp_path / 'run').at(2).file
+    moved = shutil.copy(file, tmp_path / 'teacher.pth')
+    ensemble = SnapshotEnsemble([moved])
+    assert (ensemble.snapshots[0].epoch, ensemble.classes) == (2, DIGITS)
+    with torch.no_grad():
+        assert torch.equal(ensemble(IMAGES)[0], network(with_statistics(resnet(2)), 2)(IMAGES, mode='tensor'))
+
+
+def test_an_ordinary_checkpoint_file_knows_its_network(digits_run):
+    from ..helpers import train
+    runner = train(digits_run(epochs=1))
+    file = f'{runner.work_dir}/epoch_1.pth'
+    ensemble = SnapshotEnsemble([file])
+    assert ensemble.classes == DIGITS and ensemble.snapshots[0].epoch == 1
+    with torch.no_grad():
+        assert torch.equal(ensemble(IMAGES)[0], runner.model.eval()(IMAGES, mode='tensor'))
+
+
+# ---------------------------------------------------------------- input statistics
+STUDENTS = dict(same=dict(),
+                rgb=dict(to_rgb=True, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+                bgr=dict(mean=[103.53, 116.28, 123.675], std=[57.375, 57.12, 58.395]),
+                raw=dict(mean=None, std=None), raw_rgb=dict(mean=None, std=None, to_rgb=True),
+                one_number=dict(mean=[127.5], std=[127.5], to_rgb=True))
+
+
+@pytest.mark.parametrize('student', STUDENTS)
+@pytest.mark.parametrize('teacher', ['same', 'rgb', 'raw', 'raw_rgb', 'bgr'])
+def test_each_teacher_gets_the_inputs_its_own_preprocessor_would_make(tmp_path, student, teacher):
+    trajectory(tmp_path / 'a', epochs=[1], model=with_statistics(resnet(1), **STUDENTS[teacher]))
+    trajectory(tmp_path / 'b', epochs=[1], model=with_statistics(resnet(1), **STUDENTS['rgb']))
+    ensemble = SnapshotEnsemble([dict(trajectory=str(tmp_path / name)) for name in 'ab'])
+    preprocessor = CLASSIFIERS.build(dict(STATISTICS, type='ClsDataPreprocessor', **STUDENTS[student]))
+    ensemble.expect_inputs_of(preprocessor)
+    seen = []
+    for member in ensemble.networks:
+        member.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    ensemble(preprocessor(batch())['inputs'])
+    assert len(seen) == 2
+    for inputs, member in zip(seen, ensemble.networks):
+        assert_close(inputs, member.data_preprocessor(batch())['inputs'], rtol=1e-5, atol=2e-4)
+
+
+def test_an_ensemble_that_is_told_whose_inputs_it_gets(tmp_path):
+    """As a teacher of mmrazor's, which tells it nothing: ``data_preprocessor`` is the student's."""
+    trajectory(tmp_path, epochs=[1])
+    told = SnapshotEnsemble(members(tmp_path, 1), data_preprocessor=dict(STATISTICS, **STUDENTS['rgb']))
+    alone = SnapshotEnsemble(members(tmp_path, 1))
+    students = CLASSIFIERS.build(dict(STATISTICS, type='ClsDataPreprocessor', **STUDENTS['rgb']))
+    expected = alone(alone.data_preprocessor(batch())['inputs'])
+    assert_close(told(students(batch())['inputs']), expected, rtol=1e-4, atol=1e-4)
+    assert_close(told(told.data_preprocessor(batch())['inputs']), expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(alone(students(batch())['inputs']), expected, atol=1e-2)
+
+
+def test_the_same_statistics_leave_inputs_alone(tmp_path):
+    trajectory(tmp_path, epochs=[1])
+    ensemble = SnapshotEnsemble(members(tmp_path, 1))
+    ensemble.expect_inputs_of(CLASSIFIERS.build(dict(STATISTICS, type='ClsDataPreprocessor')))
+    seen = []
+    ensemble.networks[0].backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    ensemble(IMAGES)
+    assert seen[0] is IMAGES
+
+
+def test_converters_are_no_weights(tmp_path):
+    trajectory(tmp_path, epochs=[1])
+    ensemble = SnapshotEnsemble(members(tmp_path, 1))
+    before = list(ensemble.state_dict())
+    ensemble.expect_inputs_of(
+        CLASSIFIERS.build(dict(type='ClsDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3)))
+    assert list(ensemble.state_dict()) == before
+    assert not any(module.training for module in ensemble.modules())
+
+
+# ---------------------------------------------------------------- mmrazor
+def test_teacher_of_mmrazors_own_algorithm(tmp_path):
+    from ckd_mm.compat import require_mmrazor
+    require_mmrazor('this test')
+    from mmrazor.registry import MODELS as RAZOR
+    trajectory(tmp_path)
+    algorithm = RAZOR.build(dict(
+        type='SingleTeacherDistill', _scope_='mmrazor',
+        architecture=dict(with_statistics(resnet(1)), _scope_='mmpretrain'),
+        teacher=dict(type='ckd_mm.SnapshotEnsemble', snapshots=members(tmp_path, 1, 3)),
+        data_preprocessor=dict(STATISTICS, type='mmpretrain.ClsDataPreprocessor'),
+        distiller=dict(
+            type='ConfigurableDistiller',
+            student_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
+            teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='logits')),
+            distill_losses=dict(loss_kd=dict(type='ckd_mm.CohortKDLoss', tau=3.0, loss_weight=0.9)),
+            loss_forward_mappings=dict(loss_kd=dict(
+                student_logits=dict(recorder='logits', from_student=True),
+                teacher_logits=dict(recorder='logits', from_student=False))))))
+    algorithm.train()
+    data = algorithm.data_preprocessor(batch(), training=True)
+    student = copy.deepcopy(algorithm.architecture)
+    losses = algorithm(**data, mode='loss')
+    with torch.no_grad():
+        teachers = torch.stack(
+            [network(with_statistics(resnet(2)), epoch)(data['inputs'], mode='tensor') for epoch in (1, 3)])
+        expected = 0.9 * cohort_kd_loss(student(data['inputs'], mode='tensor'), teachers, 3.0)
+    assert_close(losses['distill.loss_kd'], expected)
+    sum(losses[name] for name in ('student.loss', 'distill.loss_kd')).backward()
+    assert all(parameter.grad is not None for parameter in algorithm.architecture.parameters())
+    assert all(parameter.grad is None for parameter in algorithm.teacher.parameters())
+    assert isinstance(algorithm.teacher, BaseModel) and not any(module.training
+                                                                for module in algorithm.teacher.modules())
+
+
+# ---------------------------------------------------------------- bad input
+def test_a_missing_file(tmp_path):
+    trajectory(tmp_path).at(2).file.unlink()
+    with pytest.raises(SnapshotError, match=r'epoch_2\.pth \(epoch 2\) does not exist'):
+        SnapshotEnsemble(members(tmp_path, 2))
+    with pytest.raises(SnapshotError, match=r'nowhere\.pth does not exist'):
+        SnapshotEnsemble([str(tmp_path / 'nowhere.pth')])
+
+
+@pytest.mark.parametrize('as_file', [False, True], ids=['by epoch', 'by file'])
+def test_a_truncated_file(tmp_path, as_file):
+    file = trajectory(tmp_path).at(2).file
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[:size // 2])
+    item = str(file) if as_file else members(tmp_path, 2)[0]
+    with pytest.raises(SnapshotError, match=r'epoch_2\.pth.*damaged'):
+        SnapshotEnsemble([item])
+
+
+def test_sizes_are_named(tmp_path):
+    file = trajectory(tmp_path).at(2).file
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(SnapshotError, match=r'epoch_2\.pth \(epoch 2\) is damaged: 100 bytes where its '
+                                            rf'manifest says {size:,}'):
+        SnapshotEnsemble(members(tmp_path, 2))
+
+
+@pytest.mark.parametrize('as_file', [False, True], ids=['by epoch', 'by file'])
+def test_a_flipped_bit(tmp_path, as_file):
+    """In the middle of the weights, where torch.load itself notices nothing."""
+    file = trajectory(tmp_path).at(2).file
+    data = bytearray(file.read_bytes())
+    data[data.index(b'data/0') + 200] ^= 1
+    file.write_bytes(bytes(data))
+    torch.load(file, weights_only=True)
+    item = str(file) if as_file else members(tmp_path, 2)[0]
+    with pytest.raises(SnapshotError, match=r'epoch_2\.pth \(epoch 2\) is damaged: its SHA-256'):
+        SnapshotEnsemble([item])
+
+
+def edit_manifest(folder, **changes):
+    path = folder / 'trajectory.json'
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), **changes)))
+
+
+@pytest.mark.parametrize('model, problem', [
+    (resnet(2, channels=8), r'weights of another shape, first: backbone\.conv1\.weight is \(4, 3, 3, 3\), '
+                            r'expected \(8, 3, 3, 3\)'),
+    (resnet(1), r'weights unknown, first: backbone\.layer2'),
+    (resnet(3), r'weights missing, first: backbone\.layer3'),
+    (resnet(2, classes=7), r'weights of another shape, first: head\.fc\.weight is \(10, 8\), expected \(7, '
+                           r'8\)'),
+], ids=['wider', 'shorter', 'longer', 'fewer classes'])
+def test_another_architecture_or_class_count(tmp_path, model, problem):
+    trajectory(tmp_path)
+    edit_manifest(tmp_path, model=with_statistics(model))
+    with pytest.raises(SnapshotError, match=rf'epoch_2\.pth \(epoch 2\) is not of the network .*{problem}'):
+        SnapshotEnsemble(members(tmp_path, 2))
+    torch.save(network(with_statistics(resnet(2)), 1).state_dict(), tmp_path / 'bare.pth')
+    with pytest.raises(SnapshotError, match=rf'bare\.pth is not of the network .*{problem}'):
+        SnapshotEnsemble([str(tmp_path / 'bare.pth')], model=with_statistics(model))
+
+
+def test_members_with_other_classes(tmp_path):
+    trajectory(tmp_path / 'a')
+    trajectory(tmp_path / 'b', classes=tuple(reversed(DIGITS)))
+    message = r'a/snapshots/epoch_1\.pth.* and .*b/snapshots/epoch_2\.pth.* other classes, or the same in another order'
+    with pytest.raises(SnapshotError, match=message):
+        SnapshotEnsemble(members(tmp_path / 'a', 1) + members(tmp_path / 'b', 2))
+
+
+def test_members_with_other_classes_in_files_without_manifest(tmp_path):
+    for name, classes in (('a', DIGITS), ('b', tuple(reversed(DIGITS)))):
+        shutil.copy(trajectory(tmp_path / name, classes=classes).last.file, tmp_path / f'{name}.pth')
+    with pytest.raises(SnapshotError, match=r'a\.pth.* and .*b\.pth.* other classes, or the same in another '
+                                            r'order'):
+        SnapshotEnsemble([str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')])
+
+
+def test_members_with_another_class_count_and_no_names(tmp_path):
+    ten, seven = with_statistics(resnet(2)), with_statistics(resnet(2, classes=7))
+    torch.save(network(ten, 1).state_dict(), tmp_path / 'ten.pth')
+    torch.save(network(seven, 1).state_dict(), tmp_path / 'seven.pth')
+    with pytest.raises(SnapshotError, match=r'ten\.pth has 10 classes and .*seven\.pth has 7'):
+        SnapshotEnsemble([
+            dict(file=str(tmp_path / 'ten.pth'), model=ten),
+            dict(file=str(tmp_path / 'seven.pth'), model=seven)
+        ])
+
+
+def test_an_epoch_that_is_not_there(tmp_path):
+    trajectory(tmp_path)
+    with pytest.raises(SnapshotError, match=rf'no snapshot at epoch 7 in {tmp_path}: there are \[1, 2, 3\]'):
+        SnapshotEnsemble(members(tmp_path, 7))
+
+
+def test_a_file_that_does_not_say_its_network(tmp_path):
+    torch.save(network(with_statistics(resnet(2)), 1).state_dict(), tmp_path / 'bare.pth')
+    with pytest.raises(SnapshotError, match=r'bare\.pth does not say which network it is of: give its '
+                                            r'config as `model`'):
+        SnapshotEnsemble([str(tmp_path / 'bare.pth')])
+
+
+@pytest.mark.parametrize('snapshots, message', [
+    ([], r'snapshots=\[\] should be a list of at least one snapshot'),
+    ('epoch_3.pth', r"snapshots='epoch_3\.pth' should be a list"),
+    (dict(file='epoch_3.pth'), r"snapshots=\{'file': 'epoch_3\.pth'\} should be a list"),
+    ([7], r'snapshots: 7 should be a file'),
+    ([dict(epoch=3)], r"snapshots: \{'epoch': 3\} should be a file"),
+    ([dict(file='a.pth', trajectory='b')], r'should be a file'),
+    ([dict(trajectory='b', epochs=[3])], r"'epochs': \[3\]\} should be a file"),
+])
+def test_what_is_no_list_of_snapshots(snapshots, message):
+    with pytest.raises(ConfigError, match=message):
+        SnapshotEnsemble(snapshots)
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(SnapshotError, match=rf'the trajectory at {tmp_path} is empty'):
+        SnapshotEnsemble([dict(trajectory=str(tmp_path))])
+
+
+def test_a_failure_leaves_the_files_and_is_one_line(tmp_path):
+    run = trajectory(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob('*') if file.is_file()}
+    with pytest.raises(CkdError) as caught:
+        SnapshotEnsemble(members(tmp_path, 7))
+    assert '\n' not in str(caught.value)
+    assert {file: file.read_bytes() for file in tmp_path.rglob('*') if file.is_file()} == before
+    assert Trajectory.open(tmp_path).epochs == run.epochs
