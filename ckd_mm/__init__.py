@@ -6,9 +6,10 @@ from .compat import check_environment, mend_mmrazor_when_imported
 check_environment()
 mend_mmrazor_when_imported()
 
-from . import backbones, data, hooks, losses, pipeline, selection, students, teachers  # noqa: E402
+from . import backbones, data, evaluation, hooks, losses, selection, students, teachers  # noqa: E402
+from .pipeline import resumable_loop, runner  # noqa: E402, F401
 from .version import __version__  # noqa: E402
 
 __all__ = [
-    '__version__', 'backbones', 'data', 'hooks', 'losses', 'pipeline', 'selection', 'students', 'teachers'
+    '__version__', 'backbones', 'data', 'hooks', 'evaluation', 'losses', 'selection', 'students', 'teachers'
 ]

@@ -27,9 +27,9 @@ def run(main: Callable[[], None]) -> None:
 
 def use_amp(config) -> None:
     """Mixed precision in every stage that trains, as ``--amp`` of mmpretrain."""
-    from .pipeline.settings import changes_of
+    from .training import overrides_of
     for wrapper in [config.optim_wrapper] + [
-            own['optim_wrapper'] for own in changes_of(config).values() if own.get('optim_wrapper')
+            own['optim_wrapper'] for own in overrides_of(config).values() if own.get('optim_wrapper')
     ]:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')

@@ -4,18 +4,16 @@ from typing import Any
 
 from .files import plain
 
-# what may differ between two runs whose results belong together
-IRRELEVANT = ('work_dir', 'load_from', 'resume', 'launcher', 'log_level', 'log_processor', 'visualizer',
-              'vis_backends', 'env_cfg', 'experiment_name', 'default_hooks', 'custom_imports', 'auto_resume',
-              'model_wrapper_cfg', 'out_dir', 'num_workers', 'persistent_workers', 'pin_memory',
-              'prefetch_factor', 'data_root', 'trajectory', 'compile', 'val_evaluator')
+# where things lie, or how fast they are read and computed, which no result depends on
+NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers', 'pin_memory',
+             'prefetch_factor')
 
 
 def flatten(value: Any, prefix: str = '') -> dict[str, Any]:
-    """Nested dicts and lists as ``{'a.b.0': value}``, without what is :data:`IRRELEVANT`."""
+    """Nested dicts and lists as ``{'a.b.0': value}``, without :data:`NO_RESULT`."""
     value = plain(value) if not prefix else value
     if isinstance(value, dict):
-        pairs = [(key, item) for key, item in value.items() if key not in IRRELEVANT]
+        pairs = [(key, item) for key, item in value.items() if key not in NO_RESULT]
     elif isinstance(value, list):
         pairs = list(enumerate(value))
     else:

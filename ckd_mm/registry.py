@@ -21,11 +21,11 @@ DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='c
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ckd_mm', locations=['ckd_mm.data'])
 FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='ckd_mm', locations=['ckd_mm.data'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='ckd_mm', locations=['ckd_mm.hooks'])
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='ckd_mm', locations=['ckd_mm.pipeline'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='ckd_mm', locations=['ckd_mm.pipeline.resumable_loop'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='ckd_mm', locations=['ckd_mm.evaluation'])
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ckd_mm',
                   locations=['ckd_mm.backbones', 'ckd_mm.losses', 'ckd_mm.students', 'ckd_mm.teachers'])
-RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='ckd_mm', locations=['ckd_mm.pipeline'])
+RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='ckd_mm', locations=['ckd_mm.pipeline.runner'])
 SELECTORS = Registry('selector', scope='ckd_mm', locations=['ckd_mm.selection'])
 
 

@@ -1,13 +1,2 @@
-from .checkpoint_distill_runner import CheckpointDistillRunner
-from .distillation_plan import DistillationPlan
-from .mutual_plan import MutualPlan
-from .plans import make_plan
-from .preflight import preflight
-from .resumable_loop import ResumableEpochLoop
-from .student_plan import PlainPlan
-from .student_task import StudentTask, selection_context
-
-__all__ = [
-    'CheckpointDistillRunner', 'DistillationPlan', 'MutualPlan', 'PlainPlan', 'ResumableEpochLoop',
-    'StudentTask', 'make_plan', 'preflight', 'selection_context'
-]
+"""Stages in turn, each done once, resumed where it stopped and written down. Import what you need from the modules:
+:mod:`ckd_mm.pipeline.runner` knows the stages of :mod:`ckd_mm.stages`, which know :mod:`ckd_mm.pipeline.stage`."""

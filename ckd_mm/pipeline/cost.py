@@ -1,42 +1,42 @@
-"""What it takes to train the teachers and to distil from them, as in Figure 3 of CheckpointKD."""
+"""What it took to train the teachers and to distil from them, as in Figure 3 of CheckpointKD."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ..trajectory import Snapshot
+from ..report.section import Section
 
 
-def training_cost(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
-    """Of one training, up to the last of its snapshots that teach: ``epochs``, and ``hours`` where they were
-    measured.
+def cost_section(sections: Mapping[str, Section]) -> Section:
+    """The costs of all sections together; empty where no teacher was trained.
 
-    What was trained beyond it is not needed by the student and is not counted: a half-way teacher costs half
-    a training.
+    A section's ``cost`` has some of ``teacher_epochs``, ``teacher_hours`` (None: not measured), ``head_epochs``,
+    ``head_hours``, ``student_epochs``, ``student_hours`` and ``students``.
     """
-    if not snapshots:
-        return dict(epochs=0, hours=0.0)
-    last = max(snapshots, key=lambda snapshot: snapshot.epoch)
-    return dict(epochs=last.epoch, hours=None if last.seconds is None else last.seconds / 3600)
+    parts = [section.cost for section in sections.values()]
+    if not any('teacher_epochs' in part for part in parts):
+        return Section()
+
+    def total(key: str) -> Any:
+        found = [part[key] for part in parts if key in part]
+        return None if None in found else sum(found)
+
+    hours = total('teacher_hours')
+    teacher_hours = None if hours is None else hours + total('head_hours')
+    cost = dict(teacher_epochs=total('teacher_epochs'), teacher_hours=teacher_hours,
+                student_epochs=total('student_epochs'), student_hours=total('student_hours'))
+    cost['total_epochs'] = cost['teacher_epochs'] + total('head_epochs') + cost['student_epochs']
+    cost['total_hours'] = None if teacher_hours is None else teacher_hours + cost['student_hours']
+    if total('students') > 1:
+        cost['students'] = total('students')
+    if total('head_epochs'):
+        cost['head_epochs'] = total('head_epochs')
+    return Section(title='Cost', paragraphs=[cost_text(cost)], lines=[cost_text(cost)], summary=dict(cost=cost))
 
 
-def run_cost(teachers: list[dict[str, Any]], student_epochs: int, student_seconds: float, students: int = 1,
-             head_epochs: int = 0, head_seconds: float = 0.0) -> dict[str, float | None]:
-    """Epochs and hours of all teachers with their heads, of the distillation, and of both.
-
-    Args:
-        teachers: :func:`training_cost` of each trajectory.
-        student_epochs: of all students together: assistants and generations learn before the last.
-        head_epochs: of classifier heads on a frozen teacher; an epoch of them is cheaper than one of the
-            teacher.
-    """
-    hours = None if any(teacher['hours'] is None for teacher in teachers) else sum(teacher['hours'] for teacher in teachers) + \
-        head_seconds / 3600
-    epochs = sum(teacher['epochs'] for teacher in teachers)
-    found = dict(teacher_epochs=epochs, teacher_hours=hours, student_epochs=student_epochs,
-                 student_hours=student_seconds / 3600, total_epochs=epochs + head_epochs + student_epochs,
-                 total_hours=None if hours is None else hours + student_seconds / 3600)
-    if students > 1:
-        found['students'] = students
-    if head_epochs:
-        found['head_epochs'] = head_epochs
-    return found
+def cost_text(cost: dict[str, Any]) -> str:
+    hours = '' if cost['total_hours'] is None else \
+        f' ({cost["teacher_hours"]:.3g} + {cost["student_hours"]:.3g} = {cost["total_hours"]:.3g} hours)'
+    heads = f' + {cost["head_epochs"]} of their heads' if 'head_epochs' in cost else ''
+    students = f'the {cost["students"]} students' if 'students' in cost else 'the student'
+    return (f'training cost: {cost["teacher_epochs"]} epochs of teachers, up to the last that teaches,{heads} + '
+            f'{cost["student_epochs"]} of {students} = {cost["total_epochs"]}{hours}')

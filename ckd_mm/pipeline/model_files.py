@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from ..errors import ConfigError
-from .settings import changes_of
+from ..training import overrides_of
 
 
 def resolve_model_files(config: Config) -> None:
@@ -21,7 +21,7 @@ def resolve_model_files(config: Config) -> None:
     Raises:
         ConfigError: there is no such file, or it describes no network.
     """
-    for name, described in dict(changes_of(config), peer=config.get('peer')).items():
+    for name, described in dict(overrides_of(config), peer=config.get('peer')).items():
         if isinstance(described, dict) and isinstance(described.get('model'),
                                                       dict) and 'cfg_path' in described['model']:
             described['model'] = _resolved(f'{name}.model', ConfigDict(described['model']))

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from ..compat import require_mmrazor
 from ..errors import ConfigError
+from ..pipeline.data_sets import image_shape
+from ..pipeline.stage import Check
 from ..students.taught_student import build_distiller
 from ..teachers import BaseCohort
+from ..trajectory import model_config_of
 
 # mmrazor's losses that torch would let compare features of different shapes, by repeating the smaller
 MAP_LOSSES = {'ATLoss': 'attention transfer'}
@@ -161,7 +165,7 @@ def _recorded(distiller: nn.Module, record: dict, key: str):
     return value[data_idx], f'{where}, data_idx={data_idx},'
 
 
-class _CohortOfOne(BaseCohort):
+class CohortOfOne(BaseCohort):
     """A network where a :class:`ckd_mm.teachers.SnapshotEnsemble` has it."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -173,7 +177,7 @@ class _CohortOfOne(BaseCohort):
 
 
 def _cohort_of(teacher: nn.Module) -> BaseCohort:
-    return (teacher if isinstance(teacher, BaseCohort) else _CohortOfOne(teacher)).freeze()
+    return (teacher if isinstance(teacher, BaseCohort) else CohortOfOne(teacher)).freeze()
 
 
 def _of_class_0(inputs: Tensor) -> list:
@@ -200,3 +204,21 @@ def _meant(word: str, known: list[str]) -> str:
 
 def _one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def distiller_checks(key: str, distiller: dict, teachers: Any, run: Any, config: Any) -> Iterator[Check]:
+    """Of a stage whose student is distilled by ``distiller``.
+
+    Args:
+        key: of the config, where the distiller is.
+        teachers: the :class:`ckd_mm.pipeline.stage.TeachingStage` before it.
+        config: of the student's training.
+    """
+
+    def features() -> str:
+        images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
+        network = run.network('student', model_config_of(config))
+        return check_distiller(network, teachers.example(run), distiller, torch.rand(2, *image_shape(images)), key=key)
+
+    yield Check('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'{key}={distiller.get("type")}').__version__)
+    yield Check('features', features)

@@ -1,4 +1,4 @@
-"""The stage in which the teachers say, once and for all, what they think of every image in every view."""
+"""Teacher forwards over every image in every view, into files."""
 
 import copy
 import time
@@ -22,17 +22,18 @@ from ..registry import MODELS
 from ..students.checkpoint_distill import CheckpointDistill
 from ..targets import Layout, TargetFile, TargetWriter
 from ..targets.layout import mark_of
-from .settings import type_name
-from .stage_runner import StageRunner
-from .target_cache import SEED, TargetCache
+from ..pipeline.stage_runner import StageRunner
+from ..training import type_name
+
+SEED = 0  # of the augmentation: the same for all seeds of a student, so that they can share cached targets
 
 
 def targets_fingerprint(config: Config, teachers: Sequence[dict]) -> dict[str, Any]:
     """All that targets depend on, but for rounding.
 
     Args:
-        config: of the stage, see :meth:`ckd_mm.pipeline.DistillationPlan.targets_config`.
-        teachers: SHA-256 of the files of snapshots and heads, and what else says how they answer.
+        config: of the stage, see :meth:`ckd_mm.stages.targets.TargetsStage.config`.
+        teachers: SHA-256 of the files of snapshots and heads, and what else decides what they compute.
     """
     wrapper, dataset = config.get('optim_wrapper') or {}, copy.deepcopy(config.train_dataloader.dataset)
     replayable_part(dataset).pop('device', None)  # of ckd_mm.InMemory: where its images are, not which
@@ -74,7 +75,7 @@ def take_over(folder: Path, wanted: dict[str, Any], batch: int, warn: Callable[[
     return _result(folder, record)
 
 
-def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: dict[str, Any],
+def make_targets(config: Config, folder: Path, settings: Any, wanted: dict[str, Any],
                  log: Callable[[str], None]) -> dict[str, Any]:
     """Ask the teachers, in eval mode and without gradients, with the student's mixed precision and batch
     size; the processes of a
@@ -93,8 +94,8 @@ def make_targets(config: Config, folder: Path, cache: TargetCache, wanted: dict[
     runner = StageRunner.from_cfg(config)
     asking = _Asking(runner, config)
     target, marks, teachers = asking.answer(asking.first_batch())
-    layout = Layout(len(asking.dataset), cache.views, target.log_p.shape[1], teachers, cache.dtype,
-                    cache.top_k, target.spread is not None)
+    layout = Layout(len(asking.dataset), settings.views, target.log_p.shape[1], teachers, settings.dtype,
+                    settings.top_k, target.spread is not None)
     writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size, started)
     mine = _share(on_main(writer.prepare))
     problem: Exception | None = None

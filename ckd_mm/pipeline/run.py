@@ -1,0 +1,104 @@
+"""What the stages of a run share."""
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from ..errors import ConfigError
+from ..evaluation.evaluate import evaluation_parts
+from ..settings import Settings
+from ..training import without_comparison
+from ..trajectory import model_config_of
+from ..validate import check_int
+from .data_sets import DataSets, require_own_settings
+from .model_files import resolve_model_files
+
+
+class Run:
+    """One run: its config, its folder, and what its stages have left so far.
+
+    Args:
+        config: whole, with ``work_dir``.
+        settings: the config's keys that are not mmengine's, read.
+        log, warn: take a line.
+
+    Attributes:
+        results: of finished stages, by name.
+        seconds: of finished stages, by name.
+        done: names of the stages that earlier parts of the run finished.
+
+    Raises:
+        ConfigError: the student cannot be trained like this.
+    """
+
+    def __init__(self, config: Config, settings: Settings, log: Callable[[str], None] = print,
+                 warn: Callable[[str], None] | None = None) -> None:
+        resolve_model_files(config)
+        self.config, self.settings, self.log, self.warn = config, settings, log, warn or log
+        self.work_dir = Path(config.work_dir)
+        self.results: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        self.done: set[str] = set()
+        self.data = DataSets()
+        self._networks: dict[str, nn.Module] = {}
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
+        if 'train_cfg' not in config or 'max_epochs' not in config.train_cfg:
+            raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
+        self.student_epochs: int = check_int('train_cfg.max_epochs', config.train_cfg.max_epochs, 1)
+
+    @property
+    def name(self) -> str:
+        return Path(self.config.filename).stem if self.config.filename else 'ckd_mm'
+
+    @property
+    def resumes(self) -> bool:
+        return bool(self.config.get('resume'))
+
+    @cached_property
+    def initial_weights(self) -> str | None:
+        """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint in
+        its place."""
+        if not self.resumes:
+            return self.config.get('load_from')
+        return Config.fromfile(self.config.filename).get('load_from') if self.config.filename else None
+
+    def student_training(self) -> Config:
+        """A copy of the student's own mmengine config, as if there were no distillation."""
+        config = copy.deepcopy(self.config)
+        config.load_from = self.initial_weights  # a resumed stage goes on from its own checkpoint, if there is one
+        for key in type(self.settings).keys():
+            config.pop(key, None)
+        return without_comparison(config)
+
+    # ------------------------------------------------------------ for checks
+    def network(self, name: str, model: dict[str, Any]) -> nn.Module:
+        """A network with random weights in eval mode, built once; nobody may change it.
+
+        Raises:
+            ConfigError: it cannot be built.
+        """
+        from mmpretrain.registry import MODELS
+        key = str(model)
+        if key not in self._networks:
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    self._networks[key] = MODELS.build(copy.deepcopy(model)).eval()
+            except Exception as error:  # whatever a constructor says, the user needs to know which network
+                raise ConfigError(f'the {name} network cannot be built from its `model`: {type(error).__name__}: '
+                                  f'{error}') from error
+        return self._networks[key]
+
+    def student_network(self) -> nn.Module:
+        return self.network('student', model_config_of(self.student_training()))
+
+    def test_set(self) -> Any:
+        """The images that final numbers come from, None where the config has none."""
+        parts = evaluation_parts(self.config)
+        return None if parts is None else self.data.get(parts[0]['dataset'], 'the test set')

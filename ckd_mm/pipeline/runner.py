@@ -1,0 +1,169 @@
+"""Whole methods as one runner: stages in turn, each done once and written down."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from ..compat import prepare_distributed, versions
+from ..errors import ConfigError
+from ..files import plain, write_json
+from ..registry import RUNNERS, use_scope
+from ..report import Report, Section, results_table, write_page
+from .build import RunSettings, build_pipeline, stage_of
+from .cost import cost_section
+from .preflight import Preflight, environment
+from .run import Run
+from .stage import Stage
+from .store import Store, read_records
+
+SUMMARY = 'summary.json'
+STUDENT = 'student'
+
+
+@RUNNERS.register_module()
+class CheckpointDistillRunner:
+    """Runs the stages of a checkpoint-distillation config (see ``docs/config.md``).
+
+    Set ``runner_type = 'ckd_mm.CheckpointDistillRunner'`` in a config and mmpretrain's own ``tools/train.py`` and
+    ``tools/test.py`` use it too. Each stage that trains is an ordinary mmengine run in a folder of its own below
+    ``work_dir``; a finished stage is written into ``stages.json`` and not repeated by a run with ``resume=True``, and
+    an unfinished one goes on from its last checkpoint.
+
+    A subclass with stages of its own says what a config may hold in ``settings_type`` and adds them in
+    :meth:`build` (``docs/extending.md``).
+
+    Args:
+        config: whole, with ``work_dir``.
+    """
+    settings_type: type[RunSettings] = RunSettings
+
+    def __init__(self, config: Config) -> None:
+        if not config.get('work_dir'):
+            raise ConfigError('work_dir is missing: pass --work-dir, or set it in the config')
+        self.cfg = config
+        self.work_dir = Path(config.work_dir)
+        self._student_runner: Runner | None = None
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'CheckpointDistillRunner':
+        return cls(cfg if isinstance(cfg, Config) else Config(cfg))
+
+    def build(self, run: Run) -> list[Stage]:
+        """The stages of a run, in their order."""
+        return build_pipeline(run)
+
+    def prepare(self, preflight: Preflight, **log: Any) -> tuple[Run, list[Stage]]:
+        """Read the config and check all that can be known before anything is trained.
+
+        Raises:
+            CkdError: the first problem, with the name of the setting and what to do.
+        """
+        found: list[Any] = []
+
+        def read() -> str:
+            run = Run(self.cfg, self.settings_type.of(self.cfg), **log)
+            found.extend((run, self.build(run)))
+            return ', '.join(stage.name for stage in found[1])
+
+        preflight.check('environment', environment)
+        preflight.check('settings', read)
+        if found:
+            run, stages = found
+            run.done = {name for name, record in read_records(run.work_dir).items() if record['state'] == 'done'}
+            preflight.check_stages(run, stages)
+        preflight.end()
+        return run, stages
+
+    def train(self, until: str | None = None) -> dict[str, Any] | None:
+        """Run what is left to do.
+
+        Args:
+            until: name of the stage to stop after; None runs them all.
+
+        Returns:
+            The content of ``summary.json``; None where it stops before.
+
+        Raises:
+            CkdError: before any training where possible, naming the setting or file.
+        """
+        self._start()
+        preflight = Preflight(self.logger.info)
+        run, stages = self.prepare(preflight, log=self.logger.info, warn=self.logger.warning)
+        if until is not None:
+            stage_of(stages, until)
+        store = Store(self.work_dir, stages)
+        if run.resumes and self.cfg.get('load_from'):
+            store.require_before(STUDENT, self.cfg.load_from)
+        for stage in stages:
+            run.results[stage.name] = store.run(stage, run)
+            if stage.name == until:
+                return None
+        return self._report(run, stages, store)
+
+    def _start(self) -> None:
+        prepare_distributed(self.cfg)
+        if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
+            init_dist(self.cfg.launcher, **(self.cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+        if is_main_process():
+            self.work_dir.mkdir(parents=True, exist_ok=True)
+        barrier()
+        use_scope(self.cfg)
+        self.logger = MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
+                                            log_file=str(self.work_dir / 'ckd_mm.log'),
+                                            log_level=self.cfg.get('log_level', 'INFO'))
+
+    def _report(self, run: Run, stages: list[Stage], store: Store) -> dict[str, Any]:
+        sections = {stage.name: stage.report(run, run.results[stage.name]) for stage in stages}
+        cost = cost_section(sections)
+        processes = store.processes(STUDENT)
+        sections['cost'] = cost
+        images = self.cfg.train_dataloader.get('batch_size', 1) * processes
+        sections['run'] = Section(summary=dict(processes=processes, images_a_step=images))
+        report = Report(run.name, lead_of(run), sections, run.seconds, versions(), self.cfg.pretty_text)
+        summary = plain(report.summary())
+        if is_main_process():
+            report.save(self.work_dir)
+            write_json(self.work_dir / SUMMARY, summary)
+            page = write_page(self.work_dir)
+            run.log('\n' + results_table(report))
+            run.log(f'Report: {page}')
+        barrier()
+        return summary
+
+    # ------------------------------------------------------------ evaluation of the student, as of any model
+    @property
+    def student_runner(self) -> Runner:
+        """The student's own mmengine runner, for evaluation."""
+        if self._student_runner is None:
+            prepare_distributed(self.cfg)
+            config = Run(self.cfg, self.settings_type.of(self.cfg)).student_training()
+            for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+                config[key] = None
+            self._student_runner = Runner.from_cfg(config)
+        return self._student_runner
+
+    @property
+    def test_evaluator(self):
+        return self.student_runner.test_evaluator
+
+    def test(self) -> dict[str, float]:
+        return self.student_runner.test()
+
+    def val(self) -> dict[str, float]:
+        return self.student_runner.val()
+
+
+def lead_of(run: Run) -> str:
+    """What the page says below its title."""
+    if run.settings.teacher is not None:
+        return "Checkpoint distillation: a teacher's trajectory, who of it teaches, and what the student learnt."
+    if run.settings.peer is not None:
+        return 'Deep mutual learning: two networks that learn from each other.'
+    return 'A student that learns without a teacher, for comparison.'
+
+

@@ -1,0 +1,112 @@
+"""What every stage of a run is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from mmengine.config import Config
+from torch import nn
+
+from ..report.section import Section
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+class Check(NamedTuple):
+    """Something that can be known to be wrong before anything is trained.
+
+    Args:
+        name: what is looked at, a word or two.
+        run: returns what was found, for a log; raises a CkdError where it cannot work. Called on all ranks.
+    """
+    name: str
+    run: Callable[[], str]
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What a stage leaves; its dict is the format in ``stages.json``.
+
+    Args:
+        stage_seconds: spent in it over all the runs that it took; None: since it was started last.
+    """
+    stage_seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != 'stage_seconds'}
+
+
+R = TypeVar('R', bound=Result)
+
+
+class Stage(Generic[R]):
+    """A step of a run that is done once, written down, and not repeated by ``--resume``.
+
+    Attributes:
+        name: its key in ``stages.json`` and, where it trains, its folder below the work_dir.
+        requires: names of the stages whose results it reads.
+        Result: dataclass of what it leaves.
+    """
+    name: str
+    requires: tuple[str, ...] = ()
+    Result: type[R]
+
+    def depends_on(self, run: 'Run') -> dict[str, Any]:
+        """All that the result depends on; a resumed run compares it."""
+        raise NotImplementedError
+
+    def checks(self, run: 'Run') -> Iterator[Check]:
+        """What can be known to be wrong before anything is trained."""
+        return iter(())
+
+    def execute(self, run: 'Run') -> R:
+        """Do it."""
+        raise NotImplementedError
+
+    def is_current(self, run: 'Run', result: R) -> bool:
+        """Whether a finished result still stands; False: the stage is done again. Called on rank 0."""
+        return True
+
+    def report(self, run: 'Run', result: R) -> Section:
+        """What the page, the table and ``summary.json`` show of it."""
+        return Section()
+
+    @property
+    def title(self) -> str:
+        """For a person: 'assistant 1'."""
+        return self.name.replace('_', ' ')
+
+
+class TeachingStage(Stage[R]):
+    """A stage whose result can teach."""
+
+    def cohort(self, run: 'Run') -> dict[str, Any]:
+        """Config of the teachers, a :class:`ckd_mm.teachers.BaseCohort`."""
+        raise NotImplementedError
+
+    def fingerprint(self, run: 'Run') -> list[dict[str, Any]]:
+        """By what the teachers can be known again: the SHA-256 of their files, and what else decides what they
+        compute."""
+        raise NotImplementedError
+
+    def verify(self, run: 'Run') -> None:
+        """Hours may lie between this stage and the training that it teaches. Called on rank 0.
+
+        Raises:
+            CkdError: a file is missing, damaged or another one than this run left or chose.
+        """
+
+    def example(self, run: 'Run') -> nn.Module:
+        """A module built like the teachers, its weights of no meaning, for checks before anything is trained."""
+        raise NotImplementedError
+
+
+def numbered(name: str, index: int) -> str:
+    """Names of like stages: ``teacher``, ``teacher_2``, ``teacher_3``, ..., counted from 0."""
+    return name if index == 0 else f'{name}_{index + 1}'
+
+
+def without_files(config: Config, keys: tuple[str, ...] = ('snapshots', 'snapshot', 'heads')) -> dict[str, Any]:
+    """A cohort's config but for the files that it names, which are fingerprinted by their content."""
+    return {key: value for key, value in config.items() if key not in keys}

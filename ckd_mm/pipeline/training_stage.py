@@ -1,0 +1,159 @@
+"""Stages that train a network as an ordinary mmengine run."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from torch import nn
+
+from ..compat import versions
+from ..errors import CkdError
+from ..evaluation import evaluate
+from ..training import result_settings, trained_model, type_name
+from ..trajectory import model_config_of, write_snapshot
+from . import network_checks
+from .run import Run
+from .stage import Check, R, Result, Stage
+from .stage_runner import StageRunner, latest_checkpoint
+
+KEPT_CHECKPOINTS = 2  # mmengine deletes the old checkpoint before the new one is there: with 1 a kill loses both
+
+
+@dataclass(kw_only=True)
+class NetworkResult(Result):
+    """A trained network.
+
+    Args:
+        metrics: on the test set, weights after the last epoch, in mmengine's names.
+        epochs: that it was trained.
+        checkpoint: its file in the work_dir, weights only, and its SHA-256.
+        work_dir: of the training.
+    """
+    metrics: dict[str, float]
+    epochs: int
+    checkpoint: str | None = None
+    sha256: str | None = None
+    work_dir: str | None = None
+
+
+class TrainingStage(Stage[R]):
+    """A stage that trains.
+
+    Attributes:
+        key: where the config says how it is trained otherwise than the student, say 'teacher'; '' if nowhere.
+    """
+    key = ''
+
+    def training(self, run: Run) -> Config:
+        """Its images, optimizer and network, as if nobody taught it."""
+        raise NotImplementedError
+
+    def config(self, run: Run) -> Config:
+        """An ordinary mmengine config."""
+        raise NotImplementedError
+
+    def finish(self, run: Run, runner: StageRunner) -> R:
+        """What the finished training leaves."""
+        raise NotImplementedError
+
+    def depends_on(self, run: Run) -> dict[str, Any]:
+        return result_settings(self.config(run))
+
+    def execute(self, run: Run) -> R:
+        return self.finish(run, train(run, self.config(run)))
+
+    def checks(self, run: Run) -> Iterator[Check]:
+        config = self.training(run)
+        yield Check('device', lambda: network_checks.check_device(self.setting(run, 'optim_wrapper'), config))
+        yield Check('metrics', lambda: network_checks.check_metrics(self, run, config))
+        yield Check('images', lambda: network_checks.check_images(self.setting(run, 'train_dataloader'), run, config))
+        yield Check('network', lambda: network_checks.check_network(self.title, run, config))
+
+    def setting(self, run: Run, key: str) -> str:
+        """Where the config says it: 'teacher.train_dataloader', or 'train_dataloader' if that is inherited."""
+        place = run.config
+        for part in self.key.replace('[', '.').replace(']', '').split('.') if self.key else ():
+            place = place[int(part)] if part.isdigit() else place.get(part) or {}
+        return f'{self.key}.{key}' if self.key and key in place else key
+
+
+def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Config:
+    """A stage's training as an mmengine config of its own folder; in place.
+
+    Args:
+        hooks: added to the config's own.
+    """
+    config.work_dir = str(run.work_dir / name)
+    # mmengine mixes up the logs of runs of one name that start together
+    config.experiment_name = f'{run.work_dir.name}_{name}'
+    custom = list(config.get('custom_hooks') or [])
+    if not any(type_name(hook) == 'SyncBuffersHook' for hook in custom):
+        # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those that are
+        # written. It does nothing in one process, and is there too so that a run may go on with several
+        custom = [dict(type='SyncBuffersHook')] + custom
+    config.custom_hooks = custom + hooks + [dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')]
+    checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
+    if checkpoint and checkpoint.get('max_keep_ckpts') == 1:
+        checkpoint['max_keep_ckpts'] = KEPT_CHECKPOINTS
+    if config.train_cfg.get('by_epoch') and 'type' not in config.train_cfg:
+        del config.train_cfg['by_epoch']
+        config.train_cfg.type = 'ckd_mm.ResumableEpochLoop'
+    for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):  # the final accuracy is measured once, afterwards
+        config[key] = None
+    return config
+
+
+def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunner:
+    """Train; a resumed run goes on from the last checkpoint, if it came that far.
+
+    Args:
+        resume_from: a checkpoint to go on from instead of the last.
+    """
+    if run.resumes:
+        checkpoint = resume_from or latest_checkpoint(config.work_dir, run.warn)
+        config.resume = checkpoint is not None
+        if config.resume:
+            config.load_from = checkpoint
+    runner = StageRunner.from_cfg(config)
+    runner.train()
+    barrier()  # rank 0 may still be writing
+    return runner
+
+
+def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path, network: nn.Module | None = None,
+              what: str = '') -> NetworkResult:
+    """Evaluate the weights after the last epoch, and write them down alone.
+
+    Args:
+        config: of the network, and of its test set.
+        publish: file to write.
+        network: of the runner's model; default: all of it.
+        what: names it in the log.
+    """
+    seconds = runner.seconds  # before the evaluation
+    network = trained_model(runner) if network is None else network
+    metrics = evaluate(network, config, run.log, f'the {what or publish.stem.replace("_", " ")}')
+    sha256 = write_network(publish, runner, network, config, metrics=metrics) if is_main_process() else None
+    return NetworkResult(metrics=metrics, epochs=runner.epoch, checkpoint=publish.name, sha256=sha256,
+                         work_dir=runner.work_dir, stage_seconds=seconds)
+
+
+def write_network(file: Path, runner: StageRunner, network: nn.Module, config: Config, **extra: Any) -> str:
+    """The weights as a file that mmpretrain's tools read; its SHA-256.
+
+    Raises:
+        CkdError: they are not finite.
+    """
+    broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:  # the loss of the next step would have shown it
+        raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower the learning '
+                       'rate')
+    classes = runner.train_dataloader.dataset.metainfo.get('classes')
+    return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
+                          model=copy.deepcopy(model_config_of(config)), classes=classes,
+                          extra=dict(extra, cfg=config.pretty_text, versions=versions())).sha256

@@ -1,0 +1,69 @@
+"""Measure students together: all generations (ESKD, Table 4), and all students without a teacher."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..evaluation import evaluate, top1
+from ..pipeline.run import Run
+from ..pipeline.stage import Result, Stage
+from ..report.section import Accuracy, Section
+from ..teachers import SnapshotEnsemble
+from .select import SelectStage
+from .student import StudentStage
+
+WITH_TEACHER = 'generations and teacher'
+
+
+@dataclass(kw_only=True)
+class EnsemblesResult(Result):
+    """
+    Args:
+        ensembles: ``size`` and ``metrics`` by name.
+    """
+    ensembles: dict[str, dict]
+
+
+class EnsemblesStage(Stage[EnsemblesResult]):
+    """
+    Args:
+        members: stages whose networks are measured together, by the name of the ensemble.
+        select: chose the teachers of the first generation, who are measured with all generations; None: nobody did.
+    """
+    name = 'ensembles'
+    Result = EnsemblesResult
+
+    def __init__(self, members: dict[str, Sequence[StudentStage]], select: SelectStage | None) -> None:
+        self.members, self.select = members, select
+        self.requires = tuple(dict.fromkeys(stage.name for stages in members.values() for stage in stages))
+
+    def snapshots(self, run: Run) -> dict[str, list[dict]]:
+        found = {name: [stage.snapshot(run) for stage in stages] for name, stages in self.members.items()}
+        if self.select is not None:
+            found[WITH_TEACHER] = self.select.chosen(run) + found['generations']
+        return found
+
+    def depends_on(self, run: Run) -> dict[str, Any]:
+        return {name: [stage.fingerprint(run) for stage in stages] for name, stages in self.members.items()}
+
+    def is_current(self, run: Run, result: EnsemblesResult) -> bool:
+        """More students may have been asked for since; to measure them anew costs little."""
+        return {name: len(found) for name, found in self.snapshots(run).items()} == {
+            name: found['size'] for name, found in result.ensembles.items()}
+
+    def execute(self, run: Run) -> EnsemblesResult:
+        return EnsemblesResult(ensembles={
+            name: dict(size=len(found), metrics=evaluate(SnapshotEnsemble(found), run.student_training(), run.log, name))
+            for name, found in self.snapshots(run).items()})
+
+    def report(self, run: Run, result: EnsemblesResult) -> Section:
+        rows = [Accuracy('ensemble', _what(name, found['size']), top1(found['metrics']))
+                for name, found in result.ensembles.items()]
+        return Section(rows, summary=dict(ensembles={
+            name: dict(accuracy_top1=top1(found['metrics']), **found) for name, found in result.ensembles.items()}))
+
+
+def _what(name: str, size: int) -> str:
+    if name == WITH_TEACHER:
+        return f'of the {size - 1} generations and their first teacher'
+    return f'of the {size} {name}'

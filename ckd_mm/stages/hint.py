@@ -1,0 +1,87 @@
+"""Train the student's lower half on the teacher's hint layer (FitNets; Romero et al., arXiv 1412.6550, Sec. 2.2)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
+
+from ..distributed import on_main
+from ..infoplane.probe import Probe
+from ..pipeline.run import Run
+from ..pipeline.stage import Check, Result, TeachingStage
+from ..pipeline.training_stage import StageRunner, TrainingStage, stage_config, train, write_network
+from ..report.section import Section
+from ..settings import TrainingSettings, setting
+from ..training import apply_overrides, exclude_held_out, result_settings, trained_model
+from ..trajectory import model_config_of
+from .distiller_check import distiller_checks
+
+HINT = 'hint.pth'  # left in the work_dir: the student starts from it
+
+
+@dataclass(frozen=True, kw_only=True)
+class HintSettings(TrainingSettings):
+    """``hint``: a first stage of the student, trained like it but for what is said otherwise."""
+    distiller: dict = setting(help='config of an mmrazor.ConfigurableDistiller, whose losses are the hints', remedy=
+                              'give the config of an mmrazor.ConfigurableDistiller, whose losses are the hints')
+
+
+@dataclass(kw_only=True)
+class HintResult(Result):
+    """
+    Args:
+        epochs: that it was trained.
+        work_dir: of the training.
+    """
+    epochs: int
+    work_dir: str
+
+
+class HintStage(TrainingStage[HintResult]):
+    """
+    Args:
+        settings: ``hint``.
+        teachers: of the hint.
+        held_out: images that the student is not trained on.
+    """
+    name = key = 'hint'
+    Result = HintResult
+
+    def __init__(self, settings: HintSettings, teachers: TeachingStage, held_out: Probe | None) -> None:
+        self.settings, self.teachers, self.held_out = settings, teachers, held_out
+        self.requires = (teachers.name, )
+
+    def training(self, run: Run) -> Config:
+        return exclude_held_out(apply_overrides(run.student_training(), self.settings.overrides), self.held_out)
+
+    def config(self, run: Run) -> Config:
+        config = self.training(run)
+        config.model = ConfigDict(type='ckd_mm.HintTraining', student=model_config_of(config),
+                                  cohort=self.teachers.cohort(run), distiller=self.settings.distiller,
+                                  compile=config.get('compile') or False)
+        # its classifier learns nothing yet
+        config.compile = config.val_dataloader = config.val_cfg = config.val_evaluator = None
+        return stage_config(run, config, self.name, [])
+
+    def depends_on(self, run: Run) -> dict[str, Any]:
+        found = result_settings(self.config(run))
+        found['model'].pop('cohort')
+        return dict(found, teachers=self.teachers.fingerprint(run))
+
+    def checks(self, run: Run) -> Iterator[Check]:
+        yield from super().checks(run)
+        yield from distiller_checks('hint.distiller', self.settings.distiller, self.teachers, run, self.training(run))
+
+    def execute(self, run: Run) -> HintResult:
+        on_main(lambda: self.teachers.verify(run))
+        return self.finish(run, train(run, self.config(run)))
+
+    def finish(self, run: Run, runner: StageRunner) -> HintResult:
+        if is_main_process():
+            write_network(run.work_dir / HINT, runner, trained_model(runner), run.student_training())
+        return HintResult(epochs=runner.epoch, work_dir=runner.work_dir, stage_seconds=runner.seconds)
+
+    def report(self, run: Run, result: HintResult) -> Section:
+        return Section(cost=dict(student_epochs=result.epochs, student_hours=run.seconds[self.name] / 3600))

@@ -1,0 +1,110 @@
+"""Train student and peer together, each from the other (deep mutual learning; Zhang et al., arXiv 1706.00384)."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from ..evaluation import top1
+from ..pipeline import network_checks
+from ..pipeline.run import Run
+from ..pipeline.stage import Check
+from ..pipeline.training_stage import NetworkResult, StageRunner, TrainingStage, evaluated, stage_config, train
+from ..report.page import read_curve
+from ..report.section import Accuracy, Section
+from ..settings import Settings, setting
+from ..training import as_list, trained_model, type_name
+from ..trajectory import model_config_of
+
+STUDENT = 'student'
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerSettings(Settings):
+    """``peer``: a network that learns together with the student."""
+    model: dict = setting(help='mmpretrain classifier; or dict(cfg_path=FILE, ...)',
+                          remedy='give peer=dict(model=...), an mmpretrain classifier')
+
+
+@dataclass(frozen=True, kw_only=True)
+class MutualSettings(Settings):
+    """``distill`` beside ``peer``."""
+    tau: float = setting(1.0, above=0, help='temperature; the paper has 1')
+    ce_weight: float = setting(1.0, at_least=0, help="weight of each student's own loss")
+    kd_weight: float = setting(1.0, at_least=0, help='weight of the distance from the other; 0: each learns alone')
+
+
+@dataclass(kw_only=True)
+class PeersResult(NetworkResult):
+    """
+    Args:
+        peer: what :class:`NetworkResult` says of the student, of its peer.
+    """
+    peer: dict[str, Any] = field(default_factory=dict)
+
+
+class PeersStage(TrainingStage[PeersResult]):
+    """
+    Args:
+        settings: ``peer``.
+        distill: ``distill``.
+    """
+    name = STUDENT
+    Result = PeersResult
+
+    def __init__(self, settings: PeerSettings, distill: MutualSettings) -> None:
+        self.settings, self.distill = settings, distill
+
+    def training(self, run: Run) -> Config:
+        return run.student_training()
+
+    def peer_training(self, run: Run) -> Config:
+        config = run.student_training()
+        config.model = copy.deepcopy(self.settings.model)
+        return config
+
+    def config(self, run: Run) -> Config:
+        """Both networks in one model; the peer is validated too."""
+        config = self.training(run)
+        students = [model_config_of(own) for own in (config, self.peer_training(run))]
+        config.model = ConfigDict(type='ckd_mm.DeepMutualLearning', students=students, **self.distill.given,
+                                  compile=config.get('compile') or False)
+        config.compile = None
+        if config.get('val_evaluator') is not None:
+            metrics = as_list(config.val_evaluator)
+            config.val_evaluator = metrics + [_of_the_peer(item) for item in metrics if type_name(item) == 'Accuracy']
+        return stage_config(run, config, self.name, [])
+
+    def checks(self, run: Run) -> Iterator[Check]:
+        yield from super().checks(run)
+        yield Check('peer', lambda: network_checks.check_network('peer', run, self.peer_training(run)))
+
+    def execute(self, run: Run) -> PeersResult:
+        resume_from = run.config.get('load_from') if run.resumes else None
+        return self.finish(run, train(run, self.config(run), resume_from))
+
+    def finish(self, run: Run, runner: StageRunner) -> PeersResult:
+        student, peer = trained_model(runner).students
+        found = evaluated(run, runner, self.training(run), run.work_dir / 'student.pth', student)
+        other = evaluated(run, runner, self.peer_training(run), run.work_dir / 'peer.pth', peer)
+        return PeersResult(**found.to_dict(), peer=other.to_dict(), stage_seconds=found.stage_seconds)
+
+    def report(self, run: Run, result: PeersResult) -> Section:
+        peer, folder = NetworkResult(**result.peer), run.work_dir / self.name
+        rows = [Accuracy('student', f'with its peer, after epoch {result.epochs}', top1(result.metrics)),
+                Accuracy('peer', f'with the student, after epoch {peer.epochs}', top1(peer.metrics))]
+        return Section(rows, {'student': read_curve(folder), 'peer': read_curve(folder, 'peer/top1')},
+                       summary=dict(student=_summary(result), peer=_summary(peer)))
+
+
+def _summary(result: NetworkResult) -> dict[str, Any]:
+    return dict(accuracy_top1=top1(result.metrics), epoch=result.epochs, metrics=result.metrics,
+                checkpoint=result.checkpoint)
+
+
+def _of_the_peer(metric: dict) -> dict:
+    """Logged beside the student's, so under a name of its own."""
+    own = dict(copy.deepcopy(metric), type='ckd_mm.PeerAccuracy')
+    return own if own.get('prefix') is None else dict(own, prefix=f'peer_{own["prefix"]}')

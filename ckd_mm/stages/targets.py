@@ -1,0 +1,268 @@
+"""Cache what the teachers predict for every image in every view, before the training that learns from it."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+
+from ..data.views import ReplayableDataset, Views, random_state_kept
+from ..data.wrappers import replayable_part
+from ..distributed import on_main
+from ..errors import CkdError, ConfigError
+from ..losses import SoftTarget
+from ..pipeline.data_sets import classes_of
+from ..pipeline.run import Run
+from ..pipeline.stage import Check, Result, Stage
+from ..pipeline.training_stage import stage_config
+from ..report.section import Section
+from ..settings import Settings, setting
+from ..targets import Layout, TargetFile
+from ..targets.target_file import FILE
+from ..training import type_name
+from ..trajectory import model_config_of
+from .target_making import SEED, make_targets, take_over, targets_fingerprint
+from .teacher import free_disk
+
+if TYPE_CHECKING:
+    from .student import StudentStage
+
+# hooks that show the student other images from some epoch on, and the settings that say which
+SWITCHES = dict(SwitchRecipeHook=('train_pipeline', 'batch_augments'), PipelineSwitchHook=('switch_pipeline', ))
+PAIRS = 32  # of image and view that are augmented twice: a mirror image with a chance of 1/2 is missed once in 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings(Settings):
+    """``distill.cache``: teacher forwards are done once for each image in each of a few views."""
+    views: int = setting(at_least=1, help='each image is seen in so many augmentations: epoch e shows view e mod views',
+                         remedy='say in how many views each image is seen, distill.cache=dict(views=4)')
+    dtype: str = setting('float32', choices=('float32', 'float16'), help='of the log-probabilities on disk')
+    top_k: int | None = setting(None, at_least=1, help='store only so many classes of each image, and what is left')
+    file: str | Path | None = setting(None, help='the folder `targets` of an earlier run with the same teachers, loss '
+                                      'and images')
+
+    def show_views(self, config: Config) -> Config:
+        """``config`` with training images in these views; in place, and once or twice alike.
+
+        Raises:
+            ConfigError: they are drawn in a way that cannot be replayed.
+        """
+        loader = config.train_dataloader
+        for key in ('batch_sampler', 'num_batch_per_epoch'):
+            if loader.get(key) is not None:
+                raise ConfigError(f'train_dataloader.{key}={loader[key]!r}: distill.cache counts the views of an image by '
+                                  f'epochs; take {key} or distill.cache out')
+        if type(loader.get('batch_size')) is not int:
+            raise ConfigError(f'train_dataloader.batch_size={loader.get("batch_size")!r} should be a whole number: with '
+                              'distill.cache teacher forwards take so many images at a time')
+        sampler = dict(loader.get('sampler') or {})
+        if type_name(sampler) not in ('DefaultSampler', 'ViewSampler') or sampler.get('views') not in (None, self.views):
+            raise ConfigError(f'train_dataloader.sampler={sampler!r}: with distill.cache it should be a DefaultSampler, '
+                              f'which is replaced by ckd_mm.ViewSampler(views={self.views})')
+        replayable = replayable_part(loader.dataset)
+        if replayable is None:
+            loader.dataset = ConfigDict(type='ckd_mm.Views', dataset=loader.dataset, seed=SEED)
+        elif replayable.get('seed') is None:
+            replayable['seed'] = SEED
+        loader.sampler = ConfigDict(sampler, type='ckd_mm.ViewSampler', views=self.views)
+        return config
+
+    def check_file(self, images: int) -> None:
+        """Of targets that are given.
+
+        Args:
+            images: in the student's training set.
+
+        Raises:
+            ConfigError: they are not finished, or of another size.
+            CkdError: a file is missing or damaged.
+        """
+        found, name = TargetFile(Path(self.file)), f'distill.cache.file={str(self.file)!r}'
+        if not found.is_complete:
+            raise ConfigError(f'{name} should be the folder of finished targets, with {FILE}; name the folder `targets` '
+                              'of an earlier run with distill.cache')
+        layout = found.layout
+        for key in ('views', 'dtype', 'top_k'):
+            if getattr(self, key) != getattr(layout, key):
+                raise ConfigError(f'distill.cache.{key}={getattr(self, key)!r}, and the targets in {name} have '
+                                  f'{getattr(layout, key)!r}; say the same')
+        if layout.images != images:
+            raise ConfigError(f'{name} has targets of {layout.images} images, and the student is trained on {images}: '
+                              'name the targets of this data set, or leave distill.cache.file out to make them')
+
+
+@dataclass(kw_only=True)
+class TargetsResult(Result):
+    """
+    Args:
+        file: folder of the targets.
+        bytes: of all files.
+        sha256: of each file, by its name.
+        images, views, classes, teachers, dtype, top_k, spread: see :class:`ckd_mm.targets.Layout`.
+    """
+    file: str
+    bytes: int
+    sha256: dict[str, str]
+    images: int
+    views: int
+    classes: int
+    teachers: int
+    dtype: str
+    top_k: int | None
+    spread: bool
+
+
+class TargetsStage(Stage[TargetsResult]):
+    """
+    Args:
+        settings: ``distill.cache``.
+        student: that learns from these targets; it names its teachers.
+    """
+    Result = TargetsResult
+
+    def __init__(self, settings: CacheSettings, student: 'StudentStage') -> None:
+        self.settings, self.student = settings, student
+        self.name = targets_name(student.name)
+        self.requires = (student.teachers.name, )
+
+    def folder(self, run: Run) -> Path:
+        return targets_folder(self.settings, self.student.name, run)
+
+    def config(self, run: Run) -> Config:
+        """The student's training, of which only images and teachers are used."""
+        config = self.student.training(run)
+        config.load_from = config.val_dataloader = config.val_cfg = config.val_evaluator = None
+        config = self.student.distilled(self.settings.show_views(config), self.student.teachers.cohort(run), None)
+        return stage_config(run, config, self.name, [])
+
+    def depends_on(self, run: Run) -> dict[str, Any]:
+        config = self.config(run)
+        return dict(fingerprint=self.fingerprint(run, config), dtype=self.settings.dtype, top_k=self.settings.top_k,
+                    batch_size=config.train_dataloader.batch_size)
+
+    def fingerprint(self, run: Run, config: Config) -> dict[str, Any]:
+        return targets_fingerprint(config, on_main(lambda: self.student.teachers.fingerprint(run)))
+
+    def is_current(self, run: Run, result: TargetsResult) -> bool:
+        return self.student.name in run.done or TargetFile(self.folder(run)).is_complete
+
+    def execute(self, run: Run) -> TargetsResult:
+        config, folder = self.config(run), self.folder(run)
+        wanted = self.fingerprint(run, config)
+        if self.settings.file is not None:
+            batch = config.train_dataloader.batch_size
+            found = on_main(lambda: take_over(folder, wanted, batch, run.warn))
+        else:
+            on_main(lambda: self.student.teachers.verify(run))
+            found = make_targets(config, folder, self.settings, wanted, run.log)
+        return TargetsResult(**found)
+
+    def verify(self, run: Run) -> None:
+        """Given ones may have been moved since, but not have become others. Called on rank 0.
+
+        Raises:
+            CkdError: they are damaged, or others.
+        """
+        file = TargetFile(self.folder(run))
+        if file.record()['sha256'] != run.results[self.name].sha256:
+            raise CkdError(f'the targets in {file.folder} are not those that this run began with: their SHA-256 is '
+                           'another. Restore them, or choose another --work-dir')
+        file.check()
+
+    # ------------------------------------------------------------ before anything is trained
+    def checks(self, run: Run) -> Iterator[Check]:
+        if self.student.name not in run.done:  # afterwards its targets may be removed
+            yield Check('targets', lambda: self._check(run))
+
+    def _check(self, run: Run) -> str:
+        """Images can be augmented twice in the same way, there is room, and the loss takes cached targets."""
+        config, settings = self.settings.show_views(self.student.training(run)), self.settings
+        dataset = run.data.get(self.student.training(run).train_dataloader.dataset, 'train_dataloader.dataset')
+        if not isinstance(dataset, ReplayableDataset):
+            dataset = Views(dataset)
+        dataset.replay(SEED)
+        if settings.file is not None:
+            settings.check_file(len(dataset))
+        self._check_replay(dataset)
+        classes = (config.model.get('head') or {}).get('num_classes') or len(classes_of(dataset) or ())
+        distill = self.student.distillation.settings
+        layout = Layout(len(dataset), settings.views, classes, 1, settings.dtype, settings.top_k,
+                        distill.kd_loss.get('aggregation') == 'loss')
+        _check_loss(distill, classes or 2)
+        folder = self.folder(run)
+        # an earlier run may have made a part: files have their size from the start, and holes
+        there = sum(file.stat().st_blocks * 512 for file in folder.glob('*.npy'))
+        needed = 0 if TargetFile(folder).is_complete else max(layout.bytes - there, 0)
+        place, free = free_disk(run.work_dir)
+        if needed > free:
+            raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {place} has '
+                           f'{free / 2**30:.2f} GiB free; store less of them (fewer views, dtype=\'float16\', top_k=16), '
+                           'or choose another --work-dir')
+        return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
+
+    def _check_replay(self, dataset: ReplayableDataset) -> None:
+        places = np.linspace(0, len(dataset) * self.settings.views - 1, PAIRS).astype(int).tolist()
+        with random_state_kept():
+            first = [dataset[place]['inputs'] for place in places]
+            again = [dataset[place]['inputs'] for place in reversed(places)][::-1]
+        if not all(map(torch.equal, first, again)):
+            raise ConfigError(f'distill.cache: an image of the {self.student.title} is augmented in two ways in the same '
+                              'view: a transform of train_dataloader.dataset.pipeline has random numbers of its own, '
+                              'which are not of python, numpy or torch')
+
+    def report(self, run: Run, result: TargetsResult) -> Section:
+        return Section(cost=dict(student_hours=run.seconds[self.name] / 3600))
+
+
+def targets_name(student: str) -> str:
+    return 'targets' if student == 'student' else f'{student}_targets'
+
+
+def targets_folder(settings: CacheSettings, student: str, run: Run) -> Path:
+    return Path(settings.file) if settings.file is not None else run.work_dir / targets_name(student)
+
+
+def views_of(config: Config) -> int | None:
+    """In how many views a run shows its images; None: a new one each time."""
+    sampler = config.train_dataloader.get('sampler') or {}
+    return sampler.get('views') if type_name(sampler) == 'ViewSampler' else None
+
+
+def require_unmixed_images(config: Config) -> None:
+    """
+    Args:
+        config: of a student's training.
+
+    Raises:
+        ConfigError: it is trained on mixed images, of which no target can be cached, or later on others than at first.
+    """
+    model = model_config_of(config)
+    found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
+             'model.train_cfg.augments': (model.get('train_cfg') or {}).get('augments')}
+    for name, value in found.items():
+        if value:
+            raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single images cannot '
+                              f'be cached; take {name} or distill.cache out')
+    for hook in config.get('custom_hooks') or []:
+        switched = [key for key in SWITCHES.get(type_name(hook), ()) for part in hook.get('schedule', [hook])
+                    if part.get(key)]
+        if switched:
+            raise ConfigError(f'custom_hooks: {type_name(hook)} changes {switched[0]} while the student learns, and '
+                              'targets are cached of images as they are at its start; take the hook or distill.cache out')
+
+
+def _check_loss(distill: Any, classes: int) -> None:
+    """A loss may have a method ``target`` (of the class it is made from) and still want logits."""
+    logits, labels = torch.zeros(2, classes), torch.zeros(2, dtype=torch.long)
+    try:
+        distill.built_loss()(logits, SoftTarget(logits.log_softmax(dim=1), None, labels),
+                             *([labels] if distill.needs_labels else []))
+    except Exception as error:  # a loss may fail in any way when it is given a SoftTarget instead of logits
+        raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, which is what is '
+                          f'cached, instead of the logits of teachers: {type(error).__name__}: {error}. Let its '
+                          '`forward` take both, or take distill.cache out') from error

@@ -1,0 +1,124 @@
+"""Pure functions on the configs and models of trainings."""
+
+import copy
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from .infoplane.images import held_out_part
+from .infoplane.probe import Probe
+from .settings import RUNNER_KEYS
+
+RESULT_KEYS = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
+               'custom_hooks', 'randomness', 'auto_scale_lr', 'sync_bn', 'val_cfg', 'val_dataloader')
+COMPARING = ('KDMetric', 'TrainAgreementHook')  # metrics and hooks that compare a student with its teachers
+
+
+def apply_overrides(config: Config, overrides: dict[str, Any]) -> Config:
+    """``config`` with other training settings, each merged over its own as a derived config would; ``model`` is
+    replaced.
+
+    Args:
+        overrides: keys that are neither ``model`` nor of :data:`RUNNER_KEYS` are left out.
+    """
+    result = copy.deepcopy(config)
+    for key, value in overrides.items():
+        if key == 'model':
+            result.model = copy.deepcopy(value)
+        elif key not in RUNNER_KEYS:
+            continue
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result.merge_from_dict({key: copy.deepcopy(value)})
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def shift_seed(config: Config, shift: int) -> Config:
+    """``config`` with the seed ``shift`` higher, if it has one; in place."""
+    if shift and (config.get('randomness') or {}).get('seed') is not None:
+        config.randomness = ConfigDict(config.randomness, seed=config.randomness.seed + shift)
+    return config
+
+
+def exclude_held_out(config: Config, probe: Probe | None) -> Config:
+    """``config``, trained without the images that ``probe`` holds out, if it is given; in place."""
+    if probe is not None:
+        config.train_dataloader.dataset = ConfigDict(
+            held_out_part(config.train_dataloader.dataset, probe.held_out, probe.seed, 'rest'))
+    return config
+
+
+def result_settings(config: Config) -> dict[str, Any]:
+    """What the result of a training depends on."""
+    return {key: config[key] for key in RESULT_KEYS if config.get(key) is not None}
+
+
+def overrides_of(config: dict) -> dict[str, dict]:
+    """What other stages say otherwise than the student, from a whole config: name of the key, and its dict."""
+    found = {name: config.get(name) for name in ('teacher', 'heads', 'hint')}
+    found.update({f'assistants[{index}]': item for index, item in enumerate(as_list(config.get('assistants')))})
+    return {name: item for name, item in found.items() if isinstance(item, dict)}
+
+
+# ------------------------------------------------------------ metrics and hooks that need teachers
+def compares(item: Any) -> bool:
+    """Whether a metric or hook compares a student with teachers that the run fills in."""
+    return type_name(item) in COMPARING and not (isinstance(item, dict) and 'teacher' in item)
+
+
+def without_comparison(config: Config) -> Config:
+    """``config`` without metrics and hooks that need teachers; in place."""
+    for key in ('val_evaluator', 'test_evaluator', 'custom_hooks'):
+        if any(map(compares, as_list(config.get(key)))):
+            config[key] = [item for item in as_list(config[key]) if not compares(item)]
+    return config
+
+
+def with_comparison(config: Config, own: Config, cohort: dict) -> Config:
+    """``config`` with the comparing metrics and hooks of the student's ``own`` config, against this cohort; in
+    place."""
+    tau = (own.get('distill') or {}).get('tau')
+    for key in ('val_evaluator', 'test_evaluator', 'custom_hooks'):
+        found = [copy.deepcopy(item) for item in as_list(own.get(key)) if compares(item)]
+        if not found or (key != 'custom_hooks' and config.get(key) is None):
+            continue
+        if key != 'custom_hooks':
+            found = [dict({} if tau is None else dict(tau=tau), **item, teacher=copy.deepcopy(cohort))
+                     for item in found]
+        config[key] = as_list(config.get(key)) + found
+    return config
+
+
+# ------------------------------------------------------------ models of a runner
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside DDP or another wrapper, or itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def averaged_weights(runner: Any) -> nn.Module | None:
+    """The averaged (EMA) model of a run, without its wrapper; None where no hook keeps one."""
+    return next((hook.ema_model.module for hook in runner.hooks if hasattr(hook, 'ema_model')), None)
+
+
+def trained_model(runner: Any) -> nn.Module:
+    """The model of a finished run without its wrapper; the average of its weights, where a hook kept one."""
+    averaged = averaged_weights(runner)
+    return unwrap(runner.model) if averaged is None else averaged
+
+
+# ------------------------------------------------------------ values of configs
+def type_name(item: Any) -> str:
+    """Name of what a config (of a hook, a metric, ...) builds, or of what is built already, without its scope.
+    Configs in pure Python have classes and functions in ``type``."""
+    kind = item.get('type') if isinstance(item, dict) else type(item)
+    return getattr(kind, '__name__', str(kind)).split('.')[-1]
+
+
+def as_list(value: Any) -> list:
+    """None as no items, one item as a list of one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
