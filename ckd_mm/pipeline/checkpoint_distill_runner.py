@@ -15,11 +15,12 @@ from ..distributed import on_main
 from ..errors import CkdError, ConfigError, SnapshotError
 from ..evaluation import check_promised_accuracy, evaluate, evaluate_members, top1
 from ..evaluation.evaluate import require_same_classes
-from ..files import plain, sha256_of_file, write_json
+from ..files import plain, read_json, sha256_of_file, write_json
 from ..infoplane import PLANE, InformationPlane
 from ..infoplane.probe import probe_trajectory
 from ..registry import MODELS, RUNNERS
-from ..report import results_table, write_report
+from ..report import results_table, write_page
+from ..report.from_summary import report_of
 from ..selection import SelectionContext
 from ..targets import TargetFile
 from ..teachers import SnapshotEnsemble
@@ -512,8 +513,11 @@ class CheckpointDistillRunner(StagedRunner):
         summary = plain(summarize(self.plan, self.stages))
         if is_main_process():
             write_json(self.work_dir / SUMMARY, summary)
-            page = write_report(self.work_dir)
-            self.log('\n' + results_table(summary))
+            selection = read_json(self.work_dir / SELECTION) if 'selection' in summary else {}
+            report = report_of(summary, selection, self.work_dir)
+            report.save(self.work_dir)
+            page = write_page(self.work_dir)
+            self.log('\n' + results_table(report))
             self.log(f'Report: {page}')
         barrier()
         return summary

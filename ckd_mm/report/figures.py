@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,7 +15,7 @@ from ..infoplane.plane import InformationPlane
 
 # told apart by the colour-blind, too
 TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'
-Curve = list[tuple[float, float]]
+Curve = Sequence[tuple[float, float]]
 
 
 def draw_information_plane(plane: InformationPlane, path: Path | None = None,
@@ -28,7 +29,7 @@ def draw_information_plane(plane: InformationPlane, path: Path | None = None,
     """
     rows = plane.normalised()
     chosen = set(chosen) or {plane.best_epoch}
-    figure, axes = _figure(5.4, 4.6)
+    figure, axes = one_panel(5.4, 4.6)
     axes.plot([row['x'] for row in rows], [row['y'] for row in rows], color=TEACHER, linewidth=1.2, alpha=0.6,
               zorder=1)
     axes.scatter([row['x'] for row in rows], [row['y'] for row in rows], s=26, color=TEACHER, zorder=2)
@@ -53,30 +54,27 @@ def draw_information_plane(plane: InformationPlane, path: Path | None = None,
     return save_figure(figure, path)
 
 
-def draw_training(curves: dict[str, Curve], marks: Sequence[int] = (), path: Path | None = None) -> Figure:
+def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | None = None,
+                  path: Path | None = None) -> Figure:
     """Validation accuracy (percent) against the epoch.
 
     Args:
-        curves: name ('teacher', 'student', 'student alone', and of others what they are called) to points
-            (epoch, accuracy).
-        marks: teacher epochs that teach.
+        curves: name ('teacher', 'student', 'student alone', or another) to points (epoch, accuracy).
+        starred: name of a curve to those of its epochs that teach.
     """
-    figure, axes = _figure(5.4, 4.6)
+    figure, axes = one_panel(5.4, 4.6)
     colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': ALONE}
     others = [name for name in curves if name not in colours]
     # what lies between teacher and student, from light to dark
-    colours.update({
-        name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others))
-        for index, name in enumerate(others)
-    })
+    colours.update({name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others))
+                    for index, name in enumerate(others)})
     for name, curve in curves.items():
-        if curve:
-            axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
-    teacher = dict(curves.get('teacher') or [])
-    shown = [epoch for epoch in marks if epoch in teacher]
-    if shown:
-        axes.scatter(shown, [teacher[epoch] for epoch in shown], s=220, marker='*', color=CHOSEN,
-                     edgecolor='black', linewidth=0.8, zorder=3, label='teaches')
+        axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
+    stars = [(epoch, dict(curves[name])[epoch]) for name, epochs in (starred or {}).items()
+             for epoch in epochs if epoch in dict(curves.get(name, ()))]
+    if stars:
+        axes.scatter(*zip(*stars), s=220, marker='*', color=CHOSEN, edgecolor='black', linewidth=0.8,
+                     zorder=3, label='teaches')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel('epoch')
     axes.set_ylabel('top-1 accuracy on validation images, %')
@@ -94,8 +92,8 @@ def as_svg(figure: Figure) -> str:
     return text[text.index('<svg'):]
 
 
-def _figure(width: float, height: float):
-    """A figure outside pyplot: nothing global, no display."""
+def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure, in inches, with one panel."""
     figure = canvas(width, height)
     axes = figure.add_subplot()
     plain_axes(axes)
@@ -103,13 +101,13 @@ def _figure(width: float, height: float):
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+    """An empty figure, in inches, outside of pyplot: nothing global, no display."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
-def plain_axes(axes) -> None:
+def plain_axes(axes: Axes) -> None:
     """A light grid behind what is drawn, and no frame above and to the right."""
     axes.grid(True, color='#ececec')
     axes.set_axisbelow(True)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ..infoplane.plane import InformationPlane
-from .figures import ALONE, TEACHER, _figure, save_figure
+from .figures import ALONE, TEACHER, one_panel, save_figure
 
 # role: name, the paper's colour, and a marker that tells the curve apart without it
 STYLES = dict(
@@ -32,7 +32,7 @@ def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
         teaches: 'full' and 'inter' to the epochs that taught them, starred on the teacher's curve in the
             student's colour.
     """
-    figure, axes = _figure(7.2, 6.2)
+    figure, axes = one_panel(7.2, 6.2)
     for role, plane in planes.items():
         label, colour, marker = STYLES[role]
         places = [(point.information_x, point.information_y) for point in plane.points]
