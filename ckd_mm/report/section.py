@@ -21,46 +21,31 @@ def number(value: str | float | None, form: str = '.2f') -> str:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A row of the table of accuracies.
-
-    Args:
-        name: say 'teacher'.
-        what: say 'after its last epoch, 30'.
-        top1: percent; None where it was not measured.
-        group: the rows of teachers stand first, then those of baselines, then all others, in the order of the
-            sections.
-        also: further percentages of this network by what they are; each kind is listed below the table.
-    """
-    name: str
-    what: str = ''
-    top1: float | None = None
+    """A row of the table of accuracies. Those of teachers stand first, then baselines, then all others."""
+    name: str  # 'teacher'
+    what: str = ''  # 'after its last epoch, 30'
+    top1: float | None = None  # percent; None: not measured
     group: Literal['teacher', 'baseline', 'student'] = 'student'
-    also: dict[str, float] = field(default_factory=dict)
+    also: dict[str, float] = field(default_factory=dict)  # further percentages: sentences below the table
 
 
 @dataclass(frozen=True)
 class Table:
     """
-    Args:
-        columns: name of each to the format of its numbers, say '.2f' or 'd'; '' for text.
-        rows: of texts, numbers and None ('n/a'), a cell a column.
-        chosen: indices of the rows that are highlighted.
-        caption: stands above the table, and below it the warnings.
-
     Raises:
-        TypeError: a row has another number of cells, or a number is not of its column's format.
+        TypeError: a row does not fit the columns.
     """
-    columns: dict[str, str] = field(default_factory=dict)
-    rows: list[list[Any]] = field(default_factory=list)
-    chosen: list[int] = field(default_factory=list)
-    caption: str = ''
-    warnings: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)  # name to format of its numbers, '.2f'; '' for text
+    rows: list[list[Any]] = field(default_factory=list)  # of texts, numbers and None, which is shown as n/a
+    chosen: list[int] = field(default_factory=list)  # indices of rows, highlighted
+    caption: str = ''  # above the table
+    warnings: list[str] = field(default_factory=list)  # between both
 
     def __post_init__(self) -> None:
         try:
             self.cells()
         except ValueError as error:
-            raise TypeError(f'table with columns {list(self.columns)}: {error}') from error
+            raise TypeError(f'a row does not fit the columns {self.columns}: {error}') from error
 
     def cells(self) -> list[list[str]]:
         return [[number(value, form) for value, form in zip(row, self.columns.values(), strict=True)]
@@ -69,61 +54,39 @@ class Table:
 
 @dataclass(frozen=True)
 class Plane:
-    """A figure of an information plane.
-
-    Args:
-        file: JSON of the plane, below the work_dir; the figure is written beside it as .png.
-        epochs: those that teach, starred.
-    """
-    file: str = 'information_plane.json'
-    epochs: list[int] = field(default_factory=list)
+    """A figure of an information plane, which is written beside its data as .png."""
+    file: str = 'information_plane.json'  # below the work_dir
+    epochs: list[int] = field(default_factory=list)  # that teach, starred
 
 
 @dataclass(frozen=True)
 class Section:
-    """What one stage shows.
-
-    Args:
-        accuracies: rows of the table on top of the page.
-        curves: of the figure of the training: name to points (epoch, accuracy in percent).
-        starred: name of a curve to epochs that are starred on it.
-        title: heading of paragraphs, warnings and tables; None: they go on under the heading before.
-        lines: further lines of the table in the terminal.
-        summary: what ``summary.json`` says of the stage.
-    """
+    """What one stage shows."""
     accuracies: list[Accuracy] = field(default_factory=list)
+    # of the figure of the training: name to points [epoch, accuracy in percent]; name to epochs to star
     curves: dict[str, list[list[float | None]]] = field(default_factory=dict)
     starred: dict[str, list[int]] = field(default_factory=dict)
-    title: str | None = None
+    title: str | None = None  # None: what follows goes on under the heading before
     paragraphs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     planes: list[Plane] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)  # further ones below the table in the terminal
+    summary: dict[str, Any] = field(default_factory=dict)  # what summary.json says of the stage
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page of a run is made of.
-
-    Args:
-        name: of the config.
-        lead: one sentence below the title.
-        sections: by stage, as the stages ran.
-        seconds: that each stage took.
-        config: its text.
-    """
-    name: str
-    lead: str = ''
-    sections: dict[str, Section] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    """All that the page of a run is made of."""
+    name: str  # of the config
+    lead: str = ''  # a sentence below the title
+    sections: dict[str, Section] = field(default_factory=dict)  # by stage, as the stages ran
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
     versions: dict[str, str] = field(default_factory=dict)
-    config: str = ''
+    config: str = ''  # its text
 
     def summary(self) -> dict[str, Any]:
-        """The content of ``summary.json``: the summaries of all sections in one dict. Lists of one key are
-        joined (say the assistants, a stage each), of other values the last counts."""
+        """Content of ``summary.json``. Lists of one key are joined, of other values the last counts."""
         found: dict[str, Any] = {}
         for section in self.sections.values():
             for key, value in section.summary.items():
@@ -147,8 +110,7 @@ class Report:
         try:
             return from_plain(cls, found, 'report')
         except TypeError as error:
-            raise CkdError(f'{path} is damaged: {error}. Run the finished config with --resume: it writes it '
-                           'anew') from error
+            raise CkdError(f'{path} is damaged: {error}. A run with --resume writes it anew') from error
 
 
 def from_plain(kind: Any, value: Any, name: str) -> Any:
