@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,27 +21,25 @@ Curve = Sequence[tuple[float, float]]
 
 def draw_information_plane(plane: InformationPlane, path: Path | None = None,
                            chosen: Sequence[int] = ()) -> Figure:
-    """The curve of a trajectory on the normalised plane (Fig. 7 of CheckpointKD), with the maximum of the
-    sum.
+    """A trajectory on the normalised plane, with the maximum of the sum (Fig. 7 of CheckpointKD).
 
     Args:
-        path: a .png or .svg to write; None: only return the figure.
-        chosen: epochs that teach, ringed; default: T*.
+        path: a .png or .svg to write, or None.
+        chosen: epochs that teach, starred; default: T*.
     """
     rows = plane.normalised()
     chosen = set(chosen) or {plane.best_epoch}
     figure, axes = one_panel(5.4, 4.6)
-    axes.plot([row['x'] for row in rows], [row['y'] for row in rows], color=TEACHER, linewidth=1.2, alpha=0.6,
-              zorder=1)
-    axes.scatter([row['x'] for row in rows], [row['y'] for row in rows], s=26, color=TEACHER, zorder=2)
+    xs, ys = [row['x'] for row in rows], [row['y'] for row in rows]
+    axes.plot(xs, ys, color=TEACHER, linewidth=1.2, alpha=0.6, zorder=1)
+    axes.scatter(xs, ys, s=26, color=TEACHER, zorder=2)
     best = max(rows, key=lambda row: row['sum'])['sum']
     # where x + y is the greatest sum: no snapshot lies above this line
-    axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0',
-              linewidth=1, linestyle='--', zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
+    axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0', linewidth=1, linestyle='--',
+              zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
     for row in rows:
         if row['epoch'] in chosen:
-            axes.scatter(row['x'], row['y'], s=260, marker='*', color=CHOSEN, edgecolor='black',
-                         linewidth=0.8, zorder=3, label=f'teaches: epoch {row["epoch"]}')
+            star(axes, row['x'], row['y'], 260, label=f'teaches: epoch {row["epoch"]}')
     first = [row for row in rows if row['epoch'] in chosen] + [rows[-1], rows[0]]  # their labels matter most
     for row in _spread_labels(first + rows):
         axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points', xytext=(6, -11),
@@ -73,8 +72,7 @@ def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | 
     stars = [(epoch, dict(curves[name])[epoch]) for name, epochs in (starred or {}).items()
              for epoch in epochs if epoch in dict(curves.get(name, ()))]
     if stars:
-        axes.scatter(*zip(*stars), s=220, marker='*', color=CHOSEN, edgecolor='black', linewidth=0.8,
-                     zorder=3, label='teaches')
+        star(axes, *zip(*stars), label='teaches')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel('epoch')
     axes.set_ylabel('top-1 accuracy on validation images, %')
@@ -107,6 +105,11 @@ def canvas(width: float, height: float) -> Figure:
     return figure
 
 
+def star(axes: Axes, x: Any, y: Any, size: float = 220, **options) -> None:
+    axes.scatter(x, y, s=size, marker='*', edgecolor='black', linewidth=0.8,
+                 **dict(dict(color=CHOSEN, zorder=3), **options))
+
+
 def plain_axes(axes: Axes) -> None:
     """A light grid behind what is drawn, and no frame above and to the right."""
     axes.grid(True, color='#ececec')
@@ -116,7 +119,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def _spread_labels(rows: list[dict], distance: float = 0.05) -> list[dict]:
-    """Rows whose labels do not overprint one labelled before."""
+    """Rows whose labels do not overprint that of a row before."""
     kept: list[dict] = []
     for row in rows:
         if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > distance for other in kept):
