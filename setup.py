@@ -18,6 +18,7 @@ setup(
     long_description=(HERE / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     packages=find_packages(include=['ckd_mm', 'ckd_mm.*']),
+    package_data={'ckd_mm.report': ['*.j2']},
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     # two stacks provide the same modules, so neither can be a hard requirement: choose one

@@ -102,7 +102,7 @@ def test_report(tool, distil_run):
     status, _, err = tool('test.py', DEMO, page.parent / 'student.pth')
     assert status == 1 and 'is not of the network' in err, 'the weights of another network should not be evaluated'
     status, _, err = tool('report.py', page.parent / 'nothing')
-    assert status == 1 and 'summary.json does not exist' in err
+    assert status == 1 and 'report.json does not exist' in err
 
 
 @pytest.mark.parametrize('flags, expected', [

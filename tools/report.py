@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write report.html (and its figures) of a finished run anew, and print the table."""
+"""Write report.html (and its figures) of a finished run anew, from its report.json, and print the table."""
 
 import argparse
 
@@ -8,12 +8,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', help='folder of the run')
     args = parser.parse_args()
-    from pathlib import Path
-
-    from ckd_mm.files import read_json
-    from ckd_mm.report import results_table, write_report
-    page = write_report(Path(args.work_dir))
-    print(results_table(read_json(Path(args.work_dir) / 'summary.json')))
+    from ckd_mm.report import Report, results_table, write_page
+    page = write_page(args.work_dir)
+    print(results_table(Report.load(args.work_dir)))
     print(f'Report: {page}')
 
 

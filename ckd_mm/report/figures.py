@@ -3,8 +3,10 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,32 +16,30 @@ from ..infoplane.plane import InformationPlane
 
 # told apart by the colour-blind, too
 TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'
-Curve = list[tuple[float, float]]
+Curve = Sequence[tuple[float, float]]
 
 
 def draw_information_plane(plane: InformationPlane, path: Path | None = None,
                            chosen: Sequence[int] = ()) -> Figure:
-    """The curve of a trajectory on the normalised plane (Fig. 7 of CheckpointKD), with the maximum of the
-    sum.
+    """A trajectory on the normalised plane, with the maximum of the sum (Fig. 7 of CheckpointKD).
 
     Args:
-        path: a .png or .svg to write; None: only return the figure.
-        chosen: epochs that teach, ringed; default: T*.
+        path: a .png or .svg to write, or None.
+        chosen: epochs that teach, starred; default: T*.
     """
     rows = plane.normalised()
     chosen = set(chosen) or {plane.best_epoch}
-    figure, axes = _figure(5.4, 4.6)
-    axes.plot([row['x'] for row in rows], [row['y'] for row in rows], color=TEACHER, linewidth=1.2, alpha=0.6,
-              zorder=1)
-    axes.scatter([row['x'] for row in rows], [row['y'] for row in rows], s=26, color=TEACHER, zorder=2)
+    figure, axes = one_panel(5.4, 4.6)
+    xs, ys = [row['x'] for row in rows], [row['y'] for row in rows]
+    axes.plot(xs, ys, color=TEACHER, linewidth=1.2, alpha=0.6, zorder=1)
+    axes.scatter(xs, ys, s=26, color=TEACHER, zorder=2)
     best = max(rows, key=lambda row: row['sum'])['sum']
     # where x + y is the greatest sum: no snapshot lies above this line
-    axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0',
-              linewidth=1, linestyle='--', zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
+    axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0', linewidth=1, linestyle='--',
+              zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
     for row in rows:
         if row['epoch'] in chosen:
-            axes.scatter(row['x'], row['y'], s=260, marker='*', color=CHOSEN, edgecolor='black',
-                         linewidth=0.8, zorder=3, label=f'teaches: epoch {row["epoch"]}')
+            star(axes, row['x'], row['y'], 260, label=f'teaches: epoch {row["epoch"]}')
     first = [row for row in rows if row['epoch'] in chosen] + [rows[-1], rows[0]]  # their labels matter most
     for row in _spread_labels(first + rows):
         axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points', xytext=(6, -11),
@@ -53,30 +53,26 @@ def draw_information_plane(plane: InformationPlane, path: Path | None = None,
     return save_figure(figure, path)
 
 
-def draw_training(curves: dict[str, Curve], marks: Sequence[int] = (), path: Path | None = None) -> Figure:
+def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | None = None,
+                  path: Path | None = None) -> Figure:
     """Validation accuracy (percent) against the epoch.
 
     Args:
-        curves: name ('teacher', 'student', 'student alone', and of others what they are called) to points
-            (epoch, accuracy).
-        marks: teacher epochs that teach.
+        curves: name ('teacher', 'student', 'student alone', or another) to points (epoch, accuracy).
+        starred: name of a curve to those of its epochs that teach.
     """
-    figure, axes = _figure(5.4, 4.6)
+    figure, axes = one_panel(5.4, 4.6)
     colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': ALONE}
     others = [name for name in curves if name not in colours]
     # what lies between teacher and student, from light to dark
-    colours.update({
-        name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others))
-        for index, name in enumerate(others)
-    })
+    colours.update({name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others))
+                    for index, name in enumerate(others)})
     for name, curve in curves.items():
-        if curve:
-            axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
-    teacher = dict(curves.get('teacher') or [])
-    shown = [epoch for epoch in marks if epoch in teacher]
-    if shown:
-        axes.scatter(shown, [teacher[epoch] for epoch in shown], s=220, marker='*', color=CHOSEN,
-                     edgecolor='black', linewidth=0.8, zorder=3, label='teaches')
+        axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
+    stars = [(epoch, dict(curves[name])[epoch]) for name, epochs in (starred or {}).items()
+             for epoch in epochs if epoch in dict(curves.get(name, ()))]
+    if stars:
+        star(axes, *zip(*stars), label='teaches')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel('epoch')
     axes.set_ylabel('top-1 accuracy on validation images, %')
@@ -94,8 +90,8 @@ def as_svg(figure: Figure) -> str:
     return text[text.index('<svg'):]
 
 
-def _figure(width: float, height: float):
-    """A figure outside pyplot: nothing global, no display."""
+def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure, in inches, with one panel."""
     figure = canvas(width, height)
     axes = figure.add_subplot()
     plain_axes(axes)
@@ -103,13 +99,18 @@ def _figure(width: float, height: float):
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+    """An empty figure, in inches, outside of pyplot: nothing global, no display."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
-def plain_axes(axes) -> None:
+def star(axes: Axes, x: Any, y: Any, size: float = 220, **options) -> None:
+    axes.scatter(x, y, s=size, marker='*', edgecolor='black', linewidth=0.8,
+                 **dict(dict(color=CHOSEN, zorder=3), **options))
+
+
+def plain_axes(axes: Axes) -> None:
     """A light grid behind what is drawn, and no frame above and to the right."""
     axes.grid(True, color='#ececec')
     axes.set_axisbelow(True)
@@ -118,7 +119,7 @@ def plain_axes(axes) -> None:
 
 
 def _spread_labels(rows: list[dict], distance: float = 0.05) -> list[dict]:
-    """Rows whose labels do not overprint one labelled before."""
+    """Rows whose labels do not overprint that of a row before."""
     kept: list[dict] = []
     for row in rows:
         if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > distance for other in kept):

@@ -17,11 +17,7 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
                             names: Sequence[str], tau: float, path: Path | None = None,
                             classes: Sequence[str] | None = None) -> Figure:
     """A row an image: the image, and a bar chart of the probabilities of each head, of the teacher and of
-    their ensemble.
-
-    With up to ten classes all are shown, in their order. Of more, ten (:func:`shown_classes`); what is left
-    for the others stands below. The true class is coloured, and above each panel stands the class that it
-    finds most probable.
+    their ensemble, for at most ten classes (:func:`shown_classes`). The true class is coloured.
 
     Args:
         images: (H, W, 3) each, uint8, RGB.
@@ -29,14 +25,12 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
         probabilities: (images, panels, classes).
         names: of the panels, say head 0, head 1, teacher, ensemble.
         tau: temperature of the probabilities.
-        path: a .png or .svg to write; None: only return the figure.
+        path: a .png or .svg to write, or None.
         classes: their names; default: their numbers.
     """
     count, panels, total = probabilities.shape
-    classes = [str(number)
-               for number in range(total)] if classes is None else [_short(name) for name in classes]
-    longest = max(len(name) for name in classes)
-    figure = canvas(1.5 + PANEL * panels + 0.075 * longest, ROW * count + 0.35)
+    classes = [_short(name) for name in (map(str, range(total)) if classes is None else classes)]
+    figure = canvas(1.5 + PANEL * panels + 0.075 * max(map(len, classes)), ROW * count + 0.35)
     grid = figure.subplots(count, panels + 1, squeeze=False, width_ratios=[0.85] + [1] * panels)
     for axes, image, label, rows in zip(grid, images, labels, probabilities):
         axes[0].imshow(image, interpolation='nearest')
@@ -50,32 +44,26 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
                        color=[CHOSEN if index == label else STUDENT for index in shown], height=0.72)
             place.set_xlim(0, 1.05 * rows[:, shown].max())
             place.set_ylim(len(shown) - 0.4, -0.6)
-            place.set_yticks(range(len(shown)),
-                             [classes[index] for index in shown] if place is axes[1] else [], fontsize=8)
+            named = [classes[index] for index in shown] if place is axes[1] else []
+            place.set_yticks(range(len(shown)), named, fontsize=8)
             place.tick_params(axis='x', labelsize=7)
             place.locator_params(axis='x', nbins=4)
             place.set_title(f'{name}: {classes[values.argmax()]}', fontsize=9)
             if len(shown) < total:
-                place.set_xlabel(f'the other {total - len(shown)}: {1 - values[shown].sum():.2f}',
-                                 fontsize=7.5)
+                rest = f'the other {total - len(shown)}: {1 - values[shown].sum():.2f}'
+                place.set_xlabel(rest, fontsize=7.5)
     figure.suptitle(f'Probabilities at temperature {tau:g}; above each panel its most probable class',
                     fontsize=9.5)
     return save_figure(figure, path)
 
 
 def shown_classes(probabilities: np.ndarray, label: int, most: int = SHOWN) -> list[int]:
-    """All classes in their order if they are few; else the true one, the most probable one of each panel and
-    those that the last
-    panel finds most probable, from its top.
-
-    Args:
-        probabilities: (panels, C).
-    """
+    """Of (panels, C) probabilities with at most ten classes all, in their order; else the true one, the most
+    probable one of each panel and those that the last panel finds most probable, from its top."""
     if probabilities.shape[1] <= most:
         return list(range(probabilities.shape[1]))
     ranked = np.argsort(-probabilities[-1], kind='stable')
-    chosen = list(
-        dict.fromkeys([int(label), *map(int, probabilities.argmax(axis=1)[::-1]), *map(int, ranked)]))[:most]
+    chosen = list(dict.fromkeys([label, *probabilities.argmax(axis=1)[::-1], *ranked]))[:most]
     return [int(index) for index in ranked if index in chosen]
 
 

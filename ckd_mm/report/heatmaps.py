@@ -24,7 +24,7 @@ def draw_class_correlation(maps: dict[int, dict[str, Tensor]], tau: float, path:
         maps: epoch to ``logits`` and ``probabilities``, (C, C) each, see
             :func:`ckd_mm.evaluation.correlation_maps`; two epochs.
         tau: temperature of the probabilities.
-        path: a .png or .svg to write; None: only return the figure.
+        path: a .png or .svg to write, or None.
         classes: names, written beside the maps where they are few.
     """
     (first, left), (second, right) = maps.items()
@@ -40,15 +40,15 @@ def draw_class_correlation(maps: dict[int, dict[str, Tensor]], tau: float, path:
             drawn = place.imshow(values.numpy(), cmap=similar, vmin=known.min().item(), vmax=1)
             place.set_title(f'epoch {epoch}, {name}', fontsize=10)
         figure.colorbar(drawn, ax=list(axes[:2]), label='cosine similarity', shrink=0.9)
-        most = max(np.nanquantile(difference.abs().numpy(), 0.995),
-                   1e-12)  # of a million pairs the oddest would pale all others
+        # of a million pairs the oddest would pale all others
+        most = max(np.nanquantile(difference.abs().numpy(), 0.995), 1e-12)
         drawn = axes[2].imshow(difference.numpy(), cmap=change, vmin=-most, vmax=most)
         axes[2].set_title(f'epoch {first} - epoch {second}', fontsize=10)
         figure.colorbar(drawn, ax=axes[2], label='difference', shrink=0.9, extend='both')
     for place in grid.flat:
         if classes is not None and len(classes) <= NAMED:
-            place.set_xticks(range(len(classes)), classes, fontsize=7,
-                             rotation=90 if max(map(len, classes)) > 2 else 0)
+            turned = 90 if max(map(len, classes)) > 2 else 0
+            place.set_xticks(range(len(classes)), classes, fontsize=7, rotation=turned)
             place.set_yticks(range(len(classes)), classes, fontsize=7)
         else:
             place.set_xlabel('class')

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ..infoplane.plane import InformationPlane
-from .figures import ALONE, TEACHER, _figure, save_figure
+from .figures import ALONE, TEACHER, one_panel, save_figure, star
 
 # role: name, the paper's colour, and a marker that tells the curve apart without it
 STYLES = dict(
@@ -22,17 +22,15 @@ STARS = dict(full=('full teacher', 300), inter=('intermediate teacher', 140))  #
 
 def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
                 teaches: dict[str, Sequence[int]] | None = None) -> Figure:
-    """Trajectories on the same axes, in their units; markers grow with time, and the first and last epochs
-    are written beside.
+    """Trajectories on the same axes, in their units; markers grow with time, the first and last epochs are
+    labelled.
 
     Args:
-        planes: role (a key of :data:`STYLES`) to what was measured; all with one probe, or they cannot be
-            compared.
-        path: a .png or .svg to write; None: only return the figure.
-        teaches: 'full' and 'inter' to the epochs that taught them, starred on the teacher's curve in the
-            student's colour.
+        planes: role (a key of :data:`STYLES`) to its plane; all measured with one probe.
+        path: a .png or .svg to write, or None.
+        teaches: 'full' and 'inter' to the epochs that taught them, starred on the teacher's curve.
     """
-    figure, axes = _figure(7.2, 6.2)
+    figure, axes = one_panel(7.2, 6.2)
     for role, plane in planes.items():
         label, colour, marker = STYLES[role]
         places = [(point.information_x, point.information_y) for point in plane.points]
@@ -42,9 +40,8 @@ def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
     teacher = {point.epoch: (point.information_x, point.information_y) for point in planes['teacher'].points}
     for role, epochs in (teaches or {}).items():
         label, size = STARS[role]
-        axes.scatter(*zip(*(teacher[epoch] for epoch in epochs)), s=size, marker='*', color=STYLES[role][1],
-                     edgecolor='black', linewidth=0.8, zorder=4,
-                     label=f'{label}: epoch {", ".join(map(str, epochs))}')
+        star(axes, *zip(*(teacher[epoch] for epoch in epochs)), size, color=STYLES[role][1], zorder=4,
+             label=f'{label}: epoch {", ".join(map(str, epochs))}')
     axes.margins(0.07)
     _label_ends(axes, planes, {epoch for epochs in (teaches or {}).values() for epoch in epochs})
     axes.set_xlabel('I(X;F), nats per pixel and channel')
@@ -55,13 +52,12 @@ def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
 
 
 def _label_ends(axes, planes: dict[str, InformationPlane], starred: set[int]) -> None:
-    """The first and the last epoch of each curve, on that side of the marker where the curves leave most
-    room."""
+    """The first and the last epoch of each curve, on the side of the marker with most room."""
     along = np.linspace(0, 1, 30)[:, None]
     taken = []  # points on the curves, and labels, in pixels
     for plane in planes.values():
-        corners = axes.transData.transform(
-            [(point.information_x, point.information_y) for point in plane.points])
+        places = [(point.information_x, point.information_y) for point in plane.points]
+        corners = axes.transData.transform(places)
         taken += [corners] + [start + along * (end - start) for start, end in zip(corners, corners[1:])]
     angles = np.arange(16) * np.pi / 8
     offsets = 11 * np.stack([np.cos(angles), np.sin(angles)], axis=1)  # typographic points

@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..selection.comparison import Judgement
-from .figures import CHOSEN, STUDENT, canvas, plain_axes, save_figure
+from .figures import STUDENT, canvas, plain_axes, save_figure, star
 
 
 def draw_selectors(judgements: Sequence[Judgement], truth: dict[int, list[float]],
                    path: Path | None = None) -> Figure:
     """One panel a selector: the score of each snapshot against the accuracy of the students that it taught
-    (mean and standard
-    deviation over seeds), with the snapshot that was chosen.
+    (mean and standard deviation over seeds), with the snapshot that was chosen.
 
     Args:
         truth: accuracies in percent by seed, of each epoch.
@@ -30,14 +29,13 @@ def draw_selectors(judgements: Sequence[Judgement], truth: dict[int, list[float]
     for judgement, axes in zip(shown, grid.flat):
         plain_axes(axes)
         epochs = sorted(judgement.scores)
-        scores, means = [judgement.scores[epoch]
-                         for epoch in epochs], [float(np.mean(truth[epoch])) for epoch in epochs]
+        scores = [judgement.scores[epoch] for epoch in epochs]
+        means = [float(np.mean(truth[epoch])) for epoch in epochs]
         spread = [float(np.std(truth[epoch], ddof=1)) if len(truth[epoch]) > 1 else 0.0 for epoch in epochs]
         axes.errorbar(scores, means, spread, fmt='o', markersize=4, color=STUDENT, ecolor='#a8c7e6',
                       elinewidth=1.2, zorder=2)
         chosen = epochs.index(judgement.chosen)
-        axes.scatter(scores[chosen], means[chosen], s=190, marker='*', color=CHOSEN, edgecolor='black',
-                     linewidth=0.8, zorder=3)
+        star(axes, scores[chosen], means[chosen], 190)
         for row in {0, len(epochs) - 1, chosen}:
             axes.annotate(str(epochs[row]), (scores[row], means[row]), textcoords='offset points',
                           xytext=(6, 4), fontsize=8)
@@ -49,6 +47,6 @@ def draw_selectors(judgements: Sequence[Judgement], truth: dict[int, list[float]
         axes.set_xlabel('score', fontsize=9)
     for axes in grid[:, 0]:
         axes.set_ylabel('accuracy of its student, %', fontsize=9)
-    figure.suptitle('Who foretells which snapshot teaches best? (star: chosen; dashed: the best; numbers: '
-                    'epochs)', fontsize=10)
+    figure.suptitle('Who foretells which snapshot teaches best? '
+                    '(star: chosen; dashed: the best; numbers: epochs)', fontsize=10)
     return save_figure(figure, path)

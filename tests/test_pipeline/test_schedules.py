@@ -13,7 +13,7 @@ from mmpretrain.registry import DATASETS
 from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import StopWhenOvertakenHook
 from ckd_mm.pipeline import DistillationPlan
-from ckd_mm.report import results_table
+from ckd_mm.report import Report, results_table
 from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import resnet, run_tool
@@ -80,7 +80,7 @@ def test_progressive(scheduled, taught, monkeypatch):
     summary = RUNNERS.build(config).train()
     assert summary['selection']['epochs'] == [1, 2, 3]
     assert summary['cohort']['accuracy_top1'] is None, 'an ensemble of them never taught'
-    said = results_table(summary)
+    said = results_table(Report.load(config.work_dir))
     assert 'in turn epochs 1, 2, 3' in said and 'schedule: ProgressiveTeacherHook()' in said
     assert taught == [[1]] * 4 + [[2]] * 4 + [[3]] * 4
     taught.clear()

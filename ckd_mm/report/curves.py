@@ -1,0 +1,23 @@
+"""Curves out of mmengine's logs."""
+
+import json
+from pathlib import Path
+
+from ..trajectory.snapshot import ACCURACY
+
+Curve = list[list[float]]
+
+
+def read_curve(folder: Path, metric: str = ACCURACY) -> Curve:
+    """Points [epoch, ``metric``] of the validations that mmengine logged below ``folder``; of an epoch that
+    was run twice the later counts."""
+    points: dict[float, float] = {}
+    for log in sorted(Path(folder).glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a killed run
+            if metric in row and 'step' in row:
+                points[row['step']] = row[metric]
+    return [list(point) for point in sorted(points.items())]

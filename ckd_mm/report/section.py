@@ -1,0 +1,137 @@
+"""What each stage of a run shows, and ``report.json``, which holds it."""
+
+import types
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..errors import CkdError
+from ..files import read_json, write_json
+
+REPORT = 'report.json'
+FORMAT = 'ckd_mm.report/1'
+
+
+def number(value: str | float | None, form: str = '.2f') -> str:
+    """A number as tables and sentences show it; a text stays as it is."""
+    if value is None:
+        return 'n/a'
+    return value if isinstance(value, str) else format(value, form)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A row of the table of accuracies. Those of teachers stand first, then baselines, then all others."""
+    name: str  # 'teacher'
+    what: str = ''  # 'after its last epoch, 30'
+    top1: float | None = None  # percent; None: not measured
+    group: Literal['teacher', 'baseline', 'student'] = 'student'
+    also: dict[str, float] = field(default_factory=dict)  # further percentages: sentences below the table
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    Raises:
+        TypeError: a row does not fit the columns.
+    """
+    columns: dict[str, str] = field(default_factory=dict)  # name to format of its numbers, '.2f'; '' for text
+    rows: list[list[Any]] = field(default_factory=list)  # of texts, numbers and None, which is shown as n/a
+    chosen: list[int] = field(default_factory=list)  # indices of rows, highlighted
+    caption: str = ''  # above the table
+    warnings: list[str] = field(default_factory=list)  # between both
+
+    def __post_init__(self) -> None:
+        try:
+            self.cells()
+        except ValueError as error:
+            raise TypeError(f'a row does not fit the columns {self.columns}: {error}') from error
+
+    def cells(self) -> list[list[str]]:
+        return [[number(value, form) for value, form in zip(row, self.columns.values(), strict=True)]
+                for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A figure of an information plane, which is written beside its data as .png."""
+    file: str = 'information_plane.json'  # below the work_dir
+    epochs: list[int] = field(default_factory=list)  # that teach, starred
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one stage shows."""
+    accuracies: list[Accuracy] = field(default_factory=list)
+    # of the figure of the training: name to points [epoch, accuracy in percent]; name to epochs to star
+    curves: dict[str, list[list[float | None]]] = field(default_factory=dict)
+    starred: dict[str, list[int]] = field(default_factory=dict)
+    title: str | None = None  # None: what follows goes on under the heading before
+    paragraphs: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    planes: list[Plane] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)  # further ones below the table in the terminal
+    summary: dict[str, Any] = field(default_factory=dict)  # what summary.json says of the stage
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page of a run is made of."""
+    name: str  # of the config
+    lead: str = ''  # a sentence below the title
+    sections: dict[str, Section] = field(default_factory=dict)  # by stage, as the stages ran
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    versions: dict[str, str] = field(default_factory=dict)
+    config: str = ''  # its text
+
+    def summary(self) -> dict[str, Any]:
+        """Content of ``summary.json``. Lists of one key are joined, of other values the last counts."""
+        found: dict[str, Any] = {}
+        for section in self.sections.values():
+            for key, value in section.summary.items():
+                found[key] = found[key] + value if key in found and isinstance(value, list) else value
+        return dict(found, seconds=self.seconds, config=dict(name=self.name, text=self.config),
+                    versions=self.versions)
+
+    def save(self, work_dir: Path) -> None:
+        write_json(Path(work_dir) / REPORT, dict(format=FORMAT, **asdict(self)))
+
+    @classmethod
+    def load(cls, work_dir: Path) -> 'Report':
+        """
+        Raises:
+            CkdError: ``report.json`` is missing, damaged or another kind of file.
+        """
+        path = Path(work_dir) / REPORT
+        found = read_json(path)
+        if not isinstance(found, dict) or found.pop('format', None) != FORMAT:
+            raise CkdError(f'{path} is no report: its "format" is not "{FORMAT}"')
+        try:
+            return from_plain(cls, found, 'report')
+        except TypeError as error:
+            raise CkdError(f'{path} is damaged: {error}. A run with --resume writes it anew') from error
+
+
+def from_plain(kind: Any, value: Any, name: str) -> Any:
+    """``value``, made of JSON's types, as a dataclass or whatever else the annotation ``kind`` says.
+
+    Raises:
+        TypeError: it is of another type, or has a field too many or too few; names the place.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        missing = {part.name for part in fields(kind) if part.default is MISSING is part.default_factory}
+        if value.keys() <= hints.keys() and missing <= value.keys():
+            return kind(**{key: from_plain(hints[key], item, f'{name}.{key}') for key, item in value.items()})
+    elif origin is list and isinstance(value, list):
+        return [from_plain(parts[0], item, f'{name}[{index}]') for index, item in enumerate(value)]
+    elif origin is dict and isinstance(value, dict):
+        return {key: from_plain(parts[1], item, f'{name}.{key}') for key, item in value.items()}
+    elif origin in (Union, types.UnionType):
+        return value if value is None else from_plain(parts[0], value, name)  # all of ours are "or None"
+    elif kind is Any or (value in parts if origin is Literal else type(value) is kind) or (
+            kind is float and type(value) is int):
+        return value
+    raise TypeError(f'{name} should be {getattr(kind, "__name__", kind)}, is {str(value)[:60]!r}')

@@ -1,0 +1,158 @@
+"""report.json, the page and the table that are made of it."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmpretrain.registry import RUNNERS
+
+from ckd_mm.errors import CkdError
+from ckd_mm.infoplane import InformationPlane, PlanePoint
+from ckd_mm.report import Accuracy, Plane, Report, Section, Table, read_curve, results_table, write_page
+from ckd_mm.report.page import TEMPLATE
+
+from ..conftest import ROOT, run_tool
+
+SCRIPT = '<script>alert(1)</script>'
+
+
+@pytest.fixture
+def report() -> Report:
+    """Of a run whose stages nobody here has heard of."""
+    return Report(
+        'demo', 'A run.', dict(
+            teacher=Section([Accuracy('teacher', 'after its last epoch, 30', 98, 'teacher')],
+                            dict(teacher=[[1, 50.0], [2, 97.5]]), dict(teacher=[2]),
+                            summary=dict(teacher=dict(epoch=30))),
+            search=Section(title='Search', paragraphs=['Three were tried.'], warnings=['Too few.'],
+                           tables=[Table({'size': 'd', 'loss': '.3f', 'why': ''}, [[10, 0.5, 'small'],
+                                                                                   [20, None, 'large']], [1],
+                                         'All sizes:', ['Only two.'])],
+                           planes=[Plane(epochs=[2])], lines=['searched: 2 sizes'],
+                           summary=dict(sizes=[10], best=10)),
+            student=Section([Accuracy('student', 'distilled', 90.456, also={'KD error': 3.25})],
+                            dict(student=[[1, 40.0]])),
+            again=Section([Accuracy('quantised', '', None, also={'KD error': 4, 'size': 25.0})],
+                          summary=dict(sizes=[20], best=20)),
+            student_alone=Section([Accuracy('student alone', 'no teacher', 84.2, 'baseline')])),
+        dict(teacher=10.4, search=2.0), dict(torch='2.15'), 'model = dict()')
+
+
+@pytest.fixture
+def saved(report, tmp_path) -> Path:
+    report.save(tmp_path)
+    plane = InformationPlane([PlanePoint(1, 0.1, 0.5), PlanePoint(2, 0.2, 0.9)])
+    plane.save(tmp_path / 'information_plane.json')
+    return tmp_path
+
+
+def test_report_on_disk(report, saved):
+    assert Report.load(saved) == report
+    assert report.summary() == dict(
+        teacher=dict(epoch=30), sizes=[10, 20], best=20, seconds=dict(teacher=10.4, search=2.0),
+        config=dict(name='demo', text='model = dict()'), versions=dict(torch='2.15'))
+
+
+def test_table(report):
+    """Teachers, baselines, then what students there are; 'n/a' where nothing was measured."""
+    assert results_table(report).splitlines() == [
+        '                                          top-1 %',
+        'teacher        after its last epoch, 30     98.00',
+        'student alone  no teacher                   84.20',
+        'student        distilled                    90.46',
+        'quantised                                     n/a',
+        'KD error: student 3.25 %, quantised 4.00 %', 'size: quantised 25.00 %', 'searched: 2 sizes',
+        '12 s in all: teacher 10, search 2']
+
+
+def test_page_shows_a_stage_that_it_does_not_know(saved):
+    page = write_page(saved).read_text()
+    assert (saved / 'report.html').read_text() == page and page.count('<svg') == 2
+    for expected in ('<tr><td>student</td><td>distilled</td><td class="n">90.46</td></tr>',
+                     'KD error: student 3.25 %, quantised 4.00 %. size: quantised 25.00 %.',
+                     '<h2>Search</h2>', '<p>Three were tried.</p>', '<p class="warn">Too few.</p>',
+                     '<p>All sizes:</p>', '<p class="warn">Only two.</p>',
+                     '<th class="n">size</th><th class="n">loss</th><th>why</th>',
+                     '<tr><td class="n">10</td><td class="n">0.500</td><td>small</td></tr>',
+                     '<tr class="chosen"><td class="n">20</td><td class="n">n/a</td><td>large</td></tr>',
+                     '<td>teacher</td><td class="n">10.4</td>', '<td>torch</td><td>2.15</td>',
+                     '<pre>model = dict()</pre>', 'teaches: epoch 2'):
+        assert expected in page
+    for figure in ('information_plane.png', 'training.png'):
+        assert (saved / figure).read_bytes().startswith(b'\x89PNG')
+    (saved / 'information_plane.json').unlink()
+    assert write_page(saved).read_text().count('<svg') == 1, 'it can do without a removed plane'
+
+
+def test_every_name_is_escaped(tmp_path):
+    """Class, config and folder names, reasons: text and not markup, in the page and in its figures."""
+    table = Table({SCRIPT: 'd', SCRIPT + 'text': ''}, [[1, SCRIPT]], [0], SCRIPT, [SCRIPT])
+    section = Section([Accuracy(SCRIPT, SCRIPT, 1.0, also={SCRIPT: 1.0})], {SCRIPT: [[1, 2.0]]},
+                      {SCRIPT: [1]}, SCRIPT, [SCRIPT], [SCRIPT], [table], lines=[SCRIPT])
+    Report(SCRIPT, SCRIPT, {SCRIPT: section}, {SCRIPT: 1.0}, {SCRIPT: SCRIPT}, SCRIPT).save(tmp_path)
+    page = write_page(tmp_path).read_text()
+    assert '<script' not in page and page.count('&lt;script&gt;') == 20
+    assert re.search('<svg.*&lt;script&gt;.*</svg>', page, re.DOTALL), 'the legend should show the name'
+
+
+def test_a_run_of_hostile_names(distil_run, tmp_path):
+    """Of its config, its folder and its classes, up to the page."""
+    config = distil_run(probe=None, selector='last', work_dir=str(tmp_path / '<script>alert(1)'))
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        loader.dataset.metainfo = dict(classes=[f'{SCRIPT}{number}' for number in range(10)])
+    config.dump(tmp_path / '<script>alert(2).py')
+    run = Config.fromfile(tmp_path / '<script>alert(2).py', format_python_code=False)
+    RUNNERS.build(run).train()
+    page = Path(config.work_dir, 'report.html').read_text()
+    assert '<script' not in page
+    for name in ('<h1>&lt;script&gt;alert(2)</h1>', 'alert(1)&#39;', '&gt;alert(1)&lt;/script&gt;9'):
+        assert name in page
+
+
+@pytest.mark.parametrize('change, message', [
+    (('{',), 'report.json cannot be read as JSON'), (('[]',), 'is no report'),
+    (('report/1', 'report/0'), 'its "format" is not "ckd_mm.report/1"'),
+    (('"name": "demo",', ''), 'report should be Report'),
+    (('"epochs": [', '"epoch": ['), r'report.sections.search.planes\[0\] should be Plane'),
+    (('98,', '"98",'), r"report.sections.teacher.accuracies\[0\].top1 should be float, is '98'"),
+    (('"group": "teacher"', '"group": "other"'), 'group should be'),
+    (('0.5,', ''), "does not fit the columns {'size'"),
+    (('"size": "d"', '"size": "q"'), 'Unknown format code'),
+    (('"file": "', '"file": "../'), 'information plane outside of it')])
+def test_damaged(saved, change, message):
+    file = saved / 'report.json'
+    before = file.read_text()
+    file.write_text(before.replace(*change) if len(change) == 2 else change[0])
+    assert file.read_text() != before
+    with pytest.raises(CkdError, match=message):
+        write_page(saved)
+    assert not (saved / 'report.html').exists()
+
+
+def test_missing(tool, tmp_path):
+    status, _, err = tool('report.py', tmp_path)
+    assert status == 1 and err.strip().startswith(f'error: {tmp_path}/report.json does not exist')
+
+
+def test_a_row_fits_its_columns():
+    with pytest.raises(TypeError, match='does not fit the columns .*size.*shorter'):
+        Table({'size': 'd'}, [[1, 2]])
+    with pytest.raises(TypeError, match="does not fit the columns .*size.*'float'"):
+        Table({'size': 'd'}, [[0.5]])
+
+
+def test_curve_of_a_run_in_two_parts(tmp_path):
+    for part, lines in dict(a=['{"accuracy/top1": 1.0, "step": 1}', '{"loss": 3, "step": 2}',
+                               '{"accuracy/top1": 2.0, "step": 2}', '{"accur'],
+                            b=['{"accuracy/top1": 2.5, "step": 2}', '{"peer/top1": 9, "step": 2}']).items():
+        (tmp_path / part / 'vis_data').mkdir(parents=True)
+        (tmp_path / part / 'vis_data' / 'scalars.json').write_text('\n'.join(lines))
+    assert read_curve(tmp_path) == [[1, 1.0], [2, 2.5]] and read_curve(tmp_path, 'peer/top1') == [[2, 9]]
+
+
+def test_the_template_is_installed(tmp_path):
+    run_tool(sys.executable, 'setup.py', '-q', 'build', '--build-base', tmp_path)
+    installed, = tmp_path.glob(f'lib*/ckd_mm/report/{TEMPLATE}')
+    assert installed.read_text() == (ROOT / 'ckd_mm' / 'report' / TEMPLATE).read_text()
