@@ -2,17 +2,14 @@
 
     python tools/train.py configs/baselines/ce_res8_cifar100.py
 
-Seeds: 3, 10, 21, each with a ``--work-dir`` of its own. For ResNet-14 (Table 4): ``--cfg-options model.backbone.depth=14``.
+Seeds: 3, 10, 21, each with a ``--work-dir`` of its own. For ResNet-14 (Table 4):
+``--cfg-options model.backbone.depth=14``.
 
 Printed, top-1 accuracy in percent:
 
     Tables 2 and 4, mean of three seeds   ResNet-8 59.77, ResNet-14 66.60
     Table 3, best of three                ResNet-8 60.06
 """
-_base_ = [
-    '../_base_/models/dih_resnet8_cifar100.py', '../_base_/datasets/cifar100_bs64.py',
-    '../_base_/schedules/cifar_200e.py', '../_base_/default_runtime.py'
-]
+_base_ = '../_base_/dih_res8_cifar100.py'
 
 teacher = None
-randomness = dict(seed=3)

@@ -2,16 +2,21 @@
 
     python tools/train.py configs/baselines/fitnets_res34_res8_cifar100.py
 
-trains the teacher; then for 40 epochs the student up to its second stage, which a regressor compares with the teacher's; then the
-whole student for 200 epochs by KD. Seeds: 3, 10, 21, each with a ``--work-dir`` of its own.
+trains the teacher; then for 40 epochs the student up to its second stage, which a regressor compares
+with the teacher's; then the whole student for 200 epochs by KD. Seeds: 3, 10, 21, each with a
+``--work-dir`` of its own.
 
 Printed, top-1 accuracy in percent, best of three seeds:
 
     Table 3   CE 60.06, FitNets 59.75
 
 The 40 and 200 epochs are printed. Which stages, which regressor and which scale of the loss:
-../_base_/distillers/fitnets_hint_resnet34_cifar.py. All other settings: ../dih/res34_res8_cifar100.py.
+../_base_/distillers/fitnets_hint_resnet34_cifar.py. All other settings: ../_base_/dih_res8_cifar100.py,
+../_base_/distill_dih.py.
 """
-_base_ = ['../dih/res34_res8_cifar100.py', '../_base_/distillers/fitnets_hint_resnet34_cifar.py']
+_base_ = [
+    '../_base_/dih_res8_cifar100.py', '../_base_/distill_dih.py',
+    '../_base_/distillers/fitnets_hint_resnet34_cifar.py'
+]
 
-heads = None
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet34_cifar100.py'))

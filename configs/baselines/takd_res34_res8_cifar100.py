@@ -1,4 +1,5 @@
-"""ResNet-34 teaches an assistant, ResNet-18, and that ResNet-8, on CIFAR-100 (TAKD, arXiv 1902.03393; DIH, Table 3).
+"""ResNet-34 teaches an assistant, ResNet-18, and that ResNet-8, on CIFAR-100 (TAKD, arXiv 1902.03393;
+DIH, Table 3).
 
     python tools/train.py configs/baselines/takd_res34_res8_cifar100.py
 
@@ -8,9 +9,10 @@ Printed, top-1 accuracy in percent, best of three seeds:
 
     Table 3   CE 60.06, TAKD 59.69
 
-The assistant is printed; it is trained like the student. All other settings: ../dih/res34_res8_cifar100.py.
+The assistant is printed; it is trained like the student. All other settings: ../_base_/dih_res8_cifar100.py,
+../_base_/distill_dih.py.
 """
-_base_ = '../dih/res34_res8_cifar100.py'
+_base_ = ['../_base_/dih_res8_cifar100.py', '../_base_/distill_dih.py']
 
-heads = None
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet34_cifar100.py'))
 assistants = [dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet18_cifar100.py'))]

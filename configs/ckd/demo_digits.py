@@ -2,11 +2,14 @@
 
     make demo
 
-A ResNet with 8 to 32 channels is trained for 30 epochs and keeps every third; the information plane is probed on training
-images that it has not seen; T* teaches a network of two stages, 4 and 8 channels, which has only 8 epochs to learn in.
+A ResNet with 8 to 32 channels is trained for 30 epochs and keeps every third; the information plane is probed
+on training images that it has not seen; T* teaches a network of two stages, 4 and 8 channels, which has only
+8 epochs to learn in.
 """
-_base_ = ['../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py', '../_base_/schedules/digits_8e.py',
-          '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/resnet_digits_small.py', '../_base_/datasets/digits_bs32.py',
+    '../_base_/schedules/digits_8e.py', '../_base_/default_runtime.py'
+]
 
 default_hooks = dict(logger=dict(interval=20))
 

@@ -12,14 +12,10 @@ Printed, top-1 accuracy in percent:
     networks   T_full 76.93, T_half 69.14, student alone 64.18
     KD         T_full 66.64, T_half 66.79, best 66.92
 
-The teacher's 120 epochs are printed. Not printed and chosen here: the student's 120 on the same schedule, tau and the weights.
+The teacher's 120 epochs are printed. Not printed and chosen here: the student's 120 on the same schedule, tau
+and the weights.
 """
-_base_ = [
-    '../_base_/models/mobilenetv2.py', '../_base_/datasets/imagenet_bs32.py',
-    '../_base_/schedules/imagenet_120e.py', '../_base_/distill.py', '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/models/mobilenetv2.py', '../_base_/ckd_imagenet.py']
 
-# an epoch takes long: a killed run loses at most 1,000 iterations of it
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1000))
-teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet50.py'), snapshots=dict(interval=10))
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet50.py'))
 selector = dict(type='half_way')

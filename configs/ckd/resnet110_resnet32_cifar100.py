@@ -2,7 +2,8 @@
 
     python tools/train.py configs/ckd/resnet110_resnet32_cifar100.py
 
-trains the teacher for 200 epochs, probes its 20 snapshots and distils from T*. The other columns use the same teacher:
+trains the teacher for 200 epochs, probes its 20 snapshots and distils from T*. The other columns use the
+same teacher:
 
     python tools/train.py configs/ckd/resnet110_resnet32_cifar100.py --work-dir work_dirs/T_full \
         --cfg-options teacher.trajectory=work_dirs/resnet110_resnet32_cifar100 probe=None selector=last
@@ -19,14 +20,12 @@ Printed, top-1 accuracy in percent, mean and spread of five runs:
     Table 3, KD   T_0.3 70.74 ± 0.18, T_0.5 72.49 ± 0.32, T_0.7 72.46 ± 0.30, T_full 72.48 ± 0.22,
                   T* 72.63 ± 0.13 (epoch 120)
 
-Not printed and chosen here: the student's 200 epochs on the same schedule, tau and the weights. As in the paper, the
-teacher is trained on all images and T* is chosen with the test labels; ``probe.probe_split=held_out`` chooses without them.
+Not printed and chosen here: the student's 200 epochs on the same schedule, tau and the weights. As in the
+paper, the teacher is trained on all images and T* is chosen with the test labels;
+``probe.probe_split=held_out`` chooses without them.
 """
-_base_ = [
-    '../_base_/models/resnet32_cifar100.py', '../_base_/datasets/cifar100_bs128.py',
-    '../_base_/schedules/cifar_200e.py', '../_base_/distill.py', '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/models/resnet32_cifar100.py', '../_base_/ckd_cifar100.py']
 
-teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet110_cifar100.py'), snapshots=dict(interval=10))
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet110_cifar100.py'))
 probe = dict(probe_split='test', num_images=None)
 selector = dict(type='information_plane')

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/dih/res110_res8_cifar10.py --cfg-options randomness.seed=3
 
-trains the teacher, three heads on its frozen stages, then the student, taught by all four. Seeds: 3, 10, 21, each with a
-``--work-dir`` of its own. The other columns use the same teacher:
+trains the teacher, three heads on its frozen stages, then the student, taught by all four. Seeds: 3, 10, 21,
+each with a ``--work-dir`` of its own. The other columns use the same teacher:
 
     python tools/train.py configs/dih/res110_res8_cifar10.py --work-dir work_dirs/KD \
         --cfg-options teacher.trajectory=work_dirs/res110_res8_cifar10 heads=None
@@ -16,16 +16,12 @@ Printed, top-1 accuracy in percent, mean of three seeds:
 
     Table 2   CE 87.64, KD 88.12, DIH 88.59
 
-All settings are printed, but how the heads are trained: like the teacher, for 200 epochs, as the authors' published commands do.
-Nor is it printed which epoch is evaluated: their code takes that of the lowest loss on the test images, this run the last one.
-A head is one linear layer on the flattened output of a stage, 163,840, 81,920 and 40,960 weights.
+All settings are printed, but how the heads are trained: like the teacher, for 200 epochs, as the authors'
+published commands do. Nor is it printed which epoch is evaluated: their code takes that of the lowest loss on
+the test images, this run the last one. A head is one linear layer on the flattened output of a stage,
+163,840, 81,920 and 40,960 weights.
 """
-_base_ = [
-    '../_base_/models/dih_resnet8_cifar10.py', '../_base_/datasets/cifar10_bs64.py',
-    '../_base_/schedules/cifar_200e.py', '../_base_/distill_dih.py', '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/dih_res8_cifar10.py', '../_base_/distill_dih.py']
 
-teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/dih_resnet110_cifar10.py'), snapshots=dict(phases=1))
-selector = 'last'
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/dih_resnet110_cifar10.py'))
 heads = dict(out_indices=(0, 1, 2), kind='flatten')
-randomness = dict(seed=3)

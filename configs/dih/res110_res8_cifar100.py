@@ -2,8 +2,8 @@
 
     python tools/train.py configs/dih/res110_res8_cifar100.py --cfg-options randomness.seed=3
 
-trains the teacher, three heads on its frozen stages, then the student, taught by all four. Seeds: 3, 10, 21, each with a
-``--work-dir`` of its own. The other columns use the same teacher:
+trains the teacher, three heads on its frozen stages, then the student, taught by all four. Seeds: 3, 10, 21,
+each with a ``--work-dir`` of its own. The other columns use the same teacher:
 
     python tools/train.py configs/dih/res110_res8_cifar100.py --work-dir work_dirs/KD \
         --cfg-options teacher.trajectory=work_dirs/res110_res8_cifar100 heads=None
@@ -17,16 +17,12 @@ Printed, top-1 accuracy in percent:
     Table 2, mean of three seeds   CE 59.77, KD 59.77, DIH 61.94
     Table 3, best of three         CE 60.06, KD 60.35, DIH 62.48
 
-All settings are printed, but how the heads are trained: like the teacher, for 200 epochs, as the authors' published commands do.
-Nor is it printed which epoch is evaluated: their code takes that of the lowest loss on the test images, this run the last one.
-A head is one linear layer on the flattened output of a stage, 1,638,400, 819,200 and 409,600 weights.
+All settings are printed, but how the heads are trained: like the teacher, for 200 epochs, as the authors'
+published commands do. Nor is it printed which epoch is evaluated: their code takes that of the lowest loss on
+the test images, this run the last one. A head is one linear layer on the flattened output of a stage,
+1,638,400, 819,200 and 409,600 weights.
 """
-_base_ = [
-    '../_base_/models/dih_resnet8_cifar100.py', '../_base_/datasets/cifar100_bs64.py',
-    '../_base_/schedules/cifar_200e.py', '../_base_/distill_dih.py', '../_base_/default_runtime.py'
-]
+_base_ = ['../_base_/dih_res8_cifar100.py', '../_base_/distill_dih.py']
 
-teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/dih_resnet110_cifar100.py'), snapshots=dict(phases=1))
-selector = 'last'
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/dih_resnet110_cifar100.py'))
 heads = dict(out_indices=(0, 1, 2), kind='flatten')
-randomness = dict(seed=3)

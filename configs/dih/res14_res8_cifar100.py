@@ -6,8 +6,10 @@ Printed, top-1 accuracy in percent, mean of three seeds:
 
     Table 4   CE 59.77, KD 60.15, DIH 62.16
 
-Columns and all other settings: res110_res8_cifar100.py.
+Columns: res110_res8_cifar100.py. All other settings: ../_base_/dih_res8_cifar100.py,
+../_base_/distill_dih.py.
 """
-_base_ = 'res110_res8_cifar100.py'
+_base_ = ['../_base_/dih_res8_cifar100.py', '../_base_/distill_dih.py']
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/dih_resnet14_cifar100.py'))
+heads = dict(out_indices=(0, 1, 2), kind='flatten')

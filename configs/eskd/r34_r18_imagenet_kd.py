@@ -2,8 +2,8 @@
 
     tools/dist_train.sh configs/eskd/r34_r18_imagenet_kd.py 8
 
-Other teachers: ``--cfg-options teacher.model.cfg_path=configs/_base_/models/resnet50.py``, or resnet18, resnet152. Figure 3, and the
-student from scratch: ``student_alone=True``. Table 10: ``distill.tau=20``.
+Other teachers: ``--cfg-options teacher.model.cfg_path=configs/_base_/models/resnet50.py``, or resnet18,
+resnet152. Figure 3, and the student from scratch: ``student_alone=True``. Table 10: ``distill.tau=20``.
 
 Printed, top-1 error of ResNet-18 in percent:
 
@@ -12,9 +12,9 @@ Printed, top-1 error of ResNet-18 in percent:
     Table 3, KD loss    ResNet-34: train 1.357, test 1.503; ResNet-18: 2.916, 3.358; ResNet-50: 1.553, 1.721
     Table 3, train CE   ResNet-34: 0.145; ResNet-18: 0.146; ResNet-50: 0.146
 
-Chosen here: 100 epochs and batch 256 (../_base_/schedules/imagenet_100e.py), how alpha is read (../_base_/distill_eskd.py).
+Chosen here: 100 epochs and batch 256 (../_base_/schedules/imagenet_100e.py), how alpha is read
+(../_base_/distill_eskd.py).
 """
-_base_ = ['../_base_/models/resnet18.py', '../_base_/eskd_imagenet.py', '../_base_/distill_eskd.py']
+_base_ = ['../_base_/eskd_imagenet.py', '../_base_/distill_eskd.py']
 
-teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet34.py'), snapshots=dict(phases=1))
-selector = 'last'
+teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet34.py'))

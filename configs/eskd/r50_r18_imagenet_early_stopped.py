@@ -14,10 +14,12 @@ Printed, top-1 error of ResNet-18 in percent:
     Table 8             ResNet-34 (50) 29.02, ResNet-50 (35) 29.05, ResNet-152 (35) 29.26
     Table 10, tau = 20  ResNet-50 (35) 28.89
 
-The student stops distilling early, too: r34_r18_imagenet_eskd.py, which also says what is chosen here.
+The student stops distilling early, too: r34_r18_imagenet_eskd.py, which also says what is chosen here. All
+other settings: ../_base_/eskd_imagenet.py, ../_base_/distill_eskd.py.
 """
-_base_ = 'r34_r18_imagenet_eskd.py'
+_base_ = ['../_base_/eskd_imagenet.py', '../_base_/distill_eskd.py']
 
 teacher = dict(
     model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet50.py'),
     train_cfg=dict(max_epochs=35), param_scheduler=dict(milestones=[15, 25, 30]))
+distill = dict(stop_epoch=60)

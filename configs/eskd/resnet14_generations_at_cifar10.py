@@ -6,9 +6,14 @@ Printed, errors in percent:
 
     ResNet-14, AT+KD   last generation 9.226, all generations 8.653, scratch 9.078, scratch ensemble 6.675
 
-What is reported, all other settings, and what is chosen here: wrn16-2_generations_at_cifar10.py.
+What is reported, and what is chosen here: wrn16-2_generations_at_cifar10.py. All other settings:
+../_base_/eskd_cifar10.py.
 """
-_base_ = 'resnet8_generations_at_cifar10.py'
+_base_ = [
+    '../_base_/models/resnet14_cifar10.py', '../_base_/eskd_cifar10.py',
+    '../_base_/distillers/attention_transfer_cifar.py'
+]
 
-model = dict(backbone=dict(depth=14))
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet14_cifar10.py'))
+generations = 5
+student_alone = 5

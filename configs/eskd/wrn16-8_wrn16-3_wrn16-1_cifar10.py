@@ -8,9 +8,10 @@ Printed, errors in percent, of the smallest mean and spread of five runs:
     medium to small            medium 5.34, small 7.68 ± 0.26
     large to small             large 4.41, small 8.03 ± 0.14
 
-The other rows: wrn16-3_wrn16-1_cifar10.py, with WRN-16-3 and with WRN-16-8. All settings, and what is chosen here: there.
+The other rows: wrn16-3_wrn16-1_cifar10.py, with WRN-16-3 and with WRN-16-8; what is chosen here: there. All
+settings: ../_base_/eskd_cifar10.py, ../_base_/distill_eskd.py.
 """
-_base_ = 'wrn16-3_wrn16-1_cifar10.py'
+_base_ = ['../_base_/models/wrn16-1_cifar10.py', '../_base_/eskd_cifar10.py', '../_base_/distill_eskd.py']
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/wrn16-8_cifar10.py'))
 assistants = [dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/wrn16-3_cifar10.py'))]

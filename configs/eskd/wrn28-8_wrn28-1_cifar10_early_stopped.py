@@ -8,10 +8,11 @@ The teacher's whole schedule is shortened to n = 35 epochs, x0.2 after every flo
     65   teacher.train_cfg.max_epochs=65 teacher.param_scheduler.milestones=20,40,60
     80   teacher.train_cfg.max_epochs=80 teacher.param_scheduler.milestones=25,50,75
 
-The errors are drawn, not printed. The largest of the paper's teachers is stopped, as its Figure 6 says (WRN-16-8, ES). All other
-settings, and what is chosen here: wrn16-3_wrn16-1_cifar10.py.
+The errors are drawn, not printed. The largest of the paper's teachers is stopped, as its Figure 6 says
+(WRN-16-8, ES). All other settings: ../_base_/eskd_cifar10.py, ../_base_/distill_eskd.py. What is chosen here:
+wrn16-3_wrn16-1_cifar10.py.
 """
-_base_ = 'wrn28-3_wrn28-1_cifar10.py'
+_base_ = ['../_base_/models/wrn28-1_cifar10.py', '../_base_/eskd_cifar10.py', '../_base_/distill_eskd.py']
 
 teacher = dict(
     model=dict(cfg_path='{{fileDirname}}/../_base_/models/wrn28-8_cifar10.py'),

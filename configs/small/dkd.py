@@ -2,8 +2,10 @@
 
     python tools/train.py configs/small/dkd.py --cfg-options teacher.trajectory=work_dirs/kd
 """
-_base_ = ['../_base_/cifar10_small.py', '../_base_/distillers/decoupled_kd.py']
+_base_ = [
+    '../_base_/cifar10_small.py', '../_base_/cifar10_small_teacher.py', '../_base_/distillers/decoupled_kd.py'
+]
 
-teacher = dict(snapshots=dict(_delete_=True, phases=1))
+teacher = dict(snapshots=dict(phases=1))
 selector = 'last'
 distill = dict(loss=dict(non_target_weight=2.0), schedule=dict(end=1))

@@ -2,9 +2,13 @@
 
     python tools/train.py configs/small/fitnets.py --cfg-options teacher.trajectory=work_dirs/kd
 """
-_base_ = ['kd.py', '../_base_/distillers/fitnets_hint_cifar.py']
+_base_ = [
+    '../_base_/cifar10_small.py', '../_base_/cifar10_small_teacher.py', '../_base_/distill_small.py',
+    '../_base_/distillers/fitnets_hint_cifar.py'
+]
 
+teacher = dict(snapshots=dict(phases=1))
+selector = 'last'
 hint = dict(
     train_cfg=dict(max_epochs=3), param_scheduler=dict(T_max=3),
     distiller=dict(connectors=dict(regressor=dict(in_channel=16))))
-student_alone = False

@@ -4,7 +4,9 @@
 
 Beside them an ensemble of three students without a teacher (ESKD, Table 4).
 """
-_base_ = 'kd.py'
+_base_ = ['../_base_/cifar10_small.py', '../_base_/cifar10_small_teacher.py', '../_base_/distill_small.py']
 
+teacher = dict(snapshots=dict(phases=1))
+selector = 'last'
 generations = 3
 student_alone = 3

@@ -1,6 +1,7 @@
 """CIFAR-10 as a folder of images, ``cifar10/{train,test}/<class>/*.jpg``, batch 128 on one GPU."""
 # images are read by OpenCV, in the order blue, green, red
-data_preprocessor = dict(num_classes=10, mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], to_rgb=True)
+data_preprocessor = dict(
+    num_classes=10, mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], to_rgb=True)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -17,7 +18,9 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ckd_mm.InMemory',
-        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train', pipeline=train_pipeline)))
+        dataset=dict(
+            type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='train',
+            pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=256,
     num_workers=0,
@@ -26,7 +29,9 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ckd_mm.InMemory',
-        dataset=dict(type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test', pipeline=test_pipeline)))
+        dataset=dict(
+            type='CustomDataset', data_root='{{$CKD_DATA_ROOT:data}}/cifar10', data_prefix='test',
+            pipeline=test_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -8,7 +8,8 @@ train_dataloader = dict(
     pin_memory=False,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='ckd_mm.Digits', split='train', pipeline=[dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]))
+        type='ckd_mm.Digits', split='train',
+        pipeline=[dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]))
 val_dataloader = dict(
     batch_size=250,
     num_workers=0,

@@ -1,5 +1,6 @@
 """ImageNet-1k (ILSVRC 2012) at 224 pixels, 32 images a GPU; 8 GPUs make the usual batch of 256."""
-data_preprocessor = dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+data_preprocessor = dict(
+    num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -17,12 +18,15 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=5,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='ImageNet', data_root='{{$CKD_DATA_ROOT:data}}/imagenet', split='train', pipeline=train_pipeline))
+    dataset=dict(
+        type='ImageNet', data_root='{{$CKD_DATA_ROOT:data}}/imagenet', split='train',
+        pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=32,
     num_workers=5,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ImageNet', data_root='{{$CKD_DATA_ROOT:data}}/imagenet', split='val', pipeline=test_pipeline))
+    dataset=dict(
+        type='ImageNet', data_root='{{$CKD_DATA_ROOT:data}}/imagenet', split='val', pipeline=test_pipeline))
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -1,9 +1,11 @@
-"""Tiny-ImageNet, ``tiny-imagenet-200/{train,val}`` as its archive unpacks, batch 128 on one GPU; the 10,000 validation images test.
+"""Tiny-ImageNet, ``tiny-imagenet-200/{train,val}`` as its archive unpacks, batch 128 on one GPU; the 10,000
+validation images test.
 
-No paper prints the augmentation: a crop out of 4 pixels of padding and a flip, as on CIFAR, is what many repositories of
-distillation do. Means and standard deviations are those of the training pixels.
+No paper prints the augmentation: a crop out of 4 pixels of padding and a flip, as on CIFAR, is what many
+repositories of distillation do. Means and standard deviations are those of the training pixels.
 """
-data_preprocessor = dict(num_classes=200, mean=[122.45, 114.27, 101.36], std=[70.64, 68.62, 71.94], to_rgb=True)
+data_preprocessor = dict(
+    num_classes=200, mean=[122.45, 114.27, 101.36], std=[70.64, 68.62, 71.94], to_rgb=True)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -21,7 +23,8 @@ train_dataloader = dict(
     dataset=dict(
         type='ckd_mm.InMemory',
         dataset=dict(
-            type='ckd_mm.TinyImageNet', data_root='{{$CKD_DATA_ROOT:data}}/tiny-imagenet-200', split='train', pipeline=train_pipeline)))
+            type='ckd_mm.TinyImageNet', data_root='{{$CKD_DATA_ROOT:data}}/tiny-imagenet-200', split='train',
+            pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=256,
     num_workers=0,
@@ -31,7 +34,8 @@ val_dataloader = dict(
     dataset=dict(
         type='ckd_mm.InMemory',
         dataset=dict(
-            type='ckd_mm.TinyImageNet', data_root='{{$CKD_DATA_ROOT:data}}/tiny-imagenet-200', split='val', pipeline=test_pipeline)))
+            type='ckd_mm.TinyImageNet', data_root='{{$CKD_DATA_ROOT:data}}/tiny-imagenet-200', split='val',
+            pipeline=test_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

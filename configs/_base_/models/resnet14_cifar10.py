@@ -1,4 +1,6 @@
-"""ResNet-14 for CIFAR-10 (He et al., arXiv 1512.03385), shortcuts without weights as there; a network of ESKD, Table 4."""
+"""ResNet-14 for CIFAR-10 (He et al., arXiv 1512.03385), shortcuts without weights as there; a network of
+ESKD, Table 4.
+"""
 model = dict(
     type='ImageClassifier',
     backbone=dict(type='ckd_mm.CIFARResNet', depth=14, shortcut='A'),

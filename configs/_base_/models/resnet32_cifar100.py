@@ -1,4 +1,6 @@
-"""ResNet-32 for CIFAR-100 (He et al., arXiv 1512.03385), shortcuts without weights as there and in CheckpointKD's code."""
+"""ResNet-32 for CIFAR-100 (He et al., arXiv 1512.03385), shortcuts without weights as there and in
+CheckpointKD's code.
+"""
 model = dict(
     type='ImageClassifier',
     backbone=dict(type='ckd_mm.CIFARResNet', depth=32, shortcut='A'),

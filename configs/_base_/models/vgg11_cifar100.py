@@ -1,7 +1,8 @@
-"""VGG-11 with BatchNorm for CIFAR-100 (Simonyan and Zisserman, arXiv 1409.1556) as DIH has it: one linear layer behind 5 max-pools.
+"""VGG-11 with BatchNorm for CIFAR-100 (Simonyan and Zisserman, arXiv 1409.1556) as DIH has it: one linear
+layer behind 5 max-pools.
 
-The stages 0 to 4 end in a max-pool each. DIH mounts k = 4 heads and does not say behind which four: here behind the stages 0 to 3, since
-the fifth leaves one pixel.
+The stages 0 to 4 end in a max-pool each. DIH mounts k = 4 heads and does not say behind which four: here
+behind the stages 0 to 3, since the fifth leaves one pixel.
 """
 model = dict(
     type='ImageClassifier',

@@ -1,5 +1,0 @@
-"""CIFAR-10, batch 64 on one GPU."""
-_base_ = 'cifar10_bs128.py'
-
-train_dataloader = dict(batch_size=64)
-auto_scale_lr = dict(base_batch_size=64)
