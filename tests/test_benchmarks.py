@@ -22,7 +22,6 @@ from torch import nn
 from torch.testing import assert_close
 
 from ckd_mm.selection.conditional_mutual_information import conditional_mutual_information
-from ckd_mm.trajectory import SnapshotWriter, finish_writing
 
 from .conftest import ROOT, resnet
 from .helpers import with_statistics
@@ -618,24 +617,3 @@ def test_both_loaders_give_the_same_images(benchmarks, monkeypatch):
                         lambda config, seed: build(config, seed=seeds[config['dataset']['type']]))
     with pytest.raises(RuntimeError, match='do not do the same work'):
         loader.small_images_loader(benchmarks['work'])
-
-
-def test_the_wait_for_a_snapshot_over_a_torch_save(benchmarks, monkeypatch):
-    """Both slowed down: 0.1 s in the hook over 0.2 s in torch.save, whatever the thread does meanwhile."""
-    stall, write, save, files = sys.modules['stall'], SnapshotWriter.write, torch.save, []
-
-    def slow_write(*arguments, **named) -> None:
-        time.sleep(0.1)
-        write(*arguments, **named)
-
-    def slow_save(what, file) -> None:
-        if isinstance(file, stall.Path):
-            files.append(file.parent)
-        time.sleep(0.2)
-        save(what, file)
-
-    monkeypatch.setattr(SnapshotWriter, 'write', slow_write)
-    monkeypatch.setattr(torch, 'save', slow_save)
-    ratios = benchmarks['run'].BENCHMARKS['snapshot_stall'].ratios(benchmarks['work'])
-    finish_writing()
-    assert ratios == pytest.approx([0.5] * 2, rel=0.4) and len(files) == 3 and len(set(files)) == 1

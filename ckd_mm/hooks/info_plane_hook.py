@@ -16,12 +16,9 @@ from .snapshot_hook import SnapshotHook
 
 @HOOKS.register_module()
 class InfoPlaneHook(Hook):
-    """Measure each snapshot as soon as the run's ``SnapshotHook`` has written it, with the same code and into
-    the same
-    ``information_plane.json`` as ``tools/probe.py``; training itself is not disturbed (random state, modes,
-    gradients).
-
-    In a distributed run rank 0 measures and the others wait.
+    """Measure each snapshot of the run's ``SnapshotHook``, with the same code and into the same
+    ``information_plane.json`` as ``tools/probe.py``. Training is not disturbed (random state, modes,
+    gradients). In a distributed run rank 0 measures and the others wait.
 
     Args:
         out_dir: folder of the file; default: that of the trajectory.
@@ -43,14 +40,14 @@ class InfoPlaneHook(Hook):
         self.snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
         if self.snapshots is None:
             raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) "
-                              "to custom_hooks")
+                              'to custom_hooks')
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
-        with torch.random.fork_rng(
-                devices=[]):  # reads the images, on all processes: some data sets wait for each other
+        # reads the images, on all processes: some data sets wait for each other
+        with torch.random.fork_rng(devices=[]):
             notes = self.probe.notes(self.snapshots.trajectory)
         if is_main_process():
-            self.path = Path(self.out_dir or self.snapshots.out_dir or runner.work_dir) / PLANE
+            self.path = Path(self.out_dir or self.snapshots.trajectory.folder) / PLANE
             self.plane = InformationPlane.continue_from(self.path, self.probe.settings, notes)
         else:
             self.probe = None
@@ -61,9 +58,9 @@ class InfoPlaneHook(Hook):
             return
         if is_main_process():
             snapshot = self.snapshots.trajectory.at(epoch)
-            self.plane.add(self.probe.measure(snapshot.build(), epoch, snapshot.sha256))
+            point = self.probe.measure(snapshot.build(), epoch, snapshot.sha256)
+            self.plane.add(point)
             self.plane.save(self.path)
-            point = self.plane.points[-1]
             runner.logger.info(f'Information plane, epoch {epoch}: I(X;F) {point.information_x:.5f} nats, '
                                f'I(Y;F) {point.information_y:.4f}')
         barrier()

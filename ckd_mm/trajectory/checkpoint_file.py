@@ -13,12 +13,12 @@ from ..errors import SnapshotError
 
 # the only things a pickle may name; everything else becomes an inert Placeholder
 ALLOWED = {
-    ('collections', 'OrderedDict'), ('collections', 'defaultdict'), ('collections', 'deque'),
-    ('torch', 'Size'), ('torch', 'device'), ('torch._utils', '_rebuild_tensor'),
-    ('torch._utils', '_rebuild_tensor_v2'), ('torch._utils', '_rebuild_parameter'),
-    ('torch.nn.parameter', 'Parameter'), ('builtins', 'set'), ('builtins', 'frozenset'),
-    ('builtins', 'complex'), ('builtins', 'bytearray'), ('builtins', 'slice'), }
+    'collections': ('OrderedDict', 'defaultdict', 'deque'), 'torch': ('Size', 'device'),
+    'torch._utils': ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter'),
+    'torch.nn.parameter': ('Parameter', ), 'torch.storage': ('UntypedStorage', 'TypedStorage'),
+    'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'slice'), }
 DTYPE = re.compile(r'(float|bfloat|int|uint|bool|complex|half|double|long|short)\d*$')
+WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # of data parallel and of compiled networks
 
 
 class Placeholder:
@@ -27,64 +27,54 @@ class Placeholder:
     def __init__(self, *args, **kwargs) -> None:
         pass
 
-    def __setstate__(self, state) -> None:
-        pass
-
-    def __setitem__(self, key, value) -> None:
-        pass
-
-    def append(self, item) -> None:
-        pass
-
-    def extend(self, items) -> None:
-        pass
+    __setstate__ = __setitem__ = append = extend = __init__  # how pickles fill objects
 
 
-class _SafeUnpickler(pickle.Unpickler):
+class SafeUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in ALLOWED or (module == 'torch' and (DTYPE.match(name) or name.endswith('Storage'))) \
-                or (module == 'torch.storage' and name in ('UntypedStorage', 'TypedStorage')):
+        if name in ALLOWED.get(module, ()) or (module == 'torch' and
+                                               (DTYPE.match(name) or name.endswith('Storage'))):
             return super().find_class(module, name)
         return type(name, (Placeholder, ), {})
 
 
 # torch.load wants a module with these names
-_safe_pickle = SimpleNamespace(Unpickler=_SafeUnpickler,
-                               load=lambda file, **options: _SafeUnpickler(file, **options).load(),
-                               __name__='ckd_mm safe pickle')
+SAFE_PICKLE = SimpleNamespace(Unpickler=SafeUnpickler, __name__='ckd_mm safe pickle',
+                              load=lambda file, **options: SafeUnpickler(file, **options).load())
+
+
+def load_safely(path: Path, what: str = 'snapshot') -> Any:
+    """What ``torch.save`` wrote, on the CPU. Nothing in the file is executed: tensors, numbers, text and
+    containers are read, objects of other types become placeholders.
+
+    Raises SnapshotError, in which ``what`` names the file, if it is missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise SnapshotError(f'{what} {path} does not exist')
+    try:
+        return torch.load(path, map_location='cpu', pickle_module=SAFE_PICKLE, weights_only=False)
+    except Exception as error:  # torch raises half a dozen types for files it cannot read
+        detail = (str(error).splitlines() or ['no detail'])[0]
+        raise SnapshotError(f'{what} {path} cannot be read, it is damaged or no checkpoint '
+                            f'({type(error).__name__}: {detail})') from error
 
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:
-    """A checkpoint of any OpenMMLab run, on the CPU. Nothing in the file is executed: tensors, numbers, text
-    and
-    containers are read, objects of other types become placeholders.
+    """A checkpoint of any OpenMMLab run, or a bare state dict, as a dict with ``meta`` and ``state_dict``
+    whose keys lose the prefixes of wrappers. Nothing in the file is executed.
 
-    Raises:
-        SnapshotError: the file is missing, damaged or no checkpoint.
+    Raises SnapshotError if the file is missing, damaged or no checkpoint.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SnapshotError(f'snapshot {path} does not exist')
-    try:
-        checkpoint = torch.load(path, map_location='cpu', pickle_module=_safe_pickle, weights_only=False)
-    except Exception as error:  # torch raises half a dozen types for files it cannot read
-        raise SnapshotError(f'snapshot {path} cannot be read, it is damaged or no checkpoint '
-                            f'({type(error).__name__}: '
-                            f'{str(error).splitlines()[0] if str(error) else "no detail"})') from error
+    checkpoint = load_safely(path)
     if not isinstance(checkpoint, dict):
         raise SnapshotError(f'{path} holds a {type(checkpoint).__name__}, not a checkpoint')
-    if 'state_dict' not in checkpoint:  # a bare state dict
-        checkpoint = dict(state_dict=checkpoint, meta={})
-    meta = checkpoint.get('meta')
-    return dict(checkpoint, meta=meta if isinstance(meta, dict) else {},
-                state_dict=_tensors(checkpoint['state_dict'], path))
-
-
-def _tensors(state_dict: Any, path: Path) -> 'OrderedDict[str, torch.Tensor]':
-    if not isinstance(state_dict, dict) or not any(
-            isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if 'state_dict' not in checkpoint:
+        checkpoint = dict(state_dict=checkpoint)
+    meta, weights = checkpoint.get('meta'), checkpoint['state_dict']
+    tensors = OrderedDict((WRAPPERS.sub('', key).replace('._orig_mod.', '.'), value)
+                          for key, value in (weights.items() if isinstance(weights, dict) else ())
+                          if isinstance(value, torch.Tensor))
+    if not tensors:
         raise SnapshotError(f'{path} holds no weights')
-    prefix = re.compile(r'^(module\.|_orig_mod\.)+')
-    return OrderedDict((prefix.sub('', key).replace('._orig_mod.', '.'), value)
-                       for key, value in state_dict.items() if isinstance(value, torch.Tensor))
+    return dict(checkpoint, meta=meta if isinstance(meta, dict) else {}, state_dict=tensors)

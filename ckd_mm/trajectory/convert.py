@@ -1,5 +1,4 @@
-"""CIFAR networks of the distillation repositories as ours: RepDistiller, mdistiller, and the code of
-CheckpointKD's authors."""
+"""CIFAR networks of RepDistiller, of mdistiller and of the code of CheckpointKD's authors as ours."""
 
 import copy
 import re
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, SnapshotError
-from .checkpoint_file import _safe_pickle
-from .snapshot import Snapshot, _load_strictly, write_snapshot
+from ..validate import check_int
+from .checkpoint_file import load_safely
+from .snapshot import Snapshot, load_strictly, write_snapshot
 from .trajectory import MANIFEST
 
 WEIGHTS = ('model', 'model_state', 'state_dict')  # where a file keeps its state dict, if it is not one itself
@@ -30,19 +30,10 @@ KEYS = dict(
 
 def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[str, 'OrderedDict[str, Tensor]']:
     """Weights of a ResNet or WRN of theirs under the names of an ``ImageClassifier`` with a ``CIFARResNet``
-    or ``WideResNet``,
-    global average pooling and a ``LinearClsHead``.
+    or ``WideResNet``, global average pooling and a ``LinearClsHead``.
 
-    Args:
-        state_dict: keys such as ``layer1.0.conv1.weight`` or ``block1.layer.0.conv1.weight``, with or without
-            ``module.``.
-
-    Returns:
-        ``resnet`` or ``wrn``, and the weights, every one of the given once. Where no BatchNorm has counted
-        its batches, all begin at 0.
-
-    Raises:
-        SnapshotError: a key that such a network does not have, or has twice.
+    Returns ``resnet`` or ``wrn``, and the weights, each of the given once. Where no BatchNorm has counted its
+    batches, all begin at 0. Raises SnapshotError for a key that such a network does not have, or has twice.
     """
     names = {key: re.sub(r'^module\.', '', key) for key in state_dict}
     network = 'wrn' if any(name.startswith('block1.') for name in names.values()) else 'resnet'
@@ -52,29 +43,25 @@ def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[str, 'OrderedDict
                     for pattern, becomes in KEYS[network] if re.fullmatch(pattern, name)), None)
         if new is None:
             raise SnapshotError(f'{key!r} is no weight of a CIFAR {network} of RepDistiller or mdistiller: '
-                                'only their ResNets with '
-                                'basic blocks and their WRNs can be converted, from files of one network '
-                                '(mdistiller: student_*)')
+                                'only their ResNets with basic blocks and their WRNs can be converted, from '
+                                'files of one network (mdistiller: student_*)')
         if new in converted:
             raise SnapshotError(f'{key!r} is there twice under two names, as {new!r}: give a file of one '
                                 'network')
         converted[new] = state_dict[key]
-    if not any(key.endswith('num_batches_tracked')
-               for key in converted):  # before torch 0.4.1; torch reads such files so, too
+    if not any(key.endswith('num_batches_tracked') for key in converted):  # before torch 0.4.1
         for key in [key for key in converted if key.endswith('running_var')]:
             converted[key.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
     return network, converted
 
 
 def convert_checkpoint(source: Path, model: dict, folder: Path, epoch: int | None = None) -> Snapshot:
-    """A checkpoint file of theirs as ``folder/epoch_N.pth``: a folder of such files is a trajectory.
-
-    Nothing in the file is executed.
+    """A checkpoint file of theirs as ``folder/epoch_N.pth``: a folder of such files is a trajectory. Nothing
+    in the file is executed.
 
     Args:
-        source: holds a state dict, alone or under ``model`` or ``model_state``.
-        model: mmpretrain config of the network. Its ``data_preprocessor`` should say the statistics it was
-            trained with.
+        source: holds a state dict, by itself or as one of ``WEIGHTS``.
+        model: mmpretrain config of the network, with its input statistics (``data_preprocessor``).
         epoch: N, finished epochs; default: what the file says.
 
     Raises:
@@ -82,29 +69,19 @@ def convert_checkpoint(source: Path, model: dict, folder: Path, epoch: int | Non
         ConfigError: no epoch is known, or the folder holds a trajectory with a manifest.
     """
     from mmpretrain.registry import MODELS
-    state_dict, trained = _read(Path(source))
-    epoch = trained if epoch is None else epoch
-    if type(epoch) is not int or epoch < 1:
-        raise ConfigError(f'epoch={epoch!r} of {source} should be a whole number, at least 1: say by '
-                          '--epoch after '
-                          'how many epochs it was taken')
+    state_dict, trained = _read(source)
+    epoch = check_int('epoch', trained if epoch is None else epoch, 1,
+                      f' of epochs after which {source} was taken (--epoch)')
     if (Path(folder) / MANIFEST).exists():
         raise ConfigError(f'{folder} holds the trajectory of a run, {MANIFEST}: choose another folder')
     _, converted = convert_state_dict(state_dict)
-    _load_strictly(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
-    return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, iteration=None,
-                          lr=None, model=model, classes=None)
+    load_strictly(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
+    return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, model=model)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
     """The weights, and the epoch if the file says it."""
-    if not path.is_file():
-        raise SnapshotError(f'checkpoint {path} does not exist')
-    try:
-        checkpoint = torch.load(path, map_location='cpu', pickle_module=_safe_pickle, weights_only=False)
-    except Exception as error:  # torch raises half a dozen types for files it cannot read
-        raise SnapshotError(f'checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or '
-                            'no checkpoint') from error
+    checkpoint = load_safely(path, 'checkpoint')
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
     weights = next((checkpoint[key] for key in WEIGHTS if key in checkpoint), checkpoint)
     if not isinstance(weights, dict) or not weights or not all(

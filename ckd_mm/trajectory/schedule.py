@@ -3,27 +3,23 @@
 from collections.abc import Sequence
 
 from ..errors import ConfigError
+from ..validate import check_int
 
 
 def check_schedule(interval: int | None = None, epochs: Sequence[int] | None = None,
                    phases: int | None = None) -> None:
-    """
-    Raises:
-        ConfigError: not exactly one is given, or it cannot mean epochs of any run.
-    """
-    given = {
-        name: value
-        for name, value in dict(interval=interval, epochs=epochs, phases=phases).items() if value is not None
-    }
+    """Raises ConfigError unless exactly one is given and can mean epochs of some run."""
+    given = {name: value for name, value in dict(interval=interval, epochs=epochs, phases=phases).items()
+             if value is not None}
     if len(given) != 1:
         raise ConfigError('snapshots: give exactly one of interval, epochs, phases; got '
                           f'{given or "none of them"}')
-    (name, value), = given.items()
-    values = value if name == 'epochs' and isinstance(value, (list, tuple)) else [value]
-    if not values or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in values):
-        raise ConfigError(f'snapshots: {name}={value!r} should be ' +
-                          ('a list of epochs, counted from 1' if name == 'epochs' else 'a whole number, at '
-                                                                                       'least 1'))
+    if epochs is None:
+        (name, value), = given.items()
+        check_int(f'snapshots: {name}', value, 1)
+    elif not isinstance(epochs, (list, tuple)) or not epochs or any(type(item) is not int or item < 1
+                                                                    for item in epochs):
+        raise ConfigError(f'snapshots: epochs={epochs!r} should be a list of epochs, counted from 1')
 
 
 def snapshot_epochs(max_epochs: int, interval: int | None = None, epochs: Sequence[int] | None = None,
@@ -32,17 +28,15 @@ def snapshot_epochs(max_epochs: int, interval: int | None = None, epochs: Sequen
 
     ``interval`` M: after every M epochs, and after the last (Algorithm 1 of CheckpointKD). ``epochs``: just
     these. ``phases`` k: the run is cut in k equal phases and each leaves its end (Sec. 3.4 of CheckpointKD).
-
-    Raises:
-        ConfigError: naming the setting.
+    Raises ConfigError, naming the setting.
     """
     check_schedule(interval, epochs, phases)
     if interval is not None:
         return sorted({*range(interval, max_epochs + 1, interval), max_epochs})
     if phases is not None:
         if phases > max_epochs:
-            raise ConfigError(f'snapshots: phases={phases} but the run has only {max_epochs} epochs; at '
-                              'most one phase an epoch')
+            raise ConfigError(f'snapshots: phases={phases} but the run has only {max_epochs} epochs; at most '
+                              'one phase an epoch')
         return [phase_end(max_epochs, index, phases) for index in range(1, phases + 1)]
     late = [epoch for epoch in epochs if epoch > max_epochs]
     if late:

@@ -24,24 +24,21 @@ def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot],
     """
     rank, world, started = get_rank(), get_world_size(), time.perf_counter()
     for start in range(0, len(snapshots), world):
-        mine = snapshots[start + rank] if start + rank < len(snapshots) else None
         result = problem = None
-        if mine is not None:
+        if start + rank < len(snapshots):
             try:
-                result = measure(mine)
-            # the others should neither wait for this process nor lose what they found
-            except Exception as error:
+                result = measure(snapshots[start + rank])
+            except Exception as error:  # other processes should neither wait nor lose what they found
                 problem = error
-        found = all_gather_object((result, None if problem is None else f'{type(problem).__name__}: '
-                                                                        f'{problem}'))
+        text = None if problem is None else f'{type(problem).__name__}: {problem}'
+        found = all_gather_object((result, text))
         keep([result for result, _ in found if result is not None])
         if problem is not None:
             raise problem
         for _, text in found:
             if text is not None:
                 raise CkdError(f'{what} failed in another process: {text}')
-        done = min(start + world, len(snapshots))
+        done = start + world
         if done < len(snapshots):
-            spent = time.perf_counter() - started
-            log(f'{what}: {done}/{len(snapshots)} snapshots, eta '
-                f'{spent / done * (len(snapshots) - done):.0f} s')
+            left = (time.perf_counter() - started) / done * (len(snapshots) - done)
+            log(f'{what}: {done}/{len(snapshots)} snapshots, eta {left:.0f} s')

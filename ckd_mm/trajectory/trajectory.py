@@ -14,16 +14,13 @@ from .snapshot import Snapshot
 
 MANIFEST = 'trajectory.json'
 FORMAT = 'ckd_mm.trajectory/1'
+FACTS = ('iteration', 'lr', 'size', 'sha256', 'seconds')  # of a snapshot, as they stand in the manifest
 
 
 class Trajectory:
-    """Snapshots of one training run, in the order of their epochs.
+    """Snapshots of one training run, in the order of their epochs; their files lie below ``folder``.
 
-    Args:
-        folder: where the files lie; ``trajectory.json`` is written here.
-        snapshots: need not be sorted.
-        info: what is true of the whole run: ``model``, ``classes``, ``max_epochs``, ``versions``,
-            ``held_out``, ...
+    ``info`` are facts about the run: ``model``, ``classes``, ``max_epochs``, ``versions``, ``held_out``, ...
     """
 
     def __init__(self, folder: Path, snapshots: Sequence[Snapshot] = (),
@@ -32,7 +29,6 @@ class Trajectory:
         self.snapshots: list[Snapshot] = sorted(snapshots, key=lambda snapshot: snapshot.epoch)
         self.info = dict(info or {})
 
-    # ------------------------------------------------------------ as a collection
     def __len__(self) -> int:
         return len(self.snapshots)
 
@@ -44,8 +40,12 @@ class Trajectory:
         return [snapshot.epoch for snapshot in self.snapshots]
 
     @property
+    def manifest(self) -> Path:
+        return self.folder / MANIFEST
+
+    @property
     def has_manifest(self) -> bool:
-        return (self.folder / MANIFEST).is_file()
+        return self.manifest.is_file()
 
     @property
     def last(self) -> Snapshot:
@@ -57,19 +57,13 @@ class Trajectory:
         return self.info.get('max_epochs') or max(self.epochs)
 
     def at(self, epoch: int) -> Snapshot:
-        """The snapshot after ``epoch`` epochs.
-
-        Raises:
-            SnapshotError: there is none.
-        """
+        """The snapshot after ``epoch`` epochs; raises SnapshotError if there is none."""
         for snapshot in self.snapshots:
             if snapshot.epoch == epoch:
                 return snapshot
-        raise SnapshotError(f'no snapshot at epoch {epoch} in {self.folder}: there are {self.epochs}. '
-                            'Choose one of these, '
-                            'or train with snapshots at that epoch')
+        raise SnapshotError(f'no snapshot at epoch {epoch} in {self.folder}: there are {self.epochs}. Choose '
+                            'one of these, or train with snapshots at that epoch')
 
-    # ------------------------------------------------------------ reading
     @classmethod
     def open(cls, path: Path, model: dict | None = None) -> 'Trajectory':
         """A trajectory on disk: a ``trajectory.json``, a folder with one, or a folder of ``epoch_*.pth``.
@@ -81,10 +75,9 @@ class Trajectory:
             SnapshotError: nothing of the kind is there, or it is empty.
         """
         path = Path(path)
-        if path.is_file() and path.suffix == '.json':
-            trajectory = cls._from_manifest(path)
-        elif (path / MANIFEST).is_file():
-            trajectory = cls._from_manifest(path / MANIFEST)
+        manifest = path if path.suffix == '.json' and path.is_file() else path / MANIFEST
+        if manifest.is_file():
+            trajectory = cls.from_manifest(manifest)
         elif path.is_dir():
             trajectory = cls._from_checkpoints(path, model)
         else:
@@ -96,67 +89,52 @@ class Trajectory:
         return trajectory
 
     @classmethod
-    def _from_manifest(cls, path: Path) -> 'Trajectory':
-        manifest = read_json(path)
-        if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
+    def from_manifest(cls, path: Path) -> 'Trajectory':
+        """Raises CkdError if the file is missing, damaged or no manifest; it may be without snapshots."""
+        info = read_json(path)
+        if not isinstance(info, dict) or info.get('format') != FORMAT:
             raise SnapshotError(f'{path} is not a trajectory: its "format" is not "{FORMAT}"')
-        entries = manifest.pop('snapshots', [])
-        classes = manifest.get('classes')
+        entries, classes = info.pop('snapshots', []), info.get('classes')
         try:
-            snapshots = [
-                Snapshot(file=path.parent / entry['file'], epoch=entry['epoch'],
-                         iteration=entry.get('iteration'), lr=entry.get('lr'),
-                         metrics=entry.get('metrics') or {}, size=entry.get('size'),
-                         sha256=entry.get('sha256'), seconds=entry.get('seconds'),
-                         model=manifest.get('model'),
-                         classes=None if classes is None else tuple(classes)) for entry in entries
-            ]
+            snapshots = [Snapshot(path.parent / entry['file'], epoch=entry['epoch'],
+                                  metrics=entry.get('metrics') or {}, model=info.get('model'),
+                                  classes=None if classes is None else tuple(classes),
+                                  **{fact: entry.get(fact) for fact in FACTS}) for entry in entries]
         except (KeyError, TypeError) as error:
             raise SnapshotError(f'{path} is damaged: a snapshot lacks {error}') from error
-        return cls(path.parent, snapshots, manifest)
+        return cls(path.parent, snapshots, info)
 
     @classmethod
     def _from_checkpoints(cls, folder: Path, model: dict | None) -> 'Trajectory':
-        files = {}
-        for file in folder.iterdir():
-            match = re.fullmatch(r'epoch_(\d+)\.pth', file.name)
-            if match:
-                files[int(match[1])] = file
+        matches = [re.fullmatch(r'epoch_(\d+)\.pth', file.name) for file in folder.iterdir()]
+        files = {int(match[1]): folder / match[0] for match in matches if match}
         if not files:
             return cls(folder)
         # one file tells the network and the classes of all of them: reading every file would take minutes
         newest = files[max(files)]
         model, classes = network_and_classes(load_checkpoint_file(newest)['meta'], str(newest), model)
-        snapshots = [
-            Snapshot(file=file, epoch=epoch, size=file.stat().st_size, model=model, classes=classes)
-            for epoch, file in files.items()
-        ]
+        snapshots = [Snapshot(file, epoch=epoch, size=file.stat().st_size, model=model, classes=classes)
+                     for epoch, file in files.items()]
         return cls(folder, snapshots, dict(model=model, classes=classes, source='epoch_*.pth'))
 
-    # ------------------------------------------------------------ writing
     def add(self, snapshot: Snapshot) -> None:
         """Add or replace the snapshot of that epoch and write the manifest."""
-        self.snapshots = sorted(
-            [kept for kept in self.snapshots if kept.epoch != snapshot.epoch] + [snapshot],
-            key=lambda kept: kept.epoch)
+        others = [kept for kept in self.snapshots if kept.epoch != snapshot.epoch]
+        self.snapshots = sorted([*others, snapshot], key=lambda kept: kept.epoch)
         self.save()
 
     def set_metrics(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Add to those of that epoch's snapshot and write the manifest."""
         snapshot = self.at(epoch)
         self.add(replace(snapshot, metrics={**snapshot.metrics, **metrics}))
 
     def save(self) -> None:
-        entries = [
-            dict(epoch=snapshot.epoch, iteration=snapshot.iteration, lr=snapshot.lr, metrics=snapshot.metrics,
-                 file=str(snapshot.file.relative_to(self.folder)), size=snapshot.size, sha256=snapshot.sha256,
-                 seconds=snapshot.seconds) for snapshot in self.snapshots
-        ]
-        write_json(self.folder / MANIFEST, dict(plain(self.info), format=FORMAT, snapshots=entries))
+        entries = [dict(epoch=snapshot.epoch, file=str(snapshot.file.relative_to(self.folder)),
+                        metrics=snapshot.metrics, **{fact: getattr(snapshot, fact) for fact in FACTS})
+                   for snapshot in self.snapshots]
+        write_json(self.manifest, dict(plain(self.info), format=FORMAT, snapshots=entries))
 
     def check(self) -> None:
-        """
-        Raises:
-            SnapshotError: a file of the trajectory is missing or damaged.
-        """
+        """Raises SnapshotError if a file is missing or damaged."""
         for snapshot in self.snapshots:
             snapshot.check_file()

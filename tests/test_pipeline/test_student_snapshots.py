@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS, RUNNERS
 from ckd_mm.errors import ConfigError
 from ckd_mm.files import plain
 from ckd_mm.pipeline import DistillationPlan
-from ckd_mm.trajectory import Trajectory, finish_writing
+from ckd_mm.trajectory import Trajectory
 
 from ..conftest import STATISTICS, resnet
 from ..helpers import assert_same_weights, weights_of
@@ -47,7 +47,6 @@ def test_both_students_leave_plain_classifiers(distil_run, tmp_path, plug):
     broken = distil_run(**settings, work_dir=str(tmp_path / 'broken'), custom_hooks=[plug])
     with pytest.raises(RuntimeError, match='power cut'):
         RUNNERS.build(broken).train()
-    finish_writing()  # as at the end of a process
     assert Trajectory.open(tmp_path / 'broken' / 'student').epochs == [1]
     written = (tmp_path / 'broken' / 'student' / 'snapshots' / 'epoch_1.pth').stat().st_mtime_ns
     broken.resume = True

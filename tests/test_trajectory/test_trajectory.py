@@ -68,19 +68,14 @@ def test_epochs_are_ordered_as_numbers_and_other_files_ignored(tmp_path):
     assert_same_weights(dict(run.at(9).build().state_dict()), dict(state))
 
 
-def test_checkpoints_that_do_not_say_their_network(tmp_path):
-    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta={}), tmp_path / 'epoch_1.pth')
+@pytest.mark.parametrize('meta', [{}, dict(cfg='max_epochs = 3\n')])
+def test_checkpoints_that_do_not_say_their_network(tmp_path, meta):
+    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=meta), tmp_path / 'epoch_1.pth')
     run = Trajectory.open(tmp_path)
     assert run.last.model is None and run.last.classes is None
     with pytest.raises(SnapshotError, match=r'epoch_1\.pth \(epoch 1\) does not say which network it is of'):
         run.last.build()
     assert run.last.build(resnet(2)).training is False
-
-
-def test_a_config_without_model_says_no_network(tmp_path):
-    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=dict(cfg='max_epochs = 3\n')),
-               tmp_path / 'epoch_1.pth')
-    assert Trajectory.open(tmp_path).last.model is None
 
 
 @pytest.mark.parametrize('kind', ['ckd_mm.CheckpointDistill', CheckpointDistill])
@@ -100,10 +95,13 @@ def test_hostile_config_text_in_a_checkpoint(tmp_path):
     assert not marker.exists()
 
 
-def test_a_moved_folder_of_snapshots_without_its_manifest(tmp_path):
-    trajectory(tmp_path / 'run')
-    shutil.move(str(tmp_path / 'run' / 'snapshots'), tmp_path / 'elsewhere')
-    run = Trajectory.open(tmp_path / 'elsewhere')
+def test_a_moved_trajectory_also_without_its_manifest(tmp_path):
+    trajectory(tmp_path / 'here')
+    shutil.move(str(tmp_path / 'here'), tmp_path / 'there')
+    moved = Trajectory.open(tmp_path / 'there')
+    moved.check()
+    assert moved.last.file == tmp_path / 'there' / 'snapshots' / 'epoch_3.pth'
+    run = Trajectory.open(tmp_path / 'there' / 'snapshots')
     assert run.epochs == [1, 2, 3] and run.last.classes == DIGITS
     assert torch.equal(run.at(2).build()(IMAGES), network(with_statistics(resnet(2)), 2)(IMAGES))
 
@@ -121,30 +119,16 @@ def test_a_trajectory_comes_back_from_disk(tmp_path):
         run.check()
 
 
-def test_a_trajectory_can_be_moved(tmp_path):
-    trajectory(tmp_path / 'here')
-    shutil.move(str(tmp_path / 'here'), tmp_path / 'there')
-    run = Trajectory.open(tmp_path / 'there')
-    run.check()
-    assert run.last.file == tmp_path / 'there' / 'snapshots' / 'epoch_3.pth'
-
-
-def test_a_snapshot_of_the_same_epoch_replaces_it(tmp_path):
+def test_a_snapshot_of_the_same_epoch_replaces_it_and_metrics_add_up(tmp_path):
     run = trajectory(tmp_path, epochs=(1, 2))
     state = network(with_statistics(resnet(2)), 99).state_dict()
-    run.add(
-        write_snapshot(run.at(1).file, state, epoch=1, iteration=4, lr=None, model=run.info['model'],
-                       classes=DIGITS))
-    reopened = Trajectory.open(tmp_path)
-    assert reopened.epochs == [1, 2]
-    assert_same_weights(dict(reopened.at(1).build().state_dict()), dict(state))
-
-
-def test_the_metrics_of_an_epoch_add_up(tmp_path):
-    run = trajectory(tmp_path)
+    run.add(write_snapshot(run.at(1).file, state, epoch=1, model=run.info['model'], classes=DIGITS))
     run.set_metrics(1, {'accuracy/top1': 50.0})
     run.set_metrics(1, {'accuracy/top5': 90.0})
-    assert Trajectory.open(tmp_path).at(1).metrics == {'accuracy/top1': 50.0, 'accuracy/top5': 90.0}
+    reopened = Trajectory.open(tmp_path)
+    assert reopened.epochs == [1, 2]
+    assert reopened.at(1).metrics == {'accuracy/top1': 50.0, 'accuracy/top5': 90.0}
+    assert_same_weights(dict(reopened.at(1).build().state_dict()), dict(state))
 
 
 def test_building_leaves_the_random_state(tmp_path):
@@ -157,15 +141,10 @@ def test_building_leaves_the_random_state(tmp_path):
 
 # ---------------------------------------------------------------- bad input
 def test_nothing_there(tmp_path):
-    with pytest.raises(SnapshotError, match=rf'no trajectory at {tmp_path}/nowhere: expected a '
-                                            r'trajectory\.json'):
+    with pytest.raises(SnapshotError, match=f'no trajectory at {tmp_path}/nowhere: expected a'):
         Trajectory.open(tmp_path / 'nowhere')
-    with pytest.raises(SnapshotError, match=rf'the trajectory at {tmp_path} is empty: no trajectory\.json '
-                                            r'with snapshots and no epoch_'):
+    with pytest.raises(SnapshotError, match=rf'{tmp_path} is empty: no trajectory\.json with snapshots'):
         Trajectory.open(tmp_path)
-
-
-def test_an_empty_manifest(tmp_path):
     Trajectory(tmp_path).save()
     with pytest.raises(SnapshotError, match='is empty'):
         Trajectory.open(tmp_path)
@@ -174,10 +153,9 @@ def test_an_empty_manifest(tmp_path):
 @pytest.mark.parametrize('text, message', [
     ('', r'trajectory\.json cannot be read as JSON'),
     ('{"format": "ckd_mm.traj', r'trajectory\.json cannot be read as JSON'),
-    ('[]', r'trajectory\.json is not a trajectory'), ('{"format": "ckd_mm.trajectory/99"}',
-     r'is not a trajectory: its "format" is not "ckd_mm\.trajectory/1"'),
-    ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}',
-     r"is damaged: a snapshot lacks 'file'"),
+    ('[]', r'trajectory\.json is not a trajectory'),
+    ('{"format": "ckd_mm.trajectory/99"}', r'not a trajectory: its "format" is not "ckd_mm\.trajectory/1"'),
+    ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}', "is damaged: a snapshot lacks 'file'"),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": [3]}', r'is damaged'),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": 3}', r'is damaged'),
 ])
@@ -188,8 +166,7 @@ def test_damaged_manifests(tmp_path, text, message):
 
 
 def test_an_epoch_that_is_not_there(tmp_path):
-    with pytest.raises(SnapshotError, match=r'no snapshot at epoch 5 in .*: there are \[1, 2, 3\]\. Choose '
-                                            r'one of these'):
+    with pytest.raises(SnapshotError, match=r'no snapshot at epoch 5 in .*: there are \[1, 2, 3\]\. Choose'):
         trajectory(tmp_path).at(5)
 
 
@@ -198,14 +175,11 @@ def test_check_names_the_damaged_file(tmp_path):
     run.check()
     data = bytearray(run.at(2).file.read_bytes())
     data[-1] ^= 1
-    run.at(2).file.write_bytes(bytes(data))
-    with pytest.raises(SnapshotError, match=r'epoch_2\.pth \(epoch 2\) is damaged: its SHA-256 is not the '
-                                            r'one in its manifest'):
-        run.check()
-    run.at(1).file.write_bytes(b'')
-    with pytest.raises(SnapshotError, match=r'epoch_1\.pth \(epoch 1\) is damaged: 0 bytes where its '
-                                            r'manifest says'):
-        Trajectory.open(tmp_path).check()
+    for epoch, content, message in ((2, data, 'SHA-256 is not the one in its manifest'),
+                                    (1, b'', '0 bytes where its manifest says')):
+        run.at(epoch).file.write_bytes(content)
+        with pytest.raises(SnapshotError, match=rf'{epoch}\.pth \(epoch {epoch}\) is damaged: .*{message}'):
+            Trajectory.open(tmp_path).check()
 
 
 def test_the_manifest_is_json_of_plain_values(tmp_path):
