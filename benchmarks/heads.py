@@ -35,8 +35,7 @@ def dih_vs_kd(work: Workload) -> list[float]:
                                      cohort,
                                      loss,
                                      ce_weight=CE_WEIGHT,
-                                     kd_weight=KD_WEIGHT,
-                                     fast_teachers=work.fast_teachers)
+                                     kd_weight=KD_WEIGHT)
             return mmengine_contender(ours, work), mmengine_contender(
                 distilling(work, copy.deepcopy(student), [file]), work)
 

@@ -15,8 +15,7 @@ TAU, CE_WEIGHT, KD_WEIGHT = 4.0, 0.1, 0.9
 
 
 def kd_step_vs_floor(work: Workload) -> list[float]:
-    """``CheckpointDistill.train_step`` with a one-snapshot ``SnapshotEnsemble`` /
-    :func:`hand_written_step`."""
+    """``CheckpointDistill.train_step`` with one snapshot as teacher / :func:`hand_written_step`."""
     return step_vs_floor(work, 1)
 
 
@@ -65,8 +64,7 @@ def distilling(work: Workload, student: nn.Module, snapshots: Sequence[str]) -> 
                              cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=list(snapshots)),
                              kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
                              ce_weight=CE_WEIGHT,
-                             kd_weight=KD_WEIGHT,
-                             fast_teachers=work.fast_teachers)
+                             kd_weight=KD_WEIGHT)
 
 
 def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
@@ -78,13 +76,11 @@ def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
 
 def hand_written_step(teachers: Sequence[nn.Module], student: nn.Module,
                       work: Workload) -> Callable[[tuple], Tensor]:
-    """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager,
-    teachers as they are, maps
-    contiguous. (Ours has BatchNorm fused into convolutions and, on a CPU, maps in channels_last.) Called with
-    images and labels.
+    """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager, maps
+    contiguous. (On a CPU our teachers are in channels_last.) Called with images and labels.
 
-    Teachers go first, one after another: beside the student's kept activations they would have to take fresh
-    memory, 7 % slower on CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).
+    Teachers go first, one after another: beside the student's activations they would need fresh memory, 7 %
+    slower on CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).
     """
     for teacher in teachers:
         teacher.to(work.device).eval().requires_grad_(False)

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_map
 
 from ..data.views import random_state_kept
 from ..errors import ConfigError
-from ..memory_format import set_memory_format
 from ..registry import HOOKS
 from ..students.taught_student import TaughtStudent
+from ..teachers.channels_last import set_memory_format
 from ..teachers.head_training import HeadTraining
 
 
@@ -71,10 +71,9 @@ class ChannelsLastHook(Hook):
         self._end(runner)
         usual = _problem_with(model, images)
         if usual is None:  # a map in this order cannot be viewed as the network wants, say
-            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in '
-                              'channels_last, but not on one in the usual '
-                              f'order: {type(problem).__name__}: {problem}. Take the hook out of '
-                              'custom_hooks') from problem
+            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in channels_last, '
+                              f'but not on one in the usual order: {type(problem).__name__}: {problem}. Take '
+                              'the hook out of custom_hooks') from problem
         self._begin(runner)
         _say_untried(model, usual)
 
@@ -94,7 +93,7 @@ class ChannelsLastHook(Hook):
         self._set(model, torch.channels_last)
         for module in model.modules():
             if isinstance(module, TaughtStudent):
-                module.rearrange_teachers()
+                module.to_channels_last()
         self._handle = model.data_preprocessor.register_forward_hook(_channels_last)
 
     def _end(self, runner) -> None:

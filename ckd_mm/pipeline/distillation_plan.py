@@ -13,12 +13,13 @@ from ..errors import CkdError, ConfigError, SnapshotError
 from ..hooks.anneal_distillation_hook import AnnealDistillationHook
 from ..hooks.schedule_hook import check_schedules
 from ..infoplane.probe import Probe, held_out_record
-from ..losses.cohort_kd_loss import CohortKDLoss, check_weight
+from ..losses.cohort_kd_loss import CohortKDLoss
 from ..registry import MODELS
 from ..selection import SelectionContext, Selector, build_selector
 from ..targets import TargetFile
 from ..teachers.snapshot_ensemble import find_snapshot
 from ..trajectory import Snapshot, Trajectory, model_config_of, snapshot_epochs
+from ..validate import check_number
 from .links import STUDENT, Link, generation_stages, read_links
 from .schedule import DistillationSchedule
 from .settings import KEPT_CHECKPOINTS, RUNNER_KEYS, changes_of, merged, require_known, with_seed
@@ -30,7 +31,7 @@ from .target_cache import TargetCache, require_plain_images, views_of
 TEACHER_KEYS = ('model', 'trajectory', 'snapshots')
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
 DISTILL_KEYS = LOSS_KEYS + ('loss', 'ce_weight', 'kd_weight', 'reduction', 'stop_epoch', 'schedule',
-                            'ce_weight_after_stop', 'distiller', 'cache', 'fast_teachers')
+                            'ce_weight_after_stop', 'distiller', 'cache')
 HEAD_KEYS = ('out_indices', 'kind', 'grid')
 SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
 HEADS, HINT = 'heads.pth', 'hint.pth'  # what these stages leave in the work_dir
@@ -83,10 +84,7 @@ class DistillationPlan(StudentPlan):
             for key in ('ce_weight', 'kd_weight', 'ce_weight_after_stop')
         }
         for name, value in self.weights.items():
-            check_weight(f'distill.{name}', value)
-        self.fast_teachers: bool = distill.get('fast_teachers', True)
-        if not isinstance(self.fast_teachers, bool):
-            raise ConfigError(f'distill.fast_teachers={self.fast_teachers!r} should be True or False')
+            check_number(f'distill.{name}', value, at_least=0)
         self.reduction: str = distill.get('reduction', 'mean')
         if self.reduction not in ('mean', 'sum'):
             raise ConfigError(f"distill.reduction={self.reduction!r} should be 'mean' (over the teachers, "
@@ -469,8 +467,6 @@ class DistillationPlan(StudentPlan):
             self.cache.show_views(config)
         kd_loss = {key: value for key, value in self.kd_loss.items() if weighted or key != 'teacher_weights'}
         own: dict[str, Any] = {} if self.reduction == 'mean' else dict(reduction=self.reduction)
-        if not self.fast_teachers:
-            own['fast_teachers'] = False
         if targets is not None:
             own['targets'] = str(targets)
         elif views_of(config) is not None and self.distiller is None and self.targets_can_be_kept:

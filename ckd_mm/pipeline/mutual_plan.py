@@ -6,8 +6,9 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..errors import ConfigError
-from ..losses.cohort_kd_loss import CohortKDLoss, check_weight
+from ..losses.cohort_kd_loss import CohortKDLoss
 from ..trajectory import model_config_of
+from ..validate import check_number
 from .settings import METHOD_KEYS, as_list, require_known, type_name
 from .student_plan import StudentPlan
 
@@ -41,7 +42,7 @@ class MutualPlan(StudentPlan):
         require_known('distill (with `peer`)', self.distill, DISTILL_KEYS)
         CohortKDLoss(tau=self.distill.get('tau', 1.0))
         for name in ('ce_weight', 'kd_weight'):
-            check_weight(f'distill.{name}', self.distill.get(name, 1.0))
+            check_number(f'distill.{name}', self.distill.get(name, 1.0), at_least=0)
 
     def describe(self) -> str:
         return f'student and peer, {self.student_epochs} epochs'

@@ -36,7 +36,7 @@ The config *is* the student's; beside it stand the keys of :data:`OWN_KEYS`:
 ``distill``
     ``tau``, ``aggregation``, ``teacher_weights``, ``standardize``, or instead of them ``loss``, another loss
     of logits; ``ce_weight``, ``kd_weight``, ``reduction``, ``stop_epoch``, ``schedule``,
-    ``ce_weight_after_stop``, ``distiller``, ``fast_teachers``, ``cache``. ``schedule`` is a hook or a list of
+    ``ce_weight_after_stop``, ``distiller``, ``cache``. ``schedule`` is a hook or a list of
     hooks, by name: ``dict(type='ckd_mm.AnnealDistillationHook', begin=10, end=60)``,
     ``ckd_mm.StopWhenOvertakenHook``, ``ckd_mm.ProgressiveTeacherHook`` (the chosen snapshots teach one after
     another); ``stop_epoch=e`` is short for ``ckd_mm.StopDistillationHook``. ``cache=dict(views=K)``: the

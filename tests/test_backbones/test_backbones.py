@@ -307,7 +307,7 @@ def test_mobilenet_computes_what_its_definition_says():
     (DenseNetCIFAR, dict(depth=40, growth_rate=0), r'growth_rate=0 should be a whole number, at least 1'),
     (DenseNetCIFAR, dict(depth=40, growth_rate=12, out_indices=(0, 3)), r'out_indices=\(0, 3\) should list '
                                                                         r'one or more of'),
-    (MobileNetV2CIFAR, dict(widen_factor=0), r'widen_factor=0 should be a number from 1/16'),
+    (MobileNetV2CIFAR, dict(widen_factor=0), r'widen_factor=0 should be a finite number, at least 0.0625'),
     (MobileNetV2CIFAR, dict(widen_factor='0.75'), r"widen_factor='0.75' should be"),
     (MobileNetV2CIFAR, dict(widen_factor=float('nan')), r'widen_factor=nan should be'),
     (MobileNetV2CIFAR, dict(out_indices=(-1, )), r'out_indices=\(-1,\) should list one or more of the '

@@ -42,8 +42,8 @@ HOOK = dict(type='ckd_mm.ChannelsLastHook')
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
-    """Where teachers are not rearranged without being asked."""
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.REARRANGED_ON', ())
+    """Where teachers are not in channels_last anyway."""
+    monkeypatch.setattr('ckd_mm.teachers.base_cohort.CHANNELS_LAST_ON', ())
 
 
 def convolutions(model: nn.Module) -> list:
@@ -234,29 +234,16 @@ def test_heads_in_training(digits_run, tmp_path):
 
 
 def test_teachers_that_are_there_before(tmp_path):
-    """And one whose weights are fused already."""
     trajectory(tmp_path, model=TEACHER)
     model = CheckpointDistill(
         with_statistics(resnet(1)),
         dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=2)]))
     images = torch.randn(4, 3, 8, 8)
-    expected = model.ask_teachers(images)
-    model.rearrange_teachers()
-    assert_close(model.ask_teachers(images.contiguous(memory_format=torch.channels_last)), expected,
+    expected = model.teacher_logits(images)
+    model.to_channels_last()
+    assert_close(model.teacher_logits(images.contiguous(memory_format=torch.channels_last)), expected,
                  rtol=1e-4, atol=1e-5)
     assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
-
-
-def test_networks_with_other_weights(tmp_path):
-    """A convolution over three dimensions has none of four."""
-    model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(3, 2))
-    before = [parameter for parameter in model.parameters()]
-    values = [parameter.clone() for parameter in before]
-    from ckd_mm.memory_format import set_memory_format
-    set_memory_format(model, torch.channels_last)
-    assert is_last(model[1].weight) and model[0].weight.is_contiguous()
-    assert all(left is right and torch.equal(left, value)
-               for left, right, value in zip(before, model.parameters(), values))
 
 
 def test_the_whole_method(distil_run):
@@ -346,12 +333,11 @@ def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path, monkeypatch):
                           model=model, classes=None).file
     distil = CheckpointDistill(with_statistics(resnet(1)),
                                dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(file)]))
-    distil.rearrange_teachers()
+    distil.to_channels_last()
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(distil.ask_teachers(images)[0], teacher(images))
+    assert torch.equal(distil.teacher_logits(images)[0], teacher(images))
     message, = said
-    assert message.startswith('Network 1 of the teachers, as slow as before: its weights cannot be in '
-                              'channels_last (RuntimeError: view')
+    assert message.startswith('Teacher network 1 is not put into channels_last: RuntimeError: view')
 
 
 class Stream(IterableDataset):

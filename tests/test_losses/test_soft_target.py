@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from ckd_mm.errors import ConfigError
 from ckd_mm.losses import CohortKDLoss, DecoupledKDLoss, SoftTarget, soft_target
 from ckd_mm.students import CheckpointDistill
-from ckd_mm.students.checkpoint_distill import _filled_up
+from ckd_mm.students.checkpoint_distill import filled_up
 
 from ..conftest import resnet
 from ..helpers import trajectory, with_statistics
@@ -91,16 +91,16 @@ def test_asked_in_batches_of_one_size(tmp_path):
         assert isinstance(part, SoftTarget) and torch.equal(part.log_p, whole.log_p[:count]) and len(
             part.predicted) == count
     by_hand = torch.stack(
-        [F.softmax(member / 4.0, dim=1) for member in model.ask_teachers(images)]).mean(dim=0)
+        [F.softmax(member / 4.0, dim=1) for member in model.teacher_logits(images)]).mean(dim=0)
     torch.testing.assert_close(whole.log_p.exp(), by_hand)
 
 
-def test_filled_up_batches():
+def testfilled_up_batches():
     images = torch.arange(6.0).view(3, 2, 1, 1)
-    assert torch.equal(_filled_up(images, 5)[:, 0, 0, 0], torch.tensor([0.0, 2.0, 4.0, 4.0, 4.0]))
-    assert _filled_up(images, 3) is images and _filled_up(images, 2) is images
+    assert torch.equal(filled_up(images, 5)[:, 0, 0, 0], torch.tensor([0.0, 2.0, 4.0, 4.0, 4.0]))
+    assert filled_up(images, 3) is images and filled_up(images, 2) is images
     last = torch.randn(3, 4, 5, 5).contiguous(memory_format=torch.channels_last)
-    assert _filled_up(last, 4).is_contiguous(memory_format=torch.channels_last)
+    assert filled_up(last, 4).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_targets_need_a_loss_that_can_be_kept(tmp_path):

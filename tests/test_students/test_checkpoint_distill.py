@@ -200,7 +200,7 @@ def test_kd_weight_0_is_plain_training_bit_for_bit(digits_run, tmp_path, student
     } for line in next((tmp_path / name).glob('*/vis_data/scalars.json')).read_text().splitlines()]
                for name in logs]
     assert written[0] == written[1] and len(written[0]) == 4
-    assert isinstance(runners['distilled'].model._outside.cohort, dict)  # the teacher was never built
+    assert isinstance(runners['distilled'].model.outside.cohort, dict)  # the teacher was never built
 
 
 def test_the_teacher_costs_no_random_number(tmp_path):
@@ -314,7 +314,7 @@ def test_evaluation_is_the_students(tmp_path):
         assert torch.equal(ours.pred_score, theirs.pred_score)
     inputs = step_inputs(model)['inputs']
     assert torch.equal(model(inputs), student(inputs))
-    assert isinstance(model._outside.cohort, dict)
+    assert isinstance(model.outside.cohort, dict)
 
 
 def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
@@ -332,7 +332,7 @@ def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
 
 def test_training_a_step_leaves_the_teacher_as_it_was(tmp_path):
     model = distill(tmp_path)
-    model.ask_teachers(step_inputs(model)['inputs'])  # fused now
+    model.teacher_logits(step_inputs(model)['inputs'])  # fused now
     before = copy.deepcopy(model.cohort.state_dict())
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     for _ in range(3):
@@ -372,7 +372,7 @@ def test_stop_hook_truth_table(digits_run, tmp_path, stop_epoch, distilled):
     config = distill_run(digits_run, tmp_path / 'teacher', distill=dict(ce_weight=0.1, kd_weight=0.9),
                          custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=stop_epoch)])
     log, calls = StepLog(), []
-    build = MODELS.get('ckd_mm.SnapshotEnsemble').teacher_logits
+    build = MODELS.get('ckd_mm.SnapshotEnsemble').member_logits
     config.default_hooks.logger.interval = 1
 
     def counted(cohort, inputs):
@@ -380,7 +380,7 @@ def test_stop_hook_truth_table(digits_run, tmp_path, stop_epoch, distilled):
         return build(cohort, inputs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SnapshotEnsemble, 'teacher_logits', counted)
+        patch.setattr(SnapshotEnsemble, 'member_logits', counted)
         runner = train(config, log)
     terms = {
         epoch: {name

@@ -1,4 +1,4 @@
-"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, where the pass ends, and what is
+"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, what runs, and what is
 said when it cannot be."""
 
 import copy
@@ -13,14 +13,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from ckd_mm.errors import ConfigError, SnapshotError
-from ckd_mm.flops import forward_flops
 from ckd_mm.losses import CohortKDLoss
 from ckd_mm.registry import MODELS
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import DIHTeacher, HeadTraining, SnapshotEnsemble
 from ckd_mm.teachers.feature_network import FeatureNetwork, weights_sha256
 from ckd_mm.teachers.head_file import read_heads
-from ckd_mm.teachers.skipped import Skipped
 from ckd_mm.trajectory import Snapshot
 
 from ..conftest import STATISTICS, resnet
@@ -233,7 +231,7 @@ def test_compiled_networks_say_the_same(tmp_path):
     assert_close(losses[2], losses[3])
 
 
-# ---------------------------------------------------------------- where the pass ends
+# ---------------------------------------------------------------- what runs
 BACKBONES = dict(
     ResNet_CIFAR=(dict(type='ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4), 32, 4),
     CIFARResNet=(dict(type='ckd_mm.CIFARResNet', depth=14), 64, 3),
@@ -258,9 +256,7 @@ def on_disk(folder, model: dict, seed: int = 1) -> Snapshot:
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_the_pass_ends_at_the_deepest_head(tmp_path, name):
-    """Maps and logits are those of the plain network; without the teacher no later layer is called, and none
-    is there."""
+def test_maps_and_logits_are_those_of_the_plain_network(tmp_path, name):
     backbone, channels, stages = BACKBONES[name]
     snapshot = on_disk(tmp_path, classifier(backbone, channels))
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -276,76 +272,16 @@ def test_the_pass_ends_at_the_deepest_head(tmp_path, name):
     assert len(outputs) == stages and all(torch.equal(left, right) for left, right in zip(maps, outputs))
     assert features.shapes == {0: outputs[0].shape[1:], 1: outputs[1].shape[1:]}
 
-    whole, convolutions = forward_flops(features, images), len(called(features, images))
-    features.keep_maps_only()
-    alone, none = features(images)
-    assert none is None and all(torch.equal(left, right) for left, right in zip(alone, outputs))
-    needed = called(features, images)
-    assert len(needed) == len([module for module in features.modules() if isinstance(module, nn.Conv2d)
-                               ]) < convolutions
-    assert forward_flops(features, images) == flops_until(plain.backbone, images, len(needed)) < whole
 
-
-def called(module: nn.Module, images: torch.Tensor) -> list:
-    """Convolutions in the order of their calls."""
-    calls = []
-    handles = [
-        part.register_forward_hook(lambda part, _inputs, _output: calls.append(part))
-        for part in module.modules() if isinstance(part, nn.Conv2d)
-    ]
-    with torch.no_grad():
-        module(images)
-    for handle in handles:
-        handle.remove()
-    return calls
-
-
-def flops_until(backbone: nn.Module, images: torch.Tensor, convolutions: int) -> int:
-    """Of the first so many convolutions: 2 x weights x positions x images, bias apart."""
-    found = []
-
-    def count(part, _inputs, output) -> None:
-        found.append(2 * part.weight.numel() * output.shape[2] * output.shape[3] * len(output))
-
-    for part in backbone.modules():
-        if isinstance(part, nn.Conv2d):
-            part.register_forward_hook(count)
-    with torch.no_grad():
-        backbone(images)
-    return sum(found[:convolutions])
-
-
-def test_the_first_heads_alone_cost_their_stage(tmp_path):
-    """A DIH teacher as a whole, with its calls counted: head 0 needs the stem and the first of three
-    stages."""
-    cohort = cohort_of(tmp_path, [0], model=with_statistics(resnet(3)))
-    teacher = network(TEACHER, 2)
-    stem_and_stage = [part for part in teacher.backbone.modules() if isinstance(part, nn.Conv2d)][:5]
-    assert len(called(cohort, IMAGES)) == len(stem_and_stage)
-    assert forward_flops(cohort, IMAGES) == flops_until(teacher.backbone, IMAGES, 5) + 2 * 5 * 10 * 4 * 8 * 8
-    kept = sum(parameter.numel() for parameter in cohort.networks.parameters())
-    assert kept < sum(parameter.numel() for parameter in teacher.parameters()) / 10
-
-
-def test_what_cannot_be_left_out_runs(tmp_path):
-    """Every module is called before the map is made: nothing is skipped, and the maps are right."""
-
-    class Backwards(nn.Module):
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
-
-        def forward(self, images):
-            late = self.second(images)
-            return self.first(images), late
-
-    from ckd_mm.teachers.skipped import skip_the_rest
-    backbone = Backwards().eval()
-    assert not skip_the_rest(backbone, lambda images: backbone(images)[:1], IMAGES)
-    assert not any(isinstance(module, Skipped) for module in backbone.modules())
-    assert skip_the_rest(backbone, lambda images: backbone(images)[1:], IMAGES)
-    assert isinstance(backbone.first, Skipped) and isinstance(backbone.second, nn.Conv2d)
+@pytest.mark.parametrize('use, runs', [([0, 1], False), ([0, 'teacher'], True)])
+def test_without_the_teacher_its_own_head_does_not_run(tmp_path, use, runs):
+    cohort, calls = cohort_of(tmp_path), []
+    alone = DIHTeacher(cohort.snapshot, cohort.head_file.file, use)
+    for name, part in alone.networks.named_modules():
+        part.register_forward_hook(lambda *_, name=name: calls.append(name))
+    rows = [cohort.member_names.index(name) for name in alone.member_names]
+    assert torch.equal(alone(IMAGES), cohort(IMAGES)[rows])
+    assert ('0.head.fc' in calls) == ('0.neck' in calls) == runs and '0.backbone.layer3' in calls
 
 
 @pytest.mark.parametrize('model', [
@@ -466,23 +402,6 @@ def test_files_that_are_no_heads(tmp_path):
     heads.file.write_bytes(bytes(data[:len(data) // 2]))
     with pytest.raises(SnapshotError, match=r'heads\.pth cannot be read, it is damaged'):
         read_heads(heads.file)
-
-
-def test_a_distiller_cannot_read_what_does_not_run(tmp_path):
-    from ckd_mm.compat import require_mmrazor
-    require_mmrazor('this test')
-    snapshot, heads = heads_on(tmp_path)
-    recorder = dict(deep=dict(type='ModuleOutputs', source='networks.0.backbone.layer3'))
-    distiller = dict(
-        type='mmrazor.ConfigurableDistiller',
-        student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer1')),
-        teacher_recorders=recorder, distill_losses=dict(loss_at=dict(type='mmrazor.ATLoss', loss_weight=1.0)),
-        loss_forward_mappings=dict(loss_at=dict(s_feature=dict(from_student=True, recorder='map'),
-                                                t_feature=dict(from_student=False, recorder='deep'))))
-    model = CheckpointDistill(STUDENT, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
-                                   heads=str(heads.file), use=[0, 1]), distiller=distiller)
-    with pytest.raises(ConfigError, match='layer3 of the teacher does not run'):
-        model.cohort  # noqa: B018
 
 
 # ---------------------------------------------------------------- the file
