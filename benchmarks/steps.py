@@ -21,8 +21,7 @@ def kd_step_vs_floor(work: Workload) -> list[float]:
 
 def ensemble4_vs_floor(work: Workload) -> list[float]:
     """``CheckpointDistill.train_step`` with a ``SnapshotEnsemble`` of four / the hand-written step with the
-    same four networks, one
-    after another."""
+    same four networks, one after another."""
     return step_vs_floor(work, 4)
 
 
@@ -52,11 +51,8 @@ def after_stop_vs_plain(work: Workload) -> list[float]:
 
 
 def compare(make_pair: Callable[[], Pair], work: Workload) -> list[float]:
-    return paired_ratios(make_pair,
-                         work.repeats,
-                         work.steps,
-                         work.device,
-                         tolerance=5e-2 if work.dtype == 'bf16' else 1e-3)
+    return paired_ratios(make_pair, work.repeats, work.steps, work.device, tolerance=5e-2 if work.dtype
+                         == 'bf16' else 1e-3)
 
 
 def distilling(work: Workload, student: nn.Module, snapshots: Sequence[str]) -> CheckpointDistill:
@@ -76,8 +72,8 @@ def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
 
 def hand_written_step(teachers: Sequence[nn.Module], student: nn.Module,
                       work: Workload) -> Callable[[tuple], Tensor]:
-    """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager, maps
-    contiguous. (On a CPU our teachers are in channels_last.) Called with images and labels.
+    """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager,
+    maps contiguous. (On a CPU our teachers are in channels_last.) Called with images and labels.
 
     Teachers go first, one after another: beside the student's activations they would need fresh memory, 7 %
     slower on CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).

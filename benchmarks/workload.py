@@ -77,8 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
     """
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch: small takes '
-                                                                           'a fraction of a second a '
-                        'step on one core, cifar some seconds, the others are for GPUs')
+                                                                           'a fraction of a second a step on '
+                                                                           'one core, cifar some seconds, '
+                                                                           'the others are for GPUs')
     parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda '
                                                                                   'only')
     parser.add_argument('--repeats', type=int, default=repeats, help='paired repetitions of each timed '
@@ -157,11 +158,6 @@ def snapshots(work: Workload, teachers: Sequence[nn.Module]) -> Iterator[list[st
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / f'epoch_{epoch}.pth') for epoch in range(1, len(teachers) + 1)]
         for epoch, (file, teacher) in enumerate(zip(files, teachers), 1):
-            write_snapshot(file,
-                           teacher.state_dict(),
-                           epoch=epoch,
-                           iteration=epoch,
-                           lr=None,
-                           model=work.teacher,
-                           classes=None)
+            write_snapshot(file, teacher.state_dict(), epoch=epoch, iteration=epoch, lr=None,
+                           model=work.teacher, classes=None)
         yield files

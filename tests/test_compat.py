@@ -72,9 +72,7 @@ def test_two_stacks_in_one_environment_are_named_before_anything_is_imported(tmp
     other = 'mmengine' if installed != 'mmengine' else 'onedl-mmengine'
     fake_distribution(tmp_path, other, '0.10.7')
     done = subprocess.run([sys.executable, '-c', 'import ckd_mm'], cwd=ROOT, text=True, capture_output=True,
-                          timeout=300, check=False, env={
-                              **os.environ, 'PYTHONPATH': str(tmp_path)
-                          })
+                          timeout=300, check=False, env={**os.environ, 'PYTHONPATH': str(tmp_path)})
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert f'{other} 0.10.7' in last and f'{installed} {version}' in last
@@ -134,8 +132,7 @@ def test_missing_mmrazor_is_one_line_with_what_to_do(monkeypatch, missing):
         require_mmrazor('distill.distiller=mmrazor.ConfigurableDistiller')
     assert str(caught.value) == (
         f'distill.distiller=mmrazor.ConfigurableDistiller needs {missing}, which is not installed: pip '
-        'install mmrazor==1.0.0 joblib '
-        '(distillation of logits does not need it)')
+        'install mmrazor==1.0.0 joblib (distillation of logits does not need it)')
 
 
 def test_an_mmrazor_that_cannot_be_imported_is_one_line_with_versions(monkeypatch):

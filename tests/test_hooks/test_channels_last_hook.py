@@ -48,10 +48,8 @@ def as_on_a_gpu(monkeypatch):
 
 def convolutions(model: nn.Module) -> list:
     """Weights of those with several input channels and pixels."""
-    return [
-        part.weight for part in model.modules()
-        if isinstance(part, nn.Conv2d) and part.weight[0, 0].numel() > 1
-    ]
+    return [part.weight for part in model.modules() if isinstance(part, nn.Conv2d)
+            and part.weight[0, 0].numel() > 1]
 
 
 class Watch(Hook):
@@ -84,9 +82,8 @@ class AtTheEnd(Hook):
         averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
         state = runner.optim_wrapper.optimizer.state
         weights = convolutions(runner.model)
-        assert weights and len({id(weight)
-                                for weight in weights} & {id(key)
-                                                          for key in state}) == len(weights)
+        assert weights and len({id(weight) for weight in weights}
+                               & {id(key) for key in state}) == len(weights)
         self.last = [
             is_last(tensor)
             for tensor in weights + [state[weight]['momentum_buffer']
@@ -118,7 +115,7 @@ def test_everything_is_channels_last_and_nothing_else_changes(digits_run, tmp_pa
     saved, same = (torch.load(file, weights_only=False) for file in files)
     for name, value in same['state_dict'].items():
         assert_close(value, saved['state_dict'][name], rtol=1e-3, atol=1e-4)
-    assert not runner.model.data_preprocessor._forward_hooks and not plain.model.data_preprocessor._forward_hooks
+    assert not any(each.model.data_preprocessor._forward_hooks for each in (runner, plain))
 
 
 def test_files_are_as_without_it(digits_run, tmp_path):
@@ -209,10 +206,8 @@ def test_a_teacher_with_heads(digits_run, tmp_path):
     snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
     heads = HeadTraining(snapshot, (0, 1), (3, 8, 8)).write(tmp_path / 'heads.pth')
     watch = Teachers()
-    train(
-        distilled(digits_run, tmp_path,
-                  dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file), heads=str(heads.file)),
-                  custom_hooks=[HOOK], epochs=1), watch)
+    train(distilled(digits_run, tmp_path, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
+                                               heads=str(heads.file)), custom_hooks=[HOOK], epochs=1), watch)
     assert watch.steps == 4 and all(watch.weights) and watch.names[0] == ['head 0', 'head 1', 'teacher']
 
 
@@ -283,9 +278,8 @@ def trained(folder: Path, wrapped: bool, begin) -> dict:
         dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort))
     runs = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False) if wrapped else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
-    begin(
-        SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper,
-                        train_dataloader=SimpleNamespace(dataset=[None])))
+    begin(SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper,
+                          train_dataloader=SimpleNamespace(dataset=[None])))
     runs.train()
     seen = []
     model.student.backbone.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -325,9 +319,8 @@ def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path, monkeypatch):
     """Which is said."""
     said = []
     monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log', lambda message, logger: said.append(message))
-    model = with_statistics(
-        dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10),
-             head=dict(type='ClsHead')))
+    model = with_statistics(dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10),
+                                 head=dict(type='ClsHead')))
     teacher = network(model, 1)
     file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None,
                           model=model, classes=None).file

@@ -25,10 +25,8 @@ def test_the_spread_of_each_image_is_its_jensen_shannon_divergence():
     second = torch.tensor([[0.5, 0.5], [0.2, 0.8]]).log()
     found = soft_target(torch.stack([first, second]), 1.0, 'loss')
     torch.testing.assert_close(found.log_p.exp(), torch.tensor([[0.7, 0.3], [0.2, 0.8]]))
-    by_hand = [
-        0.5 * sum(p * torch.tensor(p / m).log().item() for p, m in zip(row, (0.7, 0.3)))
-        for row in ((0.9, 0.1), (0.5, 0.5))
-    ]
+    by_hand = [0.5 * sum(p * torch.tensor(p / m).log().item() for p, m in zip(row, (0.7, 0.3)))
+               for row in ((0.9, 0.1), (0.5, 0.5))]
     torch.testing.assert_close(found.spread, torch.tensor([sum(by_hand), 0.0]), rtol=1e-5, atol=1e-7)
     assert soft_target(torch.stack([first, second]), 1.0, 'prob').spread is None
 

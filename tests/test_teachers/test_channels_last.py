@@ -20,8 +20,9 @@ SMALL = IMAGES[:, :, :8, :8]
 
 
 def classifier(channels: int, **backbone) -> dict:
-    return with_statistics(dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'),
-                                head=dict(type='LinearClsHead', num_classes=10, in_channels=channels)))
+    head = dict(type='LinearClsHead', num_classes=10, in_channels=channels)
+    neck = dict(type='GlobalAveragePooling')
+    return with_statistics(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
 
 
 NETWORKS = dict(resnet=resnet(2),
@@ -116,7 +117,8 @@ class Teaches(BaseCohort):
 def said(monkeypatch):
     """What a cohort writes into the log."""
     found = []
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log', lambda message, logger: found.append(message))
+    monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log',
+                        lambda message, logger: found.append(message))
     return found
 
 
@@ -134,7 +136,8 @@ def test_what_cannot_be_stays_as_it_was_and_is_said(said, way, problem):
     assert is_last(other.convolution.weight) == (way != 'small')
     if problem is not None:
         assert torch.equal(logits, plain(nn.functional.interpolate(SMALL, size=16))['maps'][0])
-    assert said[:1] == ([] if problem is None else [f'Teacher network 1 is not put into channels_last: {problem}.'])
+    assert said[:1] == ([] if problem is None else ['Teacher network 1 is not put into channels_last: '
+                                                    f'{problem}.'])
     written = len(said)
     cohort(SMALL)
     assert len(said) == written  # tried once
@@ -182,8 +185,8 @@ def test_where_somebody_reads_nothing_changes(tmp_path, said):
     model.teacher_logits(SMALL)
     assert [in_channels_last(member) for member in model.cohort.networks] == [{True}, {False}]
     assert torch.equal(seen[0], network(TEACHER, 1).backbone.conv1(SMALL)) and not is_last(seen[0])
-    assert said == ['Teacher network 2 is not put into channels_last: forward hooks of backbone.conv1 read what it '
-                    'computes, or make its weights.']
+    assert said == ['Teacher network 2 is not put into channels_last: forward hooks of backbone.conv1 read '
+                    'what it computes, or make its weights.']
 
 
 # ---------------------------------------------------------------- as teachers
@@ -208,11 +211,13 @@ def taught(folder, *epochs, **settings) -> CheckpointDistill:
 def test_teachers_are_in_channels_last_when_they_first_teach(tmp_path):
     """On a CPU, and nothing but their memory layout changes; one of them is still an ensemble of one."""
     model = taught(tmp_path, 3, 1)
-    cohort, alone = model.cohort, SnapshotEnsemble([dict(trajectory=str(tmp_path), epoch=epoch) for epoch in (3, 1)])
+    cohort, alone = model.cohort, SnapshotEnsemble([dict(trajectory=str(tmp_path), epoch=epoch)
+                                                    for epoch in (3, 1)])
     before = copy.deepcopy(cohort.state_dict())
     assert in_channels_last(cohort) == {False}
     logits, expected = model.teacher_logits(SMALL), alone(SMALL)
-    assert in_channels_last(cohort) == {True} and in_channels_last(alone) == in_channels_last(model) == {False}
+    assert in_channels_last(cohort) == {True}
+    assert in_channels_last(alone) == in_channels_last(model) == {False}
     assert list(cohort.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in cohort.state_dict().items())
     assert_close(logits, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
@@ -253,8 +258,8 @@ def test_where_a_distiller_reads_nothing_changes(tmp_path):
 
 
 def test_recorders_of_methods_do_not_see_the_noise(tmp_path):
-    """They listen to a class, and so to whichever network is run while they do. The noise has four images, the
-    batch six."""
+    """They listen to a class, and so to whichever network is run while they do. The noise has four images,
+    the batch six."""
     neck = dict(type='MethodOutputs', source='mmpretrain.models.necks.gap.GlobalAveragePooling.forward')
     first = dict(recorder='neck', record_idx=0, data_idx=0)
     mapping = dict(s_feature=dict(first, from_student=True), t_feature=dict(first, from_student=False))
@@ -302,8 +307,7 @@ def test_the_student_learns_the_same(tmp_path):
         assert_close(value, found[1][name], rtol=1e-4, atol=1e-5)
 
 
-# the last one: where torch compiles before its first backward pass, processes can no longer be forked, as other
-# tests do
+# the last one: where torch compiles before its first backward pass, other tests can no longer fork processes
 def test_it_comes_before_compiling(tmp_path):
     formats = []
 

@@ -1,5 +1,5 @@
-"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, what runs, and what is
-said when it cannot be."""
+"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, what runs, and what is said when it
+cannot be."""
 
 import copy
 
@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from scipy.special import log_softmax, softmax
-from torch import nn
 from torch.testing import assert_close
 
 from ckd_mm.errors import ConfigError, SnapshotError
@@ -223,10 +222,8 @@ def test_compiled_networks_say_the_same(tmp_path):
         CheckpointDistill(copy.deepcopy(student), DIHTeacher(snapshot, heads.file, use), compile=compile)
         for use in (None, [0]) for compile in (False, dict(backend='eager'))
     ]
-    losses = [
-        model.eval()(**model.data_preprocessor(batch(), training=True), mode='loss')['loss_kd']
-        for model in models
-    ]
+    losses = [model.eval()(**model.data_preprocessor(batch(), training=True), mode='loss')['loss_kd']
+              for model in models]
     assert_close(losses[0], losses[1])
     assert_close(losses[2], losses[3])
 
@@ -312,8 +309,7 @@ def test_norms_that_a_backbone_has_for_outputs_only(tmp_path, model):
     (2, r'out_indices=2 should be a list'),
     ((True, ), r'out_indices=\(True,\) should be a list'),
     ((0, 7), r'out_indices=\[0, 7\]: the backbone of .*epoch_2\.pth \(epoch 2\), ResNet_CIFAR, does not '
-             r'return these outputs; it has '
-             r'\[0, 1, 2\]'),
+             r'return these outputs; it has \[0, 1, 2\]'),
 ])
 def test_out_indices(tmp_path, out_indices, message):
     snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
@@ -360,16 +356,17 @@ def test_heads_of_another_teacher(tmp_path):
     """Also of the same network after another epoch; the same weights in another file are the same teacher."""
     _, heads = heads_on(tmp_path)
     other = trajectory(tmp_path / 'other', epochs=[2, 3], model=TEACHER)
-    message = r'were trained on the weights of .*epoch_2\.pth \(epoch 2\), the teacher .*epoch_3\.pth \(epoch 3\) has others'
-    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth ' + message):
+    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth were trained on the weights of '
+                                            r'.*epoch_2\.pth \(epoch 2\), the teacher .*epoch_3\.pth \(epoch '
+                                            r'3\) has others'):
         DIHTeacher(other.at(3), heads.file)
     DIHTeacher(other.at(2), heads.file)
     wider = trajectory(tmp_path / 'wider', epochs=[2], model=with_statistics(resnet(3, channels=8)))
     with pytest.raises(SnapshotError, match='were trained on the weights of'):
         DIHTeacher(wider.last, heads.file)
-    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth do not fit the teacher .*: '
-                                            r'out_indices=\[0, 1, 2\].*it has \[0, 1\]\. '
-                                             r'Use the snapshot they were trained on, .*epoch_2\.pth'):
+    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth do not fit the teacher .*: out_indices=\[0, '
+                                            r'1, 2\].*it has \[0, 1\]\. Use the snapshot they were trained '
+                                            r'on, .*epoch_2\.pth'):
         DIHTeacher(
             trajectory(tmp_path / 'shorter', epochs=[2], model=with_statistics(resnet(2))).last, heads.file)
 
@@ -408,9 +405,8 @@ def test_files_that_are_no_heads(tmp_path):
 def test_the_file_says_what_it_is_of(tmp_path):
     snapshot, heads = heads_on(tmp_path, out_indices=(2, 0), kind='pool', grid=2)
     checkpoint = torch.load(heads.file, weights_only=True)
-    assert list(checkpoint['state_dict']) == [
-        'heads.0.fc.weight', 'heads.0.fc.bias', 'heads.2.fc.weight', 'heads.2.fc.bias'
-    ]
+    assert list(checkpoint['state_dict']) == ['heads.0.fc.weight', 'heads.0.fc.bias', 'heads.2.fc.weight',
+                                              'heads.2.fc.bias']
     meta = checkpoint['meta']['heads']
     assert {
         key: meta[key]
