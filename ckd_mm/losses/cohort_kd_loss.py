@@ -31,16 +31,15 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
     - ``logit``: :math:`\tau^2 KL(softmax(\sum_m w_m teacher_m / \tau) \| q)`, the CheckpointKD authors' code.
 
     Cross-entropy is linear in its target, so ``loss`` is ``prob`` plus the spread of the teachers around
-    their mean (a Jensen-Shannon divergence), which is constant for the student: both give it the same
-    gradient. With one teacher all three are the distillation loss of Hinton et al. (arXiv 1503.02531), bit
-    for bit.
+    their mean (a Jensen-Shannon divergence): the student gets the same gradient from both. With one teacher
+    all three are the distillation loss of Hinton et al. (arXiv 1503.02531), bit for bit.
 
     Args:
         student_logits: (N, C).
         teacher_logits: (M, N, C); (N, C) is taken as one teacher.
         tau: temperature, above 0.
         teacher_weights: M numbers, scaled here to sum to one; default: equal.
-        standardize: of the student and of each teacher, see :func:`ckd_mm.losses.soft_target.standardized`.
+        standardize: the logits of all, see :func:`ckd_mm.losses.soft_target.standardized`.
 
     Returns:
         Mean over the batch, float32 (or float64 if the logits are), a scalar.
@@ -56,11 +55,7 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
 
 def kd_to_target(student_logits: Tensor, target: SoftTarget, tau: float, standardize: bool = False) -> Tensor:
     r""":math:`\tau^2 (KL(P \| q) + spread)`, mean over the batch, with P and spread of the target and q =
-    softmax(student / tau).
-
-    Args:
-        student_logits: (N, C).
-        target: of these images, by the same ``tau`` and ``standardize``.
+    softmax(student / tau), for student logits (N, C).
 
     Raises:
         ValueError: the target is of other images or classes.

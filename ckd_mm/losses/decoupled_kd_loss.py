@@ -112,7 +112,3 @@ class DecoupledKDLoss(nn.Module):
         loss = decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau, self.target_weight,
                                  self.non_target_weight)
         return loss if self.loss_weight == 1 else loss * self.loss_weight
-
-    def extra_repr(self) -> str:
-        return f'tau={self.tau}, target_weight={self.target_weight}, ' \
-            f'non_target_weight={self.non_target_weight}, loss_weight={self.loss_weight}'

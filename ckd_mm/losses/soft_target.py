@@ -83,12 +83,8 @@ def ensemble_prediction(teacher_logits: Tensor) -> Tensor:
 
 def require_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
     """
-    Args:
-        student_logits: (N, C).
-        teacher_logits: (M, N, C), or (N, C) of one teacher.
-
     Raises:
-        ValueError: logits that do not fit each other.
+        ValueError: student logits (N, C) and teacher logits (M, N, C), or (N, C), do not fit each other.
     """
     if teacher_logits.dim() == 2:
         teacher_logits = teacher_logits[None]

@@ -21,7 +21,7 @@ from ckd_mm.hooks import ChannelsLastHook
 from ckd_mm.registry import MODELS
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import HeadTraining
-from ckd_mm.trajectory import Trajectory, write_snapshot
+from ckd_mm.trajectory import Trajectory
 
 from ..conftest import STATISTICS, resnet
 from ..helpers import (
@@ -30,7 +30,6 @@ from ..helpers import (
     assert_same_weights,
     batch,
     is_last,
-    network,
     train,
     trajectory,
     weights_of,
@@ -313,24 +312,6 @@ def test_a_network_that_views_its_maps_is_named_before_training(digits_run, back
                                           '.*RuntimeError: .*Take the hook out'):
         train(config, log)
     assert log.steps == []
-
-
-def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path, monkeypatch):
-    """Which is said."""
-    said = []
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log', lambda message, logger: said.append(message))
-    model = with_statistics(dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10),
-                                 head=dict(type='ClsHead')))
-    teacher = network(model, 1)
-    file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None,
-                          model=model, classes=None).file
-    distil = CheckpointDistill(with_statistics(resnet(1)),
-                               dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(file)]))
-    distil.to_channels_last()
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(distil.teacher_logits(images)[0], teacher(images))
-    message, = said
-    assert message.startswith('Teacher network 1 is not put into channels_last: RuntimeError: view')
 
 
 class Stream(IterableDataset):

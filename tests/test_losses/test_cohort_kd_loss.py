@@ -217,12 +217,6 @@ def test_standardized_loss_does_not_change_with_shift_and_scale(aggregation):
             cohort_kd_loss(student, teachers, 2.0, aggregation).item()) > 1e-2
 
 
-def test_a_student_of_other_scale_is_perfect():
-    teacher = random_logits(5, 7)
-    assert_close(cohort_kd_loss(3 * teacher - 4, teacher, 2.0, standardize=True).item(), 0.0, atol=1e-12,
-                 rtol=0)
-
-
 def test_standardized_gradient_is_orthogonal_to_shift_and_scale():
     student = random_logits(5, 7).requires_grad_()
     cohort_kd_loss(student, random_logits(3, 5, 7, seed=1), 2.0, standardize=True).backward()
