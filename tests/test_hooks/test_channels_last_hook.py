@@ -243,6 +243,8 @@ def test_teachers_that_are_there_before(tmp_path):
 def test_the_whole_method(distil_run):
     """In all its stages: teacher, probe, student; what they leave loads strictly, in the usual order."""
     config = distil_run(custom_hooks=[HOOK])
+    # in torch 2.15 the backward pass of 1x1 convolutions of 4 channels and stride 2 corrupts memory on some CPUs
+    config.teacher.model = resnet(2, channels=8)
     summary = RUNNERS.build(config).train()
     folder = Path(config.work_dir)
     student = CLASSIFIERS.build(dict(resnet(), data_preprocessor=dict(STATISTICS)))
@@ -251,7 +253,7 @@ def test_the_whole_method(distil_run):
         student.load_state_dict(weights, strict=True)
         assert all(weight.is_contiguous() for weight in weights.values())
     snapshot = Trajectory.open(folder).last
-    teacher = CLASSIFIERS.build(with_statistics(resnet(2)))
+    teacher = CLASSIFIERS.build(with_statistics(resnet(2, channels=8)))
     teacher.load_state_dict(weights_of(snapshot.file), strict=True)
     assert all(weight.is_contiguous() for weight in weights_of(snapshot.file).values())
     assert summary['student']['accuracy_top1'] > 0
