@@ -22,8 +22,7 @@ ROWS = 200_000  # 50,000 images in four views
 
 def cached_vs_plain(work: Workload, rows: int = ROWS) -> list[float]:
     """``CheckpointDistill.train_step`` with the targets of four teachers read from files, of random images in
-    random views / ``train_step``
-    of the plain mmpretrain classifier.
+    random views / ``train_step`` of the plain mmpretrain classifier.
 
     Args:
         rows: targets in the files, about, of ``rows / 4`` images in four views each.

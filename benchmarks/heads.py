@@ -18,8 +18,7 @@ TAU, CE_WEIGHT, KD_WEIGHT = 5.0, 0.9, 0.1  # the paper's
 
 def dih_vs_kd(work: Workload) -> list[float]:
     """``CheckpointDistill.train_step`` with a head on each stage of the teacher, four, and the teacher itself
-    / with the teacher
-    alone.
+    / with the teacher alone.
 
     Heads are flattened or pooled as by default for the size of the images.
     """
@@ -31,12 +30,8 @@ def dih_vs_kd(work: Workload) -> list[float]:
         loss = dict(type='ckd_mm.CohortKDLoss', tau=TAU, aggregation='loss')
 
         def make_pair() -> Pair:
-            ours = CheckpointDistill(copy.deepcopy(student),
-                                     cohort,
-                                     loss,
-                                     ce_weight=CE_WEIGHT,
-                                     kd_weight=KD_WEIGHT,
-                                     fast_teachers=work.fast_teachers)
+            ours = CheckpointDistill(copy.deepcopy(student), cohort, loss, ce_weight=CE_WEIGHT,
+                                     kd_weight=KD_WEIGHT)
             return mmengine_contender(ours, work), mmengine_contender(
                 distilling(work, copy.deepcopy(student), [file]), work)
 
@@ -49,8 +44,7 @@ def stages(work: Workload) -> Sequence[int]:
 
 def heads_vs_epoch(work: Workload) -> list[float]:
     """``HeadTraining.train_step`` with four heads on the frozen teacher / the teacher's own ``train_step``.
-    An epoch of either is
-    as many such steps."""
+    An epoch of either is as many such steps."""
     teacher = build(work.teacher)
     with snapshots(work, [teacher]) as (file, ):
 

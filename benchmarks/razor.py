@@ -12,8 +12,8 @@ from ckd_mm.compat import require_mmrazor
 
 def kd_step_vs_mmrazor(work: Workload) -> list[float]:
     """``CheckpointDistill.train_step`` with one snapshot as teacher / ``train_step`` of mmrazor's
-    ``SingleTeacherDistill`` with its
-    ``KLDivergence``, of the same networks and with the same weights of the losses."""
+    ``SingleTeacherDistill`` with its ``KLDivergence``, of the same networks and with the same weights of the
+    losses."""
     (teacher, ), student = sure_teachers(work), build(work.student)
     with snapshots(work, [teacher]) as files:
 

@@ -1,8 +1,7 @@
 """Speed and size of ckd_mm as ratios to something that anyone would accept as a yardstick.
 
     python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--dtype fp32|bf16]
-    [--repeats N]
-                             [--plain-teachers]
+                             [--repeats N]
 
 Contenders alternate in this one process. Prints a table, and has written FILE after each line of it; exit
 status 1 if a median is above its limit, or if something could not be measured. See README.md here.
@@ -105,11 +104,7 @@ COLUMNS = '{:<22} {:<48} {:>7} {:>7} {:>7} {:>5} {:>6}  {:<4} {:>8} {:>7}'
 
 def main() -> int:
     args = parse_args()
-    work = make_workload(args.preset,
-                         args.device,
-                         args.dtype,
-                         args.repeats,
-                         fast_teachers=not args.plain_teachers)
+    work = make_workload(args.preset, args.device, args.dtype, args.repeats)
     torch.backends.cudnn.benchmark = True
     MMLogger.get_instance('benchmarks', log_level='ERROR')  # the table alone
     results = {}
@@ -159,8 +154,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
                                                                  f'{", ".join(BENCHMARKS)}')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the results here')
     add_arguments(parser, repeats=100)
-    parser.add_argument('--plain-teachers', action='store_true', help='our teachers as they were saved '
-                                                                      '(distill.fast_teachers=False)')
     args = parser.parse_args(arguments)
     unknown = [name for name in args.names if name not in BENCHMARKS]
     if unknown:

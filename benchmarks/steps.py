@@ -15,15 +15,13 @@ TAU, CE_WEIGHT, KD_WEIGHT = 4.0, 0.1, 0.9
 
 
 def kd_step_vs_floor(work: Workload) -> list[float]:
-    """``CheckpointDistill.train_step`` with a one-snapshot ``SnapshotEnsemble`` /
-    :func:`hand_written_step`."""
+    """``CheckpointDistill.train_step`` with one snapshot as teacher / :func:`hand_written_step`."""
     return step_vs_floor(work, 1)
 
 
 def ensemble4_vs_floor(work: Workload) -> list[float]:
     """``CheckpointDistill.train_step`` with a ``SnapshotEnsemble`` of four / the hand-written step with the
-    same four networks, one
-    after another."""
+    same four networks, one after another."""
     return step_vs_floor(work, 4)
 
 
@@ -53,11 +51,8 @@ def after_stop_vs_plain(work: Workload) -> list[float]:
 
 
 def compare(make_pair: Callable[[], Pair], work: Workload) -> list[float]:
-    return paired_ratios(make_pair,
-                         work.repeats,
-                         work.steps,
-                         work.device,
-                         tolerance=5e-2 if work.dtype == 'bf16' else 1e-3)
+    return paired_ratios(make_pair, work.repeats, work.steps, work.device, tolerance=5e-2 if work.dtype
+                         == 'bf16' else 1e-3)
 
 
 def distilling(work: Workload, student: nn.Module, snapshots: Sequence[str]) -> CheckpointDistill:
@@ -65,8 +60,7 @@ def distilling(work: Workload, student: nn.Module, snapshots: Sequence[str]) -> 
                              cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=list(snapshots)),
                              kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
                              ce_weight=CE_WEIGHT,
-                             kd_weight=KD_WEIGHT,
-                             fast_teachers=work.fast_teachers)
+                             kd_weight=KD_WEIGHT)
 
 
 def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
@@ -79,12 +73,10 @@ def mmengine_contender(model: nn.Module, work: Workload) -> Contender:
 def hand_written_step(teachers: Sequence[nn.Module], student: nn.Module,
                       work: Workload) -> Callable[[tuple], Tensor]:
     """The floor: distillation as one writes it with torch alone, in the fastest order that was found: eager,
-    teachers as they are, maps
-    contiguous. (Ours has BatchNorm fused into convolutions and, on a CPU, maps in channels_last.) Called with
-    images and labels.
+    maps contiguous. (On a CPU our teachers are in channels_last.) Called with images and labels.
 
-    Teachers go first, one after another: beside the student's kept activations they would have to take fresh
-    memory, 7 % slower on CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).
+    Teachers go first, one after another: beside the student's activations they would need fresh memory, 7 %
+    slower on CPU. Likewise gradients are freed just before new ones take their place (2 to 4 %).
     """
     for teacher in teachers:
         teacher.to(work.device).eval().requires_grad_(False)

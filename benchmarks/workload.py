@@ -35,7 +35,6 @@ class Workload:
         images, labels: one batch, uint8 (N, 3, H, W) and (N, ), where a data loader leaves it: in (pinned)
             host memory.
         dtype: 'fp32', or 'bf16' for autocast.
-        fast_teachers: of ``CheckpointDistill``; False: teachers exactly as they were saved.
     """
     preset: str
     teacher: dict
@@ -45,7 +44,6 @@ class Workload:
     device: torch.device
     dtype: str
     repeats: int
-    fast_teachers: bool = True
 
     @property
     def steps(self) -> int:
@@ -79,8 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
     """
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch: small takes '
-                                                                           'a fraction of a second a '
-                        'step on one core, cifar some seconds, the others are for GPUs')
+                                                                           'a fraction of a second a step on '
+                                                                           'one core, cifar some seconds, '
+                                                                           'the others are for GPUs')
     parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda '
                                                                                   'only')
     parser.add_argument('--repeats', type=int, default=repeats, help='paired repetitions of each timed '
@@ -103,7 +102,7 @@ def check_batch(parser: argparse.ArgumentParser, preset: str, batch: int) -> Non
         parser.error(f'--batch {batch}: should be 1 to {most}, the images that the preset {preset!r} has')
 
 
-def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teachers: bool = True) -> Workload:
+def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
     torch.manual_seed(0)
     *models, data, size, batch = PRESETS[preset]
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
@@ -119,8 +118,7 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teach
     labels = torch.randint(student['head']['num_classes'], (batch, ))
     if device == 'cuda':
         images, labels = images.pin_memory(), labels.pin_memory()
-    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats,
-                    fast_teachers)
+    return Workload(preset, teacher, student, images, labels, torch.device(device), dtype, repeats)
 
 
 def normaliser(model: dict, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -160,11 +158,6 @@ def snapshots(work: Workload, teachers: Sequence[nn.Module]) -> Iterator[list[st
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / f'epoch_{epoch}.pth') for epoch in range(1, len(teachers) + 1)]
         for epoch, (file, teacher) in enumerate(zip(files, teachers), 1):
-            write_snapshot(file,
-                           teacher.state_dict(),
-                           epoch=epoch,
-                           iteration=epoch,
-                           lr=None,
-                           model=work.teacher,
-                           classes=None)
+            write_snapshot(file, teacher.state_dict(), epoch=epoch, iteration=epoch, lr=None,
+                           model=work.teacher, classes=None)
         yield files

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from ckd_mm.compat import (
     check_environment,
     compile_in_place,
     environment,
-    exact_convolutions,
     full_precision,
     mmrazor,
     require_mmrazor,
@@ -74,9 +72,7 @@ def test_two_stacks_in_one_environment_are_named_before_anything_is_imported(tmp
     other = 'mmengine' if installed != 'mmengine' else 'onedl-mmengine'
     fake_distribution(tmp_path, other, '0.10.7')
     done = subprocess.run([sys.executable, '-c', 'import ckd_mm'], cwd=ROOT, text=True, capture_output=True,
-                          timeout=300, check=False, env={
-                              **os.environ, 'PYTHONPATH': str(tmp_path)
-                          })
+                          timeout=300, check=False, env={**os.environ, 'PYTHONPATH': str(tmp_path)})
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert f'{other} 0.10.7' in last and f'{installed} {version}' in last
@@ -136,8 +132,7 @@ def test_missing_mmrazor_is_one_line_with_what_to_do(monkeypatch, missing):
         require_mmrazor('distill.distiller=mmrazor.ConfigurableDistiller')
     assert str(caught.value) == (
         f'distill.distiller=mmrazor.ConfigurableDistiller needs {missing}, which is not installed: pip '
-        'install mmrazor==1.0.0 joblib '
-        '(distillation of logits does not need it)')
+        'install mmrazor==1.0.0 joblib (distillation of logits does not need it)')
 
 
 def test_an_mmrazor_that_cannot_be_imported_is_one_line_with_versions(monkeypatch):
@@ -176,69 +171,6 @@ def test_full_precision_turns_autocast_off_inside():
         with full_precision('cpu'):
             assert (left @ right).dtype == torch.float32
         assert (left @ right).dtype == torch.bfloat16
-
-
-CUDNN = torch.backends.cudnn
-HAS_NEWER = hasattr(getattr(CUDNN, 'conv', None), 'fp32_precision')
-NEWER = pytest.mark.skipif(not HAS_NEWER, reason='this torch has no such setting')
-
-
-def said(read) -> str:
-    """What a setting is; torch refuses to say what its older switch is where the newer ones say different
-    things."""
-    try:
-        return str(read())
-    except RuntimeError:
-        return 'an error'
-
-
-def precisions() -> list:
-    newer = [CUDNN.conv.fp32_precision, CUDNN.rnn.fp32_precision] if HAS_NEWER else []
-    return [*newer, said(lambda: CUDNN.allow_tf32)]
-
-
-@pytest.fixture
-def precision():
-    """Sets what decides over TF32, by the names of the settings below ``torch.backends``, and puts it
-    back."""
-
-    def set_to(**values) -> None:
-        CUDNN.allow_tf32 = True
-        for name, value in values.items():
-            owner, _, last = name.rpartition('__')
-            setattr(
-                attrgetter(owner.replace('__', '.'))(torch.backends) if owner else torch.backends, last,
-                value)
-
-    yield set_to
-    if HAS_NEWER:
-        torch.backends.fp32_precision = 'none'
-    CUDNN.allow_tf32 = True
-
-
-@pytest.mark.parametrize(
-    'settings, mild', [(dict(), True), (dict(cudnn__allow_tf32=False), True),
-     pytest.param(dict(cudnn__conv__fp32_precision='ieee'), False, marks=NEWER), pytest.param(
-         dict(cudnn__conv__fp32_precision='tf32', cudnn__rnn__fp32_precision='ieee'), False, marks=NEWER),
-     pytest.param(dict(fp32_precision='tf32'), False, marks=NEWER),
-     pytest.param(dict(cudnn__allow_tf32=False, fp32_precision='tf32'), False, marks=NEWER),
-     pytest.param(dict(cudnn__allow_tf32=False, fp32_precision='ieee'), True, marks=NEWER)], ids=str)
-def test_convolutions_are_exact_inside_and_as_they_were_afterwards(precision, settings, mild):
-    """Where torch's older switch alone decides, it can be read inside, and ``cudnn.flags`` works."""
-    precision(**settings)
-    before = precisions()
-    with exact_convolutions('cuda'):
-        assert precisions()[0] in ('none', 'ieee', 'False')
-        assert (said(lambda: CUDNN.allow_tf32) == 'False') == mild
-        if mild:
-            with CUDNN.flags(enabled=True, benchmark=False):
-                pass
-    assert precisions() == before
-    with pytest.raises(KeyError), exact_convolutions('cuda'):
-        raise KeyError
-    assert precisions() == before
-    with exact_convolutions('cpu'):
-        assert precisions() == before
 
 
 def test_compile_keeps_names_and_results():

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..registry import MODELS
-from .stages import INIT, check_count, stage_indices
+from ..validate import check_int
+from .stages import INIT, stage_indices
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zeros for the channels that are new, half of them on each
-    side."""
+    """Option A: every ``stride``-th pixel, and zeros for new channels, half of them on each side."""
 
     def __init__(self, new_channels: int, stride: int) -> None:
         super().__init__()
@@ -48,38 +48,24 @@ class CIFARResNet(ResNet_CIFAR):
     """
     arch_settings = {6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 201)}
 
-    def __init__(self,
-                 depth: int,
-                 in_channels: int = 3,
-                 stem_channels: int = 16,
-                 base_channels: int = 16,
-                 shortcut: str = 'B',
-                 out_indices: Sequence[int] = (2, ),
-                 init_cfg=INIT,
-                 **options) -> None:
+    def __init__(self, depth: int, in_channels: int = 3, stem_channels: int = 16, base_channels: int = 16,
+                 shortcut: str = 'B', out_indices: Sequence[int] = (2, ), init_cfg=INIT, **options) -> None:
         if type(depth) is not int or depth not in self.arch_settings:
             raise ConfigError(f'depth={depth!r} should be 6n+2, from 8 to {max(self.arch_settings)}: 8, 14, '
                               '20, 26, 32, ...')
         if shortcut not in ('A', 'B'):
             raise ConfigError(f"shortcut={shortcut!r} should be 'A' (padding with zeros) or 'B' (1x1 "
                               "convolution)")
-        check_count('in_channels', in_channels)
-        check_count('stem_channels', stem_channels)
-        check_count('base_channels', base_channels)
+        check_int('in_channels', in_channels, at_least=1)
+        check_int('stem_channels', stem_channels, at_least=1)
+        check_int('base_channels', base_channels, at_least=1)
         if shortcut == 'A' and base_channels < stem_channels:
             raise ConfigError(f"shortcut='A' adds channels: base_channels={base_channels} should be at least "
                               f'stem_channels={stem_channels}')
-        super().__init__(depth,
-                         in_channels=in_channels,
-                         stem_channels=stem_channels,
-                         base_channels=base_channels,
-                         num_stages=3,
-                         strides=(1, 2, 2),
-                         dilations=(1, 1, 1),
-                         out_indices=stage_indices(out_indices, 3),
-                         zero_init_residual=False,
-                         init_cfg=init_cfg,
-                         **options)
+        super().__init__(depth, in_channels=in_channels, stem_channels=stem_channels,
+                         base_channels=base_channels, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1),
+                         out_indices=stage_indices(out_indices, 3), zero_init_residual=False,
+                         init_cfg=init_cfg, **options)
         if shortcut == 'A':
             for name in self.res_layers:
                 block = getattr(self, name)[0]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..registry import MODELS
-from .stages import INIT, check_count, stage_indices
+from ..validate import check_int
+from .stages import INIT, stage_indices
 
 
 class PlainDenseLayer(BaseModule):
-    """BatchNorm, ReLU, one 3x3 convolution (no bottleneck); the ``growth_rate`` new channels come behind
-    those that came in."""
+    """BatchNorm, ReLU, one 3x3 convolution, whose ``growth_rate`` channels come behind the input's."""
 
     def __init__(self, in_channels: int, growth_rate: int) -> None:
         super().__init__()
@@ -30,8 +30,7 @@ class PlainDenseLayer(BaseModule):
 @MODELS.register_module()
 class DenseNetCIFAR(BaseBackbone):
     """DenseNet-d-k without bottleneck and compression (Huang et al., CVPR 2017, arXiv 1608.06993, Sec. 3 and
-    Table 2): three
-    blocks of n = (d - 4) / 3 layers, each of which adds k channels.
+    Table 2): three blocks of n = (d - 4) / 3 layers, each of which adds k channels.
 
     mmpretrain's DenseNet has the bottlenecks of DenseNet-BC and the stem of 224 pixels.
 
@@ -48,26 +47,22 @@ class DenseNetCIFAR(BaseBackbone):
         ConfigError: a setting that no such network has.
     """
 
-    def __init__(self,
-                 depth: int,
-                 growth_rate: int,
-                 in_channels: int = 3,
-                 out_indices: Sequence[int] = (2, ),
+    def __init__(self, depth: int, growth_rate: int, in_channels: int = 3, out_indices: Sequence[int] = (2, ),
                  init_cfg=INIT) -> None:
         if type(depth) is not int or depth < 7 or depth % 3 != 1:
             raise ConfigError(f'depth={depth!r} should be 3n+4, at least 7: 7, 10, ..., 40, ..., 100, ...')
-        check_count('growth_rate', growth_rate)
-        check_count('in_channels', in_channels)
+        check_int('growth_rate', growth_rate, at_least=1)
+        check_int('in_channels', in_channels, at_least=1)
         super().__init__(init_cfg)
         self.out_indices = stage_indices(out_indices, 3)
         layers, stem = (depth - 4) // 3, 16
         widths = [stem + block * layers * growth_rate for block in range(4)]
         self.conv1 = nn.Conv2d(in_channels, stem, 3, padding=1, bias=False)
-        self.layer1, self.layer2, self.layer3 = (nn.Sequential(
-            *(PlainDenseLayer(width + layer * growth_rate, growth_rate) for layer in range(layers)))
-                                                 for width in widths[:3])
-        self.transition1, self.transition2 = DenseTransition(widths[1], widths[1]), DenseTransition(
-            widths[2], widths[2])
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(*(PlainDenseLayer(channels, growth_rate)
+                            for channels in range(width, width + layers * growth_rate, growth_rate)))
+            for width in widths[:3])
+        self.transition1, self.transition2 = (DenseTransition(width, width) for width in widths[1:3])
         self.bn = nn.BatchNorm2d(widths[3])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

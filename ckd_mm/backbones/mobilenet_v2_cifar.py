@@ -1,16 +1,15 @@
 """MobileNetV2 for small images."""
 
 from collections.abc import Sequence
-from numbers import Real
 
 from mmcv.cnn import ConvModule
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.models.utils import InvertedResidual
 from torch import Tensor, nn
 
-from ..errors import ConfigError
 from ..registry import MODELS
-from .stages import INIT, check_count, stage_indices
+from ..validate import check_int, check_number
+from .stages import INIT, stage_indices
 
 BATCH_NORM = dict(type='BN')
 
@@ -40,16 +39,11 @@ class MobileNetV2CIFAR(BaseBackbone):
     arch_settings = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
                      (6, 160, 3, 2), (6, 320, 1, 1))
 
-    def __init__(self,
-                 widen_factor: float = 1.0,
-                 in_channels: int = 3,
-                 out_indices: Sequence[int] = (7, ),
+    def __init__(self, widen_factor: float = 1.0, in_channels: int = 3, out_indices: Sequence[int] = (7, ),
                  init_cfg=INIT) -> None:
-        if not isinstance(widen_factor, Real) or isinstance(widen_factor,
-                                                            bool) or not 1 / 16 <= widen_factor <= 64:
-            raise ConfigError(f'widen_factor={widen_factor!r} should be a number from 1/16 (one channel in '
-                              'the first stage) to 64')
-        check_count('in_channels', in_channels)
+        # below 1/16 the first stage has no channel
+        check_number('widen_factor', widen_factor, at_least=1 / 16, at_most=64)
+        check_int('in_channels', in_channels, at_least=1)
         super().__init__(init_cfg)
         self.out_indices = stage_indices(out_indices, 8)
         channels = int(32 * widen_factor)

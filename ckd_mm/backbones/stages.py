@@ -18,15 +18,5 @@ def stage_indices(out_indices: Sequence[int], stages: int) -> tuple[int, ...]:
         type(index) is int and 0 <= index < stages for index in out_indices)
     if not known or list(out_indices) != sorted(set(out_indices)):
         raise ConfigError(f'out_indices={out_indices!r} should list one or more of the stages 0 to '
-                          f'{stages - 1}, each once, '
-                          'in rising order')
+                          f'{stages - 1}, each once, in rising order')
     return tuple(out_indices)
-
-
-def check_count(name: str, value: int) -> None:
-    """
-    Raises:
-        ConfigError: ``value`` is no whole number above 0.
-    """
-    if type(value) is not int or value < 1:
-        raise ConfigError(f'{name}={value!r} should be a whole number, at least 1')

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..registry import MODELS
-from .stages import INIT, check_count, stage_indices
+from ..validate import check_int
+from .stages import INIT, stage_indices
 
 
 class PreActivationBlock(BaseModule):
-    """BatchNorm, ReLU, convolution, twice; where the width changes, the shortcut takes the activated
-    input."""
+    """BatchNorm, ReLU, convolution, twice; where the width changes, the shortcut takes the activation."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -49,17 +49,12 @@ class WideResNet(BaseBackbone):
         ConfigError: a setting that no such network has.
     """
 
-    def __init__(self,
-                 depth: int,
-                 widen_factor: int,
-                 dropout: float = 0.0,
-                 in_channels: int = 3,
-                 out_indices: Sequence[int] = (2, ),
-                 init_cfg=INIT) -> None:
+    def __init__(self, depth: int, widen_factor: int, dropout: float = 0.0, in_channels: int = 3,
+                 out_indices: Sequence[int] = (2, ), init_cfg=INIT) -> None:
         if type(depth) is not int or depth < 10 or depth % 6 != 4:
             raise ConfigError(f'depth={depth!r} should be 6n+4, at least 10: 10, 16, 22, 28, 34, 40, ...')
-        check_count('widen_factor', widen_factor)
-        check_count('in_channels', in_channels)
+        check_int('widen_factor', widen_factor, at_least=1)
+        check_int('in_channels', in_channels, at_least=1)
         if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise ConfigError(f'dropout={dropout!r} should be a number from 0 to below 1')
         super().__init__(init_cfg)

@@ -10,7 +10,6 @@ from .torch import (
     accelerator_available,
     compile_in_place,
     compiled_networks_run_hooks,
-    exact_convolutions,
     full_precision,
     prepare_distributed,
     stop_workers,
@@ -18,6 +17,6 @@ from .torch import (
 
 __all__ = [
     'EnvironmentConflict', 'accelerator_available', 'check_environment', 'compile_in_place',
-    'compiled_networks_run_hooks', 'exact_convolutions', 'full_precision', 'mend_mmrazor_when_imported',
+    'compiled_networks_run_hooks', 'full_precision', 'mend_mmrazor_when_imported',
     'prepare_distributed', 'require_mmrazor', 'stop_workers', 'versions', 'versions_in_a_line'
 ]

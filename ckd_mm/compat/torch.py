@@ -58,44 +58,9 @@ def full_precision(device_type: str):
         yield
 
 
-@contextlib.contextmanager
-def exact_convolutions(device_type: str):
-    """On a GPU convolutions inside are computed in float32 and not in TF32, whose mantissa has ten bits."""
-    if device_type != 'cuda':
-        yield
-        return
-    import torch
-    cudnn = torch.backends.cudnn
-    conv = getattr(cudnn, 'conv', None)  # of torch 2.9 and newer
-
-    def in_tf32() -> bool:
-        return conv.fp32_precision == 'tf32' if hasattr(conv, 'fp32_precision') else cudnn.allow_tf32
-
-    if not in_tf32():
-        yield
-        return
-    try:
-        # an error where the newer settings say different things of convolutions and RNNs
-        old = cudnn.allow_tf32
-    except RuntimeError:
-        old = False
-    if old:  # the older switch first: with the newer alone, cudnn.flags() inside would be such an error
-        cudnn.allow_tf32 = False
-    if in_tf32():  # torch.backends.fp32_precision overrules it
-        conv.fp32_precision = 'ieee'
-    try:
-        yield
-    finally:
-        if hasattr(conv, 'fp32_precision'):
-            conv.fp32_precision = 'tf32'
-        if old:
-            cudnn.allow_tf32 = True
-
-
 def stop_workers(loader) -> None:
     """End a data loader's persistent workers, if it has any. The garbage collector may take their queues
-    before the loader, which then
-    waits 5 seconds for each of them (torch 2.1 to 2.15)."""
+    before the loader, which then waits 5 seconds for each of them (torch 2.1 to 2.15)."""
     iterator = getattr(loader, '_iterator', None)
     if iterator is not None:
         iterator._shutdown_workers()

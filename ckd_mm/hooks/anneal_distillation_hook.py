@@ -3,8 +3,8 @@
 import math
 
 from ..errors import ConfigError
-from ..losses.cohort_kd_loss import check_weight
 from ..registry import HOOKS
+from ..validate import check_number
 from .schedule_hook import ScheduleHook
 
 CURVES = {'linear': lambda part: part, 'cosine': lambda part: (1 - math.cos(math.pi * part)) / 2}
@@ -54,11 +54,11 @@ class AnnealDistillationHook(ScheduleHook):
             raise ConfigError(f'AnnealDistillationHook: begin={begin} should be before end={end}')
         if mode not in CURVES:
             raise ConfigError(f'AnnealDistillationHook: mode={mode!r} should be one of {tuple(CURVES)}')
-        check_weight('AnnealDistillationHook: end_value', end_value)
+        check_number('AnnealDistillationHook: end_value', end_value, at_least=0)
         if ce_end_value is not None:
-            check_weight('AnnealDistillationHook: ce_end_value', ce_end_value)
+            check_number('AnnealDistillationHook: ce_end_value', ce_end_value, at_least=0)
         if start_value is not None:
-            check_weight('AnnealDistillationHook: start_value', start_value)
+            check_number('AnnealDistillationHook: start_value', start_value, at_least=0)
             if start_value == end_value == 0:
                 raise ConfigError('AnnealDistillationHook: start_value and end_value are both 0, so no '
                                   'teacher would ever teach')

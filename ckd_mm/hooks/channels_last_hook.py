@@ -11,26 +11,25 @@ from torch.utils._pytree import tree_map
 
 from ..data.views import random_state_kept
 from ..errors import ConfigError
-from ..memory_format import set_memory_format
 from ..registry import HOOKS
 from ..students.taught_student import TaughtStudent
+from ..teachers.channels_last import set_memory_format
 from ..teachers.head_training import HeadTraining
 
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Train and evaluate in ``torch.channels_last``: the model, its inputs and, where there are teachers,
-    also these.
+    """Train and evaluate in ``torch.channels_last``: the model, its inputs and, where there are any,
+    teachers.
 
     Works in any mmengine run of a convolutional network:
-    ``custom_hooks=[dict(type='ckd_mm.ChannelsLastHook')]``. What is computed is the same but for rounding,
-    since other kernels compute it. Checkpoints, and the model after the run, are as without it, in torch's
-    usual order; a run may be resumed with the hook or without.
+    ``custom_hooks=[dict(type='ckd_mm.ChannelsLastHook')]``. Results are the same but for rounding.
+    Checkpoints, and the model after the run, are in torch's usual order; a run may be resumed with the hook
+    or without.
 
     DistributedDataParallel lays out its gradients before any hook is called, and adds up wrong ones for
-    weights that are rearranged afterwards. So in a run of several processes the student's weights stay as
-    they are and each convolution rearranges them for itself, which is little beside the activations; teachers
-    are not in the wrapper.
+    weights whose layout changes afterwards. So in a run of several processes the student's weights stay as
+    they are, and each convolution converts them for itself, which is little beside the activations.
     """
 
     priority = 'LOWEST'  # after those that put something into a checkpoint
@@ -46,17 +45,15 @@ class ChannelsLastHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):  # its copy was made before
                 set_memory_format(hook.ema_model, torch.channels_last)
-        for state in getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'state',
-                             {}).values():  # of a run that is resumed
+        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        for state in getattr(optimizer, 'state', {}).values():  # of a run that is resumed
             state.update(_in(torch.channels_last, state))
 
     def _try(self, runner) -> None:
-        """On an image, where there is a first one and the network can be called so; where not, that says
-        nothing about channels_last.
+        """Run the network on an image; where that cannot be done, train all the same.
 
         Raises:
-            ConfigError: the network fails on maps in this order, and on the same in the usual order it does
-                not.
+            ConfigError: it fails in channels_last, but not in the usual order.
         """
         model = _unwrapped(runner.model)
         try:
@@ -71,10 +68,9 @@ class ChannelsLastHook(Hook):
         self._end(runner)
         usual = _problem_with(model, images)
         if usual is None:  # a map in this order cannot be viewed as the network wants, say
-            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in '
-                              'channels_last, but not on one in the usual '
-                              f'order: {type(problem).__name__}: {problem}. Take the hook out of '
-                              'custom_hooks') from problem
+            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in channels_last, '
+                              f'but not on one in the usual order: {type(problem).__name__}: {problem}. Take '
+                              'the hook out of custom_hooks') from problem
         self._begin(runner)
         _say_untried(model, usual)
 
@@ -94,7 +90,7 @@ class ChannelsLastHook(Hook):
         self._set(model, torch.channels_last)
         for module in model.modules():
             if isinstance(module, TaughtStudent):
-                module.rearrange_teachers()
+                module.to_channels_last()
         self._handle = model.data_preprocessor.register_forward_hook(_channels_last)
 
     def _end(self, runner) -> None:
@@ -110,9 +106,7 @@ class ChannelsLastHook(Hook):
                 set_memory_format(module.network, memory_format)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        for key in (
-                'state_dict',
-                'ema_state_dict'):  # changed in place: torch keeps versions in an attribute of these dicts
+        for key in ('state_dict', 'ema_state_dict'):  # in place: torch keeps versions in an attribute of them
             checkpoint.get(key, {}).update(_in(torch.contiguous_format, dict(checkpoint.get(key, {}))))
         if 'optimizer' in checkpoint:
             checkpoint['optimizer'] = _in(torch.contiguous_format, checkpoint['optimizer'])
@@ -127,7 +121,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _problem_with(model: nn.Module, images: Tensor) -> Exception | None:
-    """What is raised when the model is asked about raw images."""
+    """What a forward pass of raw images raises."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -154,7 +148,8 @@ def _in(memory_format: torch.memory_format, tree: Any) -> Any:
     """The same containers; tensors of four dimensions, (N, C, H, W), are in this format."""
 
     def converted(leaf: Any) -> Any:
-        return leaf.contiguous(
-            memory_format=memory_format) if isinstance(leaf, Tensor) and leaf.dim() == 4 else leaf
+        if isinstance(leaf, Tensor) and leaf.dim() == 4:
+            return leaf.contiguous(memory_format=memory_format)
+        return leaf
 
     return tree_map(converted, tree)

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Subset
 
 from ..data.split import held_out_indices
 from ..errors import ConfigError
-from ..losses.cohort_kd_loss import check_weight
 from ..registry import HOOKS
+from ..validate import check_number
 from .schedule_hook import ScheduleHook
 
 KEY = 'ckd_mm_overtaken'
@@ -52,7 +52,7 @@ class StopWhenOvertakenHook(ScheduleHook):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f'StopWhenOvertakenHook: {name}={value!r} should be a whole number, at '
                                   'least 1')
-        check_weight('StopWhenOvertakenHook: margin', margin)
+        check_number('StopWhenOvertakenHook: margin', margin, at_least=0)
         self.dataset, self.num_images, self.seed = dataset, num_images, seed
         self.interval, self.margin, self.patience = interval, margin, patience
         self.teacher: float | None = None  # accuracy in percent

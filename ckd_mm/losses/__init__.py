@@ -2,6 +2,5 @@ from .cohort_kd_loss import CohortKDLoss, cohort_kd_loss
 from .decoupled_kd_loss import DecoupledKDLoss, decoupled_kd_loss
 from .soft_target import SoftTarget, soft_target
 
-__all__ = [
-    'CohortKDLoss', 'DecoupledKDLoss', 'SoftTarget', 'cohort_kd_loss', 'decoupled_kd_loss', 'soft_target'
-]
+__all__ = ['CohortKDLoss', 'DecoupledKDLoss', 'SoftTarget', 'cohort_kd_loss', 'decoupled_kd_loss',
+           'soft_target']

@@ -1,8 +1,6 @@
 """Distillation of logits from M teachers."""
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from ..compat import full_precision
 from ..errors import ConfigError
 from ..registry import MODELS
+from ..validate import check_bool, check_choice, check_number
 from .soft_target import (
     AGGREGATIONS,
     SoftTarget,
@@ -29,23 +28,18 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
 
     - ``prob``: :math:`\tau^2 KL(\sum_m w_m P_m \| q)`, Eq. 2 of CheckpointKD;
     - ``loss``: :math:`\tau^2 \sum_m w_m KL(P_m \| q)`, Eq. 4 and 5 of DIH;
-    - ``logit``: :math:`\tau^2 KL(softmax(\sum_m w_m teacher_m / \tau) \| q)`, what the CheckpointKD authors'
-    code does.
+    - ``logit``: :math:`\tau^2 KL(softmax(\sum_m w_m teacher_m / \tau) \| q)`, the CheckpointKD authors' code.
 
     Cross-entropy is linear in its target, so ``loss`` is ``prob`` plus the spread of the teachers around
-    their mean (a Jensen-Shannon divergence), which is constant for the student: both give it the same
-    gradient. With one teacher all three are the classical distillation loss of Hinton et al. (arXiv
-    1503.02531), bit for bit. It is :func:`kd_to_target` of the teachers'
-    :func:`ckd_mm.losses.soft_target.soft_target`.
+    their mean (a Jensen-Shannon divergence): the student gets the same gradient from both. With one teacher
+    all three are the distillation loss of Hinton et al. (arXiv 1503.02531), bit for bit.
 
     Args:
         student_logits: (N, C).
         teacher_logits: (M, N, C); (N, C) is taken as one teacher.
         tau: temperature, above 0.
         teacher_weights: M numbers, scaled here to sum to one; default: equal.
-        standardize: first bring the logits of the student and of each teacher to mean 0 and standard
-            deviation 1, see
-            :func:`ckd_mm.losses.soft_target.standardized`.
+        standardize: the logits of all, see :func:`ckd_mm.losses.soft_target.standardized`.
 
     Returns:
         Mean over the batch, float32 (or float64 if the logits are), a scalar.
@@ -55,18 +49,13 @@ def cohort_kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float, a
             aggregation.
     """
     require_same_shape(student_logits, teacher_logits)
-    return kd_to_target(student_logits,
-                        soft_target(teacher_logits, tau, aggregation, teacher_weights, standardize), tau,
-                        standardize)
+    target = soft_target(teacher_logits, tau, aggregation, teacher_weights, standardize)
+    return kd_to_target(student_logits, target, tau, standardize)
 
 
 def kd_to_target(student_logits: Tensor, target: SoftTarget, tau: float, standardize: bool = False) -> Tensor:
     r""":math:`\tau^2 (KL(P \| q) + spread)`, mean over the batch, with P and spread of the target and q =
-    softmax(student / tau).
-
-    Args:
-        student_logits: (N, C).
-        target: of these images, by the same ``tau`` and ``standardize``.
+    softmax(student / tau), for student logits (N, C).
 
     Raises:
         ValueError: the target is of other images or classes.
@@ -92,12 +81,9 @@ class CohortKDLoss(nn.Module):
     Usable in mmrazor's ``ConfigurableDistiller`` too; map ``student_logits`` and ``teacher_logits``.
 
     Args:
-        tau: temperature, above 0.
-        aggregation: 'prob', 'logit' or 'loss'.
+        tau, aggregation, standardize: see :func:`cohort_kd_loss`.
         loss_weight: factor of the loss, at least 0.
         teacher_weights: one number for each teacher, at least 0; only their proportions matter.
-        standardize: bring logits to mean 0 and standard deviation 1 first, see
-            :func:`ckd_mm.losses.soft_target.standardized`.
 
     Raises:
         ConfigError: naming the setting.
@@ -106,25 +92,17 @@ class CohortKDLoss(nn.Module):
     def __init__(self, tau: float = 4.0, aggregation: str = 'prob', loss_weight: float = 1.0,
                  teacher_weights: Sequence[float] | None = None, standardize: bool = False) -> None:
         super().__init__()
-        check_temperature(tau)
-        if aggregation not in AGGREGATIONS:
-            raise ConfigError(f'aggregation={aggregation!r} should be one of {AGGREGATIONS}')
-        check_weight('loss_weight', loss_weight)
+        self.tau = check_temperature(tau)
+        self.aggregation = check_choice('aggregation', aggregation, AGGREGATIONS)
+        self.loss_weight = check_number('loss_weight', loss_weight, at_least=0)
         if teacher_weights is not None:
             if not isinstance(teacher_weights, (list, tuple)) or not teacher_weights:
-                raise ConfigError(f'teacher_weights={teacher_weights!r} should be a list of numbers, one '
-                                  'for each teacher')
-            for weight in teacher_weights:
-                check_weight('teacher_weights', weight)
-            if not sum(teacher_weights) > 0:
+                raise ConfigError(f'teacher_weights={teacher_weights!r} should be a list of numbers, one for '
+                                  'each teacher')
+            if not sum(check_number('teacher_weights', weight, at_least=0) for weight in teacher_weights) > 0:
                 raise ConfigError(f'teacher_weights={list(teacher_weights)} should not all be 0')
-        if not isinstance(standardize, bool):
-            raise ConfigError(f'standardize={standardize!r} should be True or False')
-        self.tau = tau
-        self.aggregation = aggregation
-        self.loss_weight = loss_weight
         self.teacher_weights = teacher_weights
-        self.standardize = standardize
+        self.standardize = check_bool('standardize', standardize)
 
     @property
     def target_settings(self) -> dict[str, Any]:
@@ -134,17 +112,17 @@ class CohortKDLoss(nn.Module):
                     standardize=self.standardize)
 
     def target(self, teacher_logits: Tensor) -> SoftTarget:
-        """All of the teachers that the loss needs; of logits (M, N, C)."""
+        """All that the loss needs of teacher logits (M, N, C)."""
         return soft_target(teacher_logits, self.tau, self.aggregation, self.teacher_weights, self.standardize)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget) -> Tensor:
-        """Args as in :func:`cohort_kd_loss`, or instead of logits their :meth:`target`: the same loss, bit
-        for bit. A scalar."""
-        if isinstance(teacher_logits, SoftTarget):
-            loss = kd_to_target(student_logits, teacher_logits, self.tau, self.standardize)
-        else:
-            loss = cohort_kd_loss(student_logits, teacher_logits, self.tau, self.aggregation,
-                                  self.teacher_weights, self.standardize)
+        """Args as in :func:`cohort_kd_loss`, or instead of teacher logits their :meth:`target`: the same
+        loss, bit for bit. A scalar."""
+        target = teacher_logits
+        if not isinstance(target, SoftTarget):
+            require_same_shape(student_logits, teacher_logits)
+            target = self.target(teacher_logits)
+        loss = kd_to_target(student_logits, target, self.tau, self.standardize)
         return loss if self.loss_weight == 1 else loss * self.loss_weight
 
     def extra_repr(self) -> str:
@@ -152,23 +130,12 @@ class CohortKDLoss(nn.Module):
             (', standardize=True' if self.standardize else '')
 
 
-def check_temperature(tau) -> None:
+def check_temperature(tau: Any) -> float:
     """
     Raises:
         ConfigError: ``tau`` is no finite number above 0.
     """
-    if not _is_number(tau) or tau <= 0:
-        raise ConfigError(f'tau={tau!r}: the temperature should be a number above 0')
-
-
-def check_weight(name: str, value) -> None:
-    """
-    Raises:
-        ConfigError: ``value`` is no finite number of at least 0.
-    """
-    if not _is_number(value) or value < 0:
-        raise ConfigError(f'{name}={value!r} should be a finite number, at least 0')
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return check_number('tau', tau, above=0)
+    except ConfigError:
+        raise ConfigError(f'tau={tau!r}: the temperature should be a number above 0') from None

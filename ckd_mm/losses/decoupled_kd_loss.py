@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..compat import full_precision
 from ..registry import MODELS
-from .cohort_kd_loss import check_temperature, check_weight
+from ..validate import check_number
+from .cohort_kd_loss import check_temperature
 from .soft_target import SoftTarget, require_same_shape, soft_target
 
 
@@ -45,22 +46,20 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarge
     require_same_shape(student_logits, teacher_logits.log_p if given else teacher_logits)
     if labels.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
         raise ValueError(f'labels {tuple(labels.shape)} should be one class of at least 2 for each of the '
-                         'student logits '
-                         f'{tuple(student_logits.shape)}')
+                         f'student logits {tuple(student_logits.shape)}')
     with full_precision(student_logits.device.type):
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
         log_q = F.log_softmax(student_logits.to(dtype) / tau, dim=1)
         log_p = (teacher_logits if given else soft_target(teacher_logits.to(dtype), tau)).log_p
-        (target_p, rest_p, others_p), (target_q, rest_q, others_q) = _decoupled(log_p, labels), _decoupled(
-            log_q, labels)
+        target_p, rest_p, others_p = _decoupled(log_p, labels)
+        target_q, rest_q, others_q = _decoupled(log_q, labels)
         target = _divergence(torch.stack([target_p, rest_p], dim=1), torch.stack([target_q, rest_q], dim=1))
         non_target = _divergence(others_p, others_q)
         return (target_weight * target + non_target_weight * non_target).mean() * tau**2
 
 
-def _decoupled(log_p: Tensor, labels: Tensor):
-    """Logarithms of p_t (N,), of 1 - p_t (N,), and of the others' probabilities given that it is not t (N, C
-    - 1)."""
+def _decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logarithms of p_t (N,), of 1 - p_t (N,), and of the other classes' share of that (N, C - 1)."""
     others = torch.arange(log_p.shape[1] - 1, device=log_p.device).expand(len(log_p), -1)
     others = others + (others >= labels[:, None])  # all classes but the label
     target, others = log_p.gather(1, labels[:, None])[:, 0], log_p.gather(1, others)
@@ -94,21 +93,18 @@ class DecoupledKDLoss(nn.Module):
     def __init__(self, tau: float = 4.0, target_weight: float = 1.0, non_target_weight: float = 8.0,
                  loss_weight: float = 1.0) -> None:
         super().__init__()
-        check_temperature(tau)
-        weights = dict(target_weight=target_weight, non_target_weight=non_target_weight,
-                       loss_weight=loss_weight)
-        for name, value in weights.items():
-            check_weight(name, value)
-        self.tau, self.target_weight, self.non_target_weight, self.loss_weight = tau, target_weight, non_target_weight, loss_weight
+        self.tau = check_temperature(tau)
+        self.target_weight = check_number('target_weight', target_weight, at_least=0)
+        self.non_target_weight = check_number('non_target_weight', non_target_weight, at_least=0)
+        self.loss_weight = check_number('loss_weight', loss_weight, at_least=0)
 
     @property
     def target_settings(self) -> dict[str, Any]:
-        """What the teachers' target depends on besides their logits, in the words of ``CohortKDLoss``: it is
-        the same target."""
+        """In the words of ``CohortKDLoss``, whose target it is."""
         return dict(tau=self.tau, aggregation='prob', teacher_weights=None, standardize=False)
 
     def target(self, teacher_logits: Tensor) -> SoftTarget:
-        """All of the teachers that the loss needs; of logits (M, N, C)."""
+        """All that the loss needs of teacher logits (M, N, C)."""
         return soft_target(teacher_logits, self.tau)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor) -> Tensor:
@@ -116,7 +112,3 @@ class DecoupledKDLoss(nn.Module):
         loss = decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau, self.target_weight,
                                  self.non_target_weight)
         return loss if self.loss_weight == 1 else loss * self.loss_weight
-
-    def extra_repr(self) -> str:
-        return f'tau={self.tau}, target_weight={self.target_weight}, non_target_weight={self.non_target_weight}, ' \
-            f'loss_weight={self.loss_weight}'

@@ -1,4 +1,4 @@
-"""What M teachers say of an image together: all that a student needs to know of them."""
+"""The target that M teachers make of an image: all that a student needs to know of them."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..compat import full_precision
-from ..errors import ConfigError
+from ..validate import check_choice
 
 AGGREGATIONS = ('prob', 'logit', 'loss')
 SMALLEST_DEVIATION = 1e-6  # of logits that are standardised: below it they are constant but for rounding
@@ -21,7 +21,7 @@ class SoftTarget(NamedTuple):
         log_p: log of the softened probabilities that the student is to predict, (N, C), float32 or float64.
         spread: how far the teachers lie around it, (N,) in nats: a part of the loss that is constant for the
             student. None: 0.
-        predicted: the class that the teachers predict together, (N,); None where nobody asked.
+        predicted: the class that the teachers predict together, (N,); None where it is not needed.
     """
     log_p: Tensor
     spread: Tensor | None = None
@@ -34,31 +34,27 @@ class SoftTarget(NamedTuple):
 
 def soft_target(teacher_logits: Tensor, tau: float, aggregation: str = 'prob',
                 teacher_weights: Sequence[float] | None = None, standardize: bool = False) -> SoftTarget:
-    r"""The target that M teachers make together. With P_m = softmax(teacher_m / tau) and w_m the weights,
-    which sum to one:
+    r"""The target of M teachers. With P_m = softmax(teacher_m / tau) and w_m the weights, which sum to one:
 
     - ``prob``: :math:`P = \sum_m w_m P_m`;
-    - ``loss``: the same P, and the spread :math:`\sum_m w_m KL(P_m \| P)`, so that
-      :math:`\sum_m w_m KL(P_m \| q) = KL(P \| q) + spread` for every q: cross-entropy is linear in its
-      target;
+    - ``loss``: the same P, and the spread :math:`\sum_m w_m KL(P_m \| P)`, so that :math:`\sum_m w_m KL(P_m
+      \| q) = KL(P \| q) + spread` for every q: cross-entropy is linear in its target;
     - ``logit``: :math:`P = softmax(\sum_m w_m teacher_m / \tau)`.
 
-    Each image's depends on that image alone, so it can be kept (:mod:`ckd_mm.targets`), and its size does not
-    grow with M.
+    An image's target depends on that image alone, so it can be cached (:mod:`ckd_mm.targets`), and its size
+    does not grow with M.
 
     Args:
         teacher_logits: (M, N, C); (N, C) is taken as one teacher.
         tau: temperature, above 0.
         aggregation: 'prob', 'logit' or 'loss'.
         teacher_weights: M numbers, scaled here to sum to one; default: equal.
-        standardize: first bring each teacher's logits to mean 0 and standard deviation 1, see
-            :func:`standardized`.
+        standardize: each teacher's logits, see :func:`standardized`.
 
     Raises:
         ValueError: another number of weights than teachers, or an unknown aggregation.
     """
-    if aggregation not in AGGREGATIONS:
-        raise ConfigError(f'aggregation={aggregation!r} should be one of {AGGREGATIONS}')
+    check_choice('aggregation', aggregation, AGGREGATIONS)
     if teacher_logits.dim() == 2:
         teacher_logits = teacher_logits[None]
     weights = _weights(teacher_logits, teacher_weights)
@@ -87,25 +83,20 @@ def ensemble_prediction(teacher_logits: Tensor) -> Tensor:
 
 def require_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
     """
-    Args:
-        student_logits: (N, C).
-        teacher_logits: (M, N, C), or (N, C) of one teacher.
-
     Raises:
-        ValueError: logits that do not fit each other.
+        ValueError: student logits (N, C) and teacher logits (M, N, C), or (N, C), do not fit each other.
     """
     if teacher_logits.dim() == 2:
         teacher_logits = teacher_logits[None]
     if teacher_logits.dim() != 3 or teacher_logits.shape[1:] != student_logits.shape:
         raise ValueError(f'teacher logits {tuple(teacher_logits.shape)} should be (M, N, C) with the (N, C) '
-                         'of the student, '
-                         f'{tuple(student_logits.shape)}: do teacher and student have the same classes?')
+                         f'of the student, {tuple(student_logits.shape)}: do teacher and student have the '
+                         'same classes?')
 
 
 def standardized(logits: Tensor) -> Tensor:
     r"""Z-scores of each image's logits, :math:`(z - mean(z)) / std(z)` over the C classes: the student learns
-    how the teacher
-    ranks and spaces the classes, not how large its logits are.
+    how the teacher ranks and spaces the classes, not how large its logits are.
 
     "Logit Standardization in Knowledge Distillation" (Sun et al., CVPR 2024, arXiv 2403.01427), Algorithm 1,
     which divides by the standard deviation of the C values themselves. The authors' code takes that of a

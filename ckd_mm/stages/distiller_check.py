@@ -172,7 +172,7 @@ class CohortOfOne(BaseCohort):
         super().__init__()
         self.networks = nn.ModuleList([network])
 
-    def teacher_logits(self, inputs: Tensor) -> list[Tensor]:
+    def member_logits(self, inputs: Tensor) -> list[Tensor]:
         return [self.networks[0](inputs, mode='tensor')]
 
 

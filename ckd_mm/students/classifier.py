@@ -32,10 +32,8 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
 
 def networks_of(classifier: nn.Module) -> list[nn.Module]:
     """The parts worth compiling; the head stays eager, its output is read by a hook."""
-    return [
-        part for part in (getattr(classifier, name, None) for name in ('backbone', 'neck'))
-        if isinstance(part, nn.Module)
-    ]
+    parts = [getattr(classifier, name, None) for name in ('backbone', 'neck')]
+    return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def compile_settings(compile: bool | dict) -> dict | None:
@@ -60,13 +58,11 @@ def logits_of(outputs: list, student: nn.Module) -> Tensor:
     Raises:
         ConfigError: the head was not called once, or returns something else.
     """
-    if len(outputs) != 1 or not isinstance(outputs[0], torch.Tensor) or outputs[0].dim() != 2:
-        found = [
-            tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            for output in outputs
-        ]
-        raise ConfigError(f'{type(student.head).__name__} should be called once a step and return logits '
-                          f'(N, C); got {found}')
+    if len(outputs) != 1 or not isinstance(outputs[0], Tensor) or outputs[0].dim() != 2:
+        found = [tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                 for output in outputs]
+        raise ConfigError(f'{type(student.head).__name__} should be called once a step and return logits (N, '
+                          f'C); got {found}')
     return outputs[0]
 
 
@@ -88,9 +84,10 @@ def hard_labels(data_samples: list) -> Tensor:
     """
     for sample in data_samples:
         if 'gt_score' in sample or 'gt_label' not in sample or len(sample.gt_label) != 1:
-            what = 'shares of classes (gt_score, of mixup, cutmix or to_onehot)' if 'gt_score' in sample else \
-                f'{len(sample.gt_label) if "gt_label" in sample else "no"} labels'
+            what = f'{len(sample.gt_label) if "gt_label" in sample else "no"} labels'
+            if 'gt_score' in sample:
+                what = 'shares of classes (gt_score, of mixup, cutmix or to_onehot)'
             raise ConfigError(f'the loss needs one label an image, and the batch has {what}; take '
-                              'batch_augments and to_onehot out of '
-                              'data_preprocessor, or distil with ckd_mm.CohortKDLoss, which needs no labels')
+                              'batch_augments and to_onehot out of data_preprocessor, or distil with '
+                              'ckd_mm.CohortKDLoss, which needs no labels')
     return torch.cat([sample.gt_label for sample in data_samples])

@@ -18,26 +18,23 @@ USUAL_SIZES = (32, 224)  # of images; which layers lie before the guided one doe
 @MODELS.register_module()
 class HintTraining(TaughtStudent):
     r"""Hint-based training (FitNets; Romero et al., arXiv 1412.6550, Sec. 2.2): the student up to its guided
-    layer, and a regressor r
-    on top of it, learn the teacher's hint layer, by the distiller's losses alone. With mmrazor's
-    ``ConvModuleConnector`` as r and ``L2Loss(normalize=False, loss_weight=0.5)`` that is their Eq. 3,
-    :math:`1/2 \| hint - r(guided) \|^2`, mean over the batch; with ``div_element=True`` and ``loss_weight=1``
-    the mean squared error. The second stage is an ordinary distillation that starts from these weights.
+    layer, and a regressor r on top of it, learn the teacher's hint layer, by the distiller's losses alone.
+    With mmrazor's ``ConvModuleConnector`` as r and ``L2Loss(normalize=False, loss_weight=0.5)`` that is their
+    Eq. 3, :math:`1/2 \| hint - r(guided) \|^2`, mean over the batch; with ``div_element=True`` and
+    ``loss_weight=1`` the mean squared error. The second stage is an ordinary distillation that starts from
+    these weights.
 
     What the losses do not reach stays as it is: no gradient, so no weight decay and nothing for DDP to wait
     for, and no change of BatchNorm statistics. Neither student nor teacher is computed further than its last
-    recorded layer, unless they are compiled.
-
-    Its checkpoints are the student's; connectors travel with :class:`ckd_mm.hooks.StageStateHook`.
+    recorded layer, unless they are compiled. Connectors travel with :class:`ckd_mm.hooks.StageStateHook`.
 
     Args:
-        student: mmpretrain classifier (config).
+        student, data_preprocessor, compile: see :class:`TaughtStudent`.
         cohort: teachers (config); the sources of the teacher's recorders are modules of it, say
             ``networks.0.backbone.layer2``.
         distiller: config of an mmrazor ``ConfigurableDistiller``.
-        compile: as in :class:`ckd_mm.students.CheckpointDistill`.
-        input_size: height and width of images with which it is found out what the losses reach, in a trial
-            pass of two of them; default: what the backbone says, 32, or 224.
+        input_size: height and width of images with which it is found out what the losses reach, in a forward
+            and backward pass of two of them; default: what the backbone says, 32, or 224.
 
     Raises:
         ConfigError: naming the setting.
@@ -48,17 +45,14 @@ class HintTraining(TaughtStudent):
                  compile: bool | dict = False, input_size: int | None = None) -> None:
         if cohort is None or distiller is None:
             raise ConfigError(f'{"cohort" if cohort is None else "distiller"} is missing: hints need '
-                              'teachers, and a distiller that says '
-                              'which of their layers is the hint')
+                              'teachers, and a distiller that says which of their layers is the hint')
         student = build_classifier(student, data_preprocessor)
         parameters, statistics = reached_by(student, distiller, input_size)
         super().__init__(student, cohort, distiller, compile)
         for name, parameter in student.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name in parameters)
-        self.unreached = [
-            module for name, module in student.named_modules()
-            if _has_statistics(module) and name not in statistics
-        ]
+        self.unreached = [module for name, module in student.named_modules()
+                          if _has_statistics(module) and name not in statistics]
         used = {record.get('connector') for record in _records(self.distiller)}
         for name, connector in self.distiller.connectors.items():
             connector.requires_grad_(name in used)
@@ -73,10 +67,10 @@ class HintTraining(TaughtStudent):
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The distiller's losses."""
         with self._no_further_than_recorded(self.cohort, from_student=False):
-            self.ask_teachers(inputs)
-        with self._no_further_than_recorded(self.student,
-                                            from_student=True), self.recording('student_recorders'):
-            self.student(inputs, mode='tensor')
+            self.teacher_logits(inputs)
+        with self._no_further_than_recorded(self.student, from_student=True):
+            with self.recording('student_recorders'):
+                self.student(inputs, mode='tensor')
         return self.distiller_losses()
 
     @contextlib.contextmanager
@@ -85,8 +79,8 @@ class HintTraining(TaughtStudent):
         manager = self.distiller.student_recorders if from_student else self.distiller.teacher_recorders
         wanted = {}
         for record in _records(self.distiller, from_student):
-            wanted[record['recorder']] = max(wanted.get(record['recorder'], 0),
-                                             record.get('record_idx', 0) + 1)
+            name, count = record['recorder'], record.get('record_idx', 0) + 1
+            wanted[name] = max(wanted.get(name, 0), count)
         recorders = {name: manager.get_recorder(name) for name in wanted}
         if self.compile_options is not None or any(
                 type(item).__name__ != 'ModuleOutputsRecorder' for item in recorders.values()):
@@ -98,10 +92,8 @@ class HintTraining(TaughtStudent):
                 raise _Enough
 
         # after the recorders' own hooks, which have been there since the distiller was prepared
-        handles = [
-            network.get_submodule(recorder.source).register_forward_hook(stop_if_enough)
-            for recorder in recorders.values()
-        ]
+        handles = [network.get_submodule(recorder.source).register_forward_hook(stop_if_enough)
+                   for recorder in recorders.values()]
         try:
             yield
         except _Enough:
@@ -117,13 +109,11 @@ class _Enough(Exception):
 
 def reached_by(student: nn.Module, distiller: dict,
                input_size: int | None = None) -> tuple[set[str], set[str]]:
-    """What the distiller's losses reach in a student: names of parameters, and of modules with running
-    statistics.
-
-    A copy of the student is run forward and backward; the student itself stays untouched.
+    """Names of the student's parameters, and of its modules with running statistics, that the distiller's
+    losses reach: found by a forward and backward pass of a copy.
 
     Raises:
-        ConfigError: nothing, or the trial fails.
+        ConfigError: there are none, or the pass fails.
     """
     sizes = [input_size] if input_size is not None else USUAL_SIZES
     if input_size is None and getattr(student.backbone, 'img_size', None) is not None:
@@ -132,18 +122,17 @@ def reached_by(student: nn.Module, distiller: dict,
     for size in sizes:
         try:
             found = _reached_with(student, distiller, (size, size) if isinstance(size, int) else tuple(size))
-        except (RuntimeError, ValueError,
-                AssertionError) as error:  # too small for the strides, or not what the network was made for
+        except (RuntimeError, ValueError, AssertionError) as error:  # say too small for the strides
             problem = problem or error
             continue
         if not found[0]:
             raise ConfigError('distiller: no loss reaches a parameter of the student that learns: '
-                              'loss_forward_mappings should have an '
-                              'entry with from_student=True, of a layer behind them')
+                              'loss_forward_mappings should have an entry with from_student=True, of a layer '
+                              'behind them')
         return found
     raise ConfigError(f'the student cannot be tried on images of {" or ".join(map(str, sizes))} pixels with '
-                      'these recorders; if their size '
-                      f'is the reason, say input_size=... ({type(problem).__name__}: {problem})') from problem
+                      'these recorders; if their size is the reason, say input_size=... '
+                      f'({type(problem).__name__}: {problem})') from problem
 
 
 def _reached_with(student: nn.Module, distiller: dict, size: tuple[int, int]) -> tuple[set[str], set[str]]:
@@ -157,13 +146,11 @@ def _reached_with(student: nn.Module, distiller: dict, size: tuple[int, int]) ->
         channels = next((module.in_channels for module in twin.modules() if isinstance(module, nn.Conv2d)), 3)
         with probe.student_recorders:
             twin(torch.rand(2, channels, *size), mode='tensor')
-        total = sum(tensor.float().sum() for record in _records(probe, from_student=True)
-                    for tensor in _tensors(
-                        probe.get_record(**{
-                            key: value
-                            for key, value in record.items() if not key.startswith('connector')
-                        })))
-        if not isinstance(total, torch.Tensor) or not total.requires_grad:
+        total = 0
+        for record in _records(probe, from_student=True):
+            plain = {key: value for key, value in record.items() if not key.startswith('connector')}
+            total = total + sum(tensor.float().sum() for tensor in _tensors(probe.get_record(**plain)))
+        if not isinstance(total, Tensor) or not total.requires_grad:
             return set(), set()
         total.backward()
         return {name for name, parameter in twin.named_parameters() if parameter.grad is not None}, statistics
@@ -174,12 +161,8 @@ def _reports_gradient(name: str, into: set[str]):
     def hook(module, inputs, output: Tensor) -> None:
         if output.requires_grad:
             output.register_hook(lambda gradient: into.add(name))
-        else:
-            into.add(
-                name
-            # behind nothing that learns: what it does in training is the backbone's own decision
-            # (frozen_stages)
-            )
+        else:  # behind nothing that learns: the backbone itself decides over training (frozen_stages)
+            into.add(name)
 
     return hook
 
@@ -195,6 +178,6 @@ def _records(distiller: nn.Module, from_student: bool | None = None) -> list[dic
 
 
 def _tensors(value) -> list[Tensor]:
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return [value]
     return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, (list, tuple)) else []

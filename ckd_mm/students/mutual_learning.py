@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ..compat import compile_in_place
 from ..errors import ConfigError
-from ..losses.cohort_kd_loss import check_temperature, check_weight, cohort_kd_loss
+from ..losses.cohort_kd_loss import check_temperature, cohort_kd_loss
 from ..registry import MODELS
 from ..teachers.input_statistics import input_converter
+from ..validate import check_number
 from .classifier import build_classifier, compile_settings, logits_of, networks_of, output_of, weighted
 
 
@@ -47,8 +48,8 @@ class DeepMutualLearning(BaseModel):
                  kd_weight: float = 1.0, data_preprocessor: dict | None = None,
                  compile: bool | dict = False) -> None:
         check_temperature(tau)
-        check_weight('ce_weight', ce_weight)
-        check_weight('kd_weight', kd_weight)
+        check_number('ce_weight', ce_weight, at_least=0)
+        check_number('kd_weight', kd_weight, at_least=0)
         if not isinstance(students, (list, tuple)) or len(students) < 2:
             raise ConfigError(f'students={students!r} should be a list of at least two networks: mutual '
                               'learning needs a peer')
@@ -56,8 +57,7 @@ class DeepMutualLearning(BaseModel):
         counts = [getattr(student.head, 'num_classes', None) for student in students]
         if len({count for count in counts if count is not None}) > 1:
             raise ConfigError(f'students of {" and ".join(map(str, counts))} classes cannot learn from each '
-                              'other; give all heads one '
-                              'num_classes')
+                              'other; give all heads one num_classes')
         super().__init__(data_preprocessor=students[0].data_preprocessor)
         self.students = nn.ModuleList(students)
         self.converters = nn.ModuleList(
@@ -93,25 +93,19 @@ class DeepMutualLearning(BaseModel):
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
         """Data samples with the first student's prediction, and in ``peer_scores`` (K - 1, C) the
-        probabilities of the others, for
-        :class:`ckd_mm.evaluation.PeerAccuracy`."""
-        data_samples = self.students[0](inputs, data_samples or [DataSample() for _ in inputs],
-                                        mode='predict')
-        peers = [
-            student(converter(inputs), mode='predict')
-            for student, converter in zip(self.students[1:], self.converters[1:])
-        ]
+        probabilities of the others, for :class:`ckd_mm.evaluation.PeerAccuracy`."""
+        data_samples = data_samples or [DataSample() for _ in inputs]
+        data_samples = self.students[0](inputs, data_samples, mode='predict')
+        peers = [student(converter(inputs), mode='predict')
+                 for student, converter in zip(self.students[1:], self.converters[1:])]
         for sample, *others in zip(data_samples, *peers):
             sample.set_field(torch.stack([other.pred_score for other in others]), 'peer_scores')
         return data_samples
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        # both torch's and mmengine's loader come by here and then look for the students' weights below
-        # `students.`
-        for key in [
-                key for key in state_dict
-                if key.startswith(prefix) and key[len(prefix):].split('.')[0] not in self._modules
-        ]:
+        # torch's and mmengine's loader both come by here, and then look below `students.`
+        for key in [key for key in state_dict
+                    if key.startswith(prefix) and key[len(prefix):].split('.')[0] not in self._modules]:
             state_dict[f'{prefix}students.0.{key[len(prefix):]}'] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -16,9 +16,9 @@ from .classifier import build_classifier, compile_settings, networks_of
 
 
 class TaughtStudent(BaseModel):
-    """A student whose checkpoints are its own: ``state_dict`` has the keys of the plain classifier and
-    nothing of the teachers, which
-    are built from the config when they are first asked, or of the connectors. Subclasses write ``loss``.
+    """A student whose checkpoints are its own: ``state_dict`` has the keys of the student's classifier and
+    nothing of connectors or teachers, which are built from the config at their first use. Subclasses write
+    ``loss``.
 
     Args:
         student: mmpretrain classifier (config) whose ``head`` returns logits (N, C).
@@ -27,9 +27,7 @@ class TaughtStudent(BaseModel):
             in it without a scope are mmrazor's.
         compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or
             its options.
-        fast_teachers: make the teachers fast before they are first asked, see :meth:`BaseCohort.only_teach`:
-            their logits change by
-            rounding. False: they stay exactly as they are.
+        data_preprocessor: for a student whose config says none.
 
     Raises:
         ConfigError: naming the setting.
@@ -37,7 +35,7 @@ class TaughtStudent(BaseModel):
 
     def __init__(self, student: dict | nn.Module, cohort: dict | BaseCohort | None = None,
                  distiller: dict | None = None, compile: bool | dict = False,
-                 data_preprocessor: dict | None = None, fast_teachers: bool = True) -> None:
+                 data_preprocessor: dict | None = None) -> None:
         student = build_classifier(student, data_preprocessor)
         super().__init__(data_preprocessor=student.data_preprocessor)
         self.student = student
@@ -48,54 +46,54 @@ class TaughtStudent(BaseModel):
         if self.compile_options is not None:
             if self.distiller is not None and not compiled_networks_run_hooks():
                 raise ConfigError(f'compile={compile!r} and a distiller: its recorders see nothing of '
-                                  'compiled networks with '
-                                  f'{versions_in_a_line()}; leave compile out, or use the current stack')
+                                  f'compiled networks with {versions_in_a_line()}; leave compile out, or use '
+                                  'the current stack')
             compile_in_place(networks_of(student), self.compile_options)
-        self._outside = Outside(cohort)
-        self.fast_teachers, self._rearrange_teachers = fast_teachers, False
+        self.outside = Outside(cohort)
+        self._channels_last = False
 
     # ------------------------------------------------------------ the teachers
     @property
     def cohort(self) -> BaseCohort | None:
         """The teachers, built at the first use; None if there are none."""
-        outside = self._outside
+        outside = self.outside
         if outside.cohort is not None and not outside.ready:
             if isinstance(outside.cohort, dict):
                 outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
             outside.cohort.expect_inputs_of(self.data_preprocessor)
             read = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
-            compiles = None if self.compile_options is None else partial(_compile_networks, outside.cohort,
-                                                                         self.compile_options)
-            outside.cohort.only_teach(read or not self.fast_teachers, then=compiles)
-            if self._rearrange_teachers:
-                outside.cohort.rearrange()
+            then = None if self.compile_options is None else partial(_compile_networks, outside.cohort,
+                                                                     self.compile_options)
+            outside.cohort.prepare_for_inference(read, then)
+            if self._channels_last:
+                outside.cohort.to_channels_last()
             if self.distiller is not None:
                 self.distiller.prepare_from_teacher(outside.cohort)
             outside.ready = True
-        return self._outside.cohort
+        return outside.cohort
 
-    def rearrange_teachers(self) -> None:
-        """Those that are there and those to come, see :meth:`BaseCohort.rearrange`."""
-        self._rearrange_teachers = True
-        if self._outside.ready and self.has_teachers:
-            self._outside.cohort.rearrange()
+    def to_channels_last(self) -> None:
+        """The teachers that are there and those to come, see :meth:`BaseCohort.to_channels_last`."""
+        self._channels_last = True
+        if self.outside.ready and self.has_teachers:
+            self.outside.cohort.to_channels_last()
 
     @property
     def cohort_config(self) -> dict | None:
         """The teachers as the model was given them; None if not as a config."""
-        return self._outside.config
+        return self.outside.config
 
     @property
     def has_teachers(self) -> bool:
         """Whether there are teachers, built or not."""
-        return self._outside.cohort is not None
+        return self.outside.cohort is not None
 
-    def ask_teachers(self, inputs: Tensor) -> Tensor:
-        """Logits (M, N, C) of the teachers; the distiller's recorders see what they compute."""
+    def teacher_logits(self, inputs: Tensor) -> Tensor:
+        """Logits (M, N, C) of the teachers; the distiller's recorders see their forward pass."""
         cohort = self.cohort
         if next(cohort.parameters()).device != inputs.device:
             cohort.to(inputs.device)
-        cohort.prepare(inputs)  # its trial passes are not for recorders
+        cohort.prepare(inputs)  # its own forward passes are not for recorders
         with self.recording('teacher_recorders'):
             return cohort(inputs)
 
@@ -125,13 +123,9 @@ class TaughtStudent(BaseModel):
         return self.student.state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        # both torch's and mmengine's loader come by here and then look for the student's weights below
-        # `student.`
-        for key in [
-                key for key in state_dict
-                if key.startswith(prefix) and not key.startswith(f'{prefix}student.')
-        ]:
-            state_dict[f'{prefix}student.{key[len(prefix):]}'] = state_dict.pop(key)
+        own = f'{prefix}student.'  # where torch's and mmengine's loader, which both come by here, look next
+        for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(own)]:
+            state_dict[own + key[len(prefix):]] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def load_state_dict(self, state_dict, *args, **kwargs):

@@ -7,7 +7,5 @@ from .head_training import HeadTraining
 from .intermediate_head import IntermediateHead, default_kind
 from .snapshot_ensemble import SnapshotEnsemble
 
-__all__ = [
-    'BaseCohort', 'DIHTeacher', 'HeadFile', 'HeadTraining', 'IntermediateHead', 'SnapshotEnsemble',
-    'default_kind', 'read_heads', 'write_heads'
-]
+__all__ = ['BaseCohort', 'DIHTeacher', 'HeadFile', 'HeadTraining', 'IntermediateHead', 'SnapshotEnsemble',
+           'default_kind', 'read_heads', 'write_heads']

@@ -7,69 +7,67 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..compat import exact_convolutions, full_precision
-from .fused import fuse_conv_bn
-from .rearranged import rearrange
-from .trial import Trial, in_a_line, trial_images
+from .channels_last import to_channels_last
 
-REARRANGED_ON = ('cpu', )  # device types where channels_last was measured to be faster for teachers
+CHANNELS_LAST_ON = ('cpu', )  # device types where it was measured to be faster for teachers
 
 
 class BaseCohort(BaseModel):
     """M teachers in one model, frozen and in eval mode whatever is called on it. Subclasses write
-    ``teacher_logits``.
+    ``member_logits`` and ``expect_inputs_of``.
 
-    It runs like any mmengine model: ``mode='tensor'`` and ``'loss'`` give the stacked logits (M, N, C),
-    ``'predict'`` evaluates the ensemble (mean of the M softmax outputs). The logits pass through the
-    submodule ``logits``, where mmrazor's recorders can read them (``source='logits'``). Teachers that are
-    networks are in ``self.networks``.
+    As an mmengine model: ``mode='tensor'`` and ``'loss'`` return the stacked logits (M, N, C), ``'predict'``
+    the ensemble's prediction (mean of the M softmax outputs). The logits pass through the submodule
+    ``logits``, where mmrazor's recorders can read them (``source='logits'``). Teachers that are networks are
+    in ``self.networks``.
+
+    Args:
+        data_preprocessor: config of the one that makes the inputs; mmpretrain's by default.
     """
 
     def __init__(self, data_preprocessor=None) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = dict(dict(type='mmpretrain.ClsDataPreprocessor'), **data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
         self.logits = nn.Identity()
-        # what is still to be done before the next pass
-        self._make_fast, self._rearrange, self._then = False, False, None
+        self._channels_last_on: tuple[str, ...] = ()  # device types, until the next forward pass
+        self._channels_last_anywhere = False
+        self._then: Callable[[], None] | None = None
         self._parts: list[nn.Module] = []  # all modules below, once they were put to eval
 
-    def only_teach(self, read: bool = False, then: Callable[[], None] | None = None) -> 'BaseCohort':
-        """From now on the teachers are asked for logits, and neither saved nor looked into: before the next
-        pass, the first that
-        knows the size of the images, their networks are made fast, and their logits change by rounding of
-        float32. Convolution and BatchNorm become one (:func:`fuse_conv_bn`), and on a CPU channels lie side
-        by side (:func:`rearrange`; on a GPU that has not been measured).
+    def prepare_for_inference(self, read: bool = False,
+                              then: Callable[[], None] | None = None) -> 'BaseCohort':
+        """Before the next forward pass, the first to know the size of the images, put the networks into
+        channels_last on a CPU (:func:`to_channels_last`). Their logits change by rounding of float32.
 
         Args:
-            read: what they compute inside is read by others, so they stay as they are. So does a network with
-                forward hooks.
+            read: others read their feature maps, so they stay as they are.
             then: called afterwards, say to compile them.
         """
-        self._make_fast, self._then = not read, then
+        self._channels_last_on, self._then = () if read else CHANNELS_LAST_ON, then
         return self
 
-    def rearrange(self) -> None:
-        """Before the next pass put the networks into channels_last on any device (:func:`rearrange`)."""
-        self._rearrange = True
+    def to_channels_last(self) -> None:
+        """Before the next forward pass put the networks into channels_last on any device."""
+        self._channels_last_anywhere = True
 
     @property
     def member_names(self) -> list[str] | None:
-        """What tables and figures call the M teachers, in the order of their logits; None where they have no
-        names."""
+        """What tables and figures call the M teachers, in the order of their logits; None: no names."""
         return None
 
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
-        """Say which data preprocessor made the inputs that will come; each teacher gets its own statistics
-        from them."""
+        """Convert inputs that this data preprocessor makes to the statistics of each teacher."""
         raise NotImplementedError
 
-    def teacher_logits(self, inputs: Tensor) -> list[Tensor]:
+    def member_logits(self, inputs: Tensor) -> list[Tensor]:
         """Logits (N, C) of each teacher for inputs (N, 3, H, W)."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> 'BaseCohort':
         super().train(False)
-        # to walk through the tree takes a millisecond in every step; and not `self`, which would be a circle
-        # that outlives its last use
+        # walking through the tree takes a millisecond a step; without `self`, which would be a circle that
+        # outlives its last use
         self._parts = [module for child in self.children() for module in child.modules()]
         return self
 
@@ -81,78 +79,36 @@ class BaseCohort(BaseModel):
             return self.predict(inputs, data_samples)
         self.prepare(inputs)
         with torch.no_grad():
-            return self.logits(torch.stack(self.teacher_logits(inputs)))
+            return self.logits(torch.stack(self.member_logits(inputs)))
 
     def prepare(self, inputs: Tensor) -> None:
-        """What comes before every pass on inputs (N, 3, H, W): all that is below is in eval mode and, from
-        the first on, fast. Passes of
-        its own belong to that, so whoever records what teachers compute calls it before."""
-        if self.training or any(module.training
-                                for module in self._parts):  # someone reached into the teachers
+        """Before a forward pass on inputs (N, 3, H, W): put all to eval, and do what
+        :meth:`prepare_for_inference` and :meth:`to_channels_last` announced. That runs the networks, so call
+        it before recorders start."""
+        if self.training or any(module.training for module in self._parts):  # someone reached into them
             self.train(False)
-        if not (self._make_fast or self._rearrange or self._then is not None):
-            return
-        rearranging = self._rearrange or (self._make_fast and inputs.device.type in REARRANGED_ON)
-        if self._make_fast or rearranging:
-            # rounding to the ten bits of TF32 would hide a mistake, or make one; weights made in inference
-            # mode could never be saved
-            with full_precision(inputs.device.type), exact_convolutions(
-                    inputs.device.type), torch.inference_mode(False), torch.no_grad():
-                images = trial_images(inputs)
-                for number, network in enumerate(getattr(self, 'networks', []), 1):
-                    done, problems = _made_fast(network, images, self._make_fast, rearranging)
-                    if done or problems:
-                        print_log(f'Network {number} of the teachers, '
-                                  f'{"made faster" if done else "as slow as before"}: '
-                                  f'{"; ".join(done + problems)}.', logger='current')
-        if self._then is not None:
-            self._then()
-        self._make_fast, self._rearrange, self._then = False, False, None
-        self.train(False)
+        if self._channels_last_anywhere or inputs.device.type in self._channels_last_on:
+            for number, network in enumerate(getattr(self, 'networks', []), 1):
+                problem = to_channels_last(network, inputs)
+                if problem is not None:
+                    print_log(f'Teacher network {number} is not put into channels_last: {problem}.',
+                              logger='current')
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+        self._channels_last_anywhere, self._channels_last_on = False, ()
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
         """Data samples with the ensemble's mean probabilities and its prediction."""
         return with_predictions(self(inputs).float().softmax(dim=2).mean(dim=0), data_samples)
 
 
-def _made_fast(network: nn.Module, images: Tensor, fuse: bool,
-               rearranging: bool) -> tuple[list[str], list[str]]:
-    """What was done, and what could not be and why."""
-    hooked = next(
-        (name
-         for name, module in network.named_modules() if module._forward_hooks or module._forward_pre_hooks),
-        None)
-    if hooked is not None:
-        return [], [f'forward hooks of {hooked or "the network"} look at what it computes (or make weights '
-                    'there)']
-    try:
-        trial = Trial(network, images)
-    except Exception as error:  # it teaches nevertheless, of a cohort that resizes its inputs, say
-        return [], [f'it cannot be tried on noise {tuple(images.shape)} ({in_a_line(error)})']
-    done, problems = [], []
-    if fuse:
-        fused, refused = fuse_conv_bn(trial)
-        if fused:
-            done.append(f'{fused} BatchNorm layers have become part of the convolutions before them')
-        if refused:
-            problems.append(f'{len(refused)} BatchNorm layers stay behind their convolutions ({refused[0]})')
-    if rearranging:
-        problem = rearrange(trial)
-        if problem is None:
-            done.append('its weights are in channels_last')
-        else:
-            problems.append(f'its weights cannot be in channels_last ({problem})')
-    return done, problems
-
-
 def with_predictions(scores: Tensor, data_samples: list | None = None) -> list:
     """Data samples with these probabilities (N, C) and the most probable classes."""
     from mmpretrain.structures import DataSample
     data_samples = data_samples or [DataSample() for _ in scores]
-    return [
-        sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
-        for sample, score in zip(data_samples, scores)
-    ]
+    return [sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
+            for sample, score in zip(data_samples, scores)]
 
 
 def head_name(index: int) -> str:

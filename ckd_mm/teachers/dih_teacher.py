@@ -17,15 +17,14 @@ TEACHER = 'teacher'
 
 @MODELS.register_module()
 class DIHTeacher(BaseCohort):
-    """k trained heads and the teacher that they are mounted on: k + 1 teachers from one pass of its backbone.
+    """A teacher and k trained heads on its backbone: k + 1 teachers from one forward pass.
 
-    "Distilling Knowledge via Intermediate Classifier Heads" (arXiv 2103.00497). Heads come from shallow to
-    deep, the teacher last. If only heads teach, the pass ends at the deepest of them and the rest of the
-    network is released.
+    "Distilling Knowledge via Intermediate Classifier Heads" (arXiv 2103.00497). Logits come from the
+    shallowest head to the deepest, the teacher's last. If only heads teach, its neck and head do not run.
 
     Args:
         snapshot: the teacher, as :func:`find_snapshot` takes it.
-        heads: file that training them left, see :class:`ckd_mm.teachers.HeadTraining`.
+        heads: file that :class:`ckd_mm.teachers.HeadTraining` wrote.
         use: who teaches: 'teacher' and heads by their output of the backbone, say ``['teacher', 0, 2]``;
             default: all.
         model: config of the network, for snapshots that do not say it.
@@ -38,8 +37,6 @@ class DIHTeacher(BaseCohort):
 
     def __init__(self, snapshot: SnapshotLike, heads: str | Path, use: Sequence[str | int] | None = None,
                  model: dict | None = None, data_preprocessor=None) -> None:
-        if isinstance(data_preprocessor, dict):
-            data_preprocessor = dict(dict(type='mmpretrain.ClsDataPreprocessor'), **data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
         self.snapshot = find_snapshot(snapshot, model)
         self.head_file = read_heads(heads)
@@ -50,32 +47,29 @@ class DIHTeacher(BaseCohort):
             network = FeatureNetwork(self.snapshot, self.indices or self.head_file.out_indices,
                                      self.head_file.input_shape, model)
         except ConfigError as error:  # what it names are settings of the file, not of the user
-            raise SnapshotError(
-                f'heads {self.head_file.file} do not fit the teacher {self.snapshot}: '
-                f'{error}. Use the snapshot they were '
-                f'trained on, {self.head_file.teacher_file}, or train heads for this one') from error
+            raise SnapshotError(f'heads {self.head_file.file} do not fit the teacher {self.snapshot}: '
+                                f'{error}. Use the snapshot they were trained on, '
+                                f'{self.head_file.teacher_file}, or train heads for this one') from error
         self.head_file.check_teacher(self.snapshot, network)
         self.classes = self.snapshot.classes or self.head_file.classes
         trained = self.head_file.build()
         self.heads = nn.ModuleDict({str(index): trained[str(index)] for index in self.indices})
         if TEACHER not in used:
-            network.keep_maps_only()
+            network.neck = network.head = None
         self.networks = nn.ModuleList([network])
-        if data_preprocessor is None:
-            # on its own, say in an evaluation, it takes the teacher's inputs
+        if data_preprocessor is None:  # on its own, say in an evaluation, it takes the teacher's inputs
             self.data_preprocessor = network.data_preprocessor
         self.expect_inputs_of(self.data_preprocessor)
 
     @property
     def member_names(self) -> list[str]:
-        return [head_name(index)
-                for index in self.indices] + ([] if self.networks[0].head is None else [TEACHER])
+        return [head_name(index) for index in self.indices] + [TEACHER] * (self.networks[0].head is not None)
 
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.networks[0].expect_inputs_of(preprocessor)
         self.freeze()
 
-    def teacher_logits(self, inputs: Tensor) -> list[Tensor]:
+    def member_logits(self, inputs: Tensor) -> list[Tensor]:
         maps, logits = self.networks[0](inputs)
         heads = [head((found, )) for head, found in zip(self.heads.values(), maps)]
         return heads if logits is None else [*heads, logits]
@@ -89,9 +83,8 @@ def read_use(use: Sequence[str | int] | None, heads: HeadFile) -> list[str | int
     known = [*heads.out_indices, TEACHER]
     if use is None:
         return known
-    if not isinstance(use, (list, tuple)) or not use or len(set(use)) != len(use) or any(item not in known
-                                                                                         for item in use):
+    if not isinstance(use, (list, tuple)) or not use or len(set(use)) != len(use) or any(
+            item not in known for item in use):
         raise ConfigError(f'use={use!r} should list one or more of {known}, the heads in {heads.file} by '
-                          'their out_indices and the '
-                          'teacher itself, each once; None for all')
+                          'their out_indices and the teacher itself, each once; None for all')
     return list(use)

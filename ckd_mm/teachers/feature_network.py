@@ -5,13 +5,11 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..trajectory import Snapshot
 from .input_statistics import input_converter
-from .skipped import skip_the_rest
 
 MOST_OUTPUTS = 64  # no backbone of mmpretrain has more
 
@@ -23,27 +21,24 @@ def read_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
         ConfigError: it is no list of different outputs of a backbone, or empty.
     """
     wanted = 'a list of one or more outputs of the backbone, each once, counted from 0: out_indices=(0, 1, 2)'
-    if not isinstance(out_indices,
-                      (list, tuple)) or not all(type(index) is int and index >= 0 for index in out_indices):
+    if not isinstance(out_indices, (list, tuple)) or not all(
+            type(index) is int and index >= 0 for index in out_indices):
         raise ConfigError(f'out_indices={out_indices!r} should be {wanted}')
     if not out_indices:
         raise ConfigError(f'out_indices={out_indices!r} mounts no head (k = 0); it should be {wanted}. '
-                          'Without heads the teacher alone '
-                          'teaches: leave `heads` out')
+                          'Without heads the teacher alone teaches: leave `heads` out')
     if len(set(out_indices)) != len(out_indices):
         raise ConfigError(f'out_indices={out_indices!r} names an output twice; it should be {wanted}')
     return tuple(sorted(out_indices))
 
 
 class FeatureNetwork(nn.Module):
-    """The network of a snapshot, frozen and in eval mode whatever is called on it, which in one pass gives
-    feature maps beside
-    its own logits. These stay what they were, bit for bit: neck and head get only the outputs that they got
-    before.
+    """A snapshot's network, frozen and in eval mode whatever is called on it. One forward pass gives feature
+    maps and the network's own logits, which stay what they were, bit for bit.
 
-    Its backbone is built anew with ``out_indices`` of the maps and its own. Normalisation layers that a
-    backbone puts behind an output only if it is asked for (ConvNeXt, Swin) have no weights in the snapshot:
-    they normalise and no more, since the linear layer that follows can do what their weights would.
+    Its backbone is built anew with further ``out_indices``. Normalisation layers that a backbone has for
+    outputs only (ConvNeXt, Swin) are not in the snapshot: they get weight 1 and bias 0, since the linear
+    layer of a head can do what other weights would.
 
     Args:
         snapshot: of an mmpretrain classifier.
@@ -52,12 +47,13 @@ class FeatureNetwork(nn.Module):
         model: config of the network, for snapshots that do not say it.
 
     Attributes:
-        shapes: of each map, without the batch, by its index.
-        weights_sha256: of the snapshot, see :func:`weights_sha256`.
+        shapes: of the maps, without the batch, by the index of the output.
+        weights_sha256: of the snapshot's weights.
 
     Raises:
-        ConfigError: an output that does not exist, or is no feature map; a network that gives no maps.
-        SnapshotError: the snapshot cannot be used.
+        ConfigError: the backbone has no such outputs, or they are no maps (N, channels, H, W) or (N,
+            channels).
+        SnapshotError: the snapshot cannot be read, or is of another network.
     """
 
     def __init__(self, snapshot: Snapshot, out_indices: Sequence[int], input_shape: Sequence[int],
@@ -71,43 +67,29 @@ class FeatureNetwork(nn.Module):
         backbone = getattr(network, 'backbone', None)
         if not hasattr(backbone, 'out_indices') or not isinstance(config.get('backbone'), dict):
             raise ConfigError(f'out_indices={list(self.map_indices)}: heads need a network whose backbone '
-                              'has `out_indices`; '
-                              f'{type(backbone or network).__name__} of {snapshot} has none')
+                              f'has `out_indices`; {type(backbone or network).__name__} of {snapshot} has '
+                              'none')
         own = backbone.out_indices
         self.own_indices = (own, ) if isinstance(own, int) else tuple(own)
         self.out_indices = tuple(sorted({*self.map_indices, *self.own_indices}))
         self.backbone, self.neck, self.head = backbone, network.neck, network.head
         self.data_preprocessor = network.data_preprocessor
         self.converter = nn.Identity()
-        images = _images(self.input_shape)
-        with torch.no_grad(), _says_which_images(self.input_shape, snapshot):
-            logits = network(images, mode='tensor')
-        if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise ConfigError(f'{type(network.head).__name__} of {snapshot} should return logits (N, C) for '
-                              'heads to teach beside it')
+        # noise that is always the same; the caller's random state stays
+        images = torch.randn(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        logits = _logits(network, images, snapshot)
         self.num_classes = logits.shape[1]
         if self.out_indices != self.own_indices:
             self.backbone = self._with_maps(backbone, config['backbone'], images, snapshot)
         self.train(False).requires_grad_(False)
-        with torch.no_grad():
-            maps, same = self(images)
-        if not torch.equal(same, logits):
-            raise ConfigError(f'out_indices={list(self.map_indices)}: with these outputs the logits of '
-                              f'{snapshot} are no longer its own; '
-                              f'{type(backbone).__name__} cannot carry heads')
-        self.shapes = {index: tuple(found.shape[1:]) for index, found in zip(self.map_indices, maps)}
-        for index, shape in self.shapes.items():
-            if len(shape) not in (1, 3):
-                raise ConfigError(f'out_indices={list(self.map_indices)}: output {index} of '
-                                  f'{type(backbone).__name__} is '
-                                  f'{(len(images), *shape)}; a head needs a feature map (N, channels, H, '
-                                  'W), or (N, channels)')
+        self.shapes = self._checked_shapes(images, logits, snapshot)
 
     def _with_maps(self, backbone: nn.Module, config: dict, images: Tensor, snapshot: Snapshot) -> nn.Module:
-        """The backbone with all outputs that are asked for."""
+        """The backbone with all outputs that are wanted."""
+        kind = type(backbone).__name__
         try:
             built, outputs = _try_outputs(backbone, config, self.out_indices, images)
-        except Exception as error:  # backbones assert, raise or stumble as each of them likes
+        except Exception as error:  # backbones assert or fail as each of them likes
             known = []
             for index in range(MOST_OUTPUTS):
                 with contextlib.suppress(Exception):
@@ -115,21 +97,35 @@ class FeatureNetwork(nn.Module):
                     known.append(index)
                 if known[-1:] != [index]:
                     break
-            there = f'it has {known}' if set(
-                self.map_indices) - set(known) else f'{type(error).__name__}: {error}'
-            raise ConfigError(f'out_indices={list(self.map_indices)}: the backbone of {snapshot}, '
-                              f'{type(backbone).__name__}, does not '
-                              f'return these outputs; {there}') from error
+            there = f'{type(error).__name__}: {error}'
+            if set(self.map_indices) - set(known):
+                there = f'it has {known}'
+            raise ConfigError(f'out_indices={list(self.map_indices)}: the backbone of {snapshot}, {kind}, '
+                              f'does not return these outputs; {there}') from error
         for output in outputs:
             if not isinstance(output, Tensor):
-                raise ConfigError(f'out_indices={list(self.map_indices)}: {type(backbone).__name__} returns '
-                                  f'a {type(output).__name__} '
-                                  'where a head needs a feature map (N, channels, H, W)')
+                raise ConfigError(f'out_indices={list(self.map_indices)}: {kind} returns a '
+                                  f'{type(output).__name__} where a head needs a feature map (N, channels, '
+                                  'H, W)')
         return built
 
+    def _checked_shapes(self, images: Tensor, logits: Tensor, snapshot: Snapshot) -> dict[int, tuple]:
+        kind = type(self.backbone).__name__
+        with torch.no_grad():
+            maps, same = self(images)
+        if not torch.equal(same, logits):
+            raise ConfigError(f'out_indices={list(self.map_indices)}: with these outputs the logits of '
+                              f'{snapshot} are no longer its own; {kind} cannot carry heads')
+        shapes = {index: tuple(found.shape[1:]) for index, found in zip(self.map_indices, maps)}
+        for index, shape in shapes.items():
+            if len(shape) not in (1, 3):
+                raise ConfigError(f'out_indices={list(self.map_indices)}: output {index} of {kind} is '
+                                  f'{(len(images), *shape)}; a head needs a feature map (N, channels, H, W), '
+                                  'or (N, channels)')
+        return shapes
+
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
-        """Say which data preprocessor made the inputs that will come; the network gets its own statistics
-        from them."""
+        """Convert inputs that this data preprocessor makes to the network's own statistics."""
         self.converter = input_converter(preprocessor, self.data_preprocessor) or nn.Identity()
         self.converter.to(next(self.backbone.parameters()).device)
 
@@ -137,30 +133,13 @@ class FeatureNetwork(nn.Module):
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Maps from shallow to deep, and logits (N, C), None after :meth:`keep_maps_only`, for inputs (N, 3,
-        H, W)."""
+        """Maps from shallow to deep, and logits (N, C), for inputs (N, 3, H, W). Without a head no logits."""
         outputs = dict(zip(self.out_indices, self.backbone(self.converter(inputs))))
         maps = [outputs[index] for index in self.map_indices]
         if self.head is None:
             return maps, None
         features = tuple(outputs[index] for index in self.own_indices)
         return maps, self.head(features if self.neck is None else self.neck(features))
-
-    def keep_maps_only(self) -> None:
-        """From now on the pass ends at the deepest map: what comes after it is released.
-
-        Where that cannot be done without changing a map, the whole backbone goes on running, and the log says
-        so.
-        """
-        self.neck = self.head = None
-        skipped = skip_the_rest(self.backbone, self._maps_alone, _images(self.input_shape))
-        if not skipped and self.map_indices[-1] != self.out_indices[-1]:
-            print_log(f'{type(self.backbone).__name__} runs as a whole: it cannot be stopped after output '
-                      f'{self.map_indices[-1]}.',
-                      logger='current')
-
-    def _maps_alone(self, images: Tensor) -> list[Tensor]:
-        return self(images)[0]
 
 
 def _read_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
@@ -171,19 +150,18 @@ def _read_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(input_shape)
 
 
-def _images(input_shape: Sequence[int]) -> Tensor:
-    """Two images of noise, always the same; the random state of the caller is left as it was."""
-    return torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-
-
-@contextlib.contextmanager
-def _says_which_images(input_shape: Sequence[int], snapshot: Snapshot):
+@torch.no_grad()
+def _logits(network: nn.Module, images: Tensor, snapshot: Snapshot) -> Tensor:
     try:
-        yield
+        logits = network(images, mode='tensor')
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = (str(error).splitlines() or ['no detail'])[0]
-        raise ConfigError(f'input_shape={tuple(input_shape)}: the network of {snapshot} cannot take such '
-                          f'images: {reason}') from error
+        raise ConfigError(f'input_shape={tuple(images.shape[1:])}: the network of {snapshot} cannot take '
+                          f'such images: {reason}') from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise ConfigError(f'{type(network.head).__name__} of {snapshot} should return logits (N, C) for '
+                          'heads to teach beside it')
+    return logits
 
 
 @torch.no_grad()
@@ -196,7 +174,7 @@ def _try_outputs(backbone: nn.Module, config: dict, out_indices: Sequence[int],
     """
     built = _rebuilt(backbone, config, out_indices)
     outputs = built(images)
-    if len(outputs) != len(out_indices):  # an unknown index is passed over by many
+    if len(outputs) != len(out_indices):  # many backbones ignore an unknown index
         raise ConfigError(f'{len(outputs)} outputs')
     return built, outputs
 
@@ -218,18 +196,17 @@ def _rebuilt(backbone: nn.Module, config: dict, out_indices: Sequence[int]) -> n
 
 
 def _neutralise(name: str, module: nn.Module) -> None:
-    """Weights that the snapshot does not have."""
-    if getattr(module, 'weight',
-               None) is None or module.weight.dim() != 1 or 'Norm' not in type(module).__name__:
+    """Weight 1 and bias 0 for a normalisation layer that the snapshot lacks."""
+    weight, bias = getattr(module, 'weight', None), getattr(module, 'bias', None)
+    if weight is None or weight.dim() != 1 or 'Norm' not in type(module).__name__:
         raise ConfigError(f'{name} has weights that the snapshot lacks')
-    nn.init.ones_(module.weight)
-    if getattr(module, 'bias', None) is not None:
-        nn.init.zeros_(module.bias)
+    nn.init.ones_(weight)
+    if bias is not None:
+        nn.init.zeros_(bias)
 
 
 def weights_sha256(state_dict: dict[str, Tensor]) -> str:
-    """SHA-256 of weights: names, types, shapes and values, whatever their order and the file they came
-    from."""
+    """SHA-256 of names, types, shapes and values of weights, whatever their order and file."""
     digest = hashlib.sha256()
     for name in sorted(state_dict):
         value = state_dict[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Trained heads on disk, and whom they belong to."""
+"""Trained heads on disk, and the teacher that they belong to."""
 
 import io
 import os
@@ -45,14 +45,11 @@ class HeadFile:
     state_dict: dict[str, Tensor]
 
     def build(self) -> nn.ModuleDict:
-        """The heads with their weights, by index, frozen. The random state of the caller is left as it
-        was."""
+        """The heads with their weights, by index, frozen. The caller's random state stays."""
         with torch.random.fork_rng(devices=[]):
             heads = nn.ModuleDict({
-                str(index):
-                IntermediateHead(self.num_classes, self.shapes[index], self.kind, self.grid)
-                for index in self.out_indices
-            })
+                str(index): IntermediateHead(self.num_classes, self.shapes[index], self.kind, self.grid)
+                for index in self.out_indices})
         heads.load_state_dict({name[len('heads.'):]: value for name, value in self.state_dict.items()})
         return heads.eval().requires_grad_(False)
 
@@ -69,26 +66,22 @@ class HeadFile:
         ours, theirs = self.classes, snapshot.classes
         if self.num_classes != network.num_classes:
             raise SnapshotError(f'heads {self.file} know {self.num_classes} classes and the teacher '
-                                f'{snapshot} {network.num_classes}; '
-                                'train heads for this teacher')
+                                f'{snapshot} {network.num_classes}; train heads for this teacher')
         if None not in (ours, theirs) and ours != theirs:
             place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
             raise SnapshotError(f'heads {self.file} and the teacher {snapshot} were trained on other '
-                                'classes, or the same in another '
-                                f'order: class {place} is {ours[place]!r} for the heads and '
-                                f'{theirs[place]!r} for the teacher; train '
-                                'heads for this teacher')
+                                f'classes, or the same in another order: class {place} is {ours[place]!r} '
+                                f'for the heads and {theirs[place]!r} for the teacher; train heads for this '
+                                'teacher')
         if self.teacher['weights'] != network.weights_sha256:
             raise SnapshotError(f'heads {self.file} were trained on the weights of {self.teacher_file} '
-                                f'(epoch {self.teacher["epoch"]}), '
-                                f'the teacher {snapshot} has others; use that snapshot, or train heads for '
-                                'this one')
+                                f'(epoch {self.teacher["epoch"]}), the teacher {snapshot} has others; use '
+                                'that snapshot, or train heads for this one')
 
 
 def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snapshot: Snapshot,
                 extra: dict[str, Any] | None = None) -> HeadFile:
-    """Write trained heads as a file that ``torch.load(weights_only=True)`` reads. It appears whole or not at
-    all.
+    """Write trained heads, atomically, as a file that ``torch.load(weights_only=True)`` reads.
 
     Args:
         heads: :class:`IntermediateHead` by index.
@@ -130,13 +123,11 @@ def read_heads(path: Path) -> HeadFile:
         raise SnapshotError(f'{path} is no file of heads: they are in the heads.pth of a run with `heads`')
     if weights_sha256(checkpoint['state_dict']) != found['sha256']:
         raise SnapshotError(f'heads {path} are damaged: the SHA-256 of their weights is not the one in the '
-                            'file; restore it, or train '
-                            'them again')
+                            'file; restore it, or train them again')
     classes = (checkpoint['meta'].get('dataset_meta') or {}).get('classes')
     indices = tuple(found['out_indices'])
     return HeadFile(file=path, out_indices=indices, kind=found['kind'], grid=found['grid'],
-                    input_shape=tuple(found['input_shape']), shapes={
-                        index: tuple(shape)
-                        for index, shape in zip(indices, found['shapes'])
-                    }, num_classes=found['num_classes'], classes=None if classes is None else tuple(classes),
+                    input_shape=tuple(found['input_shape']),
+                    shapes={index: tuple(shape) for index, shape in zip(indices, found['shapes'])},
+                    num_classes=found['num_classes'], classes=None if classes is None else tuple(classes),
                     teacher=found['teacher'], state_dict=checkpoint['state_dict'])

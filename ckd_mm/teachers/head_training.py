@@ -23,10 +23,9 @@ from .snapshot_ensemble import SnapshotLike, find_snapshot
 class HeadTraining(BaseModel):
     """k heads learn together, each by its own cross-entropy, from the feature maps of one frozen network.
 
-    One pass of the backbone, in eval mode and without gradients, serves them all. It lives outside the module
-    tree: optimizer, DDP and state dict see the heads alone, and its weights and statistics stay as they are.
-    Since heads share no weight, together they learn what each would alone. :meth:`write` leaves what
-    :class:`ckd_mm.teachers.DIHTeacher` reads.
+    One forward pass of the backbone, in eval mode and without gradients, serves them all. It lives outside
+    the module tree: optimizer, DDP and state dict see the heads alone. Heads share no weight, so together
+    they learn what each would alone. :meth:`write` leaves the file for :class:`ckd_mm.teachers.DIHTeacher`.
 
     Args:
         snapshot: the teacher, as :func:`ckd_mm.teachers.snapshot_ensemble.find_snapshot` takes it.
@@ -54,7 +53,7 @@ class HeadTraining(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor or copy.deepcopy(network.data_preprocessor))
         network.expect_inputs_of(self.data_preprocessor)
         self.snapshot = teacher
-        self._outside = Outside(network)
+        self.outside = Outside(network)
         kind = kind or default_kind(network.input_shape)
         self.heads = nn.ModuleDict({str(index): IntermediateHead(network.num_classes, shape, kind, grid)
                                     for index, shape in network.shapes.items()})
@@ -62,7 +61,7 @@ class HeadTraining(BaseModel):
     @property
     def network(self) -> FeatureNetwork:
         """The frozen teacher."""
-        return self._outside.cohort
+        return self.outside.cohort
 
     @property
     def backbone(self) -> nn.Module:
@@ -76,13 +75,14 @@ class HeadTraining(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """``loss``: a cross-entropy a head; ``tensor``: logits (k + 1, N, C), heads from shallow to deep and
-        the teacher;
-        ``predict``: data samples with the mean of their probabilities, the ensemble of Sec. 4.4."""
+        the teacher; ``predict``: data samples with the mean of their probabilities, the ensemble of Sec.
+        4.4."""
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         logits = self.logits(inputs)
-        return logits if mode == 'tensor' else with_predictions(logits.float().softmax(dim=2).mean(
-            dim=0), data_samples)
+        if mode == 'tensor':
+            return logits
+        return with_predictions(logits.float().softmax(dim=2).mean(dim=0), data_samples)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         maps, _ = self._maps_and_logits(inputs)

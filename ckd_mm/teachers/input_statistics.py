@@ -1,14 +1,25 @@
-"""A teacher may have been trained on inputs normalised otherwise than the student's."""
-
-from typing import Optional
+"""Teachers and student may want differently normalised inputs."""
 
 import torch
 from torch import Tensor, nn
 
 
-def input_converter(source: nn.Module, target: nn.Module) -> Optional['InputConverter']:
-    """What turns inputs that the data preprocessor ``source`` made into those of ``target``; None if they are
-    the same.
+class InputConverter(nn.Module):
+    """x (N, C, H, W) -> x * scale + shift, channels flipped before if asked for."""
+
+    def __init__(self, flip: bool, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.flip = flip
+        self.register_buffer('scale', scale.float(), persistent=False)
+        self.register_buffer('shift', shift.float(), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
+
+
+def input_converter(source: nn.Module, target: nn.Module) -> InputConverter | None:
+    """From inputs that the data preprocessor ``source`` makes to those of ``target``; None if they are the
+    same.
 
     Both are mmpretrain or mmengine data preprocessors: channel order, mean and standard deviation are
     compared.
@@ -34,21 +45,8 @@ def _is_flipped(preprocessor: nn.Module) -> bool:
     return bool(getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False))
 
 
-class InputConverter(nn.Module):
-    """x (N, C, H, W) -> x * scale + shift, channels flipped before if asked for."""
-
-    def __init__(self, flip: bool, scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.flip = flip
-        self.register_buffer('scale', scale.float(), persistent=False)
-        self.register_buffer('shift', shift.float(), persistent=False)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
-
-
 def rgb_images(inputs: Tensor, preprocessor: nn.Module) -> list:
-    """Raw images (N, 3, H, W), as a dataloader gives them to ``preprocessor``, as a person sees them: (H, W,
-    3), RGB, uint8 each."""
+    """Raw images (N, 3, H, W), as a dataloader gives them to ``preprocessor``, for looking at: (H, W, 3),
+    RGB, uint8 each."""
     images = inputs.flip(1) if _is_flipped(preprocessor) else inputs
     return list(images.permute(0, 2, 3, 1).cpu().numpy())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..registry import MODELS
+from ..validate import check_int
 
 KINDS = ('flatten', 'pool')
 GRID = 4
@@ -17,13 +18,8 @@ POOLED_FROM = 64  # pixels
 
 
 def default_kind(input_shape: Sequence[int]) -> str:
-    """``flatten`` for small images, as in the paper; ``pool`` from 64 pixels on, where flattened maps are too
-    large: ResNet-34's
-    first stage at 224 pixels would need 200,704 x 1,000 weights.
-
-    Args:
-        input_shape: of an image, (3, H, W).
-    """
+    """``flatten`` for images (3, H, W) below 64 pixels, as in the paper; ``pool`` from there on: flattened,
+    ResNet-34's first stage at 224 pixels would need 200,704 x 1,000 weights."""
     return 'pool' if max(input_shape[-2:]) >= POOLED_FROM else 'flatten'
 
 
@@ -49,11 +45,9 @@ class IntermediateHead(LinearClsHead):
     def __init__(self, num_classes: int, shape: Sequence[int], kind: str = 'flatten', grid: int = GRID,
                  loss: nn.Module | None = None, init_cfg=None) -> None:
         if kind not in KINDS:
-            raise ConfigError(f'kind={kind!r} should be one of {KINDS}, or None for the default of the '
-                              'image size')
-        if type(grid) is not int or grid < 1:
-            raise ConfigError(f'grid={grid!r} should be a whole number, at least 1: the side of the grid '
-                              'that maps are pooled to')
+            raise ConfigError(f'kind={kind!r} should be one of {KINDS}, or None for the default of the image '
+                              'size')
+        check_int('grid', grid, at_least=1)
         size = tuple(shape[1:])
         pooled = tuple(min(grid, side) for side in size) if kind == 'pool' else size
         # a loss that is built already: within mmrazor's scope the name of mmpretrain's means nothing

@@ -18,8 +18,7 @@ SnapshotLike = str | Path | dict | Snapshot
 
 def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
     """A snapshot from what a config says: a file, ``dict(file=..., model=...)``, ``dict(trajectory=...,
-    epoch=...)``
-    (without ``epoch``: the last), or a snapshot itself.
+    epoch=...)`` (without ``epoch``: the last), or a snapshot itself.
 
     Raises:
         ConfigError: it is none of these.
@@ -37,15 +36,15 @@ def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
     if 'trajectory' in item:
         trajectory = Trajectory.open(item['trajectory'], model)
         return trajectory.last if item.get('epoch') is None else trajectory.at(item['epoch'])
+    file = Path(item['file'])
     meta = load_checkpoint_file(item['file'])['meta']
-    folder = Path(item['file']).parent
-    for parent in (folder, folder.parent):  # its manifest knows its checksum
+    for parent in (file.parent, file.parent.parent):  # its manifest knows its checksum
         if (parent / 'trajectory.json').is_file():
             for snapshot in Trajectory.open(parent):
-                if snapshot.file.resolve() == Path(item['file']).resolve():
+                if snapshot.file.resolve() == file.resolve():
                     return snapshot
     model, classes = network_and_classes(meta, str(item['file']), model)
-    return Snapshot(file=Path(item['file']), epoch=meta.get('epoch'), iteration=meta.get('iter'), model=model,
+    return Snapshot(file=file, epoch=meta.get('epoch'), iteration=meta.get('iter'), model=model,
                     classes=classes)
 
 
@@ -64,8 +63,6 @@ class SnapshotEnsemble(BaseCohort):
 
     def __init__(self, snapshots: Sequence[SnapshotLike], model: dict | None = None,
                  data_preprocessor=None) -> None:
-        if isinstance(data_preprocessor, dict):
-            data_preprocessor = dict(dict(type='mmpretrain.ClsDataPreprocessor'), **data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
         if isinstance(snapshots, (str, dict)) or not snapshots:
             raise ConfigError(f'snapshots={snapshots!r} should be a list of at least one snapshot')
@@ -73,8 +70,8 @@ class SnapshotEnsemble(BaseCohort):
         first = self.snapshots[0]
         for snapshot in self.snapshots[1:]:
             if None not in (snapshot.classes, first.classes) and snapshot.classes != first.classes:
-                raise SnapshotError(f'snapshots {first} and {snapshot} were trained on other classes, or '
-                                    'the same in another order')
+                raise SnapshotError(f'snapshots {first} and {snapshot} were trained on other classes, or the '
+                                    'same in another order')
         self.classes = first.classes
         self.networks = nn.ModuleList(snapshot.build(None if isinstance(snapshot.model, dict) else model)
                                       for snapshot in self.snapshots)
@@ -83,8 +80,7 @@ class SnapshotEnsemble(BaseCohort):
             if None not in (count, counts[0]) and count != counts[0]:
                 raise SnapshotError(f'snapshot {first} has {counts[0]} classes and {snapshot} has {count}: '
                                     'they cannot teach together')
-        if data_preprocessor is None:
-            # on its own, say in an evaluation, it takes the inputs of its first member
+        if data_preprocessor is None:  # on its own, say in an evaluation, it takes its first member's inputs
             self.data_preprocessor = self.networks[0].data_preprocessor
         self.expect_inputs_of(self.data_preprocessor)
 
@@ -100,8 +96,6 @@ class SnapshotEnsemble(BaseCohort):
         self.converters.to(next(self.networks.parameters()).device)
         self.freeze()
 
-    def teacher_logits(self, inputs: Tensor) -> list[Tensor]:
-        return [
-            network(converter(inputs), mode='tensor')
-            for network, converter in zip(self.networks, self.converters)
-        ]
+    def member_logits(self, inputs: Tensor) -> list[Tensor]:
+        return [network(converter(inputs), mode='tensor')
+                for network, converter in zip(self.networks, self.converters)]

@@ -90,11 +90,8 @@ METHODS = dict(kd=PLAIN, plane=dict(), student_alone=dict(PLAIN, student_alone=2
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_weights(distil_run, name, monkeypatch):
+def test_weights(distil_run, name):
     """On one kind of machine: sums differ from processor to processor."""
-    if RECORD:  # what the redesign takes out on purpose
-        from ckd_mm.teachers import base_cohort
-        monkeypatch.setattr(base_cohort, 'fuse_conv_bn', lambda trial: (0, []))
     config = distil_run()
     for key, value in METHODS[name].items():
         config[key] = value

@@ -153,10 +153,8 @@ def test_gradient_reaches_every_weight(kind, settings, maps):
     model.init_weights()
     samples = [DataSample().set_gt_label(label) for label in range(4)]
     model(torch.randn(4, settings.get('in_channels', 3), 32, 32), samples, mode='loss')['loss'].backward()
-    assert [
-        name for name, weight in model.named_parameters()
-        if weight.grad is None or not weight.grad.abs().sum() > 0
-    ] == []
+    assert [name for name, weight in model.named_parameters() if weight.grad is None
+            or not weight.grad.abs().sum() > 0] == []
 
 
 @pytest.mark.parametrize(('kind', 'settings', 'maps'), MAPS)
@@ -197,9 +195,8 @@ def test_shortcut_a_by_hand():
     """Two channels of 3x3 become five of 2x2: one zero channel in front, two behind, every second pixel."""
     x = torch.arange(18.).view(1, 2, 3, 3)
     zero = [[0., 0.], [0., 0.]]
-    assert PadShortcut(new_channels=3, stride=2)(x)[0].tolist() == [
-        zero, [[0., 2.], [6., 8.]], [[9., 11.], [15., 17.]], zero, zero
-    ]
+    assert PadShortcut(new_channels=3, stride=2)(x)[0].tolist() == [zero, [[0., 2.], [6., 8.]],
+                                                                    [[9., 11.], [15., 17.]], zero, zero]
 
 
 class Dense(nn.Sequential):
@@ -213,9 +210,8 @@ def plain_densenet(layers: int, growth: int, classes: int) -> nn.Sequential:
     modules, channels = [nn.Conv2d(3, 16, 3, padding=1, bias=False)], 16
     for block in range(3):
         for _ in range(layers):
-            modules.append(
-                Dense(nn.BatchNorm2d(channels), nn.ReLU(),
-                      nn.Conv2d(channels, growth, 3, padding=1, bias=False)))
+            modules.append(Dense(nn.BatchNorm2d(channels), nn.ReLU(),
+                                 nn.Conv2d(channels, growth, 3, padding=1, bias=False)))
             channels += growth
         modules += [nn.BatchNorm2d(channels), nn.ReLU()]
         modules += [nn.Conv2d(channels, channels, 1, bias=False),
@@ -249,10 +245,8 @@ def plain_mobilenet(width: float, classes: int) -> nn.Sequential:
     """The same network from torch's layers alone, one convolution, BatchNorm and ReLU after the other."""
 
     def unit(before, after, kernel=1, stride=1, groups=1, relu=True):
-        layers = [
-            nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(after)
-        ]
+        layers = [nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
+                  nn.BatchNorm2d(after)]
         return layers + [nn.ReLU()] * relu
 
     channels = int(32 * width)
@@ -307,11 +301,11 @@ def test_mobilenet_computes_what_its_definition_says():
     (DenseNetCIFAR, dict(depth=40, growth_rate=0), r'growth_rate=0 should be a whole number, at least 1'),
     (DenseNetCIFAR, dict(depth=40, growth_rate=12, out_indices=(0, 3)), r'out_indices=\(0, 3\) should list '
                                                                         r'one or more of'),
-    (MobileNetV2CIFAR, dict(widen_factor=0), r'widen_factor=0 should be a number from 1/16'),
+    (MobileNetV2CIFAR, dict(widen_factor=0), r'widen_factor=0 should be a finite number, at least 0.0625'),
     (MobileNetV2CIFAR, dict(widen_factor='0.75'), r"widen_factor='0.75' should be"),
     (MobileNetV2CIFAR, dict(widen_factor=float('nan')), r'widen_factor=nan should be'),
-    (MobileNetV2CIFAR, dict(out_indices=(-1, )), r'out_indices=\(-1,\) should list one or more of the '
-                                                 r'stages 0 to 7'),
+    (MobileNetV2CIFAR, dict(out_indices=(-1, )), r'out_indices=\(-1,\) should list one or more of the stages '
+                                                 r'0 to 7'),
 ])
 def test_bad_settings_are_one_sentence(kind, settings, message):
     with pytest.raises(ConfigError, match=f'^{message}'):

@@ -64,9 +64,9 @@ class Asked(BaseCohort):
         self.inner, self.count = cohort, 0
         self.data_preprocessor, self.classes = cohort.data_preprocessor, cohort.classes
 
-    def teacher_logits(self, inputs):
+    def member_logits(self, inputs):
         self.count += len(inputs)
-        return self.inner.teacher_logits(inputs)
+        return self.inner.member_logits(inputs)
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def plain_run(digits_run, cohort, **settings):
 def test_in_a_plain_run(digits_run, cohort, monkeypatch):
     """Logged at each validation, its teacher asked in the first; the training is the same bit for bit and its
     checkpoints are too."""
-    asked, forward = [], SnapshotEnsemble.teacher_logits
-    monkeypatch.setattr(SnapshotEnsemble, 'teacher_logits',
+    asked, forward = [], SnapshotEnsemble.member_logits
+    monkeypatch.setattr(SnapshotEnsemble, 'member_logits',
                         lambda self, inputs: asked.append(len(inputs)) or forward(self, inputs))
     config = plain_run(digits_run, cohort, **{'default_hooks.checkpoint.max_keep_ckpts': 3})
     runner = train(config)

@@ -21,7 +21,7 @@ from ckd_mm.hooks import ChannelsLastHook
 from ckd_mm.registry import MODELS
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import HeadTraining
-from ckd_mm.trajectory import Trajectory, write_snapshot
+from ckd_mm.trajectory import Trajectory
 
 from ..conftest import STATISTICS, resnet
 from ..helpers import (
@@ -30,7 +30,6 @@ from ..helpers import (
     assert_same_weights,
     batch,
     is_last,
-    network,
     train,
     trajectory,
     weights_of,
@@ -42,16 +41,14 @@ HOOK = dict(type='ckd_mm.ChannelsLastHook')
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
-    """Where teachers are not rearranged without being asked."""
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.REARRANGED_ON', ())
+    """Where teachers are not in channels_last anyway."""
+    monkeypatch.setattr('ckd_mm.teachers.base_cohort.CHANNELS_LAST_ON', ())
 
 
 def convolutions(model: nn.Module) -> list:
     """Weights of those with several input channels and pixels."""
-    return [
-        part.weight for part in model.modules()
-        if isinstance(part, nn.Conv2d) and part.weight[0, 0].numel() > 1
-    ]
+    return [part.weight for part in model.modules() if isinstance(part, nn.Conv2d)
+            and part.weight[0, 0].numel() > 1]
 
 
 class Watch(Hook):
@@ -84,9 +81,8 @@ class AtTheEnd(Hook):
         averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
         state = runner.optim_wrapper.optimizer.state
         weights = convolutions(runner.model)
-        assert weights and len({id(weight)
-                                for weight in weights} & {id(key)
-                                                          for key in state}) == len(weights)
+        assert weights and len({id(weight) for weight in weights}
+                               & {id(key) for key in state}) == len(weights)
         self.last = [
             is_last(tensor)
             for tensor in weights + [state[weight]['momentum_buffer']
@@ -118,7 +114,7 @@ def test_everything_is_channels_last_and_nothing_else_changes(digits_run, tmp_pa
     saved, same = (torch.load(file, weights_only=False) for file in files)
     for name, value in same['state_dict'].items():
         assert_close(value, saved['state_dict'][name], rtol=1e-3, atol=1e-4)
-    assert not runner.model.data_preprocessor._forward_hooks and not plain.model.data_preprocessor._forward_hooks
+    assert not any(each.model.data_preprocessor._forward_hooks for each in (runner, plain))
 
 
 def test_files_are_as_without_it(digits_run, tmp_path):
@@ -209,10 +205,8 @@ def test_a_teacher_with_heads(digits_run, tmp_path):
     snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
     heads = HeadTraining(snapshot, (0, 1), (3, 8, 8)).write(tmp_path / 'heads.pth')
     watch = Teachers()
-    train(
-        distilled(digits_run, tmp_path,
-                  dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file), heads=str(heads.file)),
-                  custom_hooks=[HOOK], epochs=1), watch)
+    train(distilled(digits_run, tmp_path, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
+                                               heads=str(heads.file)), custom_hooks=[HOOK], epochs=1), watch)
     assert watch.steps == 4 and all(watch.weights) and watch.names[0] == ['head 0', 'head 1', 'teacher']
 
 
@@ -234,34 +228,23 @@ def test_heads_in_training(digits_run, tmp_path):
 
 
 def test_teachers_that_are_there_before(tmp_path):
-    """And one whose weights are fused already."""
     trajectory(tmp_path, model=TEACHER)
     model = CheckpointDistill(
         with_statistics(resnet(1)),
         dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=2)]))
     images = torch.randn(4, 3, 8, 8)
-    expected = model.ask_teachers(images)
-    model.rearrange_teachers()
-    assert_close(model.ask_teachers(images.contiguous(memory_format=torch.channels_last)), expected,
+    expected = model.teacher_logits(images)
+    model.to_channels_last()
+    assert_close(model.teacher_logits(images.contiguous(memory_format=torch.channels_last)), expected,
                  rtol=1e-4, atol=1e-5)
     assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
-
-
-def test_networks_with_other_weights(tmp_path):
-    """A convolution over three dimensions has none of four."""
-    model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(3, 2))
-    before = [parameter for parameter in model.parameters()]
-    values = [parameter.clone() for parameter in before]
-    from ckd_mm.memory_format import set_memory_format
-    set_memory_format(model, torch.channels_last)
-    assert is_last(model[1].weight) and model[0].weight.is_contiguous()
-    assert all(left is right and torch.equal(left, value)
-               for left, right, value in zip(before, model.parameters(), values))
 
 
 def test_the_whole_method(distil_run):
     """In all its stages: teacher, probe, student; what they leave loads strictly, in the usual order."""
     config = distil_run(custom_hooks=[HOOK])
+    # in torch 2.15 the backward pass of 1x1 convolutions of 4 channels and stride 2 corrupts memory on some CPUs
+    config.teacher.model = resnet(2, channels=8)
     summary = RUNNERS.build(config).train()
     folder = Path(config.work_dir)
     student = CLASSIFIERS.build(dict(resnet(), data_preprocessor=dict(STATISTICS)))
@@ -270,7 +253,7 @@ def test_the_whole_method(distil_run):
         student.load_state_dict(weights, strict=True)
         assert all(weight.is_contiguous() for weight in weights.values())
     snapshot = Trajectory.open(folder).last
-    teacher = CLASSIFIERS.build(with_statistics(resnet(2)))
+    teacher = CLASSIFIERS.build(with_statistics(resnet(2, channels=8)))
     teacher.load_state_dict(weights_of(snapshot.file), strict=True)
     assert all(weight.is_contiguous() for weight in weights_of(snapshot.file).values())
     assert summary['student']['accuracy_top1'] > 0
@@ -296,9 +279,8 @@ def trained(folder: Path, wrapped: bool, begin) -> dict:
         dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort))
     runs = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False) if wrapped else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
-    begin(
-        SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper,
-                        train_dataloader=SimpleNamespace(dataset=[None])))
+    begin(SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper,
+                          train_dataloader=SimpleNamespace(dataset=[None])))
     runs.train()
     seen = []
     model.student.backbone.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -332,26 +314,6 @@ def test_a_network_that_views_its_maps_is_named_before_training(digits_run, back
                                           '.*RuntimeError: .*Take the hook out'):
         train(config, log)
     assert log.steps == []
-
-
-def test_as_a_teacher_such_a_network_stays_as_it_is(tmp_path, monkeypatch):
-    """Which is said."""
-    said = []
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log', lambda message, logger: said.append(message))
-    model = with_statistics(
-        dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10),
-             head=dict(type='ClsHead')))
-    teacher = network(model, 1)
-    file = write_snapshot(tmp_path / 'teacher.pth', teacher.state_dict(), epoch=1, iteration=1, lr=None,
-                          model=model, classes=None).file
-    distil = CheckpointDistill(with_statistics(resnet(1)),
-                               dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(file)]))
-    distil.rearrange_teachers()
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(distil.ask_teachers(images)[0], teacher(images))
-    message, = said
-    assert message.startswith('Network 1 of the teachers, as slow as before: its weights cannot be in '
-                              'channels_last (RuntimeError: view')
 
 
 class Stream(IterableDataset):

@@ -82,7 +82,7 @@ class Teaching:
 
     def __init__(self, patch):
         self.steps, self.built = [], []
-        logits, init = SnapshotEnsemble.teacher_logits, SnapshotEnsemble.__init__
+        logits, init = SnapshotEnsemble.member_logits, SnapshotEnsemble.__init__
 
         def counted(cohort, inputs):
             self.steps.append([snapshot.epoch for snapshot in cohort.snapshots])
@@ -92,7 +92,7 @@ class Teaching:
             init(cohort, *args, **kwargs)
             self.built.append([snapshot.epoch for snapshot in cohort.snapshots])
 
-        patch.setattr(SnapshotEnsemble, 'teacher_logits', counted)
+        patch.setattr(SnapshotEnsemble, 'member_logits', counted)
         patch.setattr(SnapshotEnsemble, '__init__', building)
 
 
@@ -287,7 +287,7 @@ def test_replaced_teachers_are_released(scheduled):
     model.replace_cohort(dict(model.cohort_config, snapshots=model.cohort_config['snapshots'][:1]))
     gc.collect()
     assert old() is None and weight() is None
-    assert isinstance(model._outside.cohort, dict)  # the new one is not built yet
+    assert isinstance(model.outside.cohort, dict)  # the new one is not built yet
     assert_same_weights(model.cohort.networks[0].state_dict(),
                         network(with_statistics(resnet(2)), 1).state_dict())
     assert len(model.cohort_config['snapshots']) == 2

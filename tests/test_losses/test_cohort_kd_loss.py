@@ -125,13 +125,6 @@ def test_only_proportions_of_weights_matter_and_none_means_equal(aggregation):
                        cohort_kd_loss(student, teachers, 4.0, aggregation, [5, 5]))
 
 
-def test_a_teacher_of_weight_zero_is_not_heard():
-    student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
-    for aggregation in AGGREGATIONS:
-        assert_close(cohort_kd_loss(student, teachers, 4.0, aggregation, [1, 0, 1]),
-                     cohort_kd_loss(student, teachers[[0, 2]], 4.0, aggregation), rtol=1e-12, atol=0)
-
-
 def test_loss_weight_is_a_factor():
     student, teachers = random_logits(5, 7), random_logits(3, 5, 7, seed=1)
     assert_close(CohortKDLoss(loss_weight=0.25)(student, teachers),
@@ -145,11 +138,14 @@ def test_two_dimensional_teacher_logits_are_one_teacher():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('aggregation', AGGREGATIONS)
-def test_half_precision_logits_are_computed_in_float32(dtype, aggregation):
+@pytest.mark.parametrize('standardize', [False, True])
+def test_half_precision_logits_are_computed_in_float32(dtype, aggregation, standardize):
     student, teachers = random_logits(8, 10).to(dtype), random_logits(3, 8, 10, seed=1).to(dtype)
-    exact = by_hand(student.double(), teachers.double(), 4.0, aggregation, [1, 1, 1])
+    given = [z_scores(logits.double()) if standardize else logits.double() for logits in (student, teachers)]
+    exact = by_hand(*given, 4.0, aggregation, [1, 1, 1])
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        loss = CohortKDLoss(tau=4.0, aggregation=aggregation)(student.requires_grad_(), teachers)
+        loss = CohortKDLoss(tau=4.0, aggregation=aggregation,
+                            standardize=standardize)(student.requires_grad_(), teachers)
     assert loss.dtype == torch.float32
     assert_close(loss.item(), exact, rtol=1e-5, atol=1e-6)  # bfloat16 itself would be off by 1e-2
     loss.backward()
@@ -221,12 +217,6 @@ def test_standardized_loss_does_not_change_with_shift_and_scale(aggregation):
             cohort_kd_loss(student, teachers, 2.0, aggregation).item()) > 1e-2
 
 
-def test_a_student_of_other_scale_is_perfect():
-    teacher = random_logits(5, 7)
-    assert_close(cohort_kd_loss(3 * teacher - 4, teacher, 2.0, standardize=True).item(), 0.0, atol=1e-12,
-                 rtol=0)
-
-
 def test_standardized_gradient_is_orthogonal_to_shift_and_scale():
     student = random_logits(5, 7).requires_grad_()
     cohort_kd_loss(student, random_logits(3, 5, 7, seed=1), 2.0, standardize=True).backward()
@@ -253,34 +243,12 @@ def test_constant_logits_say_nothing_and_break_nothing(aggregation, dtype, value
                  rtol=2e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize('aggregation', AGGREGATIONS)
-def test_standardized_half_precision(aggregation):
-    student, teachers = random_logits(8, 10).half(), random_logits(3, 8, 10, seed=1).half()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        loss = CohortKDLoss(tau=2.0, aggregation=aggregation, standardize=True)(student, teachers)
-    assert_close(loss.item(), by_hand(z_scores(student), z_scores(teachers), 2.0, aggregation, [1, 1, 1]),
-                 rtol=1e-5, atol=1e-6)
-
-
 def test_one_standardized_teacher_is_the_same_by_every_aggregation():
     student, teacher = random_logits(16, 10, dtype=torch.float32), random_logits(1, 16, 10, seed=1,
                                                                                  dtype=torch.float32)
-    losses = [
-        cohort_kd_loss(student, teacher, 2.0, aggregation, standardize=True) for aggregation in AGGREGATIONS
-    ]
+    losses = [cohort_kd_loss(student, teacher, 2.0, aggregation, standardize=True)
+              for aggregation in AGGREGATIONS]
     assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
-
-
-def test_without_standardisation_nothing_has_changed():
-    """The loss as it was before the option, written out."""
-    student, teachers = random_logits(16, 10, dtype=torch.float32), random_logits(3, 16, 10, seed=1,
-                                                                                  dtype=torch.float32)
-    log_q, log_p = F.log_softmax(student / 4.0, dim=1), F.log_softmax(teachers / 4.0, dim=2)
-    log_mean = torch.logsumexp(log_p + torch.tensor([1 / 3] * 3).log()[:, None, None], dim=0)
-    before = F.kl_div(log_q, log_mean, reduction='batchmean', log_target=True) * 4.0**2
-    for loss in (cohort_kd_loss(student, teachers,
-                                4.0), cohort_kd_loss(student, teachers, 4.0, standardize=False)):
-        assert torch.equal(loss, before)
 
 
 @pytest.mark.parametrize('settings, message', [

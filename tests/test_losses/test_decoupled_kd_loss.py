@@ -99,7 +99,7 @@ def test_mmrazors_mean_is_the_sum():
 
 @pytest.mark.parametrize('settings, message', [(dict(tau=0), 'tau=0: the temperature'),
                                                (dict(target_weight=-1), 'target_weight=-1 should be a finite '
-                                                'number, at least 0'),
+                                                                        'number, at least 0'),
                                                (dict(non_target_weight='8'), "non_target_weight='8'"),
                                                (dict(loss_weight=float('inf')), 'loss_weight=inf')])
 def test_bad_settings_are_named(settings, message):

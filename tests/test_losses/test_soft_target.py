@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from ckd_mm.errors import ConfigError
 from ckd_mm.losses import CohortKDLoss, DecoupledKDLoss, SoftTarget, soft_target
 from ckd_mm.students import CheckpointDistill
-from ckd_mm.students.checkpoint_distill import _filled_up
+from ckd_mm.students.checkpoint_distill import filled_up
 
 from ..conftest import resnet
 from ..helpers import trajectory, with_statistics
@@ -25,10 +25,8 @@ def test_the_spread_of_each_image_is_its_jensen_shannon_divergence():
     second = torch.tensor([[0.5, 0.5], [0.2, 0.8]]).log()
     found = soft_target(torch.stack([first, second]), 1.0, 'loss')
     torch.testing.assert_close(found.log_p.exp(), torch.tensor([[0.7, 0.3], [0.2, 0.8]]))
-    by_hand = [
-        0.5 * sum(p * torch.tensor(p / m).log().item() for p, m in zip(row, (0.7, 0.3)))
-        for row in ((0.9, 0.1), (0.5, 0.5))
-    ]
+    by_hand = [0.5 * sum(p * torch.tensor(p / m).log().item() for p, m in zip(row, (0.7, 0.3)))
+               for row in ((0.9, 0.1), (0.5, 0.5))]
     torch.testing.assert_close(found.spread, torch.tensor([sum(by_hand), 0.0]), rtol=1e-5, atol=1e-7)
     assert soft_target(torch.stack([first, second]), 1.0, 'prob').spread is None
 
@@ -91,16 +89,16 @@ def test_asked_in_batches_of_one_size(tmp_path):
         assert isinstance(part, SoftTarget) and torch.equal(part.log_p, whole.log_p[:count]) and len(
             part.predicted) == count
     by_hand = torch.stack(
-        [F.softmax(member / 4.0, dim=1) for member in model.ask_teachers(images)]).mean(dim=0)
+        [F.softmax(member / 4.0, dim=1) for member in model.teacher_logits(images)]).mean(dim=0)
     torch.testing.assert_close(whole.log_p.exp(), by_hand)
 
 
-def test_filled_up_batches():
+def testfilled_up_batches():
     images = torch.arange(6.0).view(3, 2, 1, 1)
-    assert torch.equal(_filled_up(images, 5)[:, 0, 0, 0], torch.tensor([0.0, 2.0, 4.0, 4.0, 4.0]))
-    assert _filled_up(images, 3) is images and _filled_up(images, 2) is images
+    assert torch.equal(filled_up(images, 5)[:, 0, 0, 0], torch.tensor([0.0, 2.0, 4.0, 4.0, 4.0]))
+    assert filled_up(images, 3) is images and filled_up(images, 2) is images
     last = torch.randn(3, 4, 5, 5).contiguous(memory_format=torch.channels_last)
-    assert _filled_up(last, 4).is_contiguous(memory_format=torch.channels_last)
+    assert filled_up(last, 4).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_targets_need_a_loss_that_can_be_kept(tmp_path):

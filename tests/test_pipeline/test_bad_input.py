@@ -37,7 +37,7 @@ SETTINGS = [
     (dict(selector='best'), r"selector: type='best' should be one of \['calibration', 'cmi', 'ensemble', "
      r"'epoch'"), (dict(selector=dict(type='epoch', epochs=[2, 7])),
      r'wants epochs \[2, 7\], but the trajectory has no snapshot at \[7\]; it has \[1, 2, 3\]'),
-    (dict(distill=dict(fast_teachers='no')), r"distill.fast_teachers='no' should be True or False"),
+    (dict(distill=dict(fast_teachers='no')), r"distill: unknown key 'fast_teachers'; known are tau,"),
     (dict(selector=dict(type='even', k=0)), r'k=0 should be a whole number, at least 1'),
     (dict(selector=dict(type='even', n=2)), r'selector: even does not take these settings'),
     (dict(selector=dict(type='fraction', fraction=1.5)), r'fraction=1.5 should be above 0 and at most 1'),

@@ -61,14 +61,14 @@ def stopped_before(monkeypatch, config, epoch):
 @pytest.fixture
 def taught(monkeypatch):
     """Epochs of the snapshots that taught each training step."""
-    steps, logits = [], SnapshotEnsemble.teacher_logits
+    steps, logits = [], SnapshotEnsemble.member_logits
 
     def counted(cohort, inputs):
         if len(inputs) == 16:  # a training step; evaluations have batches of 100
             steps.append([snapshot.epoch for snapshot in cohort.snapshots])
         return logits(cohort, inputs)
 
-    monkeypatch.setattr(SnapshotEnsemble, 'teacher_logits', counted)
+    monkeypatch.setattr(SnapshotEnsemble, 'member_logits', counted)
     return steps
 
 

@@ -162,9 +162,8 @@ def test_a_plain_checkpoint_starts_a_distilled_run(digits_run, tmp_path):
 def test_no_teacher_among_parameters_modules_or_copies(tmp_path):
     model, student = distill(tmp_path), plain_student()
     cohort = model.cohort
-    assert [name for name, _ in model.named_parameters()] == [
-        f'student.{name}' for name, _ in student.named_parameters()
-    ]
+    assert [name for name, _ in model.named_parameters()] == [f'student.{name}'
+                                                              for name, _ in student.named_parameters()]
     assert not set(map(id, cohort.modules())) & set(map(id, model.modules()))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     assert sum(len(group['params']) for group in optimizer.param_groups) == len(list(student.parameters()))
@@ -186,10 +185,8 @@ def test_kd_weight_0_is_plain_training_bit_for_bit(digits_run, tmp_path, student
     distilled = distill_run(digits_run, tmp_path / 'teacher', student, dict(kd_weight=0),
                             work_dir=tmp_path / 'distilled', **settings)
     logs = dict(plain=StepLog(), distilled=StepLog())
-    runners = {
-        name: train(config, logs[name])
-        for name, config in (('plain', plain), ('distilled', distilled))
-    }
+    runners = {name: train(config, logs[name]) for name, config in (('plain', plain),
+                                                                    ('distilled', distilled))}
     assert logs['distilled'].steps == logs['plain'].steps
     assert len(logs['plain'].steps) == 8 and set(logs['plain'].steps[0][1]) == {'loss'}
     for epoch in (1, 2):
@@ -200,7 +197,7 @@ def test_kd_weight_0_is_plain_training_bit_for_bit(digits_run, tmp_path, student
     } for line in next((tmp_path / name).glob('*/vis_data/scalars.json')).read_text().splitlines()]
                for name in logs]
     assert written[0] == written[1] and len(written[0]) == 4
-    assert isinstance(runners['distilled'].model._outside.cohort, dict)  # the teacher was never built
+    assert isinstance(runners['distilled'].model.outside.cohort, dict)  # the teacher was never built
 
 
 def test_the_teacher_costs_no_random_number(tmp_path):
@@ -240,9 +237,8 @@ def test_a_step_is_the_loop_one_would_write_by_hand(tmp_path, ce_weight, kd_weig
     images = torch.stack(data['inputs']).float().sub(77.9).div(95.9)
     logits = student.train()(images, mode='tensor')
     with torch.no_grad():
-        target = sum(
-            network(TEACHER, epoch)(images, mode='tensor').div(tau).softmax(dim=1)
-            for epoch in epochs) / len(epochs)
+        target = sum(network(TEACHER, epoch)(images, mode='tensor').div(tau).softmax(dim=1)
+                     for epoch in epochs) / len(epochs)
     labels = torch.tensor([int(sample.gt_label) for sample in data['data_samples']])
     ce = ce_weight * F.cross_entropy(logits, labels)
     kd = kd_weight * tau**2 * F.kl_div((logits / tau).log_softmax(dim=1), target, reduction='batchmean')
@@ -314,7 +310,7 @@ def test_evaluation_is_the_students(tmp_path):
         assert torch.equal(ours.pred_score, theirs.pred_score)
     inputs = step_inputs(model)['inputs']
     assert torch.equal(model(inputs), student(inputs))
-    assert isinstance(model._outside.cohort, dict)
+    assert isinstance(model.outside.cohort, dict)
 
 
 def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
@@ -332,7 +328,7 @@ def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
 
 def test_training_a_step_leaves_the_teacher_as_it_was(tmp_path):
     model = distill(tmp_path)
-    model.ask_teachers(step_inputs(model)['inputs'])  # fused now
+    model.teacher_logits(step_inputs(model)['inputs'])  # fused now
     before = copy.deepcopy(model.cohort.state_dict())
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     for _ in range(3):
@@ -372,7 +368,7 @@ def test_stop_hook_truth_table(digits_run, tmp_path, stop_epoch, distilled):
     config = distill_run(digits_run, tmp_path / 'teacher', distill=dict(ce_weight=0.1, kd_weight=0.9),
                          custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=stop_epoch)])
     log, calls = StepLog(), []
-    build = MODELS.get('ckd_mm.SnapshotEnsemble').teacher_logits
+    build = MODELS.get('ckd_mm.SnapshotEnsemble').member_logits
     config.default_hooks.logger.interval = 1
 
     def counted(cohort, inputs):
@@ -380,28 +376,18 @@ def test_stop_hook_truth_table(digits_run, tmp_path, stop_epoch, distilled):
         return build(cohort, inputs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SnapshotEnsemble, 'teacher_logits', counted)
+        patch.setattr(SnapshotEnsemble, 'member_logits', counted)
         runner = train(config, log)
-    terms = {
-        epoch: {name
-                for number, step in log.steps if number == epoch for name in step}
-        for epoch in (1, 2)
-    }
-    assert terms == {
-        epoch: {'loss', 'loss_ce', 'loss_kd'} if epoch in distilled else {'loss'}
-        for epoch in (1, 2)
-    }
+    terms = {epoch: {name for number, step in log.steps if number == epoch for name in step}
+             for epoch in (1, 2)}
+    assert terms == {epoch: {'loss', 'loss_ce', 'loss_kd'} if epoch in distilled else {'loss'}
+                     for epoch in (1, 2)}
     assert calls == [16] * 4 * len(distilled)
     assert runner.model.stopped == (stop_epoch < 2)
-    lines = [
-        json.loads(line)
-        for line in next(Path(runner.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()
-    ]
-    written = {
-        epoch: {'loss_kd' in line
-                for line in lines if line.get('epoch') == epoch and 'loss' in line}
-        for epoch in (1, 2)
-    }
+    lines = [json.loads(line)
+             for line in next(Path(runner.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    written = {epoch: {'loss_kd' in line for line in lines if line.get('epoch') == epoch and 'loss' in line}
+               for epoch in (1, 2)}
     assert written == {epoch: {epoch in distilled} for epoch in (1, 2)}
 
 
@@ -446,9 +432,8 @@ def test_bad_stop_epoch(stop_epoch):
 
 def test_a_stop_that_never_comes_and_a_model_that_cannot_stop(digits_run, tmp_path):
     with pytest.raises(ConfigError, match='stop_epoch=3 is never reached: the run has 2 epochs'):
-        train(
-            distill_run(digits_run, tmp_path / 'teacher',
-                        custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=3)]))
+        train(distill_run(digits_run, tmp_path / 'teacher',
+                          custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=3)]))
     with pytest.raises(ConfigError, match=r'needs a ckd_mm\.CheckpointDistill model, got ImageClassifier'):
         train(digits_run(custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=1)]))
 
@@ -461,9 +446,8 @@ def test_bfloat16_trains_and_the_kd_term_is_float32(tmp_path, monkeypatch):
         student=inputs[0].dtype, teacher=inputs[1].dtype, loss=output.dtype))
     # mmengine allows it on accelerators only; all that it does works on a CPU too
     monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)
-    wrapper = AmpOptimWrapper(dtype='bfloat16',
-                              optimizer=torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
-                              loss_scale=1.0)
+    wrapper = AmpOptimWrapper(dtype='bfloat16', optimizer=torch.optim.SGD(model.parameters(), lr=0.05,
+                                                                          momentum=0.9), loss_scale=1.0)
     model.train()
     logged = [model.train_step(batch(), wrapper)['loss'].item() for _ in range(10)]
     assert seen == dict(student=torch.bfloat16, teacher=torch.bfloat16, loss=torch.float32)
@@ -581,10 +565,8 @@ def test_stop_ends_the_distillers_losses_too(digits_run, tmp_path):
     after = [step for epoch, step in log.steps if epoch == 2]
     assert [step.get('loss_feature', 0.0) for step in after] == [0.0] * 4
     assert list(weights_of(Path(runner.work_dir) / 'epoch_2.pth')) == list(plain_student().state_dict())
-    lines = [
-        json.loads(line)
-        for line in next(Path(runner.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()
-    ]
+    lines = [json.loads(line)
+             for line in next(Path(runner.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()]
     assert [line['epoch'] for line in lines if 'loss_feature' in line] == [1]
 
 
@@ -607,9 +589,8 @@ def test_missing_mmrazor_is_one_clear_line(tmp_path, monkeypatch):
                         lambda name, package=None: None if name == 'mmrazor' else find(name, package))
     with pytest.raises(EnvironmentConflict) as caught:
         distill(tmp_path, distiller=FEATURES)
-    assert str(caught.value) == ('distiller=ConfigurableDistiller needs mmrazor, which is not installed: '
-                                 'pip install mmrazor==1.0.0 joblib '
-                                 '(distillation of logits does not need it)')
+    assert str(caught.value) == ('distiller=ConfigurableDistiller needs mmrazor, which is not installed: pip '
+                                 'install mmrazor==1.0.0 joblib (distillation of logits does not need it)')
     model = distill(tmp_path)  # which is true
     assert set(model.loss(**step_inputs(model))) == {'loss_ce', 'loss_kd'}
 

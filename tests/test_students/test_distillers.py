@@ -80,13 +80,10 @@ def outputs(net, names, inputs):
                          ids=['resnet', 'wide resnet', 'imagenet'])
 def test_attention_transfer_is_the_formula(tmp_path, name, student, teacher, size, stages):
     config = base(name)
-    settings = {
-        key: value
-        for key, value in config.distill.items() if key not in ('tau', 'aggregation', 'stop_epoch')
-    }
-    assert {
-        **config.distill, 'distiller': 0
-    } == dict(tau=4.0, aggregation='prob', ce_weight=0.9, kd_weight=0.1, stop_epoch=None, distiller=0)
+    settings = {key: value for key, value in config.distill.items()
+                if key not in ('tau', 'aggregation', 'stop_epoch')}
+    assert {**config.distill, 'distiller': 0} == dict(tau=4.0, aggregation='prob', ce_weight=0.9,
+                                                      kd_weight=0.1, stop_epoch=None, distiller=0)
     teachers = cohort(tmp_path, teacher)
     check_distiller(CLASSIFIERS.build(copy.deepcopy(student)), teachers, settings['distiller'],
                     data(size)['inputs'])
@@ -135,10 +132,8 @@ def test_the_hint_is_the_mean_squared_error_of_the_middle_stages(tmp_path, name,
     regressed = torch.einsum('oc,nchw->nohw', convolution.weight[:, :, 0, 0], own) + convolution.bias[:, None,
                                                                                                       None]
     assert_close(losses, dict(loss_hint=F.mse_loss(regressed.clamp(min=0), hinted)))
-    learning = {
-        name.split('.')[1]
-        for name, parameter in model.student.named_parameters() if parameter.requires_grad
-    }
+    learning = {name.split('.')[1] for name, parameter in model.student.named_parameters()
+                if parameter.requires_grad}
     assert learning == {'conv1', 'bn1', 'layer1', 'layer2'}
 
 

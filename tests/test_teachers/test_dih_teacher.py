@@ -1,5 +1,5 @@
-"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, where the pass ends, and what is
-said when it cannot be."""
+"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, what runs, and what is said when it
+cannot be."""
 
 import copy
 
@@ -9,18 +9,15 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from scipy.special import log_softmax, softmax
-from torch import nn
 from torch.testing import assert_close
 
 from ckd_mm.errors import ConfigError, SnapshotError
-from ckd_mm.flops import forward_flops
 from ckd_mm.losses import CohortKDLoss
 from ckd_mm.registry import MODELS
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import DIHTeacher, HeadTraining, SnapshotEnsemble
 from ckd_mm.teachers.feature_network import FeatureNetwork, weights_sha256
 from ckd_mm.teachers.head_file import read_heads
-from ckd_mm.teachers.skipped import Skipped
 from ckd_mm.trajectory import Snapshot
 
 from ..conftest import STATISTICS, resnet
@@ -225,15 +222,13 @@ def test_compiled_networks_say_the_same(tmp_path):
         CheckpointDistill(copy.deepcopy(student), DIHTeacher(snapshot, heads.file, use), compile=compile)
         for use in (None, [0]) for compile in (False, dict(backend='eager'))
     ]
-    losses = [
-        model.eval()(**model.data_preprocessor(batch(), training=True), mode='loss')['loss_kd']
-        for model in models
-    ]
+    losses = [model.eval()(**model.data_preprocessor(batch(), training=True), mode='loss')['loss_kd']
+              for model in models]
     assert_close(losses[0], losses[1])
     assert_close(losses[2], losses[3])
 
 
-# ---------------------------------------------------------------- where the pass ends
+# ---------------------------------------------------------------- what runs
 BACKBONES = dict(
     ResNet_CIFAR=(dict(type='ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4), 32, 4),
     CIFARResNet=(dict(type='ckd_mm.CIFARResNet', depth=14), 64, 3),
@@ -258,9 +253,7 @@ def on_disk(folder, model: dict, seed: int = 1) -> Snapshot:
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_the_pass_ends_at_the_deepest_head(tmp_path, name):
-    """Maps and logits are those of the plain network; without the teacher no later layer is called, and none
-    is there."""
+def test_maps_and_logits_are_those_of_the_plain_network(tmp_path, name):
     backbone, channels, stages = BACKBONES[name]
     snapshot = on_disk(tmp_path, classifier(backbone, channels))
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -276,76 +269,16 @@ def test_the_pass_ends_at_the_deepest_head(tmp_path, name):
     assert len(outputs) == stages and all(torch.equal(left, right) for left, right in zip(maps, outputs))
     assert features.shapes == {0: outputs[0].shape[1:], 1: outputs[1].shape[1:]}
 
-    whole, convolutions = forward_flops(features, images), len(called(features, images))
-    features.keep_maps_only()
-    alone, none = features(images)
-    assert none is None and all(torch.equal(left, right) for left, right in zip(alone, outputs))
-    needed = called(features, images)
-    assert len(needed) == len([module for module in features.modules() if isinstance(module, nn.Conv2d)
-                               ]) < convolutions
-    assert forward_flops(features, images) == flops_until(plain.backbone, images, len(needed)) < whole
 
-
-def called(module: nn.Module, images: torch.Tensor) -> list:
-    """Convolutions in the order of their calls."""
-    calls = []
-    handles = [
-        part.register_forward_hook(lambda part, _inputs, _output: calls.append(part))
-        for part in module.modules() if isinstance(part, nn.Conv2d)
-    ]
-    with torch.no_grad():
-        module(images)
-    for handle in handles:
-        handle.remove()
-    return calls
-
-
-def flops_until(backbone: nn.Module, images: torch.Tensor, convolutions: int) -> int:
-    """Of the first so many convolutions: 2 x weights x positions x images, bias apart."""
-    found = []
-
-    def count(part, _inputs, output) -> None:
-        found.append(2 * part.weight.numel() * output.shape[2] * output.shape[3] * len(output))
-
-    for part in backbone.modules():
-        if isinstance(part, nn.Conv2d):
-            part.register_forward_hook(count)
-    with torch.no_grad():
-        backbone(images)
-    return sum(found[:convolutions])
-
-
-def test_the_first_heads_alone_cost_their_stage(tmp_path):
-    """A DIH teacher as a whole, with its calls counted: head 0 needs the stem and the first of three
-    stages."""
-    cohort = cohort_of(tmp_path, [0], model=with_statistics(resnet(3)))
-    teacher = network(TEACHER, 2)
-    stem_and_stage = [part for part in teacher.backbone.modules() if isinstance(part, nn.Conv2d)][:5]
-    assert len(called(cohort, IMAGES)) == len(stem_and_stage)
-    assert forward_flops(cohort, IMAGES) == flops_until(teacher.backbone, IMAGES, 5) + 2 * 5 * 10 * 4 * 8 * 8
-    kept = sum(parameter.numel() for parameter in cohort.networks.parameters())
-    assert kept < sum(parameter.numel() for parameter in teacher.parameters()) / 10
-
-
-def test_what_cannot_be_left_out_runs(tmp_path):
-    """Every module is called before the map is made: nothing is skipped, and the maps are right."""
-
-    class Backwards(nn.Module):
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
-
-        def forward(self, images):
-            late = self.second(images)
-            return self.first(images), late
-
-    from ckd_mm.teachers.skipped import skip_the_rest
-    backbone = Backwards().eval()
-    assert not skip_the_rest(backbone, lambda images: backbone(images)[:1], IMAGES)
-    assert not any(isinstance(module, Skipped) for module in backbone.modules())
-    assert skip_the_rest(backbone, lambda images: backbone(images)[1:], IMAGES)
-    assert isinstance(backbone.first, Skipped) and isinstance(backbone.second, nn.Conv2d)
+@pytest.mark.parametrize('use, runs', [([0, 1], False), ([0, 'teacher'], True)])
+def test_without_the_teacher_its_own_head_does_not_run(tmp_path, use, runs):
+    cohort, calls = cohort_of(tmp_path), []
+    alone = DIHTeacher(cohort.snapshot, cohort.head_file.file, use)
+    for name, part in alone.networks.named_modules():
+        part.register_forward_hook(lambda *_, name=name: calls.append(name))
+    rows = [cohort.member_names.index(name) for name in alone.member_names]
+    assert torch.equal(alone(IMAGES), cohort(IMAGES)[rows])
+    assert ('0.head.fc' in calls) == ('0.neck' in calls) == runs and '0.backbone.layer3' in calls
 
 
 @pytest.mark.parametrize('model', [
@@ -376,8 +309,7 @@ def test_norms_that_a_backbone_has_for_outputs_only(tmp_path, model):
     (2, r'out_indices=2 should be a list'),
     ((True, ), r'out_indices=\(True,\) should be a list'),
     ((0, 7), r'out_indices=\[0, 7\]: the backbone of .*epoch_2\.pth \(epoch 2\), ResNet_CIFAR, does not '
-             r'return these outputs; it has '
-             r'\[0, 1, 2\]'),
+             r'return these outputs; it has \[0, 1, 2\]'),
 ])
 def test_out_indices(tmp_path, out_indices, message):
     snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
@@ -424,16 +356,17 @@ def test_heads_of_another_teacher(tmp_path):
     """Also of the same network after another epoch; the same weights in another file are the same teacher."""
     _, heads = heads_on(tmp_path)
     other = trajectory(tmp_path / 'other', epochs=[2, 3], model=TEACHER)
-    message = r'were trained on the weights of .*epoch_2\.pth \(epoch 2\), the teacher .*epoch_3\.pth \(epoch 3\) has others'
-    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth ' + message):
+    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth were trained on the weights of '
+                                            r'.*epoch_2\.pth \(epoch 2\), the teacher .*epoch_3\.pth \(epoch '
+                                            r'3\) has others'):
         DIHTeacher(other.at(3), heads.file)
     DIHTeacher(other.at(2), heads.file)
     wider = trajectory(tmp_path / 'wider', epochs=[2], model=with_statistics(resnet(3, channels=8)))
     with pytest.raises(SnapshotError, match='were trained on the weights of'):
         DIHTeacher(wider.last, heads.file)
-    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth do not fit the teacher .*: '
-                                            r'out_indices=\[0, 1, 2\].*it has \[0, 1\]\. '
-                                             r'Use the snapshot they were trained on, .*epoch_2\.pth'):
+    with pytest.raises(SnapshotError, match=r'heads .*heads\.pth do not fit the teacher .*: out_indices=\[0, '
+                                            r'1, 2\].*it has \[0, 1\]\. Use the snapshot they were trained '
+                                            r'on, .*epoch_2\.pth'):
         DIHTeacher(
             trajectory(tmp_path / 'shorter', epochs=[2], model=with_statistics(resnet(2))).last, heads.file)
 
@@ -468,30 +401,12 @@ def test_files_that_are_no_heads(tmp_path):
         read_heads(heads.file)
 
 
-def test_a_distiller_cannot_read_what_does_not_run(tmp_path):
-    from ckd_mm.compat import require_mmrazor
-    require_mmrazor('this test')
-    snapshot, heads = heads_on(tmp_path)
-    recorder = dict(deep=dict(type='ModuleOutputs', source='networks.0.backbone.layer3'))
-    distiller = dict(
-        type='mmrazor.ConfigurableDistiller',
-        student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer1')),
-        teacher_recorders=recorder, distill_losses=dict(loss_at=dict(type='mmrazor.ATLoss', loss_weight=1.0)),
-        loss_forward_mappings=dict(loss_at=dict(s_feature=dict(from_student=True, recorder='map'),
-                                                t_feature=dict(from_student=False, recorder='deep'))))
-    model = CheckpointDistill(STUDENT, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
-                                   heads=str(heads.file), use=[0, 1]), distiller=distiller)
-    with pytest.raises(ConfigError, match='layer3 of the teacher does not run'):
-        model.cohort  # noqa: B018
-
-
 # ---------------------------------------------------------------- the file
 def test_the_file_says_what_it_is_of(tmp_path):
     snapshot, heads = heads_on(tmp_path, out_indices=(2, 0), kind='pool', grid=2)
     checkpoint = torch.load(heads.file, weights_only=True)
-    assert list(checkpoint['state_dict']) == [
-        'heads.0.fc.weight', 'heads.0.fc.bias', 'heads.2.fc.weight', 'heads.2.fc.bias'
-    ]
+    assert list(checkpoint['state_dict']) == ['heads.0.fc.weight', 'heads.0.fc.bias', 'heads.2.fc.weight',
+                                              'heads.2.fc.bias']
     meta = checkpoint['meta']['heads']
     assert {
         key: meta[key]

@@ -128,10 +128,8 @@ def test_together_they_learn_what_each_learns_alone(tmp_path):
     start = copy.deepcopy(together.heads.state_dict())
     alone = {index: head_training(tmp_path / str(index), (index, )) for index in (0, 1, 2)}
     for index, model in alone.items():
-        model.heads[str(index)].load_state_dict({
-            key.split('.', 1)[1]: value
-            for key, value in start.items() if key[0] == str(index)
-        })
+        model.heads[str(index)].load_state_dict({key.split('.', 1)[1]: value for key, value in start.items()
+                                                 if key[0] == str(index)})
     logs = steps(together)
     for index, model in alone.items():
         for log, own in zip(logs, steps(model)):
@@ -189,10 +187,8 @@ def test_a_real_training_leaves_the_network_as_it_was(digits_run, tmp_path):
     log = StepLog()
     runner = train(heads_run(digits_run, teacher.work_dir, epochs=4, images=200, batch=32), log)
     after = runner.model.network.state_dict()
-    assert {
-        name: value
-        for name, value in after.items() if 'running' in name
-    } and snapshot.file.read_bytes() == file
+    assert {name: value for name, value in after.items()
+            if 'running' in name} and snapshot.file.read_bytes() == file
     assert_same_weights({name: after[name] for name in before}, before)
     assert weights_sha256(before) == runner.model.network.weights_sha256
     for index in (0, 1, 2):

@@ -49,9 +49,8 @@ def test_one_teacher_is_an_ensemble_of_one_bit_for_bit(tmp_path):
     assert torch.equal(ensemble(IMAGES), alone[None])
     student = torch.randn(5, 10)
     for aggregation in ('prob', 'logit', 'loss'):
-        assert torch.equal(
-            CohortKDLoss(aggregation=aggregation)(student, ensemble(IMAGES)),
-            cohort_kd_loss(student, alone, 4.0))
+        assert torch.equal(CohortKDLoss(aggregation=aggregation)(student, ensemble(IMAGES)),
+                           cohort_kd_loss(student, alone, 4.0))
 
 
 def test_predict_is_the_mean_of_the_softmaxes(tmp_path):
@@ -61,9 +60,8 @@ def test_predict_is_the_mean_of_the_softmaxes(tmp_path):
     predictions = ensemble.test_step(copy.deepcopy(data))
     inputs = torch.stack(data['inputs']).float().sub(77.9).div(95.9)
     with torch.no_grad():
-        expected = sum(
-            network(with_statistics(resnet(2)), epoch)(inputs, mode='tensor').softmax(dim=1)
-            for epoch in (1, 2)) / 2
+        expected = sum(network(with_statistics(resnet(2)), epoch)(inputs, mode='tensor').softmax(dim=1)
+                       for epoch in (1, 2)) / 2
     assert_close(torch.stack([sample.pred_score for sample in predictions]), expected)
     assert torch.cat(
         [sample.pred_label for sample in predictions]).tolist() == expected.argmax(dim=1).tolist()
@@ -126,14 +124,11 @@ def test_no_gradient_reaches_the_teachers(tmp_path):
 def test_two_trajectories_and_networks_of_several_kinds(tmp_path):
     trajectory(tmp_path / 'one')
     trajectory(tmp_path / 'two', model=with_statistics(resnet(1)), seed=50)
-    ensemble = MODELS.build(
-        dict(type='ckd_mm.SnapshotEnsemble',
-             snapshots=members(tmp_path / 'one', 1) + members(tmp_path / 'two', 3)))
+    ensemble = MODELS.build(dict(type='ckd_mm.SnapshotEnsemble', snapshots=members(tmp_path / 'one', 1)
+                                 + members(tmp_path / 'two', 3)))
     with torch.no_grad():
-        expected = [
-            network(with_statistics(resnet(stages)), seed)(IMAGES, mode='tensor')
-            for stages, seed in ((2, 1), (1, 53))
-        ]
+        expected = [network(with_statistics(resnet(stages)), seed)(IMAGES, mode='tensor')
+                    for stages, seed in ((2, 1), (1, 53))]
     assert torch.equal(ensemble(IMAGES), torch.stack(expected))
 
 
@@ -150,14 +145,11 @@ def test_files_of_other_projects_with_the_network_given(tmp_path):
     torch.save(dict(state_dict=network(model, 2).state_dict(), note='mine'), tmp_path / 'wrapped.ckpt')
     other = with_statistics(resnet(1))
     torch.save(network(other, 3).state_dict(), tmp_path / 'other.pth')
-    ensemble = SnapshotEnsemble([
-        str(tmp_path / 'bare.pt'), tmp_path / 'wrapped.ckpt', dict(file=tmp_path / 'other.pth', model=other)
-    ], model=model)
+    ensemble = SnapshotEnsemble([str(tmp_path / 'bare.pt'), tmp_path / 'wrapped.ckpt',
+                                 dict(file=tmp_path / 'other.pth', model=other)], model=model)
     with torch.no_grad():
-        expected = [
-            network(config, seed)(IMAGES, mode='tensor')
-            for config, seed in ((model, 1), (model, 2), (other, 3))
-        ]
+        expected = [network(config, seed)(IMAGES, mode='tensor')
+                    for config, seed in ((model, 1), (model, 2), (other, 3))]
     assert torch.equal(ensemble(IMAGES), torch.stack(expected))
 
 
@@ -339,8 +331,8 @@ def test_another_architecture_or_class_count(tmp_path, model, problem):
 def test_members_with_other_classes(tmp_path):
     trajectory(tmp_path / 'a')
     trajectory(tmp_path / 'b', classes=tuple(reversed(DIGITS)))
-    message = r'a/snapshots/epoch_1\.pth.* and .*b/snapshots/epoch_2\.pth.* other classes, or the same in another order'
-    with pytest.raises(SnapshotError, match=message):
+    with pytest.raises(SnapshotError, match=r'a/snapshots/epoch_1\.pth.* and .*b/snapshots/epoch_2\.pth.* '
+                                            'other classes, or the same in another order'):
         SnapshotEnsemble(members(tmp_path / 'a', 1) + members(tmp_path / 'b', 2))
 
 
@@ -357,10 +349,8 @@ def test_members_with_another_class_count_and_no_names(tmp_path):
     torch.save(network(ten, 1).state_dict(), tmp_path / 'ten.pth')
     torch.save(network(seven, 1).state_dict(), tmp_path / 'seven.pth')
     with pytest.raises(SnapshotError, match=r'ten\.pth has 10 classes and .*seven\.pth has 7'):
-        SnapshotEnsemble([
-            dict(file=str(tmp_path / 'ten.pth'), model=ten),
-            dict(file=str(tmp_path / 'seven.pth'), model=seven)
-        ])
+        SnapshotEnsemble([dict(file=str(tmp_path / 'ten.pth'), model=ten),
+                          dict(file=str(tmp_path / 'seven.pth'), model=seven)])
 
 
 def test_an_epoch_that_is_not_there(tmp_path):
@@ -371,8 +361,8 @@ def test_an_epoch_that_is_not_there(tmp_path):
 
 def test_a_file_that_does_not_say_its_network(tmp_path):
     torch.save(network(with_statistics(resnet(2)), 1).state_dict(), tmp_path / 'bare.pth')
-    with pytest.raises(SnapshotError, match=r'bare\.pth does not say which network it is of: give its '
-                                            r'config as `model`'):
+    with pytest.raises(SnapshotError, match=r'bare\.pth does not say which network it is of: give its config '
+                                            r'as `model`'):
         SnapshotEnsemble([str(tmp_path / 'bare.pth')])
 
 

@@ -1,0 +1,322 @@
+"""Teachers in channels_last: the same outputs but for rounding, or untouched."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+from torch.testing import assert_close
+
+from ckd_mm.students import CheckpointDistill
+from ckd_mm.teachers import BaseCohort, DIHTeacher, HeadTraining, SnapshotEnsemble
+from ckd_mm.teachers.channels_last import set_memory_format, to_channels_last
+
+from ..conftest import resnet
+from ..helpers import TEACHER, batch, is_last, network, trajectory, vision_transformer, with_statistics
+
+IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+SMALL = IMAGES[:, :, :8, :8]
+
+
+def classifier(channels: int, **backbone) -> dict:
+    head = dict(type='LinearClsHead', num_classes=10, in_channels=channels)
+    neck = dict(type='GlobalAveragePooling')
+    return with_statistics(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
+
+
+NETWORKS = dict(resnet=resnet(2),
+                wide_resnet=classifier(128, type='ckd_mm.WideResNet', depth=10, widen_factor=2),
+                densenet=classifier(28, type='ckd_mm.DenseNetCIFAR', depth=7, growth_rate=4),
+                mobilenet=classifier(1280, type='MobileNetV2', widen_factor=0.25),
+                resnext=classifier(64, type='ResNeXt', depth=50, groups=2, width_per_group=4, base_channels=2,
+                                   stem_channels=8),
+                transformer=vision_transformer())
+
+
+def convolutions(module: nn.Module) -> list:
+    return [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+
+
+def wide(weight: torch.Tensor) -> bool:
+    """Of several channels and pixels: one alone is in both orders."""
+    return weight.shape[1] > 1 and weight.shape[2] > 1
+
+
+def in_channels_last(module: nn.Module) -> set:
+    return {is_last(part.weight) for part in convolutions(module) if wide(part.weight)}
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_weights_and_maps_are_in_channels_last_and_outputs_stay(name):
+    images = SMALL if name == 'transformer' else IMAGES
+    plain = network(NETWORKS[name], 3)
+    changed, maps = copy.deepcopy(plain), []
+    weights = [part.weight for part in convolutions(changed)]
+    assert to_channels_last(changed, images[:2]) is None and in_channels_last(changed) == {True}
+    assert all(part.weight is weight for part, weight in zip(convolutions(changed), weights))
+    for part in convolutions(changed):
+        part.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    with torch.no_grad():
+        expected = plain(images)
+        assert_close(changed(images), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert len(maps) == len(weights) and all(map(is_last, filter(wide, maps)))
+
+
+def test_networks_with_other_weights():
+    """A convolution over three dimensions has none of four."""
+    model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(3, 2))
+    before = list(model.parameters())
+    values = [parameter.clone() for parameter in before]
+    set_memory_format(model, torch.channels_last)
+    assert is_last(model[1].weight) and model[0].weight.is_contiguous()
+    assert all(left is right and torch.equal(left, value)
+               for left, right, value in zip(before, model.parameters(), values))
+
+
+# ---------------------------------------------------------------- the guard
+class Particular(nn.Module):
+    """Does something particular with maps in channels_last, or always."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.convolution = way, nn.Conv2d(3, 4, 3, padding=1)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images):
+        if self.way == 'never' or self.way == 'small' and images.shape[-1] != 16:
+            raise ValueError('16 pixels wanted')
+        maps = self.convolution(images)
+        if is_last(maps):
+            if self.way == 'interrupted':
+                raise KeyboardInterrupt
+            assert self.way != 'asserts', 'the usual order wanted'
+            if self.way == 'reads memory':  # as kernels do that take the order for granted
+                maps = maps.permute(0, 2, 3, 1).reshape(maps.shape)
+            if self.way == 'TF32':  # a hundredth is what its rounding changed in a MobileNetV2
+                maps = maps * 1.01
+            if self.way == 'NaN':
+                maps = maps * torch.nan
+        return dict(maps=[maps.flatten(2)[..., :5]])
+
+
+class Teaches(BaseCohort):
+    """Networks without configs, which teach as they are given."""
+
+    def __init__(self, *networks: nn.Module, size: int = None) -> None:
+        super().__init__()
+        self.networks, self.size = nn.ModuleList(networks), size
+        self.freeze()
+
+    def member_logits(self, inputs):
+        images = inputs if self.size is None else nn.functional.interpolate(inputs, size=self.size)
+        return [network(images)['maps'][0] for network in self.networks]
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What a cohort writes into the log."""
+    found = []
+    monkeypatch.setattr('ckd_mm.teachers.base_cohort.print_log',
+                        lambda message, logger: found.append(message))
+    return found
+
+
+@pytest.mark.parametrize('way, problem', [
+    ('ordinary', None), ('TF32', None), ('reads memory', 'its outputs would change'),
+    ('NaN', 'its outputs would change'), ('asserts', 'AssertionError: the usual order wanted'),
+    ('small', 'it cannot be tried on noise (4, 3, 8, 8) (ValueError: 16 pixels wanted)')])
+def test_what_cannot_be_stays_as_it_was_and_is_said(said, way, problem):
+    torch.manual_seed(0)
+    particular, other = Particular(way), Particular('small' if way == 'small' else 'ordinary')
+    plain, cohort = copy.deepcopy(particular), Teaches(particular, other, size=16).prepare_for_inference()
+    assert not is_last(particular.convolution.weight)
+    logits = cohort(SMALL)[0]
+    assert is_last(particular.convolution.weight) == (problem is None)
+    assert is_last(other.convolution.weight) == (way != 'small')
+    if problem is not None:
+        assert torch.equal(logits, plain(nn.functional.interpolate(SMALL, size=16))['maps'][0])
+    assert said[:1] == ([] if problem is None else ['Teacher network 1 is not put into channels_last: '
+                                                    f'{problem}.'])
+    written = len(said)
+    cohort(SMALL)
+    assert len(said) == written  # tried once
+
+
+def test_a_network_that_views_its_maps_stays_as_it_was():
+    """VGG with its fully connected layers views the last map as a row."""
+    model = with_statistics(dict(type='ImageClassifier', backbone=dict(type='VGG', depth=11, num_classes=10),
+                                 head=dict(type='ClsHead')))
+    plain, images = network(model, 3).backbone, torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        before = plain(images)[0]
+        assert to_channels_last(plain, images).startswith('RuntimeError: view size is not compatible')
+        assert torch.equal(plain(images)[0], before) and in_channels_last(plain) == {False}
+
+
+def test_what_always_fails_fails_as_it_would_have(said):
+    with pytest.raises(ValueError, match='16 pixels wanted'):
+        Teaches(Particular('never')).prepare_for_inference()(SMALL)
+
+
+def test_interrupted_it_is_as_before():
+    """And tried again at the next forward pass."""
+    particular = Particular('interrupted')
+    cohort = Teaches(particular).prepare_for_inference()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cohort(SMALL)
+        assert not is_last(particular.convolution.weight)
+
+
+def test_in_inference_mode_weights_are_ordinary_tensors():
+    particular = Particular('ordinary')
+    cohort = Teaches(particular).prepare_for_inference()
+    with torch.inference_mode():
+        cohort(SMALL)
+    assert is_last(particular.convolution.weight)
+    assert not any(tensor.is_inference() for tensor in cohort.state_dict().values())
+
+
+def test_where_somebody_reads_nothing_changes(tmp_path, said):
+    model, seen = taught(tmp_path, 3, 1), []
+    model.cohort.networks[1].backbone.conv1.register_forward_hook(
+        lambda module, inputs, output: seen.append(output))
+    model.teacher_logits(SMALL)
+    assert [in_channels_last(member) for member in model.cohort.networks] == [{True}, {False}]
+    assert torch.equal(seen[0], network(TEACHER, 1).backbone.conv1(SMALL)) and not is_last(seen[0])
+    assert said == ['Teacher network 2 is not put into channels_last: forward hooks of backbone.conv1 read '
+                    'what it computes, or make its weights.']
+
+
+# ---------------------------------------------------------------- as teachers
+RECORDER = dict(type='ModuleOutputs', source='backbone.layer1.1.conv2')
+FEATURES = dict(
+    type='ConfigurableDistiller', _scope_='mmrazor', student_recorders=dict(feature=RECORDER),
+    teacher_recorders=dict(feature=dict(RECORDER, source='networks.0.backbone.layer1.1.conv2')),
+    distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False)),
+    loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True),
+                                                 t_feature=dict(recorder='feature', from_student=False))))
+
+
+def taught(folder, *epochs, **settings) -> CheckpointDistill:
+    if not (folder / 'trajectory.json').exists():
+        trajectory(folder, model=TEACHER)
+    torch.manual_seed(1)
+    cohort = dict(type='ckd_mm.SnapshotEnsemble',
+                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in epochs])
+    return CheckpointDistill(with_statistics(resnet(2)), cohort, **settings)
+
+
+def test_teachers_are_in_channels_last_when_they_first_teach(tmp_path):
+    """On a CPU, and nothing but their memory layout changes; one of them is still an ensemble of one."""
+    model = taught(tmp_path, 3, 1)
+    cohort, alone = model.cohort, SnapshotEnsemble([dict(trajectory=str(tmp_path), epoch=epoch)
+                                                    for epoch in (3, 1)])
+    before = copy.deepcopy(cohort.state_dict())
+    assert in_channels_last(cohort) == {False}
+    logits, expected = model.teacher_logits(SMALL), alone(SMALL)
+    assert in_channels_last(cohort) == {True}
+    assert in_channels_last(alone) == in_channels_last(model) == {False}
+    assert list(cohort.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in cohort.state_dict().items())
+    assert_close(logits, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert torch.equal(model.teacher_logits(SMALL), logits)
+    assert torch.equal(taught(tmp_path, 3).teacher_logits(SMALL), logits[:1])
+    assert not any(parameter.requires_grad for parameter in cohort.parameters())
+
+
+def test_neither_the_first_batch_nor_autocast_nor_random_numbers_matter(tmp_path):
+    """A resumed run builds its teachers before another batch, and must compute the same."""
+    models = [taught(tmp_path, 3) for _ in range(3)]
+    models[0].teacher_logits(SMALL[:1])
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        models[1].teacher_logits(SMALL)
+    assert models[2].cohort is not None
+    state = torch.get_rng_state()
+    models[2].teacher_logits(SMALL)
+    assert torch.equal(torch.get_rng_state(), state)
+    for model in models:
+        assert in_channels_last(model.cohort) == {True}
+        assert torch.equal(model.teacher_logits(SMALL), models[0].teacher_logits(SMALL))
+
+
+def test_where_a_distiller_reads_nothing_changes(tmp_path):
+    """Its losses are those of the teacher as it is in the file, bit for bit."""
+    model = taught(tmp_path, 3, distiller=FEATURES).train()
+    data = model.data_preprocessor(batch(), training=True)
+    seen = {}
+    plain, student = network(TEACHER, 3), copy.deepcopy(model.student)
+    for name, net in dict(teacher=plain, student=student).items():
+        net.backbone.layer1[1].conv2.register_forward_hook(
+            lambda module, inputs, output, name=name: seen.update({name: output}))
+        net(data['inputs'])
+    losses = model.loss(**data)
+    assert in_channels_last(model.cohort) == {False}
+    assert losses['loss_feature'].item() == (seen['student'] - seen['teacher']).square().sum().item() / len(
+        data['inputs'])
+
+
+def test_recorders_of_methods_do_not_see_the_noise(tmp_path):
+    """They listen to a class, and so to whichever network is run while they do. The noise has four images,
+    the batch six."""
+    neck = dict(type='MethodOutputs', source='mmpretrain.models.necks.gap.GlobalAveragePooling.forward')
+    first = dict(recorder='neck', record_idx=0, data_idx=0)
+    mapping = dict(s_feature=dict(first, from_student=True), t_feature=dict(first, from_student=False))
+    model = taught(tmp_path, 3, distiller=dict(FEATURES, student_recorders=dict(neck=neck),
+                                               teacher_recorders=dict(neck=neck),
+                                               loss_forward_mappings=dict(loss_feature=mapping))).train()
+    model.to_channels_last()
+    data = model.data_preprocessor(batch(), training=True)
+    student = copy.deepcopy(model.student)  # in train mode, as it is then
+    loss = model.loss(**data)['loss_feature'].item()
+    assert is_last(model.cohort.networks[0].backbone.conv1.weight)
+    given, wanted = (net.extract_feat(data['inputs'])[0] for net in (student, network(TEACHER, 3)))
+    assert loss == pytest.approx((given - wanted).square().sum().item() / len(data['inputs']), rel=1e-4)
+
+
+@pytest.mark.parametrize('use', [None, [0]], ids=['all', 'a head alone'])
+def test_a_teacher_with_heads_too(tmp_path, use):
+    """Its own logits are bit for bit those of the snapshot that teaches alone, both in channels_last."""
+    snapshot = trajectory(tmp_path, model=with_statistics(resnet(3))).at(2)
+    heads = HeadTraining(snapshot, (0, 1), (3, 8, 8)).write(tmp_path / 'heads.pth')
+    cohort = DIHTeacher(snapshot, heads.file, use)
+    plain = cohort(SMALL)
+    logits = CheckpointDistill(with_statistics(resnet(1)), cohort).teacher_logits(SMALL)
+    assert in_channels_last(cohort) == {True}
+    assert_close(logits, plain, rtol=0, atol=1e-5 * plain.abs().max().item())
+    if use is None:
+        alone = CheckpointDistill(with_statistics(resnet(1)),
+                                  dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(snapshot.file)]))
+        assert torch.equal(logits[2:], alone.teacher_logits(SMALL))
+
+
+def test_the_student_learns_the_same(tmp_path):
+    """Three steps with teachers in either layout end in the same weights, but for rounding."""
+    found = []
+    for read in (False, True):
+        model = taught(tmp_path, 3).train()
+        if read:
+            model.cohort.networks[0].backbone.register_forward_hook(lambda *_: None)
+        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
+        for step in range(3):
+            model.train_step(batch(seed=step), wrapper)
+        assert in_channels_last(model.cohort) == {not read}
+        found.append(model.state_dict())
+    for name, value in found[0].items():
+        assert_close(value, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+# the last one: where torch compiles before its first backward pass, other tests can no longer fork processes
+def test_it_comes_before_compiling(tmp_path):
+    formats = []
+
+    def backend(graph, example_inputs):
+        formats.extend(is_last(given) for given in example_inputs if given.dim() == 4 and wide(given))
+        return graph.forward
+
+    model = taught(tmp_path, 3, compile=dict(backend=backend))
+    logits = model.teacher_logits(SMALL.contiguous(memory_format=torch.channels_last))
+    assert formats and all(formats)
+    assert_close(logits, taught(tmp_path, 3).teacher_logits(SMALL), rtol=1e-5, atol=1e-5)
+    torch._dynamo.reset()
