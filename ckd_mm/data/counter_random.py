@@ -1,6 +1,5 @@
 """Random numbers that are a function of what they are for."""
 
-from typing import Tuple
 
 import numpy as np
 
@@ -10,11 +9,11 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 ROUNDS = 10
 
 
-def philox(counter: np.ndarray, key: Tuple[int, int]) -> np.ndarray:
+def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     """Philox4x32-10: a bijection of 128 bits that passes the usual batteries of tests on plain counters
-    (Salmon et al., "Parallel
-    random numbers: as easy as 1, 2, 3", SC 2011, https://doi.org/10.1145/2063384.2063405). numpy's own Philox
-    makes one stream; here each image wants a stream of its own, all of a batch at once.
+    (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+    https://doi.org/10.1145/2063384.2063405). numpy's own Philox makes one stream; here each image wants a
+    stream of its own, all of a batch at once.
 
     Args:
         counter: uint64 (4, ...), each below 2**32.
