@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CkdError, ConfigError
-from ..files import plain, read_json, write_json
-from ..record import differences, flatten, listed
+from ..errors import CkdError
+from ..files import plain, write_json
+from ..record import read_record, require_same_settings
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
@@ -98,9 +98,7 @@ class InformationPlane:
         Raises:
             CkdError: missing, damaged or another kind of file.
         """
-        found = read_json(path)
-        if not isinstance(found, dict) or found.get('format') != FORMAT:
-            raise CkdError(f'{path} is no information plane: its "format" is not "{FORMAT}"')
+        found = read_record(path, FORMAT, 'information plane')
         try:
             return cls([PlanePoint(**point) for point in found['points']], found['settings'],
                        found.get('notes'))
@@ -117,9 +115,5 @@ class InformationPlane:
         if not Path(path).exists():
             return cls((), settings, notes)
         found = cls.load(path)
-        changed = differences(flatten(found.settings), flatten(settings))
-        if changed:
-            raise ConfigError(f'{path} was measured in another way: {listed(changed)}. Points measured in '
-                              'two ways cannot be '
-                              'compared: restore the setting, or move the file away')
+        require_same_settings(path, found.settings, settings, 'measured', 'the file')
         return found

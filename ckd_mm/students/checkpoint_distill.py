@@ -111,15 +111,15 @@ class CheckpointDistill(TaughtStudent):
     def stop_distillation(self) -> None:
         """From now on the student trains alone; the teachers are released, or never loaded."""
         self.stopped = True
-        self.look_at_targets()
+        self.verify_targets()
         self.targets = None
         self._set_cohort(None)
 
-    def look_at_targets(self) -> None:
+    def verify_targets(self) -> None:
         """Before a checkpoint, and at the end: whether all images so far were those that the teachers saw,
-        see :meth:`TargetFile.look`."""
+        see :meth:`TargetFile.verify`."""
         if self.targets is not None:
-            self.targets.look()
+            self.targets.verify()
 
     def _set_cohort(self, cohort: dict | BaseCohort | None) -> None:
         self._outside.cohort, self._outside.ready = cohort, False

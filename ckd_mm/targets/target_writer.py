@@ -24,9 +24,8 @@ BATCHES_A_BLOCK = 32
 
 class TargetWriter:
     """Rows are written in batches of one size, and a block of batches counts as done when it has been synced.
-    Written are ranges of
-    files, not maps of memory: a full disk is then an error and not a killed process, and several machines may
-    write into the files of a network file system, each its own rows.
+    Written are ranges of files, not maps of memory: a full disk is then an error and not a killed process,
+    and several machines may write into the files of a network file system, each its own rows.
 
     Args:
         folder: of the targets.
@@ -69,8 +68,8 @@ class TargetWriter:
                 return self._left(found['complete'])
             if found['complete'] or self._progress().any():
                 raise ConfigError(f'{self.folder} holds targets that were begun with other settings: '
-                                  f'{listed(changed)}. Restore them to go '
-                                  'on, or remove the folder to make the targets anew')
+                                  f'{listed(changed)}. Restore them to go on, or remove the folder to make '
+                                  'the targets anew')
             path.unlink()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,8 +118,7 @@ class TargetWriter:
         left = self._left(complete=False)
         if left:
             raise CkdError(f'the targets in {self.folder} are not finished: {len(left)} of {self.blocks} '
-                           'blocks are not written; go on '
-                           'with the run that makes them, with --resume')
+                           'blocks are not written; go on with the run that makes them, with --resume')
         known = {name: sha256_of_file(self.folder / f'{name}.npy') for name in self.layout.arrays}
         record = dict(self._record(), complete=True, sha256=known)
         write_json(self.folder / FILE, record)
@@ -136,17 +134,16 @@ class TargetWriter:
     def rows_of(self, block: int) -> range:
         return range(block * self.block, min((block + 1) * self.block, self.layout.rows))
 
-    def write(self, start: int, target: SoftTarget, marks: Tensor) -> None:
+    def write(self, start: int, target: SoftTarget, checksums: Tensor) -> None:
         """The rows from ``start`` on.
 
         Raises:
             CkdError: a target is not finite; the disk is full.
         """
-        rows = self.layout.encode(target, marks)
+        rows = self.layout.encode(target, checksums)
         if not np.isfinite(rows['log_p']).all():
-            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(marks) - 1} are '
-                           'not finite: their logits are too '
-                           'large, or not numbers')
+            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(checksums) - 1} are '
+                           'not finite: their logits are too large, or not numbers')
         for name, values in rows.items():
             self._write(name, start, values)
 
@@ -188,10 +185,9 @@ class TargetWriter:
 
     def _cannot_write(self, path: Path, error: OSError) -> CkdError:
         return CkdError(f'cannot write {path}: {error.strerror or error}. The targets need '
-                        f'{self.layout.bytes:,} bytes in all; what was '
-                        'written before is intact. Free some space (or keep less: distill.cache.dtype, '
-                        'top_k, views), then run the same '
-                        'command with --resume')
+                        f'{self.layout.bytes:,} bytes in all; what was written before is intact. Free some '
+                        'space (or keep less: distill.cache.dtype, top_k, views), then run the same command '
+                        'with --resume')
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:
