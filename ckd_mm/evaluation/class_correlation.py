@@ -33,8 +33,8 @@ class ClassMeans:
         """
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.counts):
             raise ConfigError(f'labels go from {int(labels.min())} to {int(labels.max())}, but the network '
-                              f'knows {len(self.counts)} '
-                              'classes, counted from 0; use the data set it was trained for')
+                              f'knows {len(self.counts)} classes, counted from 0; use the data set it was '
+                              'trained for')
         self.sums.index_add_(0, labels, outputs.double())
         self.counts += torch.bincount(labels, minlength=len(self.counts))
 

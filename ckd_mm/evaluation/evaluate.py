@@ -115,10 +115,8 @@ def check_promised_accuracy(snapshot: Snapshot, config: dict, num_images: int = 
     if measured < promised - tolerance:
         raise SnapshotError(
             f'snapshot {snapshot} classifies {100 * measured:.1f} % of {count} validation images rightly, '
-            'but its manifest promises '
-            f'{100 * promised:.1f} %. Are the validation images, the class order and the data_preprocessor '
-            '(mean, std, to_rgb) '
-            'those it was trained with?')
+            f'but its manifest promises {100 * promised:.1f} %. Are the validation images, the class order '
+            'and the data_preprocessor (mean, std, to_rgb) those it was trained with?')
     return 100 * measured
 
 
@@ -134,11 +132,9 @@ def require_same_classes(snapshot: Snapshot, classes, source: str) -> None:
         return
     if len(ours) != len(theirs):
         raise ConfigError(f'teacher {snapshot} knows {len(theirs)} classes, the student learns {len(ours)} '
-                          f'({source}); distillation '
-                          'of logits needs the same classes')
+                          f'({source}); distillation of logits needs the same classes')
     place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
     same = 'the same classes in another order' if sorted(ours) == sorted(theirs) else 'other classes'
     raise ConfigError(f'teacher and student have {same}: class {place} is {theirs[place]!r} for the teacher '
-                      f'{snapshot} and '
-                      f'{ours[place]!r} for the student ({source}). Sort them alike, say with `classes` of '
-                      'the data set')
+                      f'{snapshot} and {ours[place]!r} for the student ({source}). Sort them alike, say with '
+                      '`classes` of the data set')

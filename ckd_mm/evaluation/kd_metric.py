@@ -23,9 +23,9 @@ NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in t
 @METRICS.register_module()
 class KDMetric(BaseMetric):
     r"""``kd/error``: the share of images, in percent, of which student and teachers predict different classes
-    (ESKD, Table 2).
-    ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD, Table 3). No name
-    has "loss" in it: what has is logged by mmengine as the mean over the last ten validations.
+    (ESKD, Table 2). ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD,
+    Table 3). No name has "loss" in it: what has is logged by mmengine as the mean over the last ten
+    validations.
 
     Sec. 3 of ESKD prints the KD loss as a cross-entropy, :math:`-\tau^2 \sum p \log q`. What Table 3 lists
     (1.4 to 3.4, tau = 4, 1,000 classes) cannot be that: it is never below tau squared times the entropy of p,
@@ -90,8 +90,7 @@ class KDMetric(BaseMetric):
         targets, predicted = self._answers(data_batch['inputs'])
         if targets.shape != scores.shape:
             raise ConfigError(f'KDMetric: the teacher tells {targets.shape[1]} classes apart, the student '
-                              f'{scores.shape[1]}; compare '
-                              'networks of the same classes')
+                              f'{scores.shape[1]}; compare networks of the same classes')
         student = scores.clamp_min(torch.finfo(scores.dtype).tiny).float().log()
         losses = kd_loss_by_image(student, targets, self.tau, self.loss)
         self.results.extend(zip((scores.argmax(dim=1) != predicted).tolist(), losses.tolist()))
@@ -140,13 +139,12 @@ class KDMetric(BaseMetric):
                 cohort = MODELS.build(copy.deepcopy(cohort))
         if not isinstance(cohort, BaseCohort):
             raise ConfigError(f"KDMetric: teacher of type {type(cohort).__name__} is no cohort: say "
-                              "dict(type='ckd_mm.SnapshotEnsemble', "
-                              'snapshots=[...])')
+                              "dict(type='ckd_mm.SnapshotEnsemble', snapshots=[...])")
         known, wanted = getattr(cohort, 'classes', None), (self.dataset_meta or {}).get('classes')
         if None not in (known, wanted) and tuple(known) != tuple(wanted):
             raise ConfigError(f'KDMetric: the teacher knows the classes {_in_short(known)}, the images are '
-                              f'of {_in_short(wanted)}: '
-                              'compare networks of the same classes in the same order')
+                              f'of {_in_short(wanted)}: compare networks of the same classes in the same '
+                              'order')
         return cohort.to(get_device()).eval()
 
 

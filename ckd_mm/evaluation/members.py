@@ -13,8 +13,7 @@ from .evaluate import evaluate_predictions, evaluation_parts
 def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None] = print,
                      names: Sequence[str] | None = None) -> dict[str, Any]:
     """Metrics of every teacher and of their ensemble, the mean of their probabilities, from one pass over the
-    test set of
-    ``config`` (validation set if it has none), over all processes.
+    test set of ``config`` (validation set if it has none), over all processes.
 
     Args:
         cohort: a :class:`ckd_mm.teachers.BaseCohort`; or a model with ``member_names`` that returns logits
@@ -35,8 +34,7 @@ def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None]
         raise ConfigError(f'names={names} of the members should differ from each other')
     *members, ensemble = evaluate_predictions(cohort, lambda batch: _predictions(cohort, batch, names),
                                               len(names) + 1, without_teacher_metrics(config), log,
-                                              f'{len(names)} teachers '
-                                              'and their ensemble')
+                                              f'{len(names)} teachers and their ensemble')
     return dict(members=dict(zip(names, members)), ensemble=ensemble)
 
 

@@ -24,8 +24,7 @@ class EstimatorSettings:
         decoder_widen: 12 times this many channels inside the decoder.
         fit_fraction: part of the probe images that the decoder learns from; its loss is measured on the rest.
         reconstruct_size: height and width in pixels to which images are averaged down before they are
-            reconstructed;
-            default: the image's own (the decoder's work and memory grow with them).
+            reconstructed; default: the image's own (the decoder's work and memory grow with them).
         seed: of the decoder's start, of the split and of the order; the same for every snapshot.
     """
     decoder_epochs: int = 10
@@ -47,8 +46,8 @@ class EstimatorSettings:
             raise ConfigError(f'probe: fit_fraction={self.fit_fraction!r} should lie between 0 and 1')
         if self.reconstruct_size is not None and (not isinstance(self.reconstruct_size, int)
                                                   or self.reconstruct_size < 1):
-            raise ConfigError(f'probe: reconstruct_size={self.reconstruct_size!r} should be pixels, at '
-                              'least 1, or None')
+            raise ConfigError(f'probe: reconstruct_size={self.reconstruct_size!r} should be pixels, at least '
+                              '1, or None')
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -92,9 +91,8 @@ def extract_features(network: nn.Module, images: ProbeImages, device: torch.devi
         last = stages[-1] if isinstance(stages, (tuple, list)) else stages
         if not isinstance(last, Tensor) or last.dim() != 4:
             raise ConfigError(f'the last output of {type(network.backbone).__name__} is no feature map (N, '
-                              'C, H, W), so images '
-                              'cannot be reconstructed from it; use a selector that needs no information '
-                              'plane')
+                              'C, H, W), so images cannot be reconstructed from it; use a selector that '
+                              'needs no information plane')
         logits = network.head(network.neck(stages) if network.with_neck else stages)
         maps.append(last.float().cpu())
         predictions.append(logits.argmax(dim=1).cpu())

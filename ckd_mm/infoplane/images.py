@@ -37,8 +37,7 @@ def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: i
     evaluation = config.get('test_dataloader') or config.get('val_dataloader')
     if evaluation is None:
         raise ConfigError('probe: the config has no test_dataloader and no val_dataloader, whose pipeline '
-                          'the probe uses; '
-                          'give one')
+                          'the probe uses; give one')
     if probe_split == 'test':
         return copy.deepcopy(evaluation['dataset'])
     training = settled(config['train_dataloader']['dataset'])
@@ -69,12 +68,11 @@ def load_probe_images(dataset: dict, num_images: int | None = None, seed: int = 
         image = item['inputs'].cpu()
         if image.dtype != torch.uint8:
             raise ConfigError(f'probe: the evaluation pipeline gives {image.dtype} images, expected uint8 '
-                              '(normalisation belongs '
-                              'into the data_preprocessor)')
+                              '(normalisation belongs into the data_preprocessor)')
         if pixels and image.shape != pixels[0].shape:
             raise ConfigError(f'probe: the evaluation pipeline gives images of {tuple(pixels[0].shape)} and '
-                              f'{tuple(image.shape)}; '
-                              'add a transform that makes them equal (CenterCrop, Resize)')
+                              f'{tuple(image.shape)}; add a transform that makes them equal (CenterCrop, '
+                              'Resize)')
         pixels.append(image)
         labels.append(item['data_samples'].gt_label.reshape(-1)[0])
         progress.step()

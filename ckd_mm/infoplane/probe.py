@@ -37,8 +37,7 @@ class Probe:
         unknown = set(estimator) - set(EstimatorSettings.__dataclass_fields__)
         if unknown:
             raise ConfigError(f'probe: unknown setting {sorted(unknown)[0]!r}; known are probe_split, '
-                              'held_out, num_images and '
-                              f'{sorted(EstimatorSettings.__dataclass_fields__)}')
+                              f'held_out, num_images and {sorted(EstimatorSettings.__dataclass_fields__)}')
         if num_images is not None and (not isinstance(num_images, int) or num_images < 3):
             raise ConfigError(f'probe: num_images={num_images!r} should be a whole number, at least 3, or '
                               'None')
@@ -85,9 +84,9 @@ class Probe:
         device = torch.device(get_device())
         values = estimate_point(network, self.images, self.estimator, device, self.log)
         if not math.isfinite(values['information_x']):
-            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {epoch} is not finite: its features '
-                           'hold NaN or infinity, the training '
-                           'had diverged. Leave the snapshot out of the trajectory')
+            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {epoch} is not finite: its features hold '
+                           'NaN or infinity, the training had diverged. Leave the snapshot out of the '
+                           'trajectory')
         return PlanePoint(epoch=epoch, sha256=sha256, seconds=round(time.perf_counter() - started, 3),
                           **values)
 
@@ -127,8 +126,8 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
     def keep(points: list[PlanePoint]) -> None:
         for point in points:
             plane.add(point)
-            log(f'Probe: epoch {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  '
-                f'I(Y;F) {point.information_y:.4f}  {point.seconds:.1f} s')
+            log(f'Probe: epoch {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  I(Y;F) '
+                f'{point.information_y:.4f}  {point.seconds:.1f} s')
         if rank == 0:
             plane.save(path)
 
@@ -138,6 +137,6 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
         plane.save(path)
     if plane.uninformed:
         log(f'Warning: at epochs {plane.uninformed} the decoder reconstructs images no better than their '
-            'mean, so I(X;F) says little '
-            'there: raise probe.decoder_epochs, or probe more images (probe.held_out, probe.num_images)')
+            'mean, so I(X;F) says little there: raise probe.decoder_epochs, or probe more images '
+            '(probe.held_out, probe.num_images)')
     return plane

@@ -113,10 +113,6 @@ class DistillationPlan(StudentPlan):
             raise ConfigError(f'distill.{both[0]}={distill[both[0]]!r} is a setting of the usual loss, and '
                               'distill.loss names another: '
                               f'say it there, and take distill.{both[0]} out (or set it to None)')
-        if self.selector.needs_kd_loss:
-            raise ConfigError(f'distill.loss: the selector {self.config.selector} compares gradients of the '
-                              'usual loss of logits; choose '
-                              'another selector, or leave distill.loss out')
         try:
             MODELS.build(copy.deepcopy(loss))
         except Exception as error:  # an unknown type, a setting that it does not take, ...

@@ -1,4 +1,4 @@
-"""The student's config as selectors see it: a network, a loss, a short training."""
+"""The student's config as selectors see it: a network and a short training."""
 
 import copy
 from collections.abc import Callable
@@ -9,15 +9,13 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier
 from mmengine.hooks import EMAHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import load_checkpoint
 from mmpretrain.registry import DATASETS
-from torch import Tensor, nn
+from torch import nn
 
 from ..evaluation import evaluate, top1
 from ..flops import network_flops
 from ..infoplane import held_out_part
-from ..losses.cohort_kd_loss import CohortKDLoss
 from ..selection import SelectionContext
 from ..trajectory import Snapshot, Trajectory, model_config_of
 from .distillation_plan import DistillationPlan, as_teacher
@@ -34,14 +32,6 @@ class StudentTask:
     def __init__(self, plan: DistillationPlan, folder: Path, log: Callable[[str], None] = print) -> None:
         self.plan, self.folder, self.log = plan, Path(folder), log
         self._flops: int | None = None
-
-    @property
-    def kd_loss(self) -> CohortKDLoss:
-        """Of one teacher: weights are of teachers who teach together."""
-        return CohortKDLoss(**{
-            key: value
-            for key, value in self.plan.kd_loss.items() if key not in ('type', 'teacher_weights')
-        })
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,20 +65,6 @@ class StudentTask:
         if self.plan.initial_weights is not None:
             load_checkpoint(network, self.plan.initial_weights, map_location='cpu')
         return network
-
-    def loss(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """The weighted sum of cross-entropy and distillation loss; logits (N, C), labels (N,)."""
-        loss = self.plan.weights['ce_weight'] * nn.functional.cross_entropy(student_logits.float(), labels)
-        return loss + self.plan.weights['kd_weight'] * self.kd_loss(student_logits, teacher_logits)
-
-    def warmed_up(self, epochs: int) -> tuple[nn.Module, int]:
-        """The student after some epochs alone, and the number of images that it was trained on."""
-        if epochs == 0:
-            return self._network(), 0
-        config = self._short(self.plan.student_alone_config(), f'alone_{epochs}', epochs)
-        runner = self._run(config)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        return model, epochs * len(runner.train_dataloader.dataset)
 
     def distil(self, trajectory: Trajectory, snapshot: Snapshot, epochs: int) -> tuple[float, int, int]:
         """Distil from one snapshot for the first ``epochs`` epochs of the student's schedule, going on from

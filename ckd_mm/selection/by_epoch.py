@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..trajectory import phase_end
-from .selector import Selector, all_there, whole_number
+from ..validate import check_int, check_number
+from .selector import Selector, all_there
 
 
 @SELECTORS.register_module(name='last')
@@ -34,8 +35,8 @@ class EpochSelector(Selector):
         listed = [epochs] if isinstance(epochs, int) else list(epochs)
         if not listed or any(not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1
                              for epoch in listed):
-            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, '
-                              'counted from 1')
+            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, counted '
+                              'from 1')
         self.listed = sorted(set(listed))
 
     def epochs(self, available, max_epochs):
@@ -57,9 +58,7 @@ class FractionSelector(Selector):
     """
 
     def __init__(self, fraction: float) -> None:
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
-            raise ConfigError(f'selector: fraction={fraction!r} should be above 0 and at most 1')
-        self.fraction = fraction
+        self.fraction = check_number('selector: fraction', fraction, above=0, at_most=1)
 
     def epochs(self, available, max_epochs):
         wanted = self.fraction * max_epochs
@@ -93,7 +92,7 @@ class EvenSelector(Selector):
     """
 
     def __init__(self, k: int) -> None:
-        self.k = whole_number('k', k)
+        self.k = check_int('selector: k', k, 1)
 
     def epochs(self, available, max_epochs):
         return all_there(self.wanted(max_epochs), available)
@@ -101,8 +100,8 @@ class EvenSelector(Selector):
     def wanted(self, max_epochs, run=0):
         if self.k > max_epochs:
             raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher '
-                              f'trains for only {max_epochs} '
-                              'epochs; lower k, or raise teacher.train_cfg.max_epochs')
+                              f'trains for only {max_epochs} epochs; lower k, or raise '
+                              'teacher.train_cfg.max_epochs')
         return [phase_end(max_epochs, index, self.k) for index in range(1, self.k + 1)]
 
     def reason(self, epochs, max_epochs):

@@ -3,7 +3,8 @@
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..trajectory import phase_end
-from .selector import Selection, Selector, all_there, whole_number
+from ..validate import check_choice, check_int
+from .selector import Selection, Selector, all_there
 
 KINDS = ('snapshot', 'full', 'mixed')
 
@@ -20,9 +21,7 @@ class EnsembleSelector(Selector):
     """
 
     def __init__(self, kind: str, k: int) -> None:
-        if kind not in KINDS:
-            raise ConfigError(f'selector: kind={kind!r} should be one of {KINDS}')
-        self.kind, self.k = kind, whole_number('k', k)
+        self.kind, self.k = check_choice('selector: kind', kind, KINDS), check_int('selector: k', k, 1)
 
     @property
     def runs(self) -> int:
@@ -31,8 +30,8 @@ class EnsembleSelector(Selector):
     def wanted(self, max_epochs, run=0):
         if self.k > max_epochs and self.kind != 'full':
             raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher '
-                              f'trains for only {max_epochs} '
-                              'epochs; lower k, or raise teacher.train_cfg.max_epochs')
+                              f'trains for only {max_epochs} epochs; lower k, or raise '
+                              'teacher.train_cfg.max_epochs')
         if self.kind == 'full':
             return [max_epochs]
         phases = range(1, self.k + 1) if self.kind == 'snapshot' else [run + 1]
@@ -45,9 +44,8 @@ class EnsembleSelector(Selector):
     def check(self, available, max_epochs):
         if len(available) < self.runs:
             raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of '
-                              'the teacher, but '
-                              f'teacher.trajectory names {len(available)}; name as many folders, or leave '
-                              'it out and they are trained')
+                              f'the teacher, but teacher.trajectory names {len(available)}; name as many '
+                              'folders, or leave it out and they are trained')
         for run in range(self.runs):
             self.epochs(available[run], max_epochs[run], run)
 

@@ -55,14 +55,12 @@ class Selector:
     Attributes:
         runs: trainings of the teacher that it chooses among.
         needs_plane, needs_images, needs_student: what it wants of the :class:`SelectionContext`.
-        needs_kd_loss: whether it calls the student's loss of logits itself, which must be the usual one then.
     """
 
     runs = 1
     needs_plane = False
     needs_images = False
     needs_student = False
-    needs_kd_loss = False
 
     def epochs(self, available: Sequence[int], max_epochs: int) -> list[int]:
         """The wanted ones of the ``available`` snapshot epochs of a run of ``max_epochs``.
@@ -119,30 +117,9 @@ def all_there(wanted: list[int], available: Sequence[int]) -> list[int]:
     missing = [epoch for epoch in wanted if epoch not in available]
     if missing:
         raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at '
-                          f'{missing}; it has '
-                          f'{sorted(available)}. Choose among these, or take snapshots there '
-                          '(teacher.snapshots)')
+                          f'{missing}; it has {sorted(available)}. Choose among these, or take snapshots '
+                          'there (teacher.snapshots)')
     return wanted
-
-
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """
-    Raises:
-        ConfigError: ``value`` is no whole number of at least ``least``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f'selector: {name}={value!r} should be a whole number, at least {least}')
-    return value
-
-
-def positive(name: str, value: Any) -> float:
-    """
-    Raises:
-        ConfigError: ``value`` is no number above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float('inf'):
-        raise ConfigError(f'selector: {name}={value!r} should be a number above 0')
-    return value
 
 
 def build_selector(config: str | dict) -> Selector:
@@ -160,5 +137,4 @@ def build_selector(config: str | dict) -> Selector:
         return selector(**config)
     except TypeError as error:
         raise ConfigError(f'selector: {kind} does not take these settings: {error}. Settings of another '
-                          'selector go with its '
-                          'selector.type') from error
+                          'selector go with its selector.type') from error

@@ -8,8 +8,9 @@ from typing import Any
 from ..flops import network_flops
 from ..registry import SELECTORS
 from ..trajectory import Snapshot, Trajectory
+from ..validate import check_int
 from .score_selector import ScoreSelector, ScoreTable, open_table
-from .selector import SelectionContext, whole_number
+from .selector import SelectionContext
 
 
 @SELECTORS.register_module(name='short_probe')
@@ -30,8 +31,8 @@ class ShortProbeSelector(ScoreSelector):
     needs_student = True
 
     def __init__(self, epochs: int = 1, factor: int = 2) -> None:
-        self.first = whole_number('epochs', epochs)
-        self.factor = whole_number('factor', factor, 2)
+        self.first = check_int('selector: epochs', epochs, 1)
+        self.factor = check_int('selector: factor', factor, 2)
 
     def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory,
              context: SelectionContext) -> None:
@@ -63,8 +64,8 @@ class ShortProbeSelector(ScoreSelector):
         relative = context.student.flops / max(network_flops(snapshot.build(), context.probe.images.pixels),
                                                1)
         forwards = (images - before['images']) * (1 + 3 * relative) + judged * relative
-        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} '
-                    f'% after {epochs} epochs')
+        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} % '
+                    f'after {epochs} epochs')
         return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, score=100.0 * rounds + accuracy,
                     accuracy=accuracy, student_epochs=epochs, images=images,
                     teacher_forwards=before['teacher_forwards'] + forwards,
