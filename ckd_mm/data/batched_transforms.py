@@ -1,8 +1,7 @@
-"""mmpretrain's RandomCrop and RandomFlip for a whole batch of images at once.
+"""mmpretrain's RandomCrop and RandomFlip for a batch of images at once, with the same distribution.
 
-Each takes its settings from the transform that it stands for and has the same distribution. Random numbers
-are handed in: so many (``draws``) in [0, 1) for each image decide everything. What they mean is computed by
-numpy, whose small operations take a third of the time of torch's; pixels are torch's, on any device.
+Random numbers in [0, 1), ``draws`` for each image, are handed in and interpreted by numpy, whose small
+operations take a third of the time of torch's; pixels are torch's, on any device.
 """
 
 import copy
@@ -69,15 +68,8 @@ class PixelMaps:
 
 
 class BatchedRandomCrop(PixelMaps):
-    """``RandomCrop``. (Its ``padding_mode`` is that of ``pad_if_needed``: what ``padding`` adds always is
-    ``pad_val``.)
-
-    There is a map for each place of the crop, up to :data:`LARGEST_MAPS` numbers together. Larger crops (224
-    out of 256 pixels have 1089 places, 437 MB of maps) index the padded image instead.
-
-    Attributes:
-        padded: int64, the numbers of the pixels of the padded image; None where there are maps.
-    """
+    """``RandomCrop``: a map for each place, up to :data:`LARGEST_MAPS` numbers. Larger crops (224 out of 256
+    pixels would take 437 MB) index ``padded``, the numbers of the pixels of the padded image."""
     draws = 2
 
     def __init__(self, transform: RandomCrop, shape: tuple[int, int, int]) -> None:
@@ -141,8 +133,8 @@ class BothMaps(PixelMaps):
 
 
 def padded_numbers(transform: RandomCrop, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-    """The numbers of the pixels of an image (C, H, W) as mmcv pads it, H * W in places of ``pad_val``; and
-    ``pad_val``, uint8 (C, ), None if there is no such place."""
+    """Numbers of the pixels of an image (C, H, W) as mmcv pads it, H * W for ``pad_val``; and ``pad_val``,
+    uint8 (C, ), None if nothing is padded. (As in mmpretrain ``padding_mode`` is for ``pad_if_needed``.)"""
     channels, height, width = shape
     source = np.arange(height * width, dtype=np.int32).reshape(height, width)
     if transform.padding is not None:
@@ -187,9 +179,12 @@ def divided(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     decoding, random = [], []
     for place, step in enumerate(pipeline):
         transform = TRANSFORMS.build(copy.deepcopy(step)) if isinstance(step, dict) else step
-        kind, is_last = type(transform), place == len(pipeline) - 1
-        if kind is PackInputs and is_last:
-            _check_packing(transform)
+        kind = type(transform)
+        if kind is PackInputs and place == len(pipeline) - 1:
+            if transform.input_key != 'img' or transform.algorithm_keys or \
+                    tuple(transform.meta_keys) != PackInputs.DEFAULT_META_KEYS:
+                raise ConfigError(f'ckd_mm.InMemory: {transform} is not known here, only PackInputs() is: '
+                                  f'images, labels and their numbers; {LEAVE_OUT}')
             return decoding, random
         if kind in DECODING and not random:
             decoding.append(transform)
@@ -204,10 +199,3 @@ def divided(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 def _names(kinds) -> str:
     return ', '.join(sorted(kind.__name__ for kind in kinds))
-
-
-def _check_packing(packing: PackInputs) -> None:
-    if packing.input_key != 'img' or packing.algorithm_keys or tuple(
-            packing.meta_keys) != PackInputs.DEFAULT_META_KEYS:
-        raise ConfigError(f'ckd_mm.InMemory: {packing} is not known here, only PackInputs() is: images, '
-                          f'labels and their numbers; {LEAVE_OUT}')

@@ -31,25 +31,18 @@ class InMemory(ReplayableDataset):
 
         dataset=dict(type='ckd_mm.InMemory', dataset=dict(type='CIFAR10', ..., pipeline=[...]))
 
-    What the pipeline does before its first random transform is done once for each image. ``RandomCrop`` and
-    ``RandomFlip`` are done for a whole batch at once, with the distribution of mmpretrain's. The data
-    preprocessor (normalisation, mixup) works as before. Worker processes have nothing to win here:
-    ``num_workers=0``. With ``collate_fn=dict(type='ckd_mm.whole_batch')`` in the data loader a batch is not
-    taken apart and collated again.
+    Images are decoded once; ``RandomCrop`` and ``RandomFlip`` are done for a batch at once, with mmpretrain's
+    distribution. Use ``num_workers=0``, and ``collate_fn=dict(type='ckd_mm.whole_batch')``, which does not
+    collate a batch a second time.
 
     With :class:`ckd_mm.data.ViewSampler` augmentation can be replayed; with other samplers each batch takes
-    one number of torch's global generator, which a resumed run goes on with, and the processes of a run,
-    whose generators are alike, augment differently. The data samples have ``gt_label``, ``sample_idx`` and,
-    where it can be replayed, ``view``.
-
-    A ``pipeline`` that is set later (mmpretrain's ``SwitchRecipeHook``) must be of the same transforms.
+    one number of torch's global generator, which a resumed run goes on with, and the processes of a run
+    augment differently. Data samples have ``gt_label``, ``sample_idx`` and, if replayed, ``view``.
 
     Args:
-        dataset: config of a data set with a ``pipeline`` of its own, or of a part of one
-            (``ckd_mm.split_dataset``).
-        device: where the images are and are augmented: 'cuda', 'cuda:1', ...; None: host memory, where all
-            data sets of a process that read the same images share them. On a GPU ``num_workers=0`` and
-            ``pin_memory=False`` are needed.
+        dataset: config of a data set with a ``pipeline``, or of a part of one (``ckd_mm.split_dataset``).
+        device: where the images are and are augmented, 'cuda' say (with ``num_workers=0`` and
+            ``pin_memory=False``); None: host memory, shared by all data sets of the same images.
         seed: see :class:`ReplayableDataset`.
         settings: of the data set, instead of those in ``dataset``.
 
@@ -58,8 +51,7 @@ class InMemory(ReplayableDataset):
             there is, or there is no such device.
     """
 
-    def __init__(self, dataset: dict, device: str | None = None, seed: int | None = None,
-                 **settings) -> None:
+    def __init__(self, dataset: dict, device: str | None = None, seed: int | None = None, **settings) -> None:
         super().__init__(seed)
         self.device = _device(device)
         self._config = _config(dataset, settings)
@@ -67,7 +59,6 @@ class InMemory(ReplayableDataset):
         self.chosen = np.arange(len(self.images.dataset))  # numbers among `images`
 
     def _divide(self, pipeline: Sequence[Any]) -> None:
-        """Images as the first part of it gives them, augmented by the rest."""
         decoding, self._random = divided(pipeline)
         self._pipeline = Compose([*decoding, *self._random, PackInputs()])
         config = copy.deepcopy(self._config)
@@ -112,7 +103,6 @@ class InMemory(ReplayableDataset):
         self._moved = None
 
     def get_subset(self, indices: int | Sequence[int]) -> 'InMemory':
-        """Another one of these, which shares the images."""
         part = copy.copy(self)
         part.get_subset_(indices)
         return part
@@ -127,7 +117,6 @@ class InMemory(ReplayableDataset):
         return self.images.labels.numpy()[self.chosen]
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Its classes, which ``ClassBalancedDataset`` asks for."""
         image, _ = self.image_and_view(index)
         return self.images.dataset.get_cat_ids(int(self.chosen[image]))
 
@@ -140,12 +129,10 @@ class InMemory(ReplayableDataset):
     def __getitems__(self, indices: Sequence[int]) -> CollatedBatch:
         """What torch's data loaders ask for: a batch at once."""
         views, images = np.divmod(np.asarray(indices, dtype=np.int64), len(self))
-        if views.any():
-            views[views == -1] = 0  # image -1 is the last one
-            if views.min() < 0 or (views.max() > 0 and not self.is_replayed):
-                raise IndexError(f'ckd_mm.InMemory: image {max(indices, key=abs)} of {len(self)}; views of '
-                                 'images are drawn with '
-                                 "sampler=dict(type='ckd_mm.ViewSampler')")
+        views[views == -1] = 0  # image -1 is the last one
+        if views.min() < 0 or (views.max() > 0 and not self.is_replayed):
+            raise IndexError(f'ckd_mm.InMemory: image {max(indices, key=abs)} of {len(self)}; views of '
+                             "images are drawn with sampler=dict(type='ckd_mm.ViewSampler')")
         rows = self.chosen[images]
         pixels = self._pixels(images, rows)
         if self._augmentation is None:
@@ -176,16 +163,14 @@ class InMemory(ReplayableDataset):
             return uniforms(self.seed, images, views, count)
         if count == 0:
             return np.empty((len(images), 0))
-        # mmengine seeds all processes of a run alike. One number from each keeps their generators in step,
-        # whatever the sizes of batches
+        # mmengine seeds all processes alike; one number from each keeps their generators in step
         own = torch.Generator().manual_seed(int(torch.randint(2**62, ())) + get_rank())
         return torch.rand(len(images), count, dtype=torch.float64, generator=own).numpy()
 
 
 def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int] | None) -> list[DataSample]:
-    """As ``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks take five
-    times as long; mmpretrain fills data samples in this way when they come out of worker processes. ``view``
-    is left out where ``views`` is None."""
+    """``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks would take five
+    times as long, made as data samples are unpickled; no ``view`` where ``views`` is None."""
     made = []
     for place, (label, image) in enumerate(zip(labels.unsqueeze(1).unbind(), images)):
         metainfo = {'sample_idx': image} if views is None else {'sample_idx': image, 'view': views[place]}
@@ -198,7 +183,6 @@ def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int] | N
 
 
 def _config(dataset: Any, settings: dict) -> dict:
-    """That of the data set alone."""
     if not isinstance(dataset, dict):
         raise ConfigError(f'ckd_mm.InMemory: dataset={type(dataset).__name__} should be the config of a data '
                           'set')
@@ -217,20 +201,18 @@ def _config(dataset: Any, settings: dict) -> dict:
 
 
 def settled(dataset: dict) -> dict:
-    """A copy of the config of a data set, in which ``ckd_mm.InMemory`` has no settings but its own: others
-    (``--cfg-options train_dataloader.dataset.data_root=...``) are those of the data set that has the
-    pipeline; so are changes of the pipeline (``train_dataloader.dataset.pipeline.0.padding=2``).
+    """A copy of the config of a data set, in which settings of ``ckd_mm.InMemory`` that are not its own
+    (``--cfg-options train_dataloader.dataset.data_root=...``, or ``...dataset.pipeline.0.padding=2``) are
+    those of the data set inside.
 
     Raises:
-        ConfigError: such changes are of transforms that the pipeline does not have.
+        ConfigError: the pipeline has no such transform.
     """
     result = copy.deepcopy(dataset)
     found = replayable_part(result)
     if found is not None and issubclass(kind_of(found), InMemory):
-        settings, inner = {
-            key: found.pop(key)
-            for key in list(found) if key not in OWN_KEYS
-        }, undivided(found)
+        settings = {key: found.pop(key) for key in list(found) if key not in OWN_KEYS}
+        inner = undivided(found)
         if isinstance(settings.get('pipeline'), dict):
             settings['pipeline'] = changed(inner.get('pipeline'), settings['pipeline'])
         inner.update(settings)
@@ -238,8 +220,7 @@ def settled(dataset: dict) -> dict:
 
 
 def changed(pipeline: Any, changes: dict) -> list:
-    """A pipeline whose transforms have other settings: ``{'0': dict(padding=2)}``, as the command line writes
-    them."""
+    """A pipeline with other settings, ``{'0': dict(padding=2)}`` as the command line gives them."""
     config = Config(dict(pipeline=list(pipeline or [])))
     try:
         config.merge_from_dict({f'pipeline.{place}': change for place, change in changes.items()})

@@ -18,9 +18,8 @@ class TinyImageNet(BaseDataset):
     validation images.
 
     Training images are read from ``train/<wnid>/``, validation images from ``val/images/`` with
-    ``val/val_annotations.txt`` as the original archive unpacks, or from ``val/<wnid>/`` into which they are
-    often moved; in both, the images of a class may lie in a folder of their own (``<wnid>/images/``). The
-    classes are the folders of ``train/`` in alphabetical order; a part of them is read just as well.
+    ``val/val_annotations.txt``, as the archive unpacks, or from ``val/<wnid>/``; or from ``<wnid>/images/``.
+    The classes are the folders of ``train/`` in alphabetical order, all 200 or some.
 
     Args:
         split: 'train' or 'val'.

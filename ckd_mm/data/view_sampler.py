@@ -17,8 +17,7 @@ class ViewSampler(DefaultSampler):
 
     Args:
         dataset: :class:`ckd_mm.data.Views` or :class:`ckd_mm.data.InMemory`.
-        views: each image has so many views, epoch e (counted from 0) shows view e mod ``views``; None: a new
-            one every epoch.
+        views: of each image, K: epoch e (counted from 0) shows view e mod K; None: a new one every epoch.
         seed: of the order, and of the augmentation if the data set says none; default: the run's.
         shuffle, round_up: as of mmengine's.
 
@@ -30,8 +29,8 @@ class ViewSampler(DefaultSampler):
                  seed: int | None = None, round_up: bool = True) -> None:
         if not isinstance(dataset, ReplayableDataset):
             raise ConfigError(f'sampler ckd_mm.ViewSampler: the images of a {type(dataset).__name__} cannot '
-                              'be augmented twice in the same '
-                              "way; wrap it: dataset=dict(type='ckd_mm.Views', dataset=dict(...))")
+                              "be augmented twice in the same way; wrap it: dataset=dict("
+                              "type='ckd_mm.Views', dataset=dict(...))")
         if views is not None:
             check_int('sampler ckd_mm.ViewSampler: views', views, 1)
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)

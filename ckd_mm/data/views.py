@@ -21,8 +21,7 @@ class ReplayableDataset:
     """A data set whose augmentation is a function of seed, image and view.
 
     A view is a number: the same image in the same view is augmented in the same way, in every epoch, process
-    and run. Which view of an image is wanted stands in its index, ``image + view * len(dataset)``, as
-    :class:`ckd_mm.data.ViewSampler` draws them, so it reaches the worker processes of a data loader too.
+    and run. Index ``image + view * len(dataset)``, as :class:`ckd_mm.data.ViewSampler` draws it, says which.
 
     Args:
         seed: of the augmentation; None: that of the sampler, which is the run's.
@@ -72,11 +71,11 @@ class Views(ReplayableDataset):
         super().__init__(seed)
         self.dataset = CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         inside = _replayable_in(self.dataset)
+        name = f'ckd_mm.{type(inside).__name__}'
         if inside is self.dataset:
-            raise ConfigError(f'ckd_mm.Views: its data set is ckd_mm.{type(inside).__name__}, which can be '
-                              'replayed as it is; leave Views out')
+            raise ConfigError(f'ckd_mm.Views: its data set is {name}, which can be replayed as it is; leave '
+                              'Views out')
         if inside is not None:
-            name = f'ckd_mm.{type(inside).__name__}'
             raise ConfigError(f'ckd_mm.Views: inside of its {type(self.dataset).__name__} is a {name}, which '
                               'draws its augmentation in another way, so it would not be replayed; put the '
                               f'data set that {name} is around in its place')
@@ -97,8 +96,7 @@ class Views(ReplayableDataset):
         return part
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else hooks ask a data set for. But ``pipeline``, which some of them set: they look for it
-        in ``dataset`` then."""
+        """Whatever else hooks ask for; but some set ``pipeline``, which they then find in ``dataset``."""
         if name in ('dataset', 'pipeline') or name.startswith('_'):
             raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
         return getattr(self.dataset, name)
@@ -125,7 +123,7 @@ class Views(ReplayableDataset):
             return [self._seen(*wanted) for wanted in zip(images, views, seeds)]
 
     def _seen(self, image: int, view: int, seeds: Sequence[int]) -> dict:
-        """With everything that transforms draw from in a state that these numbers decide."""
+        """With all generators that transforms draw from seeded."""
         random.seed(seeds[0])
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(seeds[2])
@@ -141,12 +139,9 @@ def _replayable_in(dataset: Any) -> ReplayableDataset | None:
     if there is none."""
     if isinstance(dataset, ReplayableDataset):
         return dataset
-    found = [
-        _replayable_in(inner)
-        for inner in [*getattr(dataset, 'datasets', ()),
-                      getattr(dataset, 'dataset', None)] if inner is not None
-    ]
-    return next((inner for inner in found if inner is not None), None)
+    inner = [*getattr(dataset, 'datasets', ()), getattr(dataset, 'dataset', None)]
+    found = (_replayable_in(one) for one in inner if one is not None)
+    return next((one for one in found if one is not None), None)
 
 
 @contextlib.contextmanager

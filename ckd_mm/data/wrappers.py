@@ -9,8 +9,7 @@ from .views import ReplayableDataset
 
 
 def kind_of(dataset: dict) -> Any:
-    """The class or function that a config is of, whether it is named, with its scope or with ``_scope_``, or
-    is there itself, as in configs in pure Python; None if there is none of this name."""
+    """The class or function that ``type`` is, or names with or without a scope; None if there is none."""
     kind = dataset.get('type')
     if not isinstance(kind, str):
         return kind
@@ -28,16 +27,14 @@ def is_replayable(dataset: dict) -> bool:
 
 
 def replayable_part(dataset: dict) -> dict | None:
-    """The data set with the augmentation in a config, which may be divided further; None if it cannot be
-    replayed."""
+    """The replayable data set in a config of it or of a part of it; None if there is none."""
     while is_part(dataset):
         dataset = dataset['dataset']
     return dataset if is_replayable(dataset) else None
 
 
 def undivided(dataset: dict) -> dict:
-    """The data set in a config that a part (of a part) is of, or that is augmented in another way: the one
-    with the pipeline."""
+    """The data set with the pipeline, inside of parts and replayable ones."""
     while is_part(dataset) or is_replayable(dataset):
         dataset = dataset['dataset']
     return dataset

@@ -19,12 +19,11 @@ class PlanePoint:
 
     Args:
         epoch: finished epochs.
-        information_x: I(X;F) up to a constant, nats per pixel and channel.
+        information_x: I(X;F) up to a constant, nats per pixel and channel: ``baseline_loss`` less
+            ``reconstruction_loss``.
         information_y: I(Y;F), accuracy from 0 to 1.
-        reconstruction_loss, baseline_loss: what ``information_x`` is the difference of.
-        sha256: of the snapshot it was measured on.
-        seconds: what measuring took.
-        teacher_forwards: the same in forward passes of one image through the network that was measured.
+        sha256: of the snapshot.
+        seconds, teacher_forwards: what measuring took, in forward passes of one image too.
     """
     epoch: int
     information_x: float
@@ -65,32 +64,29 @@ class InformationPlane:
 
     @property
     def best_epoch(self) -> int:
-        """T*: the epoch that maximises normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest, the
-        cheapest to train."""
+        """T*: the epoch of most normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest."""
         if not self.points:
             raise CkdError('the information plane is empty: no snapshot was probed')
         return max(self.normalised(), key=lambda row: (row['sum'], -row['epoch']))['epoch']
 
     @property
     def uninformed(self) -> list[int]:
-        """Epochs at which the decoder did no better than the mean image: it has learnt too little to measure
-        anything."""
+        """Epochs at which the decoder did no better than the mean image, too badly to measure anything."""
         return [point.epoch for point in self.points if point.information_x <= 0]
 
     def add(self, point: PlanePoint) -> None:
-        self.points = sorted([kept for kept in self.points if kept.epoch != point.epoch] + [point],
-                             key=lambda kept: kept.epoch)
+        others = [kept for kept in self.points if kept.epoch != point.epoch]
+        self.points = sorted([*others, point], key=lambda kept: kept.epoch)
 
     def has(self, epoch: int, sha256: str | None) -> bool:
         return any(point.epoch == epoch and point.sha256 == sha256 for point in self.points)
 
     def save(self, path: Path) -> None:
         rows = self.normalised() if self.points else []
-        write_json(
-            path, dict(format=FORMAT, notes=self.notes, settings=self.settings,
-                 units=dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1'),
-                 best_epoch=self.best_epoch if self.points else None,
-                 points=[asdict(point) for point in self.points], normalised=rows))
+        units = dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1')
+        write_json(path, dict(format=FORMAT, notes=self.notes, settings=self.settings, units=units,
+                              best_epoch=self.best_epoch if self.points else None,
+                              points=[asdict(point) for point in self.points], normalised=rows))
 
     @classmethod
     def load(cls, path: Path) -> 'InformationPlane':

@@ -13,7 +13,7 @@ from mmpretrain.registry import DATASETS
 from ..compat import versions
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError, SnapshotError
-from ..evaluation import check_promised_accuracy, evaluate, evaluate_members, top1
+from ..evaluation import check_recorded_accuracy, evaluate, evaluate_members, top1
 from ..evaluation.evaluate import require_same_classes
 from ..files import plain, sha256_of_file, write_json
 from ..infoplane import PLANE, InformationPlane
@@ -245,7 +245,7 @@ class CheckpointDistillRunner(StagedRunner):
                      cost=selection.cost, training=training_cost(selection.snapshots)))
         self.plan.check_chosen(len(chosen))
         for snapshot in chosen:
-            check_promised_accuracy(snapshot, self.plan.plain())
+            check_recorded_accuracy(snapshot, self.plan.plain())
         config = self.plan.plain()
         last = trajectories[0].last
         teacher = evaluate(SnapshotEnsemble([last]), config, self.log, 'the teacher')

@@ -15,7 +15,7 @@ from ..compat import accelerator_available, check_environment, require_mmrazor, 
 from ..data.views import ReplayableDataset, Views, random_state_kept
 from ..distributed import on_all, on_main
 from ..errors import CkdError, ConfigError
-from ..evaluation.evaluate import check_promised_accuracy, evaluation_parts, require_same_classes
+from ..evaluation.evaluate import check_recorded_accuracy, evaluation_parts, require_same_classes
 from ..files import read_json
 from ..infoplane import extract_features, load_probe_images
 from ..losses import SoftTarget
@@ -435,10 +435,10 @@ def _trajectories(plan: DistillationPlan, data: DataSets) -> str:
                               f'model.head.num_classes={wanted}; distillation of logits '
                               'needs the same classes')
         require_same_classes(snapshot, learnt, 'the classes of its training set')
-        measured = check_promised_accuracy(snapshot, plan.plain())
+        measured = check_recorded_accuracy(snapshot, plan.plain())
         said.append(f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
                     f'{trajectory.epochs[-1]}' +
                     ('' if measured is None else f', the last is right on {measured:.1f} % of some '
                                                  'validation images '
-                     f'(promised {snapshot.accuracy:.1f} %)'))
+                     f'(recorded {snapshot.accuracy:.1f} %)'))
     return '; '.join(said)

@@ -29,7 +29,7 @@ class ScoreTable:
         settings: everything the scores depend on besides the snapshots.
 
     Raises:
-        ConfigError: the file holds scores of other settings, which cannot be compared.
+        ConfigError: the file holds scores of other settings.
     """
 
     def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
@@ -41,9 +41,8 @@ class ScoreTable:
             self.rows = found['rows']
 
     def find(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        return next(
-            (row for row in self.rows if row['epoch'] == snapshot.epoch and row['sha256'] == snapshot.sha256),
-            None)
+        wanted = snapshot.epoch, snapshot.sha256
+        return next((row for row in self.rows if (row['epoch'], row['sha256']) == wanted), None)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         new = {(row['epoch'], row['sha256']) for row in rows}
@@ -78,25 +77,22 @@ class ScoreSelector(Selector):
     def select(self, trajectory, context=None):
         rows = self.table(trajectory, context)
         best = max(rows, key=lambda row: (row['score'], -row['epoch']))
-        return Selection([trajectory.at(best['epoch'])],
-                         f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows,
-                         self.unit, dict(teacher_forwards=sum(row['teacher_forwards'] for row in rows),
-                              seconds=sum(row['seconds'] for row in rows)))
+        cost = {key: sum(row[key] for row in rows) for key in ('teacher_forwards', 'seconds')}
+        reason = f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots'
+        return Selection([trajectory.at(best['epoch'])], reason, rows, self.unit, cost)
 
     def table(self, trajectory, context: SelectionContext | None) -> list[dict[str, Any]]:
         """Rows of all snapshots, measured where the table on disk lacks them."""
         if context is None or context.probe is None or (self.needs_student and context.student is None):
-            raise ConfigError(f'selector: {self.name} looks at images' +
-                              (' and at the student' if self.needs_student else '') +
-                              ', which only a config has: pass --config')
-        table = open_table(
-            context, self.name, dict(self.settings, probe=context.probe.settings,
-                 student=context.student.settings if self.needs_student else None))
+            student = ' and at the student' if self.needs_student else ''
+            raise ConfigError(f'selector: {self.name} looks at images{student}, which only a config has: '
+                              'pass --config')
+        student = context.student.settings if self.needs_student else None
+        settings = dict(self.settings, probe=context.probe.settings, student=student)
+        table = open_table(context, self.name, settings)
         todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
         if todo:
-            # read on all processes: some data sets wait for each other, and not all processes may have a
-            # snapshot to look at
-            images = len(context.probe.images)
+            images = len(context.probe.images)  # on all processes: some data sets wait for each other
             context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at, with '
                         f'{images} images')
             context.probe.warn_if_seen(trajectory, context.log)
@@ -105,7 +101,7 @@ class ScoreSelector(Selector):
 
     def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory,
              context: SelectionContext) -> None:
-        """Fill the table with the snapshots that it lacks; called on every process."""
+        """Score the snapshots that the table lacks; called on every process."""
         share_snapshots(todo, lambda snapshot: self._timed(snapshot, context), table.add, context.log,
                         f'Selector {self.name}')
 

@@ -17,14 +17,13 @@ from .selector import SelectionContext
 class ShortProbeSelector(ScoreSelector):
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016) over truly distilled short runs.
 
-    All snapshots teach a student for ``epochs`` epochs of the student's own schedule; the better half of
-    them, by accuracy on the held-out images, go on to ``factor`` times as many epochs, and so on until one is
-    left. Later rounds go on from the checkpoints of earlier ones. A snapshot's score is its accuracy in
-    percent in the last round that it took part in, plus 100 for each round before that.
+    All snapshots teach a student for ``epochs`` epochs of the student's own schedule; the best of them, by
+    accuracy on the held-out images, go on to ``factor`` times as many epochs, and so on until one is left. A
+    snapshot's score is its accuracy in percent in its last round, plus 100 for each round before that.
 
     Args:
         epochs: of the first round.
-        factor: the part that is kept is one of ``factor``, and the epochs are multiplied by it.
+        factor: one snapshot of so many goes on, for so many times the epochs.
     """
 
     name, unit = 'short_probe', 'rounds before the last * 100 + accuracy in percent'
@@ -41,8 +40,7 @@ class ShortProbeSelector(ScoreSelector):
         alive, epochs, rounds = list(trajectory), self.first, 0
         while True:
             epochs = min(epochs, student.epochs)
-            # a table for each round: a student who was trained further since would be judged by what it
-            # learnt later
+            # a table for each round: the student may have been trained further since
             done = open_table(context, f'{self.name}_round_{rounds + 1}', table.settings)
             for snapshot in alive:
                 if done.find(snapshot) is None:

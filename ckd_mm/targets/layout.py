@@ -19,20 +19,14 @@ DTYPES = ('float32', 'float16')
 
 @dataclass(frozen=True)
 class Layout:
-    r"""One row for each image in each view, ``image + view * images``; its size does not depend on the number
-    of teachers.
+    r"""One row for each image in each view, ``image + view * images``, whatever the number of teachers.
 
-    Whole: the C log-probabilities. In ``float32`` they come back as they were, bit for bit; in ``float16``
-    rounded (to one part in 2,048), and scaled so that the probabilities sum to one again.
-
-    ``top_k=k``: the k largest log-probabilities, their classes, and the log of what is left to all others, r;
-    each of these gets the same share: with t the k classes
+    The C log-probabilities: in ``float32`` bit for bit; in ``float16`` rounded (to one part in 2,048) and
+    scaled so that the probabilities sum to one again. Or, with ``top_k=k``, the k largest, their classes t,
+    and the log of what is left to all others, r, of which each gets the same share:
 
     .. math:: \hat p_c = p_c \text{ for } c \in t, \quad \hat p_c = r / (C - k) \text{ for } c \notin t, \quad
-              r = \sum_{c \notin t} p_c,
-
-    which sums to one, and of all distributions with these k probabilities is the one that says least about
-    the rest.
+              r = \sum_{c \notin t} p_c
 
     Args:
         images: number of them, N.
@@ -82,12 +76,7 @@ class Layout:
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.arrays.values())
 
     def encode(self, target: SoftTarget, checksums: Tensor) -> dict[str, np.ndarray]:
-        """Rows of the arrays.
-
-        Args:
-            target: of some images, with ``predicted``.
-            checksums: their :func:`image_checksum`.
-        """
+        """Rows of the arrays, from the target of some images, with ``predicted``, and their checksums."""
         log_p, found = target.log_p.float(), {}
         if self.top_k is not None:
             log_p, top = log_p.topk(self.top_k, dim=1)
@@ -101,7 +90,7 @@ class Layout:
         return {name: found[name].cpu().numpy().astype(dtype) for name, (_, dtype) in self.arrays.items()}
 
     def decode(self, rows: dict[str, np.ndarray], device: str | torch.device = 'cpu') -> SoftTarget:
-        """The target of rows of the arrays, in float32; it is made on the device, where less is copied."""
+        """The target of rows of the arrays, in float32, made on the device."""
         given = {name: torch.from_numpy(row).to(device, non_blocking=True) for name, row in rows.items()}
         log_p = given['log_p'].float()
         if self.top_k is not None:

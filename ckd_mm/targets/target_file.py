@@ -26,12 +26,10 @@ BATCHES_BETWEEN_CHECKS, VERIFIED_AT_ONCE = 50, ('cpu', )
 
 
 class TargetFile:
-    """A folder with ``targets.json`` and a numpy file for each array of :class:`Layout`. Rows are read when
-    they are asked for; what was read lately stays in the system's memory, shared by all processes of a
-    machine.
+    """A folder with ``targets.json`` and a numpy file for each array of :class:`Layout`, mapped into memory.
 
     Args:
-        folder: which may not be there yet.
+        folder: it need not exist yet.
         target: ``target_settings`` of the loss that will be given them; None: whatever they were made for.
     """
 
@@ -87,14 +85,10 @@ class TargetFile:
         """The targets of a batch.
 
         Args:
-            data_samples: with ``sample_idx`` and ``view``, as :class:`ckd_mm.data.ReplayableDataset` gives
-                them.
-            inputs: the images themselves, whose checksums are compared with those of the images that the
-                teachers saw. On a CPU and in the first batch another image is an error at once, on other
-                devices after up to :data:`BATCHES_BETWEEN_CHECKS` batches, or in :meth:`verify`.
-
-        Returns:
-            On the device of the images.
+            data_samples: with ``sample_idx`` and ``view``, as of :class:`ckd_mm.data.ReplayableDataset`.
+            inputs: the images, whose checksums are compared with those of the images that the teachers saw:
+                at once in the first batch and on a CPU, elsewhere every :data:`BATCHES_BETWEEN_CHECKS`
+                batches, or in :meth:`verify`. The targets are on their device.
 
         Raises:
             ConfigError: images without a view, views that are not cached, or targets for another loss.
@@ -138,8 +132,8 @@ class TargetFile:
             self.verify()
 
     def verify(self) -> None:
-        """Whether all images so far were those that the teachers saw. For the end of a training, and before a
-        checkpoint is written, which a resumed run would go on from; :meth:`of` does it from time to time.
+        """Compare all images so far with those that the teachers saw; for the end of a training, and before a
+        checkpoint is written that a resumed run would go on from.
 
         Raises:
             CkdError: naming the image that differs most.

@@ -289,7 +289,7 @@ def test_teacher_that_breaks_its_promise(given):
     snapshots = json.loads((folder / 'trajectory.json').read_text())['snapshots']
     snapshots[-1]['metrics']['accuracy/top1'] = 100.0
     change_manifest(folder, snapshots=snapshots)
-    with pytest.raises(SnapshotError, match=r'% of 100 validation images rightly, but its manifest promises '
+    with pytest.raises(SnapshotError, match=r'% of 100 validation images rightly, but its manifest records '
                                             r'100.0 %'):
         RUNNERS.build(config).train()
 
