@@ -14,7 +14,7 @@ from workload import Workload, build
 from ckd_mm.losses import soft_target
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import Layout, TargetWriter
-from ckd_mm.targets.layout import mark_of
+from ckd_mm.targets.layout import image_checksum
 
 VIEWS, TEACHERS = 4, 4
 ROWS = 200_000  # 50,000 images in four views
@@ -50,20 +50,20 @@ def write_targets(folder: Path, work: Workload, rows: int) -> Layout:
     size, classes = len(work.images), work.student['head']['num_classes']
     layout = Layout(rows // VIEWS // size * size, VIEWS, classes, TEACHERS)
     writer = TargetWriter(folder, layout, {}, size)
-    blocks, marks = writer.prepare(), marks_of(work)
+    blocks, checksums = writer.prepare(), checksums_of(work)
     for block in blocks:
         places = writer.rows_of(block)
         target = soft_target(torch.randn(TEACHERS, len(places), classes), TAU)
         writer.write(places.start, target._replace(predicted=target.log_p.argmax(dim=1)),
-                     marks.repeat(len(places) // size))
+                     checksums.repeat(len(places) // size))
         writer.done(block)
     writer.finish()
     return layout
 
 
-def marks_of(work: Workload) -> Tensor:
+def checksums_of(work: Workload) -> Tensor:
     data = build(work.student).data_preprocessor(work.collated(), True)
-    return mark_of(data['inputs'])
+    return image_checksum(data['inputs'])
 
 
 def in_views(work: Workload, layout: Layout) -> dict:

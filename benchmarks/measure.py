@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,3 @@ def summary(ratios: Sequence[float]) -> dict[str, float]:
     """Median and spread, the 10th and 90th percentile."""
     low, median, high = np.percentile(ratios, [10, 50, 90])
     return dict(median=float(median), low=float(low), high=float(high), n=len(ratios))
-
-
-def operations(contender: Contender) -> int:
-    """Floating-point operations of one step, forward and backward: of convolutions and matrix products."""
-    batch = contender.batch()
-    with FlopCounterMode(display=False) as counter:
-        contender.step(batch)
-    return counter.get_total_flops()

@@ -31,7 +31,6 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 from mutual import dml_vs_students  # noqa: E402
 from razor import kd_step_vs_mmrazor  # noqa: E402
-from sizes import snapshot_bytes  # noqa: E402
 from steps import after_stop_vs_plain, ensemble4_vs_floor, kd_step_vs_floor  # noqa: E402
 from workload import Workload, add_arguments, check_arguments, make_workload  # noqa: E402
 
@@ -87,7 +86,6 @@ BENCHMARKS = dict(
                               1.05,
                               dml_vs_students,
                               trains=True),
-    snapshot_bytes=Benchmark('our snapshot / mmengine checkpoint', 0.55, snapshot_bytes),
     probe_vs_epoch=Benchmark('probing a snapshot / an epoch of the teacher', 0.20, probe_vs_epoch),
     cmi_vs_forward=Benchmark('score of cmi / hand-written forward pass', 1.10, cmi_vs_forward),
     calibration_vs_forward=Benchmark('score of calibration / the same', 1.10, calibration_vs_forward),

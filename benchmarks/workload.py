@@ -96,13 +96,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error(f'--repeats {args.repeats} should be at least 1')
 
 
-def check_batch(parser: argparse.ArgumentParser, preset: str, batch: int) -> None:
-    most = PRESETS[preset][-1]
-    if not 1 <= batch <= most:
-        parser.error(f'--batch {batch}: should be 1 to {most}, the images that the preset {preset!r} has')
-
-
-def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
+def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teachers: bool = True) -> Workload:
     torch.manual_seed(0)
     *models, data, size, batch = PRESETS[preset]
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor

@@ -10,8 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 @torch.no_grad()
 def forward_flops(module: nn.Module, *inputs: Any, **options: Any) -> int:
     """Floating-point operations of convolutions and matrix products in one call; the rest (normalisation,
-    activations) is
-    not counted, as usual."""
+    activations) is not counted, as usual."""
     with FlopCounterMode(display=False) as counter:
         module(*inputs, **options)
     return counter.get_total_flops()

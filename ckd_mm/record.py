@@ -1,8 +1,10 @@
-"""Whether two runs were asked for the same thing."""
+"""Results on disk: JSON of a named format, with the settings that made it; and where two settings differ."""
 
+from pathlib import Path
 from typing import Any
 
-from .files import plain
+from .errors import CkdError, ConfigError
+from .files import plain, read_json
 
 # where things lie, or how fast they are read and computed, which no result depends on
 NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers', 'pin_memory',
@@ -25,8 +27,7 @@ def flatten(value: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """Where two :func:`flatten` ed settings differ, each for a person; :func:`listed` makes a sentence of
-    them."""
+    """Where two settings differ that :func:`flatten` made, each as 'key was x, now y'."""
     return [
         f'{key} was {before.get(key)!r}, now {now.get(key)!r}' for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
@@ -36,3 +37,37 @@ def differences(before: dict, now: dict) -> list[str]:
 def listed(changed: list[str]) -> str:
     """The first three :func:`differences`, and how many more there are."""
     return '; '.join(changed[:3]) + (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '')
+
+
+def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it away') -> dict[str, Any]:
+    """The JSON file at ``path``.
+
+    Args:
+        format: its ``format`` must say this.
+        what: the file should be, say 'table of scores'.
+        remedy: the way out.
+
+    Raises:
+        CkdError: it is missing, damaged, or another kind of file.
+    """
+    found = read_json(path)
+    says = found.get('format') if isinstance(found, dict) else None
+    if says != format:
+        raise CkdError(f'{path} is no {what}: its "format" is {says!r}, expected {format!r}. {remedy}')
+    return found
+
+
+def require_same_settings(path: str | Path, before: dict, now: dict, made: str, away: str | Path) -> None:
+    """
+    Args:
+        before, now: the settings that made the rows at ``path``, and those of the rows to come.
+        made: how rows come about: 'scored', 'measured'.
+        away: what to move away to begin anew.
+
+    Raises:
+        ConfigError: they differ, so the rows could not be compared.
+    """
+    changed = differences(flatten(before), flatten(now))
+    if changed:
+        raise ConfigError(f'{path} was {made} in another way: {listed(changed)}. What was {made} in two ways '
+                          f'cannot be compared: restore the setting, or move {away} away')

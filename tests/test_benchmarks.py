@@ -3,21 +3,14 @@
 import copy
 import dataclasses
 import gc
-import importlib
-import io
 import json
-import multiprocessing
-import os
 import sys
-import time
 import weakref
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import MODELS
-from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
@@ -114,13 +107,13 @@ def test_peak_memory_is_that_of_a_later_step_without_the_other_side(benchmarks, 
 def test_the_table_and_the_json(benchmarks, monkeypatch, tmp_path, capsys):
     run, file = benchmarks['run'], tmp_path / 'results.json'
     monkeypatch.setattr(
-        sys, 'argv', ['run.py', 'after_stop_vs_plain', 'snapshot_bytes', '--repeats', '2', '--json',
+        sys, 'argv', ['run.py', 'after_stop_vs_plain', 'cohort4_memory', '--repeats', '2', '--json',
          str(file)])
     monkeypatch.setattr(run, 'make_workload', lambda *_, **__: benchmarks['work'])
     monkeypatch.setattr(torch.backends.cudnn, 'benchmark', False)  # and back again
     run.main()
     found = json.loads(file.read_text())
-    step, size = found['after_stop_vs_plain'], found['snapshot_bytes']
+    step, size = found['after_stop_vs_plain'], found['cohort4_memory']
     assert set(size) == {'median', 'low', 'high', 'n'
                          } and step['peak_memory'] is None and step['images_per_second'] > 1
     title, of_step, of_size = capsys.readouterr().out.splitlines()[-3:]
@@ -199,25 +192,19 @@ def test_teachers_are_as_sure_as_trained_ones(benchmarks):
     (['--dtype', 'bf16'], '--dtype bf16 needs --device cuda'),
     (['--repeats', '0'], '--repeats 0 should be at least 1')])
 def test_arguments_that_cannot_be_are_refused(benchmarks, monkeypatch, capsys, arguments, message):
-    """By both commands that time steps."""
-    import scale
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    for command in [benchmarks['run']] if 'no benchmark' in message else [benchmarks['run'], scale]:
-        with pytest.raises(SystemExit, match='2'):
-            command.parse_args(arguments)
-        assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize('command, arguments, message', [
-    ('scale', ['--batch', '33'], "--batch 33: should be 1 to 32, the images that the preset 'small' has"),
-    ('scale', ['--batch', '0'], '--batch 0: should be 1 to 32'),
-    ('on_paper', ['--batch', '257'], "--batch 257: should be 1 to 256, the images that the preset "
-                                     "'imagenet' has"),
-    ('scale', ['--teachers', '2', '0'], '--teachers 0 should be at least 1'),
-    ('scale', ['proceses'], "nothing is measured against 'proceses'")])
-def test_what_is_not_there_is_refused(benchmarks, capsys, command, arguments, message):
     with pytest.raises(SystemExit, match='2'):
-        importlib.import_module(command).parse_args(arguments)
+        benchmarks['run'].parse_args(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['resnet43'], "no network 'resnet43'; there are resnet34_cifar10, "),
+    (['--repeats', '0'], '--repeats 0 should be at least 1')])
+def test_what_is_not_there_is_refused(benchmarks, capsys, arguments, message):
+    import teachers
+    with pytest.raises(SystemExit, match='2'):
+        teachers.parse_args(arguments)
     assert message in capsys.readouterr().err
 
 
@@ -240,7 +227,8 @@ def test_what_was_measured_is_kept_when_the_next_fails(benchmarks, monkeypatch, 
     assert found['bad'] == dict(
         failed='ImportError: mmrazor is not installed') and found['fast']['median'] == 0.25
     said = capsys.readouterr()
-    assert 'bad                    failed: ImportError: mmrazor is not installed' in said.out and 'Traceback' in said.err
+    assert 'bad                    failed: ImportError: mmrazor is not installed' in said.out
+    assert 'Traceback' in said.err
     monkeypatch.setattr(sys, 'argv', ['run.py', 'good', 'fast'])
     assert run.main() == 0
 
@@ -332,226 +320,15 @@ def test_what_heads_are_compared_with(benchmarks, monkeypatch):
     assert {'backbone.conv1.weight', 'head.fc.weight'} <= whole and teacher.training
 
 
-def test_teachers_are_counted_and_timed_beside_a_plain_step(benchmarks, monkeypatch):
-    """By count a step is the student's own and a forward pass of each teacher, and classes change nothing but
-    the last layer."""
-    import scale
-
-    from ckd_mm.flops import network_flops
-    work = benchmarks['work']
-    monkeypatch.setattr(scale, 'paired_ratios', lambda make_pair, *_: [1.0])
-    monkeypatch.setattr(sys.modules['cached'], 'paired_ratios', lambda make_pair, *_: [1.25])
-    one, three = scale.against_teachers(work, (1, 3))
-    plain = benchmarks['measure'].operations(scale.mmengine_contender(scale.build(work.student), work))
-    teacher = 32 * network_flops(scale.build(work.teacher), work.images)
-    assert one['by_count'] == pytest.approx(1 + teacher / plain) and three['by_count'] == pytest.approx(
-        1 + 3 * teacher / plain)
-    assert [row['teachers'] for row in (one, three)] == [1, 3] and one['median'] == 1
-    assert one['cached_median'] == three['cached_median'] == 1.25
-    many = scale.with_classes(work, 50)
-    assert many.labels.max() > 9 and scale.build(many.student).head.fc.out_features == 50
-    # of each 8 inputs and output the head multiplies once forward, twice backward, and two operations make a
-    # multiplication
-    assert benchmarks['measure'].operations(scale.mmengine_contender(scale.build(many.student),
-                                                                     many)) - plain == 3 * 2 * 32 * 8 * 40
-
-
-def test_two_processes_are_timed_beside_one(benchmarks):
-    """A plain step of one process is the unit; all four numbers are of steps that were taken."""
-    import scale
-    one, two = scale.against_processes(dataclasses.replace(benchmarks['work'], repeats=2))
-    assert [one['processes'], two['processes']] == [1, 2] and one['n'] == two['n'] == 2
-    assert one['plain_median'] == one['plain_low'] == one['plain_high'] == one['plain_processor_median'] == 1
-    assert min(one['low'], two['low'], two['plain_low'], two['processor_low']) > 0
-
-
-def test_processes_are_not_waited_for_without_end(benchmarks):
-    """Not when they hang, and not for the other when one has failed; none is left behind."""
-    import scale
-
-    def started(target, argument) -> multiprocessing.Process:
-        process = multiprocessing.get_context('fork').Process(target=target, args=(argument, ))
-        process.start()
-        return process
-
-    with pytest.raises(RuntimeError, match='2 of the 3 processes of the benchmark had not ended after 1 s '
-                                           'and were killed: take fewer'):
-        scale.wait_for([started(time.sleep, 0), *(started(time.sleep, 60) for _ in range(2))], 1)
-    start = time.monotonic()
-    with pytest.raises(RuntimeError, match='a process of the benchmark ended with exit status 3'):
-        scale.wait_for([started(time.sleep, 60), started(os._exit, 3)], 60)
-    assert time.monotonic() - start < 30 and not multiprocessing.active_children()
-
-
-def test_a_process_that_fails_while_it_is_looked_at(benchmarks):
-    """Its exit status is there only when it is asked for once more; the other must not be waited for."""
-    import scale
-
-    class Process:
-        kill = join = lambda self: None
-
-        def __init__(self, sentinel: int, *statuses) -> None:
-            self.sentinel, self._statuses = sentinel, iter(statuses)
-
-        @property
-        def exitcode(self):
-            return next(self._statuses, None)
-
-    ended, still_open = os.pipe()
-    other_end, never_closed = os.pipe()
-    os.close(still_open)  # which is what its sentinel says
-    start = time.monotonic()
-    with pytest.raises(RuntimeError, match='ended with exit status 3'):
-        scale.wait_for([Process(ended, None, *[3] * 9), Process(other_end)], 5)
-    assert time.monotonic() - start < 4
-    for descriptor in (ended, other_end, never_closed):
-        os.close(descriptor)
-
-
-def test_what_grows_how(benchmarks, tmp_path):
-    import scale_figure
-    from_files = dict(cached_median=1.05, cached_low=1, cached_high=2)
-    rows = dict(teachers=[
-        dict(teachers=m, median=1.2 + 0.3 * m, low=1, high=2, by_count=1 + 0.5 * m, **from_files)
-        for m in (1, 2, 4)
-    ], classes=[
-                    dict(classes=c, median=v, low=1, high=2, by_count=1.5, **from_files)
-                    for c, v in ((10, 1.5), (1000, 1.625))
-                ], processes=[
-                    dict(processes=p, median=1.5 * f, plain_median=f, processor_median=1.5 * g,
-                         processor_low=1, processor_high=3, plain_processor_median=g, plain_processor_low=1,
-                         plain_processor_high=2) for p, f, g in ((1, 1.0, 1.0), (2, 2.0, 1.125))
-                ])
-    teachers, classes, processes = scale_figure.sentences(rows)
-    assert 'each costs 0.30 of a plain step, by count of operations 0.50; with cached targets a step is 1.05 plain ones' in teachers
-    assert 'from 10 to 1000 a distilled step goes from 1.50 to 1.62' in classes
-    assert 'a step of 2 costs each 1.12 times the processor time of a step of one if plain, 1.12 times if distilled' in processes
-    assert 'by the clock, on the cores that were free, 2.00 and 2.00 times' in processes
-    figure = scale_figure.draw(rows, tmp_path / 'scale.png')
-    assert (tmp_path / 'scale.png').stat().st_size > 0
-    teachers, classes, processes = ({line.get_label(): line for line in axes.lines} for axes in figure.axes)
-    assert list(
-        teachers['distilled step, measured'].get_ydata()) == [row['median'] for row in rows['teachers']]
-    once, apart = teachers['with cached targets'], classes['with cached targets']
-    assert list(once.get_ydata()) == [1.05] * 3 and once.get_marker() == 'None' and apart.get_marker() == 'o'
-    legend, = figure.legends
-    assert sorted(text.get_text() for text in legend.get_texts()) == [
-        'by count of operations', 'distilled step, measured', 'plain step', 'with cached targets']
-    assert list(processes['plain step'].get_ydata()) == [
-        1, 1.125
-    ] and 'processor time' in figure.axes[2].get_ylabel()
-    one = dict(teachers=rows['teachers'][:1])
-    assert not list(scale_figure.sentences(one)) and len(scale_figure.draw(one).axes) == 1
-
-
-def test_the_table_on_paper_is_its_arithmetic(benchmarks):
-    """10 images a step of 6e9 operations each at 1e12 a second: 60 ms, two thirds of it backward. 40e6 bytes
-    in a ring of 4 at
-    1e9 bytes a second: 2 * 3/4 * 40 = 60 ms, so 20 are waited for."""
-    import on_paper
-    counts = on_paper.Counts(teacher_step=12e9, student_step=6e9, teacher_forward=3e9,
-                             teacher_gradients=80_000_000, student_gradients=40_000_000, image=100_000,
-                             snapshot=80_000_000, teacher_starts=3000, student_starts=1000,
-                             taught_starts=2000)
-    given = on_paper.Assumptions(gpus=4, teraflops=1, batch=10, teacher_forward=None, decode=2, cores=4,
-                                 all_reduce=1, copy=1, start=5)
-    rows = on_paper.stages(counts, given)
-    taught, alone = rows['student, taught'], rows['teacher alone']
-    expected = dict(learns=60, teaches=30, waits=20, copies=1, starts=10, loads=5, all_reduce=60, step=111,
-                    images_per_second=40 / 0.111, cores_wanted=10 * 2 / 111,
-                    epoch_minutes=1_281_167 / 40 * 0.111 / 60)
-    assert {
-        name: taught[name]
-        for name in expected
-    } == pytest.approx(expected) and taught['binds'] == 'learns'
-    assert alone['learns'] == 120 and alone['teaches'] == 0 and alone['waits'] == pytest.approx(
-        120 - 80) and alone['starts'] == 15
-    assert rows['student, cached']['step'] == pytest.approx(81)
-
-    def binds(**changes) -> tuple:
-        row = on_paper.stages(counts, dataclasses.replace(given, **changes))['student, taught']
-        return row['binds'], row['step']
-
-    assert binds(cores=1, decode=20) == ('loads', 200) and binds(start=100) == ('starts', 200)
-    assert binds(teacher_forward=1.5) == ('teaches', pytest.approx(60 + 90 + 20 + 1))
-    assert binds(all_reduce=0.1) == ('waits', pytest.approx(60 + 30 + 560 +
-                                                            1)) and binds(gpus=1)[1] == pytest.approx(91)
-    table = on_paper.markdown(on_paper.table(counts, [given]))
-    assert '| 4 | 1 | student, taught | 60.00 | 30.00 | 20.00 | 1.00 | 10.00 | 5.00 | 111.00 | learns | 360 | 0.2 | 59.25 |' in table
-
-
-def test_operators_that_are_started(benchmarks):
-    """What computes or writes counts, a view does not."""
-    import measure
-    import on_paper
-    values = torch.zeros(4, 4)
-    assert on_paper.starts(
-        measure.Contender(lambda batch: batch.t().t().view(2, 8).add_(1).sum() * 2, lambda: values)) == 3
-
-
-def test_what_is_counted_on_paper(benchmarks):
-    """Of the networks on one image; more images start no more operators but for their labels."""
-    import on_paper
-
-    from ckd_mm.flops import network_flops
-    work = benchmarks['work']
-    counts = on_paper.count(work)
-    student = on_paper.build(work.student)
-    assert counts.student_gradients == 4 * sum(parameter.numel()
-                                               for parameter in student.parameters()) < counts.snapshot
-    assert counts.teacher_forward == network_flops(student, work.images) and counts.image == 3 * 8 * 8
-    # backward is twice forward, but for the first convolution (3x3, 3 to 4 channels), whose input wants no
-    # gradient
-    assert counts.student_step == 3 * counts.teacher_forward - 2 * 8 * 8 * 4 * 27
-    assert counts.taught_starts > counts.student_starts == counts.teacher_starts > 0
-
-
-@pytest.fixture
-def pictures(benchmarks, tmp_path):
-    """Photographs that scikit-learn ships, as JPEG files of 427x640 pixels; the crops of two have less than
-    twice 96 pixels."""
-    import imagenet_input
-    from sklearn.datasets import load_sample_images
-    files = []
-    for index, array in enumerate(load_sample_images().images * 2):
-        files.append(tmp_path / f'{index}.jpg')
-        Image.fromarray(np.ascontiguousarray(array[:, ::-1] if index % 2 else array)).save(files[-1],
-                                                                                           quality=90)
-    drawn = list(imagenet_input.pictures(files, 96, bytes))
-    small = [
-        dataclasses.replace(picture, crop=(30, 40, 191, 250), flip=not picture.flip) for picture in drawn[:2]
-    ]
-    return imagenet_input, small + [
-        dataclasses.replace(picture, crop=(20, 101, 300, 402)) for picture in drawn[2:]
-    ]
-
-
-def test_every_way_into_the_network_gives_the_image(pictures):
-    """mmpretrain's own, part by part, is the yardstick; half-size decoding where the crop is shrunk is close
-    to it, and it alone
-    touches pixels."""
-    module, images = pictures
-    for picture in images:
-        assert picture.size == (427, 640)
-        seconds, results = module.seconds_of_parts(picture, 96)
-        assert list(seconds) == ['read', 'decode', 'RandomResizedCrop', 'RandomFlip', 'PackInputs'] and min(
-            seconds.values()) > 0
-        assert torch.equal(module.mmcv_way()(picture, 96), results['inputs'])
-    for row, picture in enumerate(images):
-        full, half, always = (way(
-            picture, 96) for way in (module.mmcv_way(), module.reduced_way(True), module.reduced_way(False)))
-        assert torch.equal(half, full if row < 2 else always) and not torch.equal(full, always)
-        assert (half.float() - full.float()).abs().mean() < 12 and full.float().std() > 40
-    found = module.compare(images * 8, 96)
-    assert found['mmpretrain (cv2)']['largest_difference'] == 0 and found['mmpretrain (cv2)']['median'] == 1
-    assert found['torchvision v2']['mean_difference'] < 1 and found['cv2, half size if shrunk'][
-        'largest_difference'] > 0
-
-
-def test_images_written_anew_have_the_size_that_was_asked_for(pictures):
-    module, images = pictures
-    with Image.open(io.BytesIO(module.written_anew(64, 90)(images[0].content))) as image:
-        assert image.size == (96, 64)
+def test_fast_teachers_are_timed_beside_the_same_as_saved(benchmarks, monkeypatch):
+    """A WideResNet normalises first: fused are the 6 of its 13 BatchNorm layers that stand between the two
+    convolutions of a block."""
+    import teachers
+    monkeypatch.setitem(teachers.NETWORKS, 'wrn16-1_cifar10', (2, 16))
+    found = teachers.measured(dataclasses.replace(benchmarks['work'], teacher=with_statistics(resnet(2))),
+                              'wrn16-1_cifar10')
+    assert found['norms'] == 13 and found['left'] == 7
+    assert min(found['fused']['low'], found['channels_last']['low']) > 0 and found['fused']['n'] == 2
 
 
 def test_cached_targets_are_read_from_files(benchmarks, monkeypatch):

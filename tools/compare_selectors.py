@@ -5,16 +5,16 @@
     python tools/compare_selectors.py CONFIG work_dirs/sweep
 
 The truth is a finished sweep: students taught by each snapshot. Of each selector the table says what it
-chose, the rank correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, how
-much accuracy its choice lost, and its cost in forward passes of one image through the teacher and in seconds.
-Several sweeps, of teachers trained with other seeds, give means over them.
+chose, the rank correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, its
+regret (accuracy below that of the best choice), and its cost in forward passes of one image through the
+teacher and in seconds. Several sweeps, of teachers trained with other seeds, give means over them.
 """
 
 import argparse
 import ast
 from pathlib import Path
 
-SELECTORS = ['last', 'half_way', 'information_plane', 'cmi', 'calibration', 'student_gradient', 'short_probe']
+SELECTORS = ['last', 'half_way', 'information_plane', 'cmi', 'calibration', 'short_probe']
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,12 +54,12 @@ def selector_of(text: str) -> dict:
 
 
 def compare(config, sweep: Path, selectors: list) -> tuple:
-    """Judgements of all selectors on one sweep, and its truth. What was scored before is not scored again."""
+    """Scores of all selectors on one sweep, and its truth. What was scored before is not scored again."""
     from ckd_mm.errors import CkdError
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
     from ckd_mm.pipeline import DistillationPlan, selection_context
-    from ckd_mm.selection.comparison import judge
+    from ckd_mm.selection.comparison import selector_score
     from ckd_mm.sweep import check_batch, load_results
     results = load_results(sweep)
     truth = {epoch: found for epoch, found in results.by_epoch().items() if found}
@@ -67,7 +67,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least '
                        '3 (tools/sweep.py --epochs)')
     folder = Path(sweep) / 'selectors'
-    plans, judgements = {}, []
+    plans, scores = {}, []
     for text in selectors:  # all of them before the first is put to work
         own = config.copy()
         own.work_dir, own.selector = str(folder), selector_of(text)
@@ -80,7 +80,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         trajectory = plan.open_trajectories()[0]
         trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
         if not (plan.selector.needs_plane or plan.selector.needs_images):
-            judge(text, plan.selector.select(trajectory), truth)  # what costs nothing fails first
+            selector_score(text, plan.selector.select(trajectory), truth)  # what costs nothing fails first
     shared = next((plan.probe for plan in plans.values() if plan.probe is not None), None)
     for text, plan in plans.items():
         if plan.probe is not None:
@@ -90,8 +90,8 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         context = selection_context(plan, folder / text.replace(':', '_').replace('=', '-').replace(',', '_'))
         if plan.selector.needs_plane:
             context.plane = probe_trajectory(trajectory, plan.probe, folder / PLANE)
-        judgements.append(judge(text, plan.selector.select(trajectory, context), truth))
-    return judgements, truth
+        scores.append(selector_score(text, plan.selector.select(trajectory, context), truth))
+    return scores, truth
 
 
 def main() -> None:
@@ -114,10 +114,10 @@ def main() -> None:
     use_scope(config)
     found, pages = [], []
     for sweep in args.sweeps:
-        judgements, truth = compare(config, Path(sweep), args.selectors)
-        found.append(judgements)
+        scores, truth = compare(config, Path(sweep), args.selectors)
+        found.append(scores)
         agreement = reliability(truth)
-        lines = [table_of(judgements), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students '
+        lines = [table_of(scores), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students '
                                        'of each.']
         if agreement is not None:
             lines.append('One half of the students foretells the order of the other with a rank '
@@ -126,8 +126,8 @@ def main() -> None:
         out = out if args.out is None or len(args.sweeps) == 1 else out / Path(sweep).name
         write_json(
             out / 'comparison.json', dict(sweep=str(sweep), truth=truth, reliability=agreement,
-                 judgements=[judgement.to_dict() for judgement in judgements]))
-        draw_selectors(judgements, truth, out / 'comparison.png')
+                 selectors=[score.to_dict() for score in scores]))
+        draw_selectors(scores, truth, out / 'comparison.png')
         pages.append('\n\n'.join(lines))
         atomic_write(out / 'comparison.md', (pages[-1] + '\n').encode())
         print(f'\n{sweep}\n\n{pages[-1]}\n\nWritten: {out}/comparison.json, .md, .png')

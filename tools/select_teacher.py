@@ -16,8 +16,7 @@ def parse_args() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
     parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, '
-                                         'information_plane, cmi, calibration, '
-                        'student_gradient or short_probe')
+                                         'information_plane, cmi, calibration or short_probe')
     parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the '
                                                                                     'selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')

@@ -1,6 +1,4 @@
-"""Random numbers that are a function of what they are for."""
-
-from typing import Tuple
+"""Random numbers that are a function of seed, image and view."""
 
 import numpy as np
 
@@ -10,18 +8,13 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 ROUNDS = 10
 
 
-def philox(counter: np.ndarray, key: Tuple[int, int]) -> np.ndarray:
-    """Philox4x32-10: a bijection of 128 bits that passes the usual batteries of tests on plain counters
-    (Salmon et al., "Parallel
-    random numbers: as easy as 1, 2, 3", SC 2011, https://doi.org/10.1145/2063384.2063405). numpy's own Philox
-    makes one stream; here each image wants a stream of its own, all of a batch at once.
+def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+    """Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+    https://doi.org/10.1145/2063384.2063405), for many counters at once; numpy's makes one stream.
 
     Args:
-        counter: uint64 (4, ...), each below 2**32.
+        counter: uint64 (4, ...), each below 2**32; so is the result.
         key: two numbers below 2**32.
-
-    Returns:
-        uint64 (4, ...), each below 2**32.
     """
     first, second, third, fourth = counter
     key_0, key_1 = map(np.uint64, key)
@@ -34,14 +27,10 @@ def philox(counter: np.ndarray, key: Tuple[int, int]) -> np.ndarray:
 
 
 def words(seed: int, images: np.ndarray, views: np.ndarray, count: int) -> np.ndarray:
-    """Numbers below 2**32 that seed, image and view alone decide, whatever else is in the batch.
+    """Numbers below 2**32, uint64 (N, count), that seed (its lowest 64 bits), image and view decide.
 
     Args:
-        seed: its lowest 64 bits are used.
         images, views: (N, ), each below 2**32.
-
-    Returns:
-        uint64 (N, count).
     """
     blocks = -(-count // 4)
     counter = np.zeros((4, len(images), blocks), dtype=np.uint64)
@@ -52,5 +41,5 @@ def words(seed: int, images: np.ndarray, views: np.ndarray, count: int) -> np.nd
 
 
 def uniforms(seed: int, images: np.ndarray, views: np.ndarray, count: int) -> np.ndarray:
-    """Numbers in [0, 1), likewise: float64 (N, count), multiples of 2**-32."""
+    """Likewise numbers in [0, 1): float64 (N, count), multiples of 2**-32."""
     return words(seed, images, views, count) * 2.0**-32

@@ -1,8 +1,8 @@
 """Data sets as one tensor of pixels, shared by all who read the same."""
 
 import json
-from collections import OrderedDict
-from typing import Dict
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..progress import Progress
-from .memory import LEAVE_OUT, describe, require_memory
 
+# the way out in messages
+LEAVE_OUT = 'leave InMemory out, with num_workers=4 and persistent_workers=True in the data loader'
 KEPT = 4  # training and test images of two data sets
-_decoded: 'OrderedDict[str, Decoded]' = OrderedDict()
+_decoded: 'dict[str, Decoded]' = {}
 
 
 class Decoded:
@@ -49,13 +50,11 @@ class Decoded:
         missing = np.unique(indices[~self.is_there[indices]])
         progress = Progress(lambda line: print_log(line, logger='current'), 'ckd_mm.InMemory: decoding image',
                             len(missing))
-        for place, index in enumerate(map(int, missing)):
+        for index in map(int, missing):
             item = self.dataset.pipeline(self.dataset.get_data_info(index))
             image = self._checked(item['img'], index)
-            if place == 0:
-                require_memory(len(missing), image.shape)
-            if len(self.pixels) == 0:  # pages that are never written take no memory
-                self.pixels = torch.empty((len(self.dataset), *image.shape), dtype=torch.uint8)
+            if len(self.pixels) == 0:
+                self.pixels = _reserved(len(self.dataset), image.shape)
             self.pixels[index] = image
             self.labels[index] = self._label(item, index)
             self.is_there[index] = True
@@ -67,17 +66,15 @@ class Decoded:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
             found = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
             raise ConfigError(f'ckd_mm.InMemory: image {index} is a {found}, expected uint8 of (height, '
-                              'width, channels); '
-                              f'{LEAVE_OUT}')
+                              f'width, channels); {LEAVE_OUT}')
         image = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
         if len(self.pixels) and image.shape != self.pixels.shape[1:]:
             raise ConfigError(f'ckd_mm.InMemory: image {index} has {describe(image.shape)}, others have '
-                              f'{describe(self.pixels.shape[1:])}; '
-                              'add a transform that makes them equal (Resize, CenterCrop) before the '
-                              f'random ones, or {LEAVE_OUT}')
+                              f'{describe(self.pixels.shape[1:])}; add a transform that makes them equal '
+                              f'(Resize, CenterCrop) before the random ones, or {LEAVE_OUT}')
         return image
 
-    def _label(self, item: Dict, index: int) -> int:
+    def _label(self, item: dict, index: int) -> int:
         found = item.get('gt_label')
         label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
         if not isinstance(label, (int, np.integer)):
@@ -86,12 +83,30 @@ class Decoded:
         return int(label)
 
 
-def decoded(config: Dict) -> Decoded:
-    """That of a data set's config; made once in a process, whichever stage of a run asks for it. The last
-    :data:`KEPT` are kept."""
+def _reserved(images: int, shape: Sequence[int]) -> Tensor:
+    """uint8 (images, C, H, W); pages that are never written take no memory.
+
+    Raises:
+        ConfigError: there is not so much memory.
+    """
+    try:
+        return torch.empty((images, *shape), dtype=torch.uint8)
+    except (RuntimeError, MemoryError) as error:
+        raise ConfigError(f'ckd_mm.InMemory: {images} images of {describe(shape)} take '
+                          f'{images * math.prod(shape):,} bytes, more memory than there is; '
+                          f'{LEAVE_OUT}') from error
+
+
+def describe(shape: Sequence[int]) -> str:
+    return f'{shape[1]}x{shape[2]} pixels of {shape[0]} channels'
+
+
+def decoded(config: dict) -> Decoded:
+    """The images of a data set's config, one object for all stages of a run; the last :data:`KEPT` are
+    remembered."""
     key = json.dumps(config, sort_keys=True, default=repr)
     found = _decoded.pop(key, None) or Decoded(CLASSIFICATION_DATASETS.build(config))
     _decoded[key] = found
     while len(_decoded) > KEPT:
-        _decoded.popitem(last=False)
+        _decoded.pop(next(iter(_decoded)))
     return found

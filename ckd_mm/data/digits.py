@@ -1,19 +1,17 @@
 """Handwritten digits that need no download."""
 
-from typing import List
 
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
-from ..errors import ConfigError
 from ..registry import DATASETS
+from ..validate import check_choice
 
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
     """The 1,797 images of 8x8 pixels that scikit-learn ships (``sklearn.datasets.load_digits``; the test part
-    of UCI's
-    "Optical Recognition of Handwritten Digits"), as three equal channels.
+    of UCI's "Optical Recognition of Handwritten Digits"), as three equal channels.
 
     Args:
         split: 'train': the first 1,297 images; 'test': the last 500. The writers of the two parts overlap
@@ -24,13 +22,11 @@ class Digits(BaseDataset):
     TRAIN_IMAGES = 1297
 
     def __init__(self, split: str, **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ConfigError(f"Digits: split={split!r} should be 'train' or 'test'")
-        self.split = split
+        self.split = check_choice('Digits: split', split, ('train', 'test'))
         kwargs.setdefault('ann_file', '')
         super().__init__(**kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         from sklearn.datasets import load_digits
         digits = load_digits()
         part = slice(None, self.TRAIN_IMAGES) if self.split == 'train' else slice(self.TRAIN_IMAGES, None)

@@ -1,7 +1,8 @@
 """Small images, decoded once and augmented a batch at a time."""
 
 import copy
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import mmcv.transforms
 import numpy as np
@@ -9,27 +10,18 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.dist import get_rank
-from mmpretrain.datasets import transforms as mmpretrain_transforms
-from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from ..errors import ConfigError
 from ..registry import DATASETS
-from .batched_transforms import BATCHED, BatchedTransform, batched
+from .batched_transforms import PackInputs, PixelMaps, batched, divided
+from .collated_batch import CollatedBatch
 from .counter_random import uniforms
-from .decoded import Decoded, decoded
-from .memory import LEAVE_OUT
+from .decoded import LEAVE_OUT, Decoded, decoded
 from .views import ReplayableDataset
-from .whole_batch import WholeBatch
 from .wrappers import is_replayable, kind_of, replayable_part, undivided
 
-# what always gives the same of the same image: done once
-DECODING = {
-    mmcv.transforms.LoadImageFromFile, mmcv.transforms.Resize, mmcv.transforms.CenterCrop,
-    mmcv.transforms.Pad, mmpretrain_transforms.ResizeEdge, mmpretrain_transforms.EfficientNetCenterCrop
-}
-PackInputs = mmpretrain_transforms.PackInputs
 OWN_KEYS = ('type', '_scope_', 'dataset', 'device', 'seed')
 
 
@@ -39,35 +31,27 @@ class InMemory(ReplayableDataset):
 
         dataset=dict(type='ckd_mm.InMemory', dataset=dict(type='CIFAR10', ..., pipeline=[...]))
 
-    What the pipeline does before its first random transform is done once for each image. The random
-    transforms of ``batched_transforms.py`` are done a whole batch at a time, with the distribution of
-    mmpretrain's. What the data preprocessor does (normalisation, mixup) is done there as before. Worker
-    processes have nothing to win here: ``num_workers=0``. With ``collate_fn=dict(type='ckd_mm.whole_batch')``
-    in the data loader a batch is not taken apart in between.
+    Images are decoded once; ``RandomCrop`` and ``RandomFlip`` are done for a batch at once, with mmpretrain's
+    distribution. Use ``num_workers=0``, and ``collate_fn=dict(type='ckd_mm.whole_batch')``, which does not
+    collate a batch a second time.
 
     With :class:`ckd_mm.data.ViewSampler` augmentation can be replayed; with other samplers each batch takes
-    one number of torch's global generator, which a resumed run goes on with, and the processes of a run,
-    whose generators are alike, augment differently. The data samples have ``gt_label``, ``sample_idx`` and,
-    where it can be replayed, ``view``.
-
-    A ``pipeline`` that is set later (mmpretrain's ``SwitchRecipeHook``) must be of the same transforms.
+    one number of torch's global generator, which a resumed run goes on with, and the processes of a run
+    augment differently. Data samples have ``gt_label``, ``sample_idx`` and, if replayed, ``view``.
 
     Args:
-        dataset: config of a data set with a ``pipeline`` of its own, or of a part of one
-            (``ckd_mm.split_dataset``).
-        device: where the images are and are augmented: 'cuda', 'cuda:1', ...; None: host memory, where all
-            data sets of a process that read the same images share them. On a GPU ``num_workers=0`` and
-            ``pin_memory=False`` are needed.
+        dataset: config of a data set with a ``pipeline``, or of a part of one (``ckd_mm.split_dataset``).
+        device: where the images are and are augmented, 'cuda' say (with ``num_workers=0`` and
+            ``pin_memory=False``); None: host memory, shared by all data sets of the same images.
         seed: see :class:`ReplayableDataset`.
         settings: of the data set, instead of those in ``dataset``.
 
     Raises:
-        ConfigError: the pipeline has another transform, its images differ in size, they need more memory than
+        ConfigError: the pipeline has another transform, its images differ in size or need more memory than
             there is, or there is no such device.
     """
 
-    def __init__(self, dataset: Dict, device: Optional[str] = None, seed: Optional[int] = None,
-                 **settings) -> None:
+    def __init__(self, dataset: dict, device: str | None = None, seed: int | None = None, **settings) -> None:
         super().__init__(seed)
         self.device = _device(device)
         self._config = _config(dataset, settings)
@@ -75,22 +59,21 @@ class InMemory(ReplayableDataset):
         self.chosen = np.arange(len(self.images.dataset))  # numbers among `images`
 
     def _divide(self, pipeline: Sequence[Any]) -> None:
-        """Images as the first part of it gives them, augmented by the rest."""
         decoding, self._random = divided(pipeline)
         self._pipeline = Compose([*decoding, *self._random, PackInputs()])
         config = copy.deepcopy(self._config)
         undivided(config)['pipeline'] = decoding
         self.images: Decoded = decoded(config)
-        self._augmentation: Optional[List[BatchedTransform]] = None
-        self._moved: Optional[Tensor] = None  # the chosen images on `device`
+        self._augmentation: list[PixelMaps] | None = None
+        self._moved: Tensor | None = None  # the chosen images on `device`
 
     # ------------------------------------------------------------ an mmengine data set
     @property
-    def metainfo(self) -> Dict:
+    def metainfo(self) -> dict:
         return self.images.dataset.metainfo
 
     @property
-    def CLASSES(self) -> Optional[Sequence[str]]:
+    def CLASSES(self) -> Sequence[str] | None:
         return self.metainfo.get('classes')
 
     @property
@@ -98,11 +81,10 @@ class InMemory(ReplayableDataset):
         return self._pipeline
 
     @pipeline.setter
-    def pipeline(self, pipeline: Union[Compose, Sequence[Any]]) -> None:
+    def pipeline(self, pipeline: Compose | Sequence[Any]) -> None:
         if type(pipeline) not in (Compose, mmcv.transforms.Compose, list, tuple):
-            raise ConfigError(f'ckd_mm.InMemory: pipeline={type(pipeline).__name__} would be shown one '
-                              'image at a time, and images are '
-                              f'augmented a batch at a time here; {LEAVE_OUT}')
+            raise ConfigError(f'ckd_mm.InMemory: pipeline={type(pipeline).__name__} would be shown one image '
+                              f'at a time, and images are augmented a batch at a time here; {LEAVE_OUT}')
         self._divide(getattr(pipeline, 'transforms', pipeline))
         self.full_init()  # or each worker process would decode by itself
 
@@ -112,7 +94,7 @@ class InMemory(ReplayableDataset):
         if self.device is not None and self._moved is None:
             self._moved = self.images.pixels[torch.from_numpy(self.chosen)].to(self.device)
 
-    def get_subset_(self, indices: Union[int, Sequence[int]]) -> None:
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
         """Keep these; or the first so many, or with a negative number the last."""
         if isinstance(indices, int):
             self.chosen = self.chosen[:indices] if indices >= 0 else self.chosen[indices:]
@@ -120,13 +102,12 @@ class InMemory(ReplayableDataset):
             self.chosen = self.chosen[np.asarray(indices, dtype=np.int64)]
         self._moved = None
 
-    def get_subset(self, indices: Union[int, Sequence[int]]) -> 'InMemory':
-        """Another one of these, which shares the images."""
+    def get_subset(self, indices: int | Sequence[int]) -> 'InMemory':
         part = copy.copy(self)
         part.get_subset_(indices)
         return part
 
-    def get_data_info(self, index: int) -> Dict:
+    def get_data_info(self, index: int) -> dict:
         image, _ = self.image_and_view(index)
         return dict(self.images.dataset.get_data_info(int(self.chosen[image])), sample_idx=image)
 
@@ -135,26 +116,23 @@ class InMemory(ReplayableDataset):
         self.images.read(self.chosen)
         return self.images.labels.numpy()[self.chosen]
 
-    def get_cat_ids(self, index: int) -> List[int]:
-        """Its classes, which ``ClassBalancedDataset`` asks for."""
+    def get_cat_ids(self, index: int) -> list[int]:
         image, _ = self.image_and_view(index)
         return self.images.dataset.get_cat_ids(int(self.chosen[image]))
 
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def __getitem__(self, index: int) -> Dict:
+    def __getitem__(self, index: int) -> dict:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
+    def __getitems__(self, indices: Sequence[int]) -> CollatedBatch:
         """What torch's data loaders ask for: a batch at once."""
         views, images = np.divmod(np.asarray(indices, dtype=np.int64), len(self))
-        if views.any():
-            views[views == -1] = 0  # image -1 is the last one
-            if views.min() < 0 or (views.max() > 0 and not self.is_replayed):
-                raise IndexError(f'ckd_mm.InMemory: image {max(indices, key=abs)} of {len(self)}; views of '
-                                 'images are drawn with '
-                                 "sampler=dict(type='ckd_mm.ViewSampler')")
+        views[views == -1] = 0  # image -1 is the last one
+        if views.min() < 0 or (views.max() > 0 and not self.is_replayed):
+            raise IndexError(f'ckd_mm.InMemory: image {max(indices, key=abs)} of {len(self)}; views of '
+                             "images are drawn with sampler=dict(type='ckd_mm.ViewSampler')")
         rows = self.chosen[images]
         pixels = self._pixels(images, rows)
         if self._augmentation is None:
@@ -164,7 +142,7 @@ class InMemory(ReplayableDataset):
             pixels, draws = transform(pixels, draws[:, :transform.draws]), draws[:, transform.draws:]
         samples = data_samples(self.images.labels[torch.from_numpy(rows)], images.tolist(),
                                views.tolist() if self.is_replayed else None)
-        return WholeBatch(pixels, samples)
+        return CollatedBatch(pixels, samples)
 
     # ------------------------------------------------------------ parts of a batch
     def _pixels(self, images: np.ndarray, rows: np.ndarray) -> Tensor:
@@ -173,9 +151,8 @@ class InMemory(ReplayableDataset):
             return self.images.pixels.index_select(0, torch.from_numpy(rows))
         if torch.utils.data.get_worker_info() is not None:
             raise ConfigError(f'ckd_mm.InMemory: with device={str(self.device)!r} the images are on the '
-                              'device and worker processes cannot '
-                              'give them on; set num_workers=0, persistent_workers=False and '
-                              'pin_memory=False')
+                              'device and worker processes cannot give them on; set num_workers=0, '
+                              'persistent_workers=False and pin_memory=False')
         self.full_init()
         return self._moved.index_select(0, torch.from_numpy(images).to(self.device))
 
@@ -186,17 +163,14 @@ class InMemory(ReplayableDataset):
             return uniforms(self.seed, images, views, count)
         if count == 0:
             return np.empty((len(images), 0))
-        # mmengine seeds all processes of a run alike. One number from each keeps their generators in step,
-        # whatever the sizes of batches
+        # mmengine seeds all processes alike; one number from each keeps their generators in step
         own = torch.Generator().manual_seed(int(torch.randint(2**62, ())) + get_rank())
         return torch.rand(len(images), count, dtype=torch.float64, generator=own).numpy()
 
 
-def data_samples(labels: Tensor, images: Sequence[int], views: Optional[Sequence[int]]) -> List[DataSample]:
-    """As ``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks take five
-    times as long; mmpretrain
-    fills data samples in this way when they come out of worker processes. ``view`` is left out where
-    ``views`` is None."""
+def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int] | None) -> list[DataSample]:
+    """``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks would take five
+    times as long, made as data samples are unpickled; no ``view`` where ``views`` is None."""
     made = []
     for place, (label, image) in enumerate(zip(labels.unsqueeze(1).unbind(), images)):
         metainfo = {'sample_idx': image} if views is None else {'sample_idx': image, 'view': views[place]}
@@ -208,88 +182,45 @@ def data_samples(labels: Tensor, images: Sequence[int], views: Optional[Sequence
     return made
 
 
-def divided(pipeline: Sequence[Any]) -> Tuple[List[Any], List[Any]]:
-    """The transforms of a pipeline that are done once, and the random rest.
-
-    Raises:
-        ConfigError: another transform, or one in another place.
-    """
-    decoding, random = [], []
-    for place, step in enumerate(pipeline):
-        transform = TRANSFORMS.build(copy.deepcopy(step)) if isinstance(step, dict) else step
-        kind, is_last = type(transform), place == len(pipeline) - 1
-        if kind is PackInputs and is_last:
-            _check_packing(transform)
-            return decoding, random
-        if kind in DECODING and not random:
-            decoding.append(transform)
-        elif kind in BATCHED:
-            random.append(transform)
-        else:
-            known = f'first any of {_names(DECODING)}, then of {_names(BATCHED)}, and PackInputs last'
-            raise ConfigError(f'ckd_mm.InMemory: {kind.__name__}, number {place} of the pipeline, cannot be '
-                              'done a batch at a time there; '
-                              f'known are {known}. Or {LEAVE_OUT}')
-    raise ConfigError('ckd_mm.InMemory: the pipeline does not end with PackInputs; add it')
-
-
-def _names(kinds) -> str:
-    return ', '.join(sorted(kind.__name__ for kind in kinds))
-
-
-def _check_packing(packing: PackInputs) -> None:
-    if packing.input_key != 'img' or packing.algorithm_keys or tuple(
-            packing.meta_keys) != PackInputs.DEFAULT_META_KEYS:
-        raise ConfigError(f'ckd_mm.InMemory: {packing} is not known here, only PackInputs() is: images, '
-                          'labels and their numbers; '
-                          f'{LEAVE_OUT}')
-
-
-def _config(dataset: Any, settings: Dict) -> Dict:
-    """That of the data set alone."""
+def _config(dataset: Any, settings: dict) -> dict:
     if not isinstance(dataset, dict):
-        raise ConfigError(f'ckd_mm.InMemory: dataset={type(dataset).__name__} should be the config of a '
-                          'data set')
+        raise ConfigError(f'ckd_mm.InMemory: dataset={type(dataset).__name__} should be the config of a data '
+                          'set')
     step = dataset
     while isinstance(step, dict):
         if is_replayable(step):
-            raise ConfigError(f'ckd_mm.InMemory: its data set is a ckd_mm.{kind_of(step).__name__}; it '
-                              'needs none, its own images can be '
-                              'replayed')
+            raise ConfigError(f'ckd_mm.InMemory: its data set is a ckd_mm.{kind_of(step).__name__}; it needs '
+                              'none, its own images can be replayed')
         step = step.get('dataset')
     config = settled(dict(settings, type=InMemory, dataset=dataset))['dataset']
     inner = undivided(config)
     if 'pipeline' not in inner:
         raise ConfigError(f'ckd_mm.InMemory: a data set of type {inner.get("type")} has no pipeline of its '
-                          'own (and asks those '
-                          f'inside of it for one image at a time); {LEAVE_OUT}')
+                          f'own (and asks those inside of it for one image at a time); {LEAVE_OUT}')
     return config
 
 
-def settled(dataset: Dict) -> Dict:
-    """A copy of the config of a data set, in which ``ckd_mm.InMemory`` has no settings but its own: others
-    (``--cfg-options train_dataloader.dataset.data_root=...``) are those of the data set that has the
-    pipeline; so are changes of the pipeline (``train_dataloader.dataset.pipeline.0.padding=2``).
+def settled(dataset: dict) -> dict:
+    """A copy of the config of a data set, in which settings of ``ckd_mm.InMemory`` that are not its own
+    (``--cfg-options train_dataloader.dataset.data_root=...``, or ``...dataset.pipeline.0.padding=2``) are
+    those of the data set inside.
 
     Raises:
-        ConfigError: such changes are of transforms that the pipeline does not have.
+        ConfigError: the pipeline has no such transform.
     """
     result = copy.deepcopy(dataset)
     found = replayable_part(result)
     if found is not None and issubclass(kind_of(found), InMemory):
-        settings, inner = {
-            key: found.pop(key)
-            for key in list(found) if key not in OWN_KEYS
-        }, undivided(found)
+        settings = {key: found.pop(key) for key in list(found) if key not in OWN_KEYS}
+        inner = undivided(found)
         if isinstance(settings.get('pipeline'), dict):
             settings['pipeline'] = changed(inner.get('pipeline'), settings['pipeline'])
         inner.update(settings)
     return result
 
 
-def changed(pipeline: Any, changes: Dict) -> List:
-    """A pipeline whose transforms have other settings: ``{'0': dict(padding=2)}``, as the command line writes
-    them."""
+def changed(pipeline: Any, changes: dict) -> list:
+    """A pipeline with other settings, ``{'0': dict(padding=2)}`` as the command line gives them."""
     config = Config(dict(pipeline=list(pipeline or [])))
     try:
         config.merge_from_dict({f'pipeline.{place}': change for place, change in changes.items()})
@@ -297,13 +228,12 @@ def changed(pipeline: Any, changes: Dict) -> List:
         names = ', '.join(f'{place}: {step.get("type") if isinstance(step, dict) else step}'
                           for place, step in enumerate(pipeline or []))
         raise ConfigError(f'ckd_mm.InMemory: pipeline={dict(changes)!r} should be a list of transforms, or '
-                          'change some of those that the '
-                          f'data set has ({names}), as in '
+                          f'change some of those that the data set has ({names}), as in '
                           'train_dataloader.dataset.dataset.pipeline.0.padding=2') from error
     return config.pipeline
 
 
-def _device(device: Optional[str]) -> Optional[torch.device]:
+def _device(device: str | None) -> torch.device | None:
     if device is None:
         return None
     try:

@@ -1,6 +1,5 @@
 """Holding out a part of a training set."""
 
-from typing import Dict, List, Union
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -8,18 +7,19 @@ from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from ..validate import check_choice
 from .views import ReplayableDataset, Views
 
 
-def held_out_count(total: int, held_out: Union[float, int]) -> int:
+def held_out_count(total: int, held_out: float | int) -> int:
     """
     Args:
         held_out: a fraction (float between 0 and 1) or a number of images (int).
     """
     if isinstance(held_out, bool) or not isinstance(held_out, (int, float)) or held_out <= 0 or \
             (isinstance(held_out, float) and held_out >= 1):
-        raise ConfigError(f'held_out={held_out!r} should be a fraction between 0 and 1, or a whole number '
-                          'of images')
+        raise ConfigError(f'held_out={held_out!r} should be a fraction between 0 and 1, or a whole number of '
+                          'images')
     count = held_out if isinstance(held_out, int) else round(total * held_out)
     if not 0 < count < total:
         raise ConfigError(f'held_out={held_out!r} would hold out {count} of {total} training images; some '
@@ -27,27 +27,25 @@ def held_out_count(total: int, held_out: Union[float, int]) -> int:
     return count
 
 
-def held_out_indices(total: int, held_out: Union[float, int], seed: int) -> List[int]:
+def held_out_indices(total: int, held_out: float | int, seed: int) -> list[int]:
     """The same images for the same numbers, on every machine and in every process; sorted."""
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     return sorted(order[:held_out_count(total, held_out)].tolist())
 
 
 @DATASETS.register_module()
-def split_dataset(dataset: Dict, part: str, held_out: Union[float, int], seed: int = 0) -> BaseDataset:
+def split_dataset(dataset: dict, part: str, held_out: float | int, seed: int = 0) -> BaseDataset:
     """A data set without its held-out images (``part='rest'``) or of those alone (``part='held_out'``).
 
     Raises:
         ConfigError: the data set cannot be divided, or the part would be empty.
     """
-    if part not in ('rest', 'held_out'):
-        raise ConfigError(f"part={part!r} should be 'rest' or 'held_out'")
+    check_choice('part', part, ('rest', 'held_out'))
     built = CLASSIFICATION_DATASETS.build(dataset)
     whole = built.dataset if isinstance(built, Views) else built
     if not isinstance(whole, (BaseDataset, ReplayableDataset)):
         raise ConfigError(f"a part of a {type(whole).__name__} cannot be held out (only mmengine's "
-                          "BaseDataset can be divided); "
-                          "use probe_split='test'")
+                          "BaseDataset can be divided); use probe_split='test'")
     chosen = held_out_indices(len(built), held_out, seed)
     if part == 'rest':
         kept = set(chosen)

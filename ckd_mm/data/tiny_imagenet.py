@@ -1,12 +1,13 @@
 """Tiny-ImageNet, in the folders that people keep it in."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 from mmpretrain.datasets import BaseDataset
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from ..validate import check_choice
 
 NAME = '*.[jJ][pP]*[gG]'  # .JPEG in the original
 
@@ -17,9 +18,8 @@ class TinyImageNet(BaseDataset):
     validation images.
 
     Training images are read from ``train/<wnid>/``, validation images from ``val/images/`` with
-    ``val/val_annotations.txt`` as the original archive unpacks, or from ``val/<wnid>/`` into which they are
-    often moved; in both, the images of a class may lie in a folder of their own (``<wnid>/images/``). The
-    classes are the folders of ``train/`` in alphabetical order; a part of them is read just as well.
+    ``val/val_annotations.txt``, as the archive unpacks, or from ``val/<wnid>/``; or from ``<wnid>/images/``.
+    The classes are the folders of ``train/`` in alphabetical order, all 200 or some.
 
     Args:
         split: 'train' or 'val'.
@@ -30,12 +30,11 @@ class TinyImageNet(BaseDataset):
     """
 
     def __init__(self, split: str, data_root: str = '', **kwargs) -> None:
-        if split not in ('train', 'val'):
-            raise ConfigError(f"TinyImageNet: split={split!r} should be 'train' or 'val'")
-        self.split, self.folder = split, Path(data_root).expanduser()
+        self.split = check_choice('TinyImageNet: split', split, ('train', 'val'))
+        self.folder = Path(data_root).expanduser()
         super().__init__(ann_file='', data_root=data_root, classes=self._wnids(), **kwargs)
 
-    def _wnids(self) -> List[str]:
+    def _wnids(self) -> list[str]:
         train = self.folder / 'train'
         found = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
         if not found:
@@ -47,20 +46,19 @@ class TinyImageNet(BaseDataset):
                               'again')
         return found
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         labels = self.class_to_idx
         data = [dict(img_path=str(path), gt_label=labels[wnid]) for path, wnid in self._images()]
         if not data:
             raise self._nothing_in(self.folder / self.split)
         return data
 
-    def _images(self) -> Iterator[Tuple[Path, str]]:
+    def _images(self) -> Iterator[tuple[Path, str]]:
         folder = self.folder / self.split
         annotations = folder / 'val_annotations.txt'
         if annotations.is_file() and not any((folder / wnid).is_dir() for wnid in self.CLASSES):
-            for line in annotations.read_text().splitlines(
-            ):  # val_0.JPEG n03444034 and a box, separated by tabs
-                name, wnid = line.split()[:2]
+            for line in annotations.read_text().splitlines():
+                name, wnid = line.split()[:2]  # val_0.JPEG n03444034 and a box, separated by tabs
                 yield folder / 'images' / name, wnid
         else:
             for wnid in self.CLASSES:
@@ -69,5 +67,5 @@ class TinyImageNet(BaseDataset):
 
     def _nothing_in(self, where) -> ConfigError:
         return ConfigError(f'TinyImageNet: no images in {where}; unpack tiny-imagenet-200.zip and name its '
-                           'folder in `data_root`, or the '
-                           'folder that holds tiny-imagenet-200 in the environment variable CKD_DATA_ROOT')
+                           'folder in `data_root`, or the folder that holds tiny-imagenet-200 in the '
+                           'environment variable CKD_DATA_ROOT')

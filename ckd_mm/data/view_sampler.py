@@ -1,11 +1,12 @@
 """Which images in which view make an epoch."""
 
-from typing import Iterator, Optional
+from collections.abc import Iterator
 
 from mmengine.dataset import DefaultSampler
 
 from ..errors import ConfigError
 from ..registry import DATA_SAMPLERS
+from ..validate import check_int
 from .views import ReplayableDataset
 
 
@@ -16,8 +17,7 @@ class ViewSampler(DefaultSampler):
 
     Args:
         dataset: :class:`ckd_mm.data.Views` or :class:`ckd_mm.data.InMemory`.
-        views: each image has so many views, epoch e (counted from 0) shows view e mod ``views``; None: a new
-            one every epoch.
+        views: of each image, K: epoch e (counted from 0) shows view e mod K; None: a new one every epoch.
         seed: of the order, and of the augmentation if the data set says none; default: the run's.
         shuffle, round_up: as of mmengine's.
 
@@ -25,15 +25,14 @@ class ViewSampler(DefaultSampler):
         ConfigError: the data set cannot be replayed, or ``views`` is no number of views.
     """
 
-    def __init__(self, dataset: ReplayableDataset, views: Optional[int] = None, shuffle: bool = True,
-                 seed: Optional[int] = None, round_up: bool = True) -> None:
+    def __init__(self, dataset: ReplayableDataset, views: int | None = None, shuffle: bool = True,
+                 seed: int | None = None, round_up: bool = True) -> None:
         if not isinstance(dataset, ReplayableDataset):
             raise ConfigError(f'sampler ckd_mm.ViewSampler: the images of a {type(dataset).__name__} cannot '
-                              'be augmented twice in the same '
-                              "way; wrap it: dataset=dict(type='ckd_mm.Views', dataset=dict(...))")
-        if views is not None and (type(views) is not int or views < 1):
-            raise ConfigError(f'sampler ckd_mm.ViewSampler: views={views!r} should be a whole number, at '
-                              'least 1, or None')
+                              "be augmented twice in the same way; wrap it: dataset=dict("
+                              "type='ckd_mm.Views', dataset=dict(...))")
+        if views is not None:
+            check_int('sampler ckd_mm.ViewSampler: views', views, 1)
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
         self.views = views
         dataset.replay(self.seed)

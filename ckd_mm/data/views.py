@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import random
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,37 +13,34 @@ from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from ..validate import check_int
 from .counter_random import words
 
 
 class ReplayableDataset:
-    """What data sets whose augmentation is a function of seed, image and view have in common.
+    """A data set whose augmentation is a function of seed, image and view.
 
     A view is a number: the same image in the same view is augmented in the same way, in every epoch, process
-    and run. Which view of an image is wanted stands in its index, ``image + view * len(dataset)``, as
-    :class:`ckd_mm.data.ViewSampler` draws them, so it reaches the worker processes of a data loader too.
+    and run. Index ``image + view * len(dataset)``, as :class:`ckd_mm.data.ViewSampler` draws it, says which.
 
     Args:
         seed: of the augmentation; None: that of the sampler, which is the run's.
     """
 
-    def __init__(self, seed: Optional[int] = None) -> None:
-        if seed is not None and (type(seed) is not int or seed < 0):
-            raise ConfigError(f'{type(self).__name__}: seed={seed!r} should be a whole number, at least 0, '
-                              'or None for that of the run')
+    def __init__(self, seed: int | None = None) -> None:
+        if seed is not None:
+            check_int(f'{type(self).__name__}: seed', seed, 0)
         self.seed = seed
         self.is_replayed = False
 
     def replay(self, seed: int) -> None:
-        """Called by the sampler with its own seed, before the first image is asked for. Without it images are
-        augmented anew each time,
-        as those of any data set: other samplers know no views, and would show the first one in every
-            epoch."""
+        """The sampler hands over its own seed, before the first image is asked for. Without this call images
+        are augmented anew each time: other samplers know no views and would show the first in every epoch."""
         if self.seed is None:
             self.seed = seed
         self.is_replayed = True
 
-    def image_and_view(self, index: int) -> Tuple[int, int]:
+    def image_and_view(self, index: int) -> tuple[int, int]:
         view, image = divmod(index, len(self))
         if view < -1:
             raise IndexError(f'ckd_mm.{type(self).__name__}: image {index} of {len(self)}')
@@ -57,9 +55,9 @@ class ReplayableDataset:
 class Views(ReplayableDataset):
     """Any mmengine data set, augmented as its pipeline says, but replayable.
 
-    The data samples say which image they are and in which view: ``sample_idx`` and ``view``. With it a
-    resumed run goes on with the augmentation of the unbroken one, whatever the number of workers, and targets
-    of a teacher can be kept (``distill.cache``).
+    The data samples say which image they are and in which view: ``sample_idx`` and ``view``. So a resumed run
+    goes on with the augmentation of the unbroken one, whatever the number of workers, and teacher targets can
+    be cached (``distill.cache``).
 
     Args:
         dataset: config of the data set, or the data set.
@@ -69,23 +67,21 @@ class Views(ReplayableDataset):
         ConfigError: the data set can be replayed without, or one inside of it.
     """
 
-    def __init__(self, dataset: Union[Dict, BaseDataset], seed: Optional[int] = None) -> None:
+    def __init__(self, dataset: dict | BaseDataset, seed: int | None = None) -> None:
         super().__init__(seed)
         self.dataset = CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         inside = _replayable_in(self.dataset)
+        name = f'ckd_mm.{type(inside).__name__}'
         if inside is self.dataset:
-            raise ConfigError(f'ckd_mm.Views: its data set is ckd_mm.{type(inside).__name__}, which can be '
-                              'replayed as it is; leave '
+            raise ConfigError(f'ckd_mm.Views: its data set is {name}, which can be replayed as it is; leave '
                               'Views out')
         if inside is not None:
-            name = f'ckd_mm.{type(inside).__name__}'
-            raise ConfigError(f'ckd_mm.Views: inside of its {type(self.dataset).__name__} is a {name}, '
-                              'which draws its augmentation in '
-                              f'another way, so it would not be replayed; put the data set that {name} is '
-                              'around in its place')
+            raise ConfigError(f'ckd_mm.Views: inside of its {type(self.dataset).__name__} is a {name}, which '
+                              'draws its augmentation in another way, so it would not be replayed; put the '
+                              f'data set that {name} is around in its place')
 
     @property
-    def metainfo(self) -> Dict:
+    def metainfo(self) -> dict:
         return self.dataset.metainfo
 
     def full_init(self) -> None:
@@ -100,25 +96,24 @@ class Views(ReplayableDataset):
         return part
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else hooks ask a data set for. But ``pipeline``, which some of them set: they look for it
-        in ``dataset`` then."""
+        """Whatever else hooks ask for; but some set ``pipeline``, which they then find in ``dataset``."""
         if name in ('dataset', 'pipeline') or name.startswith('_'):
             raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
         return getattr(self.dataset, name)
 
-    def get_data_info(self, index: int) -> Dict:
+    def get_data_info(self, index: int) -> dict:
         return self.dataset.get_data_info(self.image_and_view(index)[0])
 
-    def get_cat_ids(self, index: int) -> List[int]:
+    def get_cat_ids(self, index: int) -> list[int]:
         return self.dataset.get_cat_ids(self.image_and_view(index)[0])
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Dict:
+    def __getitem__(self, index: int) -> dict:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> List[Dict]:
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """What torch's data loaders ask for: a batch at once."""
         if not self.is_replayed:
             return [self.dataset[index] for index in indices]
@@ -127,8 +122,8 @@ class Views(ReplayableDataset):
         with random_state_kept():
             return [self._seen(*wanted) for wanted in zip(images, views, seeds)]
 
-    def _seen(self, image: int, view: int, seeds: Sequence[int]) -> Dict:
-        """With everything that transforms draw from in a state that these numbers decide."""
+    def _seen(self, image: int, view: int, seeds: Sequence[int]) -> dict:
+        """With all generators that transforms draw from seeded."""
         random.seed(seeds[0])
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(seeds[2])
@@ -139,17 +134,14 @@ class Views(ReplayableDataset):
         return item
 
 
-def _replayable_in(dataset: Any) -> Optional[ReplayableDataset]:
+def _replayable_in(dataset: Any) -> ReplayableDataset | None:
     """The first one inside of ``ConcatDataset``, ``RepeatDataset`` and the like, or the data set itself; None
     if there is none."""
     if isinstance(dataset, ReplayableDataset):
         return dataset
-    found = [
-        _replayable_in(inner)
-        for inner in [*getattr(dataset, 'datasets', ()),
-                      getattr(dataset, 'dataset', None)] if inner is not None
-    ]
-    return next((inner for inner in found if inner is not None), None)
+    inner = [*getattr(dataset, 'datasets', ()), getattr(dataset, 'dataset', None)]
+    found = (_replayable_in(one) for one in inner if one is not None)
+    return next((one for one in found if one is not None), None)
 
 
 @contextlib.contextmanager

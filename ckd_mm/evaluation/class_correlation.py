@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..infoplane.estimators import ProbeImages
+from ..validate import check_number
 from .logits import logit_batches
 
 KINDS = ('logits', 'probabilities')
@@ -33,8 +34,8 @@ class ClassMeans:
         """
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.counts):
             raise ConfigError(f'labels go from {int(labels.min())} to {int(labels.max())}, but the network '
-                              f'knows {len(self.counts)} '
-                              'classes, counted from 0; use the data set it was trained for')
+                              f'knows {len(self.counts)} classes, counted from 0; use the data set it was '
+                              'trained for')
         self.sums.index_add_(0, labels, outputs.double())
         self.counts += torch.bincount(labels, minlength=len(self.counts))
 
@@ -67,8 +68,7 @@ def correlation_maps(network: nn.Module, images: ProbeImages, device: torch.devi
                      batch: int = 128, log: Callable[[str], None] = print) -> dict[str, Tensor]:
     """Both maps of Fig. 5, (C, C) each, from one pass: of the ``logits`` and of the ``probabilities``
     softmax(logits / tau)."""
-    if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not tau > 0:
-        raise ConfigError(f'tau={tau!r} should be a number above 0')
+    check_number('tau', tau, above=0)
     means: dict[str, ClassMeans] = {}
     for logits, labels in zip(logit_batches(network, images, device, batch, log), images.labels.split(batch)):
         for kind, outputs in zip(KINDS, (logits, (logits.double() / tau).softmax(dim=1))):

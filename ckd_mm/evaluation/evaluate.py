@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
+from mmengine.dataset import default_collate
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 from torch.utils.data import DataLoader, Subset
 
 from ..errors import ConfigError, SnapshotError
@@ -18,8 +20,7 @@ from ..trajectory.snapshot import ACCURACY, Snapshot
 
 
 def evaluation_parts(config: dict) -> tuple | None:
-    """The dataloader and metrics that final numbers come from: the test set's, else validation's, else
-    None."""
+    """The dataloader and metrics of final numbers: the test set's, else validation's, else None."""
     for name in ('test', 'val'):
         if config.get(f'{name}_dataloader') is not None and config.get(f'{name}_evaluator') is not None:
             return config[f'{name}_dataloader'], config[f'{name}_evaluator']
@@ -44,8 +45,7 @@ def evaluate_predictions(model: BaseModel, predict: Callable[[dict], Iterable[li
 
     Args:
         model: it is in eval mode and on the device meanwhile.
-        predict: the data samples of a batch with each prediction, one after the other; they may be the same
-            objects.
+        predict: the data samples of a batch with each prediction in turn; they may be the same objects.
 
     Returns:
         For each prediction what :func:`evaluate` returns.
@@ -82,43 +82,36 @@ def top1(metrics: dict[str, float]) -> float | None:
 
 
 @torch.no_grad()
-def check_promised_accuracy(snapshot: Snapshot, config: dict, num_images: int = 512) -> float | None:
-    """A quick look, before anything is trained, whether a teacher is as good as its manifest promises.
+def check_recorded_accuracy(snapshot: Snapshot, config: dict, num_images: int = 512) -> float | None:
+    """Whether a teacher is about as good as its manifest records, before anything is trained.
 
-    A few validation images, spread over the whole set, are classified by the rebuilt network: wrong input
-    statistics, a wrong channel order or classes in another order show as an accuracy far below the promised
-    one.
+    The rebuilt network classifies some validation images, spread over the whole set: wrong input statistics,
+    a wrong channel order or classes in another order show as an accuracy far below the recorded one.
 
     Returns:
-        Accuracy in percent on these images, None if the manifest promises nothing or there is no validation
-        set.
+        Accuracy in percent on these images; None without a recorded accuracy or a validation set.
 
     Raises:
         SnapshotError: it is lower than chance and sampling allow.
     """
-    parts = config.get('val_dataloader') or config.get('test_dataloader')
-    if snapshot.accuracy is None or parts is None:
+    loader = config.get('val_dataloader') or config.get('test_dataloader')
+    if snapshot.accuracy is None or loader is None:
         return None
-    from mmpretrain.registry import DATASETS
-    dataset = DATASETS.build(copy.deepcopy(parts['dataset']))
+    dataset = CLASSIFICATION_DATASETS.build(copy.deepcopy(loader['dataset']))
     count = min(num_images, len(dataset))
     rows = [index * len(dataset) // count for index in range(count)]
-    network = snapshot.build().to(get_device())
-    from mmengine.dataset import default_collate
-    right = 0
+    network, right = snapshot.build().to(get_device()), 0
     for batch in DataLoader(Subset(dataset, rows), batch_size=64, collate_fn=default_collate):
         labels = [int(sample.gt_label.reshape(-1)[0]) for sample in batch['data_samples']]
-        right += sum(
-            int(sample.pred_label) == label for sample, label in zip(network.test_step(batch), labels))
-    measured, promised = right / count, snapshot.accuracy / 100
-    tolerance = 0.03 + 4 * math.sqrt(max(promised * (1 - promised), 0.01) / count)
-    if measured < promised - tolerance:
+        found = network.test_step(batch)
+        right += sum(int(sample.pred_label) == label for sample, label in zip(found, labels))
+    measured, recorded = right / count, snapshot.accuracy / 100
+    tolerance = 0.03 + 4 * math.sqrt(max(recorded * (1 - recorded), 0.01) / count)
+    if measured < recorded - tolerance:
         raise SnapshotError(
             f'snapshot {snapshot} classifies {100 * measured:.1f} % of {count} validation images rightly, '
-            'but its manifest promises '
-            f'{100 * promised:.1f} %. Are the validation images, the class order and the data_preprocessor '
-            '(mean, std, to_rgb) '
-            'those it was trained with?')
+            f'but its manifest records {100 * recorded:.1f} %. Are the validation images, the class order '
+            'and the data_preprocessor (mean, std, to_rgb) those it was trained with?')
     return 100 * measured
 
 
@@ -134,11 +127,9 @@ def require_same_classes(snapshot: Snapshot, classes, source: str) -> None:
         return
     if len(ours) != len(theirs):
         raise ConfigError(f'teacher {snapshot} knows {len(theirs)} classes, the student learns {len(ours)} '
-                          f'({source}); distillation '
-                          'of logits needs the same classes')
+                          f'({source}); distillation of logits needs the same classes')
     place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
     same = 'the same classes in another order' if sorted(ours) == sorted(theirs) else 'other classes'
     raise ConfigError(f'teacher and student have {same}: class {place} is {theirs[place]!r} for the teacher '
-                      f'{snapshot} and '
-                      f'{ours[place]!r} for the student ({source}). Sort them alike, say with `classes` of '
-                      'the data set')
+                      f'{snapshot} and {ours[place]!r} for the student ({source}). Sort them alike, say with '
+                      '`classes` of the data set')

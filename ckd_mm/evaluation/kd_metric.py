@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..losses.soft_target import ensemble_prediction, soft_target
 from ..registry import METRICS, MODELS
 from ..teachers import BaseCohort
+from ..validate import check_choice, check_number
 
 NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in the log
 
@@ -23,28 +24,20 @@ NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in t
 @METRICS.register_module()
 class KDMetric(BaseMetric):
     r"""``kd/error``: the share of images, in percent, of which student and teachers predict different classes
-    (ESKD, Table 2).
-    ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD, Table 3). No name
-    has "loss" in it: what has is logged by mmengine as the mean over the last ten validations.
+    (ESKD, Table 2). ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD,
+    Table 3). No name has "loss" in it: what has is logged by mmengine as the mean over the last ten
+    validations.
 
-    Sec. 3 of ESKD prints the KD loss as a cross-entropy, :math:`-\tau^2 \sum p \log q`. What Table 3 lists
-    (1.4 to 3.4, tau = 4, 1,000 classes) cannot be that: it is never below tau squared times the entropy of p,
-    which would have to be under 0.21 nats. So the default is :math:`\tau^2 KL(p \| q)`, 0 where the student
-    mimics perfectly. Whether the printed numbers are before or after the weights of the total loss is not
-    said; the table's cross-entropy, 0.12 to 0.15, looks like a tenth of what ResNet-18 reaches.
+    Sec. 3 of ESKD prints the KD loss as a cross-entropy, :math:`-\tau^2 \sum p \log q`, which cannot be what
+    Table 3 lists (1.4 to 3.4, tau = 4, 1,000 classes): it is never below tau squared times the entropy of p,
+    which would have to be under 0.21 nats. So the default is :math:`\tau^2 KL(p \| q)`.
 
-    It takes the images of the evaluation that is going on, as the dataloader gives them, and brings them to
-    the teachers with their own data preprocessor; nothing is read twice. What the teachers say of an image is
-    kept and known again by the image's content, so they are asked in the first of a run's validations alone,
-    and again about images that have changed (random crops, say). The teachers are built when they are asked
-    and released afterwards: no checkpoint has them, and between evaluations no accelerator. Kept are C
-    float32 numbers an image, in this process's memory: 200 MB for all of ImageNet's validation set.
-
-    Several teachers are heard together: the mean of their probabilities predicts, that of their softened ones
-    is p.
-
-    The student's logits are read, but for a constant, from the probabilities of its predictions: those below
-    the smallest float of their type (1e-38; 6e-5 in half precision) count as that.
+    Teachers see the images of the evaluation that is going on, through their own data preprocessor. Their
+    answers are remembered by the content of an image (C float32 numbers each, 200 MB for ImageNet's
+    validation set), so teachers are built for the first validation, for images that have changed, and
+    released afterwards: no checkpoint has them. Of several teachers the mean of their probabilities predicts,
+    that of their softened ones is p. The student's logits are recovered from its probabilities, those below
+    the smallest float of their type (1e-38; 6e-5 in half precision) as that.
 
     Args:
         teacher: a cohort or its config, say ``dict(type='ckd_mm.SnapshotEnsemble',
@@ -64,14 +57,12 @@ class KDMetric(BaseMetric):
             raise ConfigError(f'KDMetric: teacher={teacher!r} should be a cohort to compare the student '
                               'with, say '
                               "dict(type='ckd_mm.SnapshotEnsemble', snapshots=['teacher.pth'])")
-        if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not 0 < tau < math.inf:
-            raise ConfigError(f'KDMetric: tau={tau!r}: the temperature should be a number above 0')
-        if loss not in NAMES:
-            raise ConfigError(f'KDMetric: loss={loss!r} should be one of {tuple(NAMES)}')
+        check_number('KDMetric: tau', tau, above=0)
+        check_choice('KDMetric: loss', loss, tuple(NAMES))
         self.teacher, self.tau, self.loss = teacher, tau, loss
         self._cohort: nn.Module | None = None
-        self._known: dict[Hashable, tuple[Tensor, int]] = {
-        }  # by the content of an image: softened target (C,), predicted class
+        # by the content of an image: softened target (C,), predicted class
+        self._known: dict[Hashable, tuple[Tensor, int]] = {}
         self._seen: set[Hashable] = set()  # the images of this evaluation
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -90,8 +81,7 @@ class KDMetric(BaseMetric):
         targets, predicted = self._answers(data_batch['inputs'])
         if targets.shape != scores.shape:
             raise ConfigError(f'KDMetric: the teacher tells {targets.shape[1]} classes apart, the student '
-                              f'{scores.shape[1]}; compare '
-                              'networks of the same classes')
+                              f'{scores.shape[1]}; compare networks of the same classes')
         student = scores.clamp_min(torch.finfo(scores.dtype).tiny).float().log()
         losses = kd_loss_by_image(student, targets, self.tau, self.loss)
         self.results.extend(zip((scores.argmax(dim=1) != predicted).tolist(), losses.tolist()))
@@ -106,8 +96,7 @@ class KDMetric(BaseMetric):
 
     def evaluate(self, size: int) -> dict[str, float]:
         metrics = super().evaluate(size)
-        # images that did not come again will not: where they are augmented at random, memory would grow
-        # without end
+        # or memory would grow without end where images are augmented at random
         self._known = {image: self._known[image] for image in self._seen}
         self._seen = set()
         self._cohort = None
@@ -135,18 +124,16 @@ class KDMetric(BaseMetric):
     def _build(self) -> nn.Module:
         cohort = self.teacher
         if isinstance(cohort, dict):
-            with torch.random.fork_rng(
-                    devices=[]):  # the training that is validated goes on as if nobody had looked
+            with torch.random.fork_rng(devices=[]):  # the training draws the same numbers as without
                 cohort = MODELS.build(copy.deepcopy(cohort))
         if not isinstance(cohort, BaseCohort):
             raise ConfigError(f"KDMetric: teacher of type {type(cohort).__name__} is no cohort: say "
-                              "dict(type='ckd_mm.SnapshotEnsemble', "
-                              'snapshots=[...])')
+                              "dict(type='ckd_mm.SnapshotEnsemble', snapshots=[...])")
         known, wanted = getattr(cohort, 'classes', None), (self.dataset_meta or {}).get('classes')
         if None not in (known, wanted) and tuple(known) != tuple(wanted):
             raise ConfigError(f'KDMetric: the teacher knows the classes {_in_short(known)}, the images are '
-                              f'of {_in_short(wanted)}: '
-                              'compare networks of the same classes in the same order')
+                              f'of {_in_short(wanted)}: compare networks of the same classes in the same '
+                              'order')
         return cohort.to(get_device()).eval()
 
 

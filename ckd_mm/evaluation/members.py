@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..teachers.base_cohort import with_predictions
+from ..validate import check_number
 from .evaluate import evaluate_predictions, evaluation_parts
 
 
 def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None] = print,
                      names: Sequence[str] | None = None) -> dict[str, Any]:
     """Metrics of every teacher and of their ensemble, the mean of their probabilities, from one pass over the
-    test set of
-    ``config`` (validation set if it has none), over all processes.
+    test set of ``config`` (else the validation set), over all processes.
 
     Args:
         cohort: a :class:`ckd_mm.teachers.BaseCohort`; or a model with ``member_names`` that returns logits
@@ -24,8 +25,7 @@ def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None]
     Returns:
         ``members``: name to metrics, in mmengine's words, say ``{'head 0': {'accuracy/top1': 71.2}}``;
             ``ensemble``: metrics.
-        Metrics are empty where the config has neither set. Those that ask a teacher (``KDMetric``) are left
-        out.
+        Metrics are empty where the config has neither set; ``KDMetric`` is left out.
 
     Raises:
         ConfigError: ``names`` are not one a teacher, or not all different.
@@ -35,8 +35,7 @@ def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None]
         raise ConfigError(f'names={names} of the members should differ from each other')
     *members, ensemble = evaluate_predictions(cohort, lambda batch: _predictions(cohort, batch, names),
                                               len(names) + 1, without_teacher_metrics(config), log,
-                                              f'{len(names)} teachers '
-                                              'and their ensemble')
+                                              f'{len(names)} teachers and their ensemble')
     return dict(members=dict(zip(names, members)), ensemble=ensemble)
 
 
@@ -49,15 +48,13 @@ def member_probabilities(cohort: nn.Module, batch: dict, tau: float = 1.0) -> tu
         batch: raw images and data samples, as a dataloader gives them.
         tau: temperature; Fig. 2 of DIH takes 10.
     """
-    if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not tau > 0:
-        raise ConfigError(f'tau={tau!r} should be a number above 0')
+    check_number('tau', tau, above=0)
     data = cohort.data_preprocessor(batch, False)
     scores = (cohort(data['inputs'], mode='tensor').float() / tau).softmax(dim=2)
     return torch.cat([scores, scores.mean(dim=0, keepdim=True)]), data['data_samples']
 
 
 def _predictions(cohort: nn.Module, batch: dict, names: Sequence[str]) -> Iterator[list]:
-    from ..teachers.base_cohort import with_predictions
     probabilities, samples = member_probabilities(cohort, batch)
     if len(probabilities) != len(names) + 1:
         raise ConfigError(f'names={list(names)} of the members should be {len(probabilities) - 1}, one for '

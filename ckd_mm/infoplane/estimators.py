@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..flops import forward_flops, network_flops
 from ..progress import Progress
+from ..validate import check_int, check_number
 from .decoder import Decoder
 
 
@@ -24,8 +25,7 @@ class EstimatorSettings:
         decoder_widen: 12 times this many channels inside the decoder.
         fit_fraction: part of the probe images that the decoder learns from; its loss is measured on the rest.
         reconstruct_size: height and width in pixels to which images are averaged down before they are
-            reconstructed;
-            default: the image's own (the decoder's work and memory grow with them).
+            reconstructed; default: the image's own (the decoder's work and memory grow with them).
         seed: of the decoder's start, of the split and of the order; the same for every snapshot.
     """
     decoder_epochs: int = 10
@@ -38,17 +38,12 @@ class EstimatorSettings:
 
     def __post_init__(self) -> None:
         for name in ('decoder_epochs', 'decoder_batch', 'decoder_widen'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f'probe: {name}={value!r} should be a whole number, at least 1')
-        if not isinstance(self.decoder_lr, (int, float)) or not self.decoder_lr > 0:
-            raise ConfigError(f'probe: decoder_lr={self.decoder_lr!r} should be a number above 0')
+            check_int(f'probe: {name}', getattr(self, name), 1)
+        check_number('probe: decoder_lr', self.decoder_lr, above=0)
         if not isinstance(self.fit_fraction, float) or not 0 < self.fit_fraction < 1:
             raise ConfigError(f'probe: fit_fraction={self.fit_fraction!r} should lie between 0 and 1')
-        if self.reconstruct_size is not None and (not isinstance(self.reconstruct_size, int)
-                                                  or self.reconstruct_size < 1):
-            raise ConfigError(f'probe: reconstruct_size={self.reconstruct_size!r} should be pixels, at '
-                              'least 1, or None')
+        if self.reconstruct_size is not None:
+            check_int('probe: reconstruct_size', self.reconstruct_size, 1, ' of pixels')
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -56,7 +51,7 @@ class EstimatorSettings:
 
 @dataclass
 class ProbeImages:
-    """The images every snapshot is asked about.
+    """The images on which every snapshot is measured.
 
     Args:
         pixels: (N, C, H, W), uint8, as the pipeline gives them, before any normalisation.
@@ -71,8 +66,7 @@ class ProbeImages:
 
 @dataclass
 class Features:
-    """What a network made of the probe images, on the CPU: last maps (N, F, h, w) and predicted labels
-    (N,)."""
+    """Of the probe images, on the CPU: last maps (N, F, h, w) and predicted labels (N,)."""
     maps: Tensor
     predictions: Tensor
 
@@ -80,21 +74,17 @@ class Features:
 @torch.no_grad()
 def extract_features(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
                      log: Callable[[str], None] = print) -> Features:
-    """One pass over the images in eval mode; maps are those of the last convolution, before the pooling of
-    the neck."""
-    network = network.to(device).eval()
-    maps, predictions, progress = [], [], Progress(log, 'Probe: features of batch',
-                                                   math.ceil(len(images) / batch))
-    for start in range(0, len(images), batch):
-        inputs = network.data_preprocessor(dict(inputs=images.pixels[start:start + batch]),
-                                           training=False)['inputs']
+    """One pass over the images in eval mode; maps are those of the last convolution, before the neck."""
+    network, maps, predictions = network.to(device).eval(), [], []
+    progress = Progress(log, 'Probe: features of batch', math.ceil(len(images) / batch))
+    for pixels in images.pixels.split(batch):
+        inputs = network.data_preprocessor(dict(inputs=pixels), training=False)['inputs']
         stages = network.extract_feat(inputs, stage='backbone')
         last = stages[-1] if isinstance(stages, (tuple, list)) else stages
         if not isinstance(last, Tensor) or last.dim() != 4:
             raise ConfigError(f'the last output of {type(network.backbone).__name__} is no feature map (N, '
-                              'C, H, W), so images '
-                              'cannot be reconstructed from it; use a selector that needs no information '
-                              'plane')
+                              'C, H, W), so images cannot be reconstructed from it; use a selector that '
+                              'needs no information plane')
         logits = network.head(network.neck(stages) if network.with_neck else stages)
         maps.append(last.float().cpu())
         predictions.append(logits.argmax(dim=1).cpu())
@@ -112,16 +102,15 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
     """I(X;F) up to the constant H(X): how much better than without features a decoder reconstructs the image.
 
     H(X|F) is at most the binary cross-entropy R of any decoder (InfoPro, Eq. 8), so I(X;F) >= H(X) - R. The
-    loss of the best guess without features, the mean image, stands for H(X). Everything random comes from
-    ``settings.seed``, so two sets of features are compared with the same images, order and start.
+    loss of the mean image stands for H(X). Everything random comes from ``settings.seed``, so two sets of
+    features are compared with the same images, order and start.
 
     Returns:
         ``reconstruction_loss``, ``baseline_loss`` and their difference ``information_x``, nats per pixel and
         channel.
     """
     targets = images.pixels.float() / 255
-    if settings.reconstruct_size is not None and settings.reconstruct_size < min(targets.shape[-2:]):
-        targets = F.adaptive_avg_pool2d(targets, settings.reconstruct_size)
+    targets = F.adaptive_avg_pool2d(targets, target_size(images, settings))
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(images), generator=generator)
     cut = round(settings.fit_fraction * len(images))
@@ -129,16 +118,33 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
     if len(fit) < 2 or len(rest) < 1:
         raise ConfigError(f'probe: {len(images)} images are too few to fit and measure a decoder with '
                           f'fit_fraction={settings.fit_fraction}')
+    decoder = fitted_decoder(maps, targets, fit, settings, generator, device, log)
+    reconstruction = _reconstruction_loss(decoder.eval(), maps, targets, rest, settings.decoder_batch, device)
+    mean_image = targets[fit].mean(dim=0, keepdim=True).expand(len(rest), -1, -1, -1)
+    baseline = F.binary_cross_entropy(mean_image.clamp(1e-4, 1 - 1e-4), targets[rest]).item()
+    return dict(reconstruction_loss=reconstruction, baseline_loss=baseline,
+                information_x=baseline - reconstruction)
+
+
+def target_size(images: ProbeImages, settings: EstimatorSettings) -> tuple[int, int]:
+    """Height and width of the images that are reconstructed."""
+    size, wanted = tuple(images.pixels.shape[-2:]), settings.reconstruct_size
+    return (wanted, wanted) if wanted is not None and wanted < min(size) else size
+
+
+def fitted_decoder(maps: Tensor, targets: Tensor, rows: Tensor, settings: EstimatorSettings,
+                   generator: torch.Generator, device: torch.device, log: Callable[[str], None]) -> Decoder:
+    """A decoder that was trained to make ``targets`` of ``maps``, of these rows alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         decoder = Decoder(maps.shape[1], targets.shape[1], targets.shape[-2:], settings.decoder_widen)
     decoder = decoder.to(device).train()
     optimizer = torch.optim.Adam(decoder.parameters(), lr=settings.decoder_lr)
-    steps = settings.decoder_epochs * math.ceil(len(fit) / settings.decoder_batch)
+    steps = settings.decoder_epochs * math.ceil(len(rows) / settings.decoder_batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     progress = Progress(log, 'Probe: decoder step', steps)
     for _ in range(settings.decoder_epochs):
-        epoch = fit[torch.randperm(len(fit), generator=generator)]
+        epoch = rows[torch.randperm(len(rows), generator=generator)]
         for batch in epoch.split(settings.decoder_batch):
             if len(batch) > 1:  # BatchNorm
                 loss = F.binary_cross_entropy_with_logits(decoder(maps[batch].to(device)),
@@ -148,11 +154,7 @@ def information_x(maps: Tensor, images: ProbeImages, settings: EstimatorSettings
                 optimizer.step()
             schedule.step()
             progress.step()
-    reconstruction = _reconstruction_loss(decoder.eval(), maps, targets, rest, settings.decoder_batch, device)
-    mean_image = targets[fit].mean(dim=0, keepdim=True).expand(len(rest), -1, -1, -1)
-    baseline = F.binary_cross_entropy(mean_image.clamp(1e-4, 1 - 1e-4), targets[rest]).item()
-    return dict(reconstruction_loss=reconstruction, baseline_loss=baseline,
-                information_x=baseline - reconstruction)
+    return decoder
 
 
 @torch.no_grad()
@@ -178,10 +180,8 @@ def estimate_point(network: nn.Module, images: ProbeImages, settings: EstimatorS
 
 def _decoder_flops(maps: Tensor, images: ProbeImages, settings: EstimatorSettings) -> float:
     """Of fitting and measuring; a backward pass counts as two forward passes."""
-    size = tuple(images.pixels.shape[-2:])
-    if settings.reconstruct_size is not None and settings.reconstruct_size < min(size):
-        size = (settings.reconstruct_size, settings.reconstruct_size)
     with torch.random.fork_rng(devices=[]):
-        decoder = Decoder(maps.shape[1], images.pixels.shape[1], size, settings.decoder_widen).eval()
+        decoder = Decoder(maps.shape[1], images.pixels.shape[1], target_size(images, settings),
+                          settings.decoder_widen).eval()
     passes = 3 * settings.fit_fraction * settings.decoder_epochs + 1 - settings.fit_fraction
     return forward_flops(decoder, maps[:1]) * len(images) * passes

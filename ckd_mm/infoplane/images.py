@@ -11,14 +11,14 @@ from ..data.split import held_out_indices
 from ..data.wrappers import undivided
 from ..errors import ConfigError
 from ..progress import Progress
+from ..validate import check_choice
 from .estimators import ProbeImages
 
 SPLITS = ('held_out', 'test')
 
 
 def held_out_part(dataset: dict, held_out: float | int, seed: int, part: str) -> dict:
-    """Config of a training set without (``part='rest'``) or with only (``part='held_out'``) its held-out
-    images."""
+    """Config of the held-out part of a training set (``part='held_out'``), or of the others ('rest')."""
     return dict(type='ckd_mm.split_dataset', dataset=copy.deepcopy(dataset), part=part, held_out=held_out,
                 seed=seed)
 
@@ -27,18 +27,15 @@ def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: i
     """Config of the data set that is probed, with the evaluation pipeline (no augmentation).
 
     Args:
-        config: of the run; its ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``) are
-            used.
+        config: of the run, with ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``).
         probe_split: 'held_out': a part of the training set that the teacher is not trained on; 'test': the
             test set, the papers' way, which lets the choice of teacher see the test labels.
     """
-    if probe_split not in SPLITS:
-        raise ConfigError(f'probe: probe_split={probe_split!r} should be one of {SPLITS}')
+    check_choice('probe: probe_split', probe_split, SPLITS)
     evaluation = config.get('test_dataloader') or config.get('val_dataloader')
     if evaluation is None:
         raise ConfigError('probe: the config has no test_dataloader and no val_dataloader, whose pipeline '
-                          'the probe uses; '
-                          'give one')
+                          'the probe uses; give one')
     if probe_split == 'test':
         return copy.deepcopy(evaluation['dataset'])
     training = settled(config['train_dataloader']['dataset'])
@@ -69,12 +66,11 @@ def load_probe_images(dataset: dict, num_images: int | None = None, seed: int = 
         image = item['inputs'].cpu()
         if image.dtype != torch.uint8:
             raise ConfigError(f'probe: the evaluation pipeline gives {image.dtype} images, expected uint8 '
-                              '(normalisation belongs '
-                              'into the data_preprocessor)')
+                              '(normalisation belongs into the data_preprocessor)')
         if pixels and image.shape != pixels[0].shape:
             raise ConfigError(f'probe: the evaluation pipeline gives images of {tuple(pixels[0].shape)} and '
-                              f'{tuple(image.shape)}; '
-                              'add a transform that makes them equal (CenterCrop, Resize)')
+                              f'{tuple(image.shape)}; add a transform that makes them equal (CenterCrop, '
+                              'Resize)')
         pixels.append(image)
         labels.append(item['data_samples'].gt_label.reshape(-1)[0])
         progress.step()

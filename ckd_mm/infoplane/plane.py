@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CkdError, ConfigError
-from ..files import plain, read_json, write_json
-from ..record import differences, flatten, listed
+from ..errors import CkdError
+from ..files import plain, write_json
+from ..record import read_record, require_same_settings
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
@@ -19,12 +19,11 @@ class PlanePoint:
 
     Args:
         epoch: finished epochs.
-        information_x: I(X;F) up to a constant, nats per pixel and channel.
+        information_x: I(X;F) up to a constant, nats per pixel and channel: ``baseline_loss`` less
+            ``reconstruction_loss``.
         information_y: I(Y;F), accuracy from 0 to 1.
-        reconstruction_loss, baseline_loss: what ``information_x`` is the difference of.
-        sha256: of the snapshot it was measured on.
-        seconds: what measuring took.
-        teacher_forwards: the same in forward passes of one image through the network that was measured.
+        sha256: of the snapshot.
+        seconds, teacher_forwards: what measuring took, in forward passes of one image too.
     """
     epoch: int
     information_x: float
@@ -65,32 +64,29 @@ class InformationPlane:
 
     @property
     def best_epoch(self) -> int:
-        """T*: the epoch that maximises normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest, the
-        cheapest to train."""
+        """T*: the epoch of most normalised I(X;F) + I(Y;F) (Eq. 11); of equals the earliest."""
         if not self.points:
             raise CkdError('the information plane is empty: no snapshot was probed')
         return max(self.normalised(), key=lambda row: (row['sum'], -row['epoch']))['epoch']
 
     @property
     def uninformed(self) -> list[int]:
-        """Epochs at which the decoder did no better than the mean image: it has learnt too little to measure
-        anything."""
+        """Epochs at which the decoder did no better than the mean image, too badly to measure anything."""
         return [point.epoch for point in self.points if point.information_x <= 0]
 
     def add(self, point: PlanePoint) -> None:
-        self.points = sorted([kept for kept in self.points if kept.epoch != point.epoch] + [point],
-                             key=lambda kept: kept.epoch)
+        others = [kept for kept in self.points if kept.epoch != point.epoch]
+        self.points = sorted([*others, point], key=lambda kept: kept.epoch)
 
     def has(self, epoch: int, sha256: str | None) -> bool:
         return any(point.epoch == epoch and point.sha256 == sha256 for point in self.points)
 
     def save(self, path: Path) -> None:
         rows = self.normalised() if self.points else []
-        write_json(
-            path, dict(format=FORMAT, notes=self.notes, settings=self.settings,
-                 units=dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1'),
-                 best_epoch=self.best_epoch if self.points else None,
-                 points=[asdict(point) for point in self.points], normalised=rows))
+        units = dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1')
+        write_json(path, dict(format=FORMAT, notes=self.notes, settings=self.settings, units=units,
+                              best_epoch=self.best_epoch if self.points else None,
+                              points=[asdict(point) for point in self.points], normalised=rows))
 
     @classmethod
     def load(cls, path: Path) -> 'InformationPlane':
@@ -98,9 +94,7 @@ class InformationPlane:
         Raises:
             CkdError: missing, damaged or another kind of file.
         """
-        found = read_json(path)
-        if not isinstance(found, dict) or found.get('format') != FORMAT:
-            raise CkdError(f'{path} is no information plane: its "format" is not "{FORMAT}"')
+        found = read_record(path, FORMAT, 'information plane')
         try:
             return cls([PlanePoint(**point) for point in found['points']], found['settings'],
                        found.get('notes'))
@@ -117,9 +111,5 @@ class InformationPlane:
         if not Path(path).exists():
             return cls((), settings, notes)
         found = cls.load(path)
-        changed = differences(flatten(found.settings), flatten(settings))
-        if changed:
-            raise ConfigError(f'{path} was measured in another way: {listed(changed)}. Points measured in '
-                              'two ways cannot be '
-                              'compared: restore the setting, or move the file away')
+        require_same_settings(path, found.settings, settings, 'measured', 'the file')
         return found

@@ -15,6 +15,7 @@ from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..files import plain
 from ..trajectory import Trajectory, share_snapshots
+from ..validate import check_int
 from .estimators import EstimatorSettings, ProbeImages, estimate_point
 from .images import load_probe_images, probe_dataset
 from .plane import InformationPlane, PlanePoint
@@ -34,14 +35,13 @@ class Probe:
 
     def __init__(self, config: dict, probe_split: str = 'held_out', held_out: float | int = 0.1,
                  num_images: int | None = 5000, seed: int = 0, **estimator: Any) -> None:
-        unknown = set(estimator) - set(EstimatorSettings.__dataclass_fields__)
+        known = list(EstimatorSettings.__dataclass_fields__)
+        unknown = sorted(set(estimator) - set(known))
         if unknown:
-            raise ConfigError(f'probe: unknown setting {sorted(unknown)[0]!r}; known are probe_split, '
-                              'held_out, num_images and '
-                              f'{sorted(EstimatorSettings.__dataclass_fields__)}')
-        if num_images is not None and (not isinstance(num_images, int) or num_images < 3):
-            raise ConfigError(f'probe: num_images={num_images!r} should be a whole number, at least 3, or '
-                              'None')
+            raise ConfigError(f'probe: unknown setting {unknown[0]!r}; known are probe_split, held_out, '
+                              f'num_images and {sorted(known)}')
+        if num_images is not None:
+            check_int('probe: num_images', num_images, 3)
         self.estimator = EstimatorSettings(seed=seed, **estimator)
         self.probe_split, self.held_out, self.num_images, self.seed = probe_split, held_out, num_images, seed
         self.dataset = probe_dataset(config, probe_split, held_out, seed)
@@ -51,9 +51,9 @@ class Probe:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything the numbers depend on besides the snapshots."""
-        return plain(
-            dict(self.estimator.to_dict(), probe_split=self.probe_split, num_images=self.num_images,
-                 held_out=self.held_out if self.probe_split == 'held_out' else None, dataset=self.dataset))
+        held_out = self.held_out if self.probe_split == 'held_out' else None
+        return plain(dict(self.estimator.to_dict(), probe_split=self.probe_split, num_images=self.num_images,
+                          held_out=held_out, dataset=self.dataset))
 
     @property
     def images(self) -> ProbeImages:
@@ -70,8 +70,8 @@ class Probe:
     def warn_if_seen(self, trajectory: Trajectory, log: Callable[[str], None]) -> None:
         if self.was_seen(trajectory):
             log('Warning: the trajectory does not say that its teacher was trained without the held-out '
-                'images; accuracy on images it '
-                "has seen says little. Use probe_split='test', or images of your own, to be sure")
+                "images; accuracy on images it has seen says little. Use probe_split='test', or images of "
+                'your own, to be sure')
 
     def notes(self, trajectory: Trajectory) -> dict[str, Any]:
         images = self.images
@@ -85,9 +85,9 @@ class Probe:
         device = torch.device(get_device())
         values = estimate_point(network, self.images, self.estimator, device, self.log)
         if not math.isfinite(values['information_x']):
-            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {epoch} is not finite: its features '
-                           'hold NaN or infinity, the training '
-                           'had diverged. Leave the snapshot out of the trajectory')
+            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {epoch} is not finite: its features hold '
+                           'NaN or infinity, the training had diverged. Leave the snapshot out of the '
+                           'trajectory')
         return PlanePoint(epoch=epoch, sha256=sha256, seconds=round(time.perf_counter() - started, 3),
                           **values)
 
@@ -101,8 +101,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
                      log: Callable[[str], None] = print) -> InformationPlane:
     """Measure every snapshot that ``path`` does not hold yet; each is written down when it is known.
 
-    Snapshots are shared over the processes of a distributed run, rank 0 alone writes, all get the whole
-    plane.
+    Snapshots are shared over the processes of a distributed run; rank 0 alone writes.
 
     Raises:
         SnapshotError: a snapshot is missing or damaged, before any is measured.
@@ -127,8 +126,8 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
     def keep(points: list[PlanePoint]) -> None:
         for point in points:
             plane.add(point)
-            log(f'Probe: epoch {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  '
-                f'I(Y;F) {point.information_y:.4f}  {point.seconds:.1f} s')
+            log(f'Probe: epoch {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  I(Y;F) '
+                f'{point.information_y:.4f}  {point.seconds:.1f} s')
         if rank == 0:
             plane.save(path)
 
@@ -138,6 +137,6 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
         plane.save(path)
     if plane.uninformed:
         log(f'Warning: at epochs {plane.uninformed} the decoder reconstructs images no better than their '
-            'mean, so I(X;F) says little '
-            'there: raise probe.decoder_epochs, or probe more images (probe.held_out, probe.num_images)')
+            'mean, so I(X;F) says little there: raise probe.decoder_epochs, or probe more images '
+            '(probe.held_out, probe.num_images)')
     return plane

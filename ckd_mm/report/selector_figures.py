@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..selection.comparison import Judgement
-from .figures import STUDENT, canvas, plain_axes, save_figure, star
+from ..selection.comparison import SelectorScore
+from .figures import CHOSEN, STUDENT, canvas, plain_axes, save_figure
 
 
-def draw_selectors(judgements: Sequence[Judgement], truth: dict[int, list[float]],
+def draw_selectors(selectors: Sequence[SelectorScore], truth: dict[int, list[float]],
                    path: Path | None = None) -> Figure:
     """One panel a selector: the score of each snapshot against the accuracy of the students that it taught
     (mean and standard deviation over seeds), with the snapshot that was chosen.
@@ -19,29 +19,30 @@ def draw_selectors(judgements: Sequence[Judgement], truth: dict[int, list[float]
     Args:
         truth: accuracies in percent by seed, of each epoch.
     """
-    shown = [judgement for judgement in judgements if judgement.scores]
+    shown = [score for score in selectors if score.scores]
     columns = min(4, max(len(shown), 1))
     rows = math.ceil(len(shown) / columns)
     figure = canvas(3.1 * columns, 2.9 * rows + 0.4)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes in grid.flat[len(shown):]:
         axes.set_axis_off()
-    for judgement, axes in zip(shown, grid.flat):
+    for score, axes in zip(shown, grid.flat):
         plain_axes(axes)
-        epochs = sorted(judgement.scores)
-        scores = [judgement.scores[epoch] for epoch in epochs]
-        means = [float(np.mean(truth[epoch])) for epoch in epochs]
+        epochs = sorted(score.scores)
+        scores, means = [score.scores[epoch]
+                         for epoch in epochs], [float(np.mean(truth[epoch])) for epoch in epochs]
         spread = [float(np.std(truth[epoch], ddof=1)) if len(truth[epoch]) > 1 else 0.0 for epoch in epochs]
         axes.errorbar(scores, means, spread, fmt='o', markersize=4, color=STUDENT, ecolor='#a8c7e6',
                       elinewidth=1.2, zorder=2)
-        chosen = epochs.index(judgement.chosen)
-        star(axes, scores[chosen], means[chosen], 190)
+        chosen = epochs.index(score.chosen)
+        axes.scatter(scores[chosen], means[chosen], s=190, marker='*', color=CHOSEN, edgecolor='black',
+                     linewidth=0.8, zorder=3)
         for row in {0, len(epochs) - 1, chosen}:
             axes.annotate(str(epochs[row]), (scores[row], means[row]), textcoords='offset points',
                           xytext=(6, 4), fontsize=8)
         axes.axhline(max(means), color='#b0b0b0', linewidth=1, linestyle='--', zorder=0)
-        rho = '' if judgement.rho is None else f'  ρ = {judgement.rho:+.2f}'
-        axes.set_title(f'{judgement.selector}{rho}', fontsize=10)
+        rho = '' if score.rho is None else f'  ρ = {score.rho:+.2f}'
+        axes.set_title(f'{score.selector}{rho}', fontsize=10)
         axes.margins(0.12)
         axes.tick_params(labelsize=8)
         axes.set_xlabel('score', fontsize=9)

@@ -7,11 +7,9 @@ from .ensemble import EnsembleSelector
 from .information_plane import InformationPlaneSelector
 from .selector import Selection, SelectionContext, Selector, build_selector
 from .short_probe import ShortProbeSelector
-from .student_gradient import StudentGradientSelector
 
 __all__ = [
     'CalibrationSelector', 'ConditionalMutualInformationSelector', 'EnsembleSelector', 'EpochSelector',
     'EvenSelector', 'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'LastSelector',
-    'Selection', 'SelectionContext', 'Selector', 'ShortProbeSelector', 'StudentGradientSelector',
-    'build_selector'
+    'Selection', 'SelectionContext', 'Selector', 'ShortProbeSelector', 'build_selector'
 ]

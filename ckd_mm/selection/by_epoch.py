@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ..errors import ConfigError
 from ..registry import SELECTORS
-from ..trajectory import phase_end
-from .selector import Selector, all_there, whole_number
+from ..validate import check_int, check_number
+from .selector import Selector, all_there, phase_ends
 
 
 @SELECTORS.register_module(name='last')
@@ -32,10 +32,9 @@ class EpochSelector(Selector):
 
     def __init__(self, epochs: int | Sequence[int]) -> None:
         listed = [epochs] if isinstance(epochs, int) else list(epochs)
-        if not listed or any(not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1
-                             for epoch in listed):
-            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, '
-                              'counted from 1')
+        if not listed or any(type(epoch) is not int or epoch < 1 for epoch in listed):
+            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, counted '
+                              'from 1')
         self.listed = sorted(set(listed))
 
     def epochs(self, available, max_epochs):
@@ -57,9 +56,7 @@ class FractionSelector(Selector):
     """
 
     def __init__(self, fraction: float) -> None:
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
-            raise ConfigError(f'selector: fraction={fraction!r} should be above 0 and at most 1')
-        self.fraction = fraction
+        self.fraction = check_number('selector: fraction', fraction, above=0, at_most=1)
 
     def epochs(self, available, max_epochs):
         wanted = self.fraction * max_epochs
@@ -76,7 +73,7 @@ class FractionSelector(Selector):
 
 @SELECTORS.register_module(name='half_way')
 class HalfWaySelector(FractionSelector):
-    """The half-way teacher T^0.5 (Sec. 3.3 of CheckpointKD): free, and the paper's advice where choosing is
+    """The half-way teacher T^0.5 (CheckpointKD, Sec. 3.3): free, and the paper's advice where choosing is
     tedious."""
 
     def __init__(self) -> None:
@@ -85,25 +82,16 @@ class HalfWaySelector(FractionSelector):
 
 @SELECTORS.register_module(name='even')
 class EvenSelector(Selector):
-    """The Snapshot Ensemble of size k: the run is cut in k equal phases, and their k ends teach (Sec. 3.4 of
-    CheckpointKD).
-
-    Args:
-        k: number of teachers.
-    """
+    """The Snapshot Ensemble of size k: the ends of k equal phases teach (CheckpointKD, Sec. 3.4)."""
 
     def __init__(self, k: int) -> None:
-        self.k = whole_number('k', k)
+        self.k = check_int('selector: k', k, 1)
 
     def epochs(self, available, max_epochs):
         return all_there(self.wanted(max_epochs), available)
 
     def wanted(self, max_epochs, run=0):
-        if self.k > max_epochs:
-            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher '
-                              f'trains for only {max_epochs} '
-                              'epochs; lower k, or raise teacher.train_cfg.max_epochs')
-        return [phase_end(max_epochs, index, self.k) for index in range(1, self.k + 1)]
+        return phase_ends(max_epochs, self.k)
 
     def reason(self, epochs, max_epochs):
         return f'the ends of {self.k} equal phases of {max_epochs} epochs'

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..registry import SELECTORS
+from ..validate import check_choice
 from .score_selector import LogitSelector
 
 
@@ -25,9 +25,8 @@ MEASURES = dict(nll=(negative_log_likelihood, 'nats'), brier=(brier_score, 'squa
 @SELECTORS.register_module(name='calibration')
 class CalibrationSelector(LogitSelector):
     """The snapshot whose probabilities are nearest to the truth on held-out images. A student of soft targets
-    has the less
-    variance the nearer these are to the Bayes class probabilities (Menon et al., ICML 2021, arXiv
-    2005.10419), and both measures are proper: those probabilities minimise them. One forward pass.
+    has the less variance the nearer these are to the Bayes class probabilities (Menon et al., ICML 2021,
+    arXiv 2005.10419), and both measures are proper: those probabilities minimise them. One forward pass.
 
     Args:
         measure: 'nll': :func:`negative_log_likelihood`; 'brier': :func:`brier_score`. The score is its
@@ -37,9 +36,7 @@ class CalibrationSelector(LogitSelector):
     name = 'calibration'
 
     def __init__(self, measure: str = 'nll') -> None:
-        if measure not in MEASURES:
-            raise ConfigError(f'selector: measure={measure!r} should be one of {tuple(MEASURES)}')
-        self.measure = measure
+        self.measure = check_choice('selector: measure', measure, tuple(MEASURES))
 
     @property
     def unit(self) -> str:

@@ -1,15 +1,12 @@
 """How much a teacher tells beside the label, I(X;Ŷ|Y)."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from ..errors import ConfigError
 from ..registry import SELECTORS
+from ..validate import check_number
 from .score_selector import LogitSelector
-from .selector import positive
 
 FEW = 20  # images a class
 
@@ -51,21 +48,16 @@ class ConditionalMutualInformationSelector(LogitSelector):
     name, unit = 'cmi', 'nats'
 
     def __init__(self, tau: float = 1.0, likelihood_weight: float = 0.0) -> None:
-        self.tau = positive('tau', tau)
-        if isinstance(likelihood_weight, bool) or not isinstance(likelihood_weight,
-                                              (int, float)) or not 0 <= likelihood_weight < math.inf:
-            raise ConfigError(f'selector: likelihood_weight={likelihood_weight!r} should be a number, at '
-                              'least 0')
-        self.likelihood_weight = likelihood_weight
+        self.tau = check_number('selector: tau', tau, above=0)
+        self.likelihood_weight = check_number('selector: likelihood_weight', likelihood_weight, at_least=0)
 
     def fill(self, todo, table, trajectory, context) -> None:
         labels = context.probe.images.labels
         found = len(labels) / len(labels.unique())
         if found < FEW:
             context.log(f'Warning: cmi: there are {found:.1f} images a class, and of so few their mean '
-                        'prediction is known badly: scores '
-                        f'are too low, high ones most, and at most log {found:.1f}. Raise probe.num_images '
-                        '(and probe.held_out)')
+                        'prediction is known badly: scores are too low, high ones most, and at most log '
+                        f'{found:.1f}. Raise probe.num_images (and probe.held_out)')
         super().fill(todo, table, trajectory, context)
 
     def value(self, logits, labels):

@@ -2,15 +2,13 @@
 
 from ..errors import ConfigError
 from ..registry import SELECTORS
-from ..trajectory import phase_end
-from .selector import Selection, Selector, all_there, whole_number
-
-KINDS = ('snapshot', 'full', 'mixed')
+from ..validate import check_choice, check_int
+from .selector import Selection, Selector, all_there, phase_ends
 
 
 @SELECTORS.register_module(name='ensemble')
 class EnsembleSelector(Selector):
-    """An ensemble of k teachers (Sec. 3.4 of CheckpointKD).
+    """An ensemble of k teachers (CheckpointKD, Sec. 3.4).
 
     Args:
         kind: 'snapshot': the ends of k equal phases of one training, EN3; 'full': the last snapshots of k
@@ -20,23 +18,18 @@ class EnsembleSelector(Selector):
     """
 
     def __init__(self, kind: str, k: int) -> None:
-        if kind not in KINDS:
-            raise ConfigError(f'selector: kind={kind!r} should be one of {KINDS}')
-        self.kind, self.k = kind, whole_number('k', k)
+        self.kind = check_choice('selector: kind', kind, ('snapshot', 'full', 'mixed'))
+        self.k = check_int('selector: k', k, 1)
 
     @property
     def runs(self) -> int:
         return 1 if self.kind == 'snapshot' else self.k
 
     def wanted(self, max_epochs, run=0):
-        if self.k > max_epochs and self.kind != 'full':
-            raise ConfigError(f'selector: k={self.k} snapshots at the ends of equal phases, but the teacher '
-                              f'trains for only {max_epochs} '
-                              'epochs; lower k, or raise teacher.train_cfg.max_epochs')
         if self.kind == 'full':
             return [max_epochs]
-        phases = range(1, self.k + 1) if self.kind == 'snapshot' else [run + 1]
-        return [phase_end(max_epochs, phase, self.k) for phase in phases]
+        ends = phase_ends(max_epochs, self.k)
+        return ends if self.kind == 'snapshot' else [ends[run]]
 
     def epochs(self, available, max_epochs, run=0):
         # a folder of checkpoints may have been cut short: its last is the full teacher there
@@ -45,9 +38,8 @@ class EnsembleSelector(Selector):
     def check(self, available, max_epochs):
         if len(available) < self.runs:
             raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of '
-                              'the teacher, but '
-                              f'teacher.trajectory names {len(available)}; name as many folders, or leave '
-                              'it out and they are trained')
+                              f'the teacher, but teacher.trajectory names {len(available)}; name as many '
+                              'folders, or leave it out and they are trained')
         for run in range(self.runs):
             self.epochs(available[run], max_epochs[run], run)
 

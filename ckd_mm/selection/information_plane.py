@@ -20,22 +20,19 @@ class InformationPlaneSelector(Selector):
         plane = None if context is None else context.plane
         if plane is None:
             raise ConfigError('selector: information_plane needs the information plane of the trajectory: '
-                              'add a `probe` to the '
-                              'config, or run tools/probe.py first')
-        missing = [
-            snapshot.epoch for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)
-        ]
+                              'add a `probe` to the config, or run tools/probe.py first')
+        missing = [one.epoch for one in trajectory if not plane.has(one.epoch, one.sha256)]
         if missing:
             raise ConfigError(f'selector: the information plane lacks the snapshots of epochs {missing} of '
-                              f'{trajectory.folder}, or was '
-                              'measured on others of these epochs; run the probe again')
+                              f'{trajectory.folder}, or was measured on others of these epochs; run the '
+                              'probe again')
         plane = InformationPlane([point for point in plane.points if point.epoch in trajectory.epochs])
         rows, best = plane.normalised(), plane.best_epoch
         top = next(row for row in rows if row['epoch'] == best)
-        return Selection([trajectory.at(best)],
-                         f'T*: normalised I(X;F) {top["x"]:.3f} + I(Y;F) {top["y"]:.3f} = {top["sum"]:.3f} '
-                         'is the most of '
-                         f'{len(rows)} snapshots', [dict(epoch=row['epoch'], score=row['sum'])
-                          for row in rows], 'sum of two min-max normalised axes, 0 to 2',
-                         dict(teacher_forwards=sum(point.teacher_forwards or 0.0 for point in plane.points),
-                              seconds=sum(point.seconds or 0.0 for point in plane.points)))
+        reason = (f'T*: normalised I(X;F) {top["x"]:.3f} + I(Y;F) {top["y"]:.3f} = {top["sum"]:.3f} is the '
+                  f'most of {len(rows)} snapshots')
+        cost = {key: sum(getattr(point, key) or 0.0 for point in plane.points)
+                for key in ('teacher_forwards', 'seconds')}
+        return Selection([trajectory.at(best)], reason,
+                         [dict(epoch=row['epoch'], score=row['sum']) for row in rows],
+                         'sum of two min-max normalised axes, 0 to 2', cost)

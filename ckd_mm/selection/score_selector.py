@@ -12,8 +12,9 @@ from mmengine.dist import get_rank
 
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
-from ..files import plain, read_json, write_json
-from ..record import differences, flatten, listed
+from ..evaluation.logits import predict_logits
+from ..files import plain, write_json
+from ..record import read_record, require_same_settings
 from ..trajectory import Snapshot, Trajectory, share_snapshots
 from .selector import Selection, SelectionContext, Selector
 
@@ -28,28 +29,20 @@ class ScoreTable:
         settings: everything the scores depend on besides the snapshots.
 
     Raises:
-        ConfigError: the file holds scores of other settings, which cannot be compared.
+        ConfigError: the file holds scores of other settings.
     """
 
     def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, plain(settings)
         self.rows: list[dict[str, Any]] = []
-        if path is None or not Path(path).exists():
-            return
-        found = read_json(path)
-        if not isinstance(found, dict) or found.get('format') != FORMAT:
-            raise CkdError(f'{path} is no table of scores: its "format" is not "{FORMAT}"; move it away')
-        changed = differences(flatten(found['settings']), flatten(self.settings))
-        if changed:
-            raise ConfigError(f'{path} was scored in another way: {listed(changed)}. Scores of two ways '
-                              'cannot be compared: '
-                              f'restore the setting, or move {Path(path).parent} away')
-        self.rows = found['rows']
+        if path is not None and Path(path).exists():
+            found = read_record(path, FORMAT, 'table of scores')
+            require_same_settings(path, found['settings'], self.settings, 'scored', Path(path).parent)
+            self.rows = found['rows']
 
     def find(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        return next(
-            (row for row in self.rows if row['epoch'] == snapshot.epoch and row['sha256'] == snapshot.sha256),
-            None)
+        wanted = snapshot.epoch, snapshot.sha256
+        return next((row for row in self.rows if (row['epoch'], row['sha256']) == wanted), None)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         new = {(row['epoch'], row['sha256']) for row in rows}
@@ -84,25 +77,22 @@ class ScoreSelector(Selector):
     def select(self, trajectory, context=None):
         rows = self.table(trajectory, context)
         best = max(rows, key=lambda row: (row['score'], -row['epoch']))
-        return Selection([trajectory.at(best['epoch'])],
-                         f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots', rows,
-                         self.unit, dict(teacher_forwards=sum(row['teacher_forwards'] for row in rows),
-                              seconds=sum(row['seconds'] + row.get('warmup_seconds', 0.0) for row in rows)))
+        cost = {key: sum(row[key] for row in rows) for key in ('teacher_forwards', 'seconds')}
+        reason = f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots'
+        return Selection([trajectory.at(best['epoch'])], reason, rows, self.unit, cost)
 
     def table(self, trajectory, context: SelectionContext | None) -> list[dict[str, Any]]:
         """Rows of all snapshots, measured where the table on disk lacks them."""
         if context is None or context.probe is None or (self.needs_student and context.student is None):
-            raise ConfigError(f'selector: {self.name} looks at images' +
-                              (' and at the student' if self.needs_student else '') +
-                              ', which only a config has: pass --config')
-        table = open_table(
-            context, self.name, dict(self.settings, probe=context.probe.settings,
-                 student=context.student.settings if self.needs_student else None))
+            student = ' and at the student' if self.needs_student else ''
+            raise ConfigError(f'selector: {self.name} looks at images{student}, which only a config has: '
+                              'pass --config')
+        student = context.student.settings if self.needs_student else None
+        settings = dict(self.settings, probe=context.probe.settings, student=student)
+        table = open_table(context, self.name, settings)
         todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
         if todo:
-            # read on all processes: some data sets wait for each other, and not all processes may have a
-            # snapshot to look at
-            images = len(context.probe.images)
+            images = len(context.probe.images)  # on all processes: some data sets wait for each other
             context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at, with '
                         f'{images} images')
             context.probe.warn_if_seen(trajectory, context.log)
@@ -111,7 +101,7 @@ class ScoreSelector(Selector):
 
     def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory,
              context: SelectionContext) -> None:
-        """Fill the table with the snapshots that it lacks; called on every process."""
+        """Score the snapshots that the table lacks; called on every process."""
         share_snapshots(todo, lambda snapshot: self._timed(snapshot, context), table.add, context.log,
                         f'Selector {self.name}')
 
@@ -120,8 +110,7 @@ class ScoreSelector(Selector):
         found = self.score(snapshot, context)
         if not all(math.isfinite(value) for value in found.values()):
             raise CkdError(f'selector: {self.name} of snapshot {snapshot} is not finite ({found}): its '
-                           'training had diverged. Leave the '
-                           'snapshot out of the trajectory')
+                           'training had diverged. Leave the snapshot out of the trajectory')
         return dict(epoch=snapshot.epoch, sha256=snapshot.sha256,
                     seconds=round(time.perf_counter() - started, 3), **found)
 
@@ -138,14 +127,13 @@ class LogitSelector(ScoreSelector):
         raise NotImplementedError
 
     def score(self, snapshot, context):
-        from ..evaluation.logits import predict_logits
         images = context.probe.images
         logits = predict_logits(snapshot.build(), images, torch.device(get_device()),
                                 log=context.log).double()
         if images.labels.max() >= logits.shape[1]:
             raise ConfigError(f'selector: {self.name}: an image has label {int(images.labels.max())}, but '
-                              f'the teacher {snapshot} has '
-                              f'{logits.shape[1]} classes; use the data set it was trained for')
+                              f'the teacher {snapshot} has {logits.shape[1]} classes; use the data set it '
+                              'was trained for')
         return dict(score=self.value(logits, images.labels),
                     teacher_accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
                     teacher_forwards=float(len(images)))

@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..infoplane.plane import InformationPlane
 from ..infoplane.probe import Probe
 from ..registry import SELECTORS
-from ..trajectory import Snapshot, Trajectory
+from ..trajectory import Snapshot, Trajectory, phase_end
 
 
 @dataclass
@@ -20,9 +20,8 @@ class Selection:
         reason: why, for a person.
         scores: one row for each candidate, ``epoch``, ``score`` (more is better) and what it was made of.
         score_unit: what the scores are in.
-        cost: ``teacher_forwards``: what finding the scores took, in forward passes of one image through the
-            teacher (counted in floating-point operations of convolutions and matrix products; a backward pass
-            is two forward passes), and ``seconds``. Zero where nothing was looked at.
+        cost: ``seconds``, and ``teacher_forwards``: what the scores cost in forward passes of one image
+            through the teacher, counted in operations; a backward pass is two forward passes.
     """
     snapshots: list[Snapshot]
     reason: str
@@ -40,7 +39,7 @@ class SelectionContext:
         probe: images that the teacher was not trained on, for those with ``needs_images``.
         student: the student's config as a task (:class:`ckd_mm.pipeline.student_task.StudentTask`), for those
             with ``needs_student``.
-        folder: where scores are kept, so that a killed selection goes on.
+        folder: where scores are written, so that a killed selection goes on.
     """
     plane: InformationPlane | None = None
     probe: Probe | None = None
@@ -55,14 +54,12 @@ class Selector:
     Attributes:
         runs: trainings of the teacher that it chooses among.
         needs_plane, needs_images, needs_student: what it wants of the :class:`SelectionContext`.
-        needs_kd_loss: whether it calls the student's loss of logits itself, which must be the usual one then.
     """
 
     runs = 1
     needs_plane = False
     needs_images = False
     needs_student = False
-    needs_kd_loss = False
 
     def epochs(self, available: Sequence[int], max_epochs: int) -> list[int]:
         """The wanted ones of the ``available`` snapshot epochs of a run of ``max_epochs``.
@@ -73,8 +70,7 @@ class Selector:
         raise NotImplementedError
 
     def wanted(self, max_epochs: int, run: int = 0) -> list[int]:
-        """Epochs at which the ``run``-th training of a teacher must leave a snapshot for it, where they are
-        known before."""
+        """Epochs at which the ``run``-th training of a teacher must leave a snapshot, if known before."""
         return []
 
     def check(self, available: Sequence[Sequence[int]], max_epochs: Sequence[int]) -> None:
@@ -97,18 +93,27 @@ class Selector:
 
     def select(self, trajectory: Trajectory, context: SelectionContext | None = None) -> Selection:
         """Choose among the snapshots of one trajectory."""
-        epochs = self.epochs(trajectory.epochs, trajectory.max_epochs)
-        scores = [
-            dict(epoch=epoch, score=self.score_of_epoch(epoch, trajectory.max_epochs))
-            for epoch in trajectory.epochs
-        ]
-        return Selection([trajectory.at(epoch) for epoch in epochs], self.reason(
-            epochs, trajectory.max_epochs), [row for row in scores if row['score'] is not None], 'epochs')
+        last = trajectory.max_epochs
+        epochs = self.epochs(trajectory.epochs, last)
+        scores = [dict(epoch=epoch, score=self.score_of_epoch(epoch, last)) for epoch in trajectory.epochs]
+        return Selection([trajectory.at(epoch) for epoch in epochs], self.reason(epochs, last),
+                         [row for row in scores if row['score'] is not None], 'epochs')
 
     def select_all(self, trajectories: Sequence[Trajectory],
                    contexts: Sequence[SelectionContext]) -> list[Selection]:
         """Choose among several trajectories, one selection for each; all that are chosen teach together."""
         return [self.select(trajectory, context) for trajectory, context in zip(trajectories, contexts)]
+
+
+def phase_ends(max_epochs: int, k: int) -> list[int]:
+    """
+    Raises:
+        ConfigError: there are fewer epochs than phases.
+    """
+    if k > max_epochs:
+        raise ConfigError(f'selector: k={k} snapshots at the ends of equal phases, but the teacher trains '
+                          f'for only {max_epochs} epochs; lower k, or raise teacher.train_cfg.max_epochs')
+    return [phase_end(max_epochs, phase, k) for phase in range(1, k + 1)]
 
 
 def all_there(wanted: list[int], available: Sequence[int]) -> list[int]:
@@ -119,30 +124,9 @@ def all_there(wanted: list[int], available: Sequence[int]) -> list[int]:
     missing = [epoch for epoch in wanted if epoch not in available]
     if missing:
         raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at '
-                          f'{missing}; it has '
-                          f'{sorted(available)}. Choose among these, or take snapshots there '
-                          '(teacher.snapshots)')
+                          f'{missing}; it has {sorted(available)}. Choose among these, or take snapshots '
+                          'there (teacher.snapshots)')
     return wanted
-
-
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """
-    Raises:
-        ConfigError: ``value`` is no whole number of at least ``least``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f'selector: {name}={value!r} should be a whole number, at least {least}')
-    return value
-
-
-def positive(name: str, value: Any) -> float:
-    """
-    Raises:
-        ConfigError: ``value`` is no number above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float('inf'):
-        raise ConfigError(f'selector: {name}={value!r} should be a number above 0')
-    return value
 
 
 def build_selector(config: str | dict) -> Selector:
@@ -160,5 +144,4 @@ def build_selector(config: str | dict) -> Selector:
         return selector(**config)
     except TypeError as error:
         raise ConfigError(f'selector: {kind} does not take these settings: {error}. Settings of another '
-                          'selector go with its '
-                          'selector.type') from error
+                          'selector go with its selector.type') from error

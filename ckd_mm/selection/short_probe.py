@@ -8,30 +8,30 @@ from typing import Any
 from ..flops import network_flops
 from ..registry import SELECTORS
 from ..trajectory import Snapshot, Trajectory
+from ..validate import check_int
 from .score_selector import ScoreSelector, ScoreTable, open_table
-from .selector import SelectionContext, whole_number
+from .selector import SelectionContext
 
 
 @SELECTORS.register_module(name='short_probe')
 class ShortProbeSelector(ScoreSelector):
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016) over truly distilled short runs.
 
-    All snapshots teach a student for ``epochs`` epochs of the student's own schedule; the better half of
-    them, by accuracy on the held-out images, go on to ``factor`` times as many epochs, and so on until one is
-    left. Later rounds go on from the checkpoints of earlier ones. A snapshot's score is its accuracy in
-    percent in the last round that it took part in, plus 100 for each round before that.
+    All snapshots teach a student for ``epochs`` epochs of the student's own schedule; the best of them, by
+    accuracy on the held-out images, go on to ``factor`` times as many epochs, and so on until one is left. A
+    snapshot's score is its accuracy in percent in its last round, plus 100 for each round before that.
 
     Args:
         epochs: of the first round.
-        factor: the part that is kept is one of ``factor``, and the epochs are multiplied by it.
+        factor: one snapshot of so many goes on, for so many times the epochs.
     """
 
     name, unit = 'short_probe', 'rounds before the last * 100 + accuracy in percent'
     needs_student = True
 
     def __init__(self, epochs: int = 1, factor: int = 2) -> None:
-        self.first = whole_number('epochs', epochs)
-        self.factor = whole_number('factor', factor, 2)
+        self.first = check_int('selector: epochs', epochs, 1)
+        self.factor = check_int('selector: factor', factor, 2)
 
     def fill(self, todo: Sequence[Snapshot], table: ScoreTable, trajectory: Trajectory,
              context: SelectionContext) -> None:
@@ -40,8 +40,7 @@ class ShortProbeSelector(ScoreSelector):
         alive, epochs, rounds = list(trajectory), self.first, 0
         while True:
             epochs = min(epochs, student.epochs)
-            # a table for each round: a student who was trained further since would be judged by what it
-            # learnt later
+            # a table for each round: the student may have been trained further since
             done = open_table(context, f'{self.name}_round_{rounds + 1}', table.settings)
             for snapshot in alive:
                 if done.find(snapshot) is None:
@@ -63,8 +62,8 @@ class ShortProbeSelector(ScoreSelector):
         relative = context.student.flops / max(network_flops(snapshot.build(), context.probe.images.pixels),
                                                1)
         forwards = (images - before['images']) * (1 + 3 * relative) + judged * relative
-        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} '
-                    f'% after {epochs} epochs')
+        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} % '
+                    f'after {epochs} epochs')
         return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, score=100.0 * rounds + accuracy,
                     accuracy=accuracy, student_epochs=epochs, images=images,
                     teacher_forwards=before['teacher_forwards'] + forwards,

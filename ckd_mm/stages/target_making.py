@@ -21,11 +21,10 @@ from ..record import differences, flatten, listed
 from ..registry import MODELS
 from ..students.checkpoint_distill import CheckpointDistill
 from ..targets import Layout, TargetFile, TargetWriter
-from ..targets.layout import mark_of
-from ..pipeline.stage_runner import StageRunner
-from ..training import type_name
-
-SEED = 0  # of the augmentation: the same for all seeds of a student, so that they can share cached targets
+from ..targets.layout import image_checksum
+from .settings import type_name
+from .stage_runner import StageRunner
+from .target_cache import SEED, TargetCache
 
 
 def targets_fingerprint(config: Config, teachers: Sequence[dict]) -> dict[str, Any]:
@@ -93,9 +92,9 @@ def make_targets(config: Config, folder: Path, settings: Any, wanted: dict[str, 
     started = time.perf_counter()
     runner = StageRunner.from_cfg(config)
     asking = _Asking(runner, config)
-    target, marks, teachers = asking.answer(asking.first_batch())
-    layout = Layout(len(asking.dataset), settings.views, target.log_p.shape[1], teachers, settings.dtype,
-                    settings.top_k, target.spread is not None)
+    target, checksums, teachers = asking.answer(asking.first_batch())
+    layout = Layout(len(asking.dataset), cache.views, target.log_p.shape[1], teachers, cache.dtype,
+                    cache.top_k, target.spread is not None)
     writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size, started)
     mine = _share(on_main(writer.prepare))
     problem: Exception | None = None
@@ -159,11 +158,11 @@ class _Asking:
 
     @torch.no_grad()
     def answer(self, batch: dict):
-        """Target, marks and number of teachers."""
+        """Target, image checksums and number of teachers."""
         data = self.model.data_preprocessor(batch, True)
         with self.wrapper.optim_context(self.runner.model):
             target, teachers = self.model.soft_target(data['inputs'])
-        return target, mark_of(data['inputs']), teachers
+        return target, image_checksum(data['inputs']), teachers
 
     def run(self, writer: TargetWriter, blocks: list[int], log: Callable[[str], None]) -> None:
         if not blocks:
@@ -173,8 +172,8 @@ class _Asking:
         for block in blocks:
             rows = writer.rows_of(block)
             for start in range(rows.start, rows.stop, self.batch):
-                target, marks, _ = self.answer(next(batches))
-                writer.write(start, target, marks)
+                target, checksums, _ = self.answer(next(batches))
+                writer.write(start, target, checksums)
                 progress.step()
             writer.done(block)
 

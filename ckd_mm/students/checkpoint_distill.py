@@ -100,9 +100,9 @@ class CheckpointDistill(TaughtStudent):
 
     def verify_targets(self) -> None:
         """Before a checkpoint, and at the end: whether all images so far were those that the teachers saw,
-        see :meth:`TargetFile.look`."""
+        see :meth:`TargetFile.verify`."""
         if self.targets is not None:
-            self.targets.look()
+            self.targets.verify()
 
     def _set_cohort(self, cohort: dict | BaseCohort | None) -> None:
         self.outside.cohort, self.outside.ready = cohort, False

@@ -12,26 +12,21 @@ from torch import Tensor
 from ..compat import full_precision
 from ..errors import ConfigError
 from ..losses.soft_target import SoftTarget
+from ..validate import check_choice
 
 DTYPES = ('float32', 'float16')
 
 
 @dataclass(frozen=True)
 class Layout:
-    r"""One row for each image in each view, ``image + view * images``; its size does not depend on the number
-    of teachers.
+    r"""One row for each image in each view, ``image + view * images``, whatever the number of teachers.
 
-    Whole: the C log-probabilities. In ``float32`` they come back as they were, bit for bit; in ``float16``
-    rounded (to one part in 2,048), and scaled so that the probabilities sum to one again.
-
-    ``top_k=k``: the k largest log-probabilities, their classes, and the log of what is left to all others, r;
-    each of these gets the same share: with t the k classes
+    The C log-probabilities: in ``float32`` bit for bit; in ``float16`` rounded (to one part in 2,048) and
+    scaled so that the probabilities sum to one again. Or, with ``top_k=k``, the k largest, their classes t,
+    and the log of what is left to all others, r, of which each gets the same share:
 
     .. math:: \hat p_c = p_c \text{ for } c \in t, \quad \hat p_c = r / (C - k) \text{ for } c \notin t, \quad
-              r = \sum_{c \notin t} p_c,
-
-    which sums to one, and of all distributions with these k probabilities is the one that says least about
-    the rest.
+              r = \sum_{c \notin t} p_c
 
     Args:
         images: number of them, N.
@@ -54,12 +49,10 @@ class Layout:
     spread: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConfigError(f'distill.cache.dtype={self.dtype!r} should be one of {DTYPES}')
+        check_choice('distill.cache.dtype', self.dtype, DTYPES)
         if self.top_k is not None and not 0 < self.top_k < self.classes:
             raise ConfigError(f'distill.cache.top_k={self.top_k} should be at least 1 and below the number '
-                              f'of classes, {self.classes}, or '
-                              'None to keep all')
+                              f'of classes, {self.classes}, or None to keep all')
 
     @property
     def rows(self) -> int:
@@ -71,7 +64,7 @@ class Layout:
         index = np.dtype(np.int16 if self.classes <= np.iinfo(np.int16).max else np.int32)
         columns = self.classes if self.top_k is None else self.top_k + 1  # the last: what is left
         found = dict(log_p=((self.rows, columns), np.dtype(self.dtype)), predicted=((self.rows, ), index),
-                     mark=((self.rows, ), np.dtype(np.float32)))
+                     checksum=((self.rows, ), np.dtype(np.float32)))
         if self.top_k is not None:
             found['top'] = ((self.rows, self.top_k), index)
         if self.spread:
@@ -82,13 +75,8 @@ class Layout:
     def bytes(self) -> int:
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.arrays.values())
 
-    def encode(self, target: SoftTarget, marks: Tensor) -> dict[str, np.ndarray]:
-        """Rows of the arrays.
-
-        Args:
-            target: of some images, with ``predicted``.
-            marks: :func:`mark_of` them.
-        """
+    def encode(self, target: SoftTarget, checksums: Tensor) -> dict[str, np.ndarray]:
+        """Rows of the arrays, from the target of some images, with ``predicted``, and their checksums."""
         log_p, found = target.log_p.float(), {}
         if self.top_k is not None:
             log_p, top = log_p.topk(self.top_k, dim=1)
@@ -96,18 +84,14 @@ class Layout:
             log_p, found['top'] = torch.cat([log_p, rest], dim=1), top
         # the smallest of its type, not -inf: a probability of 0 times the log of 0 would be no number
         found['log_p'] = log_p.clamp_min(torch.finfo(getattr(torch, self.dtype)).min)
-        found.update(predicted=target.predicted, mark=marks)
+        found.update(predicted=target.predicted, checksum=checksums)
         if self.spread:
             found['spread'] = target.spread
         return {name: found[name].cpu().numpy().astype(dtype) for name, (_, dtype) in self.arrays.items()}
 
     def decode(self, rows: dict[str, np.ndarray], device: str | torch.device = 'cpu') -> SoftTarget:
-        """The target of rows of the arrays, in float32. They travel to the device as short as they are
-        kept."""
-        given = {
-            name: torch.from_numpy(values).to(device, non_blocking=True)
-            for name, values in rows.items()
-        }
+        """The target of rows of the arrays, in float32, made on the device."""
+        given = {name: torch.from_numpy(row).to(device, non_blocking=True) for name, row in rows.items()}
         log_p = given['log_p'].float()
         if self.top_k is not None:
             each = log_p[:, -1:] - math.log(self.classes - self.top_k)
@@ -117,14 +101,14 @@ class Layout:
         return SoftTarget(log_p, given.get('spread'), given['predicted'].long())
 
 
-def mark_of(inputs: Tensor) -> Tensor:
-    r"""A number by which an augmented image is known again, (N,): with P pixels x and a random sign s of each
+def image_checksum(inputs: Tensor) -> Tensor:
+    r"""A number by which an augmented image is recognised, (N,): with P pixels x and a random sign s for each
     pixel,
 
     .. math:: \sum_i s_i x_i / \sqrt P.
 
-    Neighbours have unrelated signs, so a mirrored or shifted image has another mark, by about the root mean
-    square of what its pixels differ; a weight that changes slowly along a row would hardly notice.
+    Neighbours have unrelated signs, so the checksum of a mirrored or shifted image differs, by about the root
+    mean square of the difference of its pixels; a weight that changes slowly along a row would hardly notice.
 
     Args:
         inputs: as the networks get them, (N, 3, H, W) or (N, P).
@@ -136,5 +120,5 @@ def mark_of(inputs: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _signs(count: int, device: torch.device) -> Tensor:
-    """Of a generator whose numbers are the same for ever: numpy keeps those of ``RandomState`` (NEP 19)."""
+    """Of a generator whose numbers never change: numpy keeps those of ``RandomState`` (NEP 19)."""
     return torch.from_numpy(np.random.RandomState(0).randint(0, 2, count) * 2 - 1).to(device, torch.float32)

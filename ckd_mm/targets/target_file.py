@@ -1,4 +1,4 @@
-"""Teacher targets that were kept."""
+"""Cached teacher targets."""
 
 import math
 from pathlib import Path
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 from ..errors import CkdError, ConfigError
-from ..files import read_json, sha256_of_file
+from ..files import sha256_of_file
 from ..losses.soft_target import SoftTarget
-from ..record import differences, flatten
-from .layout import Layout, mark_of
+from ..record import differences, flatten, read_record
+from .layout import Layout, image_checksum
 
-FILE, FORMAT = 'targets.json', 'ckd_mm targets 2'
-# Of marks, for pixels whose root mean square is at most 1, and in proportion above. Rounding changes them by
-# 2e-5 (150,528 pixels added up in float32 in another order); of photographs mirrored or moved by one pixel,
-# at 32 to 224 px, 99 % have a mark that differs by more than 1e-3, most by more than 0.1.
+FILE, FORMAT = 'targets.json', 'ckd_mm targets 3'
+# Of checksums, for pixels whose root mean square is at most 1, and in proportion above. Rounding changes
+# them by 2e-5 (150,528 pixels added up in float32 in another order); of photographs mirrored or moved by one
+# pixel, at 32 to 224 px, 99 % have a checksum that differs by more than 1e-3, most by more than 0.1.
 TOLERANCE = 1e-3
-REMOVE = 'Remove the folder: a resumed run makes its own targets again; instead of given ones (distill.cache.file) name others, or none'
-BATCHES_A_LOOK, AT_ONCE = 50, ('cpu', )  # to look at a number of another device means to wait for it
+REMOVE = ('Remove the folder: a resumed run makes its own targets again; instead of given ones '
+          '(distill.cache.file) name others, or none')
+# checksums on another device are compared there, and the result is waited for every so many batches
+BATCHES_BETWEEN_CHECKS, VERIFIED_AT_ONCE = 50, ('cpu', )
 
 
 class TargetFile:
-    """A folder with ``targets.json`` and a numpy file for each array of :class:`Layout`. Rows are read when
-    they are asked for; what
-    was read lately stays in the system's memory, shared by all processes of a machine.
+    """A folder with ``targets.json`` and a numpy file for each array of :class:`Layout`, mapped into memory.
 
     Args:
-        folder: which may not be there yet.
+        folder: it need not exist yet.
         target: ``target_settings`` of the loss that will be given them; None: whatever they were made for.
     """
 
@@ -37,9 +37,9 @@ class TargetFile:
         self.folder, self.target = Path(folder), target
         self._arrays: dict[str, np.ndarray] | None = None
         self._layout: Layout | None = None
-        self._compared: list[tuple[np.ndarray, Tensor]] = [
-        ]  # rows, and how far their marks differ: nobody has looked yet
-        self._looked = False
+        # rows, and the differences of their checksums: not verified yet
+        self._compared: list[tuple[np.ndarray, Tensor]] = []
+        self._verified = False
 
     def __deepcopy__(self, memo) -> 'TargetFile':
         return self  # an EMA copy of the model reads the same file
@@ -54,12 +54,7 @@ class TargetFile:
         path = self.folder / FILE
         if not path.is_file():
             raise CkdError(f'{path} does not exist: there are no teacher targets in this folder')
-        record = read_json(path)
-        if not isinstance(record, dict) or record.get('format') != FORMAT:
-            found = record.get('format') if isinstance(record, dict) else None
-            raise CkdError(f'{path} says format={found!r}, expected {FORMAT!r}: it is of another version, '
-                           f'or another file. {REMOVE}')
-        return record
+        return read_record(path, FORMAT, 'record of teacher targets', REMOVE)
 
     @property
     def is_complete(self) -> bool:
@@ -90,17 +85,13 @@ class TargetFile:
         """The targets of a batch.
 
         Args:
-            data_samples: with ``sample_idx`` and ``view``, as :class:`ckd_mm.data.ReplayableDataset` gives
-                them.
-            inputs: the images themselves, which are compared with those that the teachers saw. On a CPU and
-                in the first batch it is said at once if they are others, on other devices after up to
-                :data:`BATCHES_A_LOOK` batches, or by :meth:`look`.
-
-        Returns:
-            On the device of the images.
+            data_samples: with ``sample_idx`` and ``view``, as of :class:`ckd_mm.data.ReplayableDataset`.
+            inputs: the images, whose checksums are compared with those of the images that the teachers saw:
+                at once in the first batch and on a CPU, elsewhere every :data:`BATCHES_BETWEEN_CHECKS`
+                batches, or in :meth:`verify`. The targets are on their device.
 
         Raises:
-            ConfigError: images without a view, views that were not kept, or targets for another loss.
+            ConfigError: images without a view, views that are not cached, or targets for another loss.
             CkdError: other images; a file is missing or damaged.
         """
         rows = self._rows(data_samples)
@@ -110,11 +101,8 @@ class TargetFile:
     def read(self, rows: np.ndarray, device: str | torch.device = 'cpu') -> SoftTarget:
         """The targets of these rows."""
         self._open()
-        return self._layout.decode(
-            {
-                name: np.asarray(array[rows])
-                for name, array in self._arrays.items() if name != 'mark'
-            }, device)
+        read = {name: np.asarray(array[rows]) for name, array in self._arrays.items() if name != 'checksum'}
+        return self._layout.decode(read, device)
 
     def _rows(self, data_samples: list[Any]) -> np.ndarray:
         layout = self.layout
@@ -122,31 +110,30 @@ class TargetFile:
             images, views = (np.array([int(getattr(sample, name)) for sample in data_samples])
                              for name in ('sample_idx', 'view'))
         except AttributeError as error:
-            raise ConfigError("targets are kept by image and view, and the training images have none; "
-                              "train_dataloader should be "
-                              "dataset=dict(type='ckd_mm.Views', dataset=...), "
-                              "sampler=dict(type='ckd_mm.ViewSampler', "
-                              f'views={layout.views})') from error
+            raise ConfigError("targets are cached by image and view, and the training images have none; "
+                              "train_dataloader should be dataset=dict(type='ckd_mm.Views', dataset=...), "
+                              f"sampler=dict(type='ckd_mm.ViewSampler', views={layout.views})") from error
         if images.max() >= layout.images or views.max() >= layout.views:
-            raise ConfigError(f'{self.folder} has targets of {layout.images} images in {layout.views} '
-                              f'views, and image {images.max()} in '
-                              f'view {views.max()} (counted from 0) was asked for: is the sampler '
-                              f'ckd_mm.ViewSampler(views={layout.views}), and the data set the same?')
+            raise ConfigError(f'{self.folder} has targets of {layout.images} images in {layout.views} views, '
+                              f'and image {images.max()} in view {views.max()} (counted from 0) was asked '
+                              f'for: is the sampler ckd_mm.ViewSampler(views={layout.views}), and the data '
+                              'set the same?')
         return images + views * layout.images
 
     def _compare(self, rows: np.ndarray, inputs: Tensor) -> None:
-        kept = torch.from_numpy(np.asarray(self._arrays['mark'][rows])).to(inputs.device, non_blocking=True)
+        cached = torch.from_numpy(np.asarray(self._arrays['checksum'][rows]))
         pixels = inputs.detach().float().flatten(1)
-        size = (torch.linalg.vector_norm(pixels, dim=1) / math.sqrt(pixels.shape[1])).clamp_min(
-            1)  # images may be in 0 to 255
-        self._compared.append((rows, (mark_of(pixels) - kept).abs() / size))
-        if not self._looked or inputs.device.type in AT_ONCE or len(self._compared) >= BATCHES_A_LOOK:
-            self.look()
+        # images may be in 0 to 255
+        size = (torch.linalg.vector_norm(pixels, dim=1) / math.sqrt(pixels.shape[1])).clamp_min(1)
+        difference = (image_checksum(pixels) - cached.to(inputs.device, non_blocking=True)).abs() / size
+        self._compared.append((rows, difference))
+        if not self._verified or inputs.device.type in VERIFIED_AT_ONCE or \
+                len(self._compared) >= BATCHES_BETWEEN_CHECKS:
+            self.verify()
 
-    def look(self) -> None:
-        """Whether all images so far were those that the teachers saw. For the end of a training and before a
-        checkpoint is written, which a
-        resumed run would go on from; from time to time it is done anyway.
+    def verify(self) -> None:
+        """Compare all images so far with those that the teachers saw; for the end of a training, and before a
+        checkpoint is written that a resumed run would go on from.
 
         Raises:
             CkdError: naming the image that differs most.
@@ -155,17 +142,16 @@ class TargetFile:
             return
         rows = np.concatenate([rows for rows, _ in self._compared])
         difference = torch.cat([difference for _, difference in self._compared]).cpu()
-        self._compared, self._looked = [], True
-        if not (difference <= TOLERANCE).all():
+        self._compared, self._verified = [], True
+        others = int((~(difference <= TOLERANCE)).sum())
+        if others:
             worst = int(difference.argmax())
             view, image = divmod(int(rows[worst]), self._layout.images)
             raise CkdError(f'image {image} in view {view} is not the one that the teachers saw when '
-                           f'{self.folder} was made (and so are '
-                           f'{int((~(difference <= TOLERANCE)).sum()) - 1} more of {len(rows)}): the files '
-                           'of the data set, their order, '
-                           'or the libraries that augment them are others. Make the targets again: leave '
-                           'distill.cache.file out, or '
-                           'choose another --work-dir')
+                           f'{self.folder} was made (and so are {others - 1} more of {len(rows)}): the files '
+                           'of the data set, their order, or the libraries that augment them are others. '
+                           'Make the targets again: leave distill.cache.file out, or choose another '
+                           '--work-dir')
 
     def _open(self) -> None:
         if self._arrays is not None:
@@ -181,9 +167,8 @@ class TargetFile:
     def _require_same_target(self, found: dict[str, Any] | None) -> None:
         changed = [] if None in (found, self.target) else differences(flatten(found), flatten(self.target))
         if changed:
-            raise ConfigError(f'{self.folder} holds targets for another loss: {"; ".join(changed)}. Give '
-                              'the loss the settings that they '
-                              'were made for, or make targets for this one')
+            raise ConfigError(f'{self.folder} holds targets for another loss: {"; ".join(changed)}. Give the '
+                              'loss the settings that they were made for, or make targets for this one')
 
 
 def open_array(folder: Path, name: str, layout: Layout) -> np.ndarray:
@@ -204,5 +189,6 @@ def open_array(folder: Path, name: str, layout: Layout) -> np.ndarray:
             wanted = array.offset + array.nbytes
             if array.shape == shape and array.dtype == dtype and path.stat().st_size == wanted:
                 return array
-            problem = f'it has {path.stat().st_size:,} bytes, {array.dtype} {array.shape}; expected {wanted:,}, {dtype} {shape}'
+            found = f'{path.stat().st_size:,} bytes, {array.dtype} {array.shape}'
+            problem = f'it has {found}; expected {wanted:,}, {dtype} {shape}'
     raise CkdError(f'{path} is damaged: {problem}. {REMOVE}')

@@ -23,10 +23,10 @@ BATCHES_A_BLOCK = 32
 
 
 class TargetWriter:
-    """Rows are written in batches of one size, and a block of batches counts as done when it has been synced.
-    Written are ranges of
-    files, not maps of memory: a full disk is then an error and not a killed process, and several machines may
-    write into the files of a network file system, each its own rows.
+    """Writes rows in batches of one size; a block of batches counts as done when it has been synced.
+
+    It writes ranges of files, not maps of memory: a full disk is then an error and not a killed process, and
+    several machines may write their own rows of the files of a network file system.
 
     Args:
         folder: of the targets.
@@ -49,8 +49,7 @@ class TargetWriter:
 
     # ------------------------------------------------------------ one process
     def prepare(self) -> list[int]:
-        """Go on with what is there if it was begun by the same settings, or begin. For one process, before
-        any writes.
+        """Go on with what the same settings began, or begin; for one process, before any writes.
 
         Returns:
             The blocks that are left to do, rising; none where all is finished.
@@ -69,16 +68,15 @@ class TargetWriter:
                 return self._left(found['complete'])
             if found['complete'] or self._progress().any():
                 raise ConfigError(f'{self.folder} holds targets that were begun with other settings: '
-                                  f'{listed(changed)}. Restore them to go '
-                                  'on, or remove the folder to make the targets anew')
+                                  f'{listed(changed)}. Restore them to go on, or remove the folder to make '
+                                  'the targets anew')
             path.unlink()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name, (shape, dtype) in {
-                    **self.layout.arrays, 'progress': ((self.blocks, ), np.dtype(np.uint8))
-            }.items():
-                np.lib.format.open_memmap(self.folder / f'{name}.npy', mode='w+', dtype=dtype,
-                                          shape=shape).flush()
+            progress = ((self.blocks, ), np.dtype(np.uint8))
+            for name, (shape, dtype) in dict(self.layout.arrays, progress=progress).items():
+                file = self.folder / f'{name}.npy'
+                np.lib.format.open_memmap(file, mode='w+', dtype=dtype, shape=shape).flush()
             sync_folder(self.folder)
         except OSError as error:
             raise self._cannot_write(self.folder, error) from error
@@ -105,10 +103,7 @@ class TargetWriter:
             raise CkdError(f'{path} is damaged: {error}. {REMOVE}') from error
 
     def finish(self) -> dict[str, Any]:
-        """All blocks of all processes are done. For one process.
-
-        Returns:
-            The content of ``targets.json``.
+        """The content of ``targets.json``; for one process, when all have done their blocks.
 
         Raises:
             CkdError: not all blocks are done.
@@ -119,8 +114,7 @@ class TargetWriter:
         left = self._left(complete=False)
         if left:
             raise CkdError(f'the targets in {self.folder} are not finished: {len(left)} of {self.blocks} '
-                           'blocks are not written; go on '
-                           'with the run that makes them, with --resume')
+                           'blocks are not written; go on with the run that makes them, with --resume')
         known = {name: sha256_of_file(self.folder / f'{name}.npy') for name in self.layout.arrays}
         record = dict(self._record(), complete=True, sha256=known)
         write_json(self.folder / FILE, record)
@@ -136,22 +130,21 @@ class TargetWriter:
     def rows_of(self, block: int) -> range:
         return range(block * self.block, min((block + 1) * self.block, self.layout.rows))
 
-    def write(self, start: int, target: SoftTarget, marks: Tensor) -> None:
+    def write(self, start: int, target: SoftTarget, checksums: Tensor) -> None:
         """The rows from ``start`` on.
 
         Raises:
             CkdError: a target is not finite; the disk is full.
         """
-        rows = self.layout.encode(target, marks)
+        rows = self.layout.encode(target, checksums)
         if not np.isfinite(rows['log_p']).all():
-            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(marks) - 1} are '
-                           'not finite: their logits are too '
-                           'large, or not numbers')
+            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(checksums) - 1} are '
+                           'not finite: their logits are too large, or not numbers')
         for name, values in rows.items():
             self._write(name, start, values)
 
     def done(self, block: int) -> None:
-        """Its rows are all written: sync them, and then say so."""
+        """Sync its rows, which are all written, and then say so."""
         try:
             for name in self.layout.arrays:
                 os.fsync(self._file(name)[0])
@@ -159,8 +152,7 @@ class TargetWriter:
             raise self._cannot_write(self.folder, error) from error
         self._write('progress', block, np.ones(1, np.uint8))
         os.fsync(self._file('progress')[0])
-        if is_main_process(
-        ):  # with the seconds so far, which a run that goes on after a kill adds its own to
+        if is_main_process():  # with the seconds so far: a resumed run adds its own
             write_json(self.folder / FILE, self._record())
 
     def close(self) -> None:
@@ -175,7 +167,6 @@ class TargetWriter:
         return self._files[name]
 
     def _write(self, name: str, row: int, values: np.ndarray) -> None:
-        path = self.folder / f'{name}.npy'
         data = memoryview(np.ascontiguousarray(values)).cast('B')
         try:
             file, place = self._file(name)
@@ -184,14 +175,13 @@ class TargetWriter:
                 written = os.pwrite(file, data, place)
                 data, place = data[written:], place + written
         except OSError as error:
-            raise self._cannot_write(path, error) from error
+            raise self._cannot_write(self.folder / f'{name}.npy', error) from error
 
     def _cannot_write(self, path: Path, error: OSError) -> CkdError:
         return CkdError(f'cannot write {path}: {error.strerror or error}. The targets need '
-                        f'{self.layout.bytes:,} bytes in all; what was '
-                        'written before is intact. Free some space (or keep less: distill.cache.dtype, '
-                        'top_k, views), then run the same '
-                        'command with --resume')
+                        f'{self.layout.bytes:,} bytes in all; what was written before is intact. Free some '
+                        'space (or cache less: distill.cache.dtype, top_k, views), then run the same command '
+                        'with --resume')
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_what_is_missing_is_named(broken, message, tmp_path):
 
 
 def test_split():
-    with pytest.raises(ConfigError, match="split='test' should be 'train' or 'val'"):
+    with pytest.raises(ConfigError, match="split='test' should be one of .'train', 'val'."):
         build('unused', 'test')
 
 

@@ -53,5 +53,5 @@ def test_file(tmp_path):
     with pytest.raises(ConfigError, match='was measured in another way: decoder_epochs was 3, now 4'):
         InformationPlane.continue_from(path, dict(decoder_epochs=4), {})
     path.write_text('[]')
-    with pytest.raises(CkdError, match='is no information plane'):
+    with pytest.raises(CkdError, match='is no information plane: its "format" is'):
         InformationPlane.load(path)

@@ -40,7 +40,7 @@ SETTINGS = [
     (dict(distill=dict(fast_teachers='no')), r"distill: unknown key 'fast_teachers'; known are tau,"),
     (dict(selector=dict(type='even', k=0)), r'k=0 should be a whole number, at least 1'),
     (dict(selector=dict(type='even', n=2)), r'selector: even does not take these settings'),
-    (dict(selector=dict(type='fraction', fraction=1.5)), r'fraction=1.5 should be above 0 and at most 1'),
+    (dict(selector=dict(type='fraction', fraction=1.5)), r'fraction=1.5 should be a finite number, above 0, at most 1'),
     (dict(probe=None), r'probe=None, but the selector .* needs the information plane'),
     (dict(probe=dict(probe_split='train')), r"probe_split='train' should be one of"),
     (dict(probe=dict(decoder_epochs=0)), r'decoder_epochs=0'),
@@ -289,7 +289,7 @@ def test_teacher_that_breaks_its_promise(given):
     snapshots = json.loads((folder / 'trajectory.json').read_text())['snapshots']
     snapshots[-1]['metrics']['accuracy/top1'] = 100.0
     change_manifest(folder, snapshots=snapshots)
-    with pytest.raises(SnapshotError, match=r'% of 100 validation images rightly, but its manifest promises '
+    with pytest.raises(SnapshotError, match=r'% of 100 validation images rightly, but its manifest records '
                                             r'100.0 %'):
         RUNNERS.build(config).train()
 

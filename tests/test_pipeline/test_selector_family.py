@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -63,20 +62,8 @@ def test_cmi_of_a_run_is_that_of_its_networks(given, teacher_run):
         probe.images) * 3  # one forward pass over the held-out images a snapshot
     assert 'probe' not in summary['seconds']  # the plane was not asked for
     page, best = Path(config.work_dir, 'report.html').read_text(), max(expected, key=expected.get)
-    assert f'<tr class="chosen"><td class="n">{best}</td><td class="n">{part["scores"][best - 1]["score"]:.6g}</td>' in page
-
-
-def test_student_gradient_sees_the_student(given):
-    rows = {}
-    for name, model in dict(narrow=resnet(), wide=resnet(channels=8)).items():
-        config = given(dict(type='student_gradient', group_size=4, dimensions=16),
-                       work_dir=f'{given("last").work_dir}_{name}', model=model)
-        CheckpointDistillRunner(config).train(until='select')
-        rows[name] = read_json(config.work_dir + '/selection.json')['by_trajectory'][0]
-    scores = [[row['score'] for row in part['scores']] for part in rows.values()]
-    assert all(np.isfinite(scores[0])) and scores[0] != scores[1]
-    assert all(part['cost']['teacher_forwards'] > 3 * 64
-               for part in rows.values())  # more than a forward pass over the images
+    row = f'<td class="n">{best}</td><td class="n">{part["scores"][best - 1]["score"]:.6g}</td>'
+    assert f'<tr class="chosen">{row}' in page
 
 
 def test_short_probe_halves_and_goes_on_where_it_stopped(given, monkeypatch):
@@ -186,7 +173,7 @@ def test_one_pass_selectors_need_no_decoder(given, monkeypatch):
 
 
 def test_a_selection_for_another_student_is_refused(given):
-    config = given('student_gradient')
+    config = given('short_probe')
     CheckpointDistillRunner(config).train(until='select')
     config.resume = True
     CheckpointDistillRunner(config).train(until='select')  # unchanged: nothing to do

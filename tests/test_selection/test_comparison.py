@@ -4,10 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ckd_mm.errors import CkdError
 from ckd_mm.selection import Selection
-from ckd_mm.selection.comparison import judge, rank_correlation, reliability, summarise, summary_of, table_of
+from ckd_mm.selection.comparison import (
+    rank_correlation,
+    ranks,
+    reliability,
+    selector_score,
+    summarise,
+    summary_of,
+    table_of,
+)
 from ckd_mm.trajectory import Snapshot
 
 TRUTH = {10: [50.0, 52.0], 20: [60.0, 62.0], 30: [58.0, 60.0], 40: [55.0, 57.0]}  # means 51, 61, 59, 56
@@ -19,30 +28,31 @@ def selection(scores, chosen) -> Selection:
                      dict(teacher_forwards=300.0, seconds=2.5))
 
 
-def test_judgement_by_hand():
+def test_a_selector_by_hand():
     # ranks of the scores 1, 3, 4, 2 and of the means 1, 4, 3, 2: rho = 1 - 6 (0 + 1 + 1 + 0) / (4 * 15) = 0.8
-    found = judge('cmi', selection({10: 0.1, 20: 0.3, 30: 0.4, 40: 0.2}, 30), TRUTH)
-    assert (found.chosen, found.accuracy, found.lost) == (30, 59.0, 2.0)
+    found = selector_score('cmi', selection({10: 0.1, 20: 0.3, 30: 0.4, 40: 0.2}, 30), TRUTH)
+    assert (found.chosen, found.accuracy, found.regret) == (30, 59.0, 2.0)
     assert found.rho == pytest.approx(0.8)
-    assert found.lost_error == pytest.approx(np.sqrt(2 / 2 + 2 / 2))  # variance 2 of two seeds, twice
+    assert found.regret_error == pytest.approx(np.sqrt(2 / 2 + 2 / 2))  # variance 2 of two seeds, twice
     assert found.rho_low <= found.rho <= found.rho_high
     assert (found.teacher_forwards, found.seconds) == (300.0, 2.5)
 
 
-def test_the_best_choice_loses_nothing():
-    found = judge('oracle', selection({epoch: np.mean(values) for epoch, values in TRUTH.items()}, 20), TRUTH)
-    assert (found.lost, found.lost_error, found.rho) == (0.0, 0.0, pytest.approx(1.0))
+def test_the_best_choice_has_no_regret():
+    means = {epoch: np.mean(values) for epoch, values in TRUTH.items()}
+    found = selector_score('oracle', selection(means, 20), TRUTH)
+    assert (found.regret, found.regret_error, found.rho) == (0.0, 0.0, pytest.approx(1.0))
 
 
 def test_no_scores_no_correlation():
-    assert judge('epoch', selection({}, 20), TRUTH).rho is None
-    assert judge('flat', selection(dict.fromkeys(TRUTH, 1.0), 20), TRUTH).rho is None
+    assert selector_score('epoch', selection({}, 20), TRUTH).rho is None
+    assert selector_score('flat', selection(dict.fromkeys(TRUTH, 1.0), 20), TRUTH).rho is None
 
 
 def test_a_choice_that_nobody_was_taught_by():
     with pytest.raises(CkdError, match=r'late chose epochs \[50\], but students were taught by the '
                                        r'snapshots of epochs \[10, 20, 30, 40\]'):
-        judge('late', selection({}, 50), TRUTH)
+        selector_score('late', selection({}, 50), TRUTH)
 
 
 def test_interval_covers_the_truth_of_a_known_correlation():
@@ -62,6 +72,14 @@ def test_interval_covers_the_truth_of_a_known_correlation():
     assert inside >= 16  # 19 expected
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_ranks_with_ties(seed):
+    left, right = np.random.default_rng(seed).integers(0, 6, (2, 12)).astype(float)
+    assert ranks(left).tolist() == stats.rankdata(left).tolist()
+    found = rank_correlation(dict(enumerate(left)), {index: [value] for index, value in enumerate(right)}, 3)
+    assert found['rho'] == pytest.approx(stats.spearmanr(left, right)[0])
+
+
 def test_reliability():
     assert reliability({1: [1.0, 1.1], 2: [2.0, 2.1], 3: [3.0, 3.3]}) == pytest.approx(1.0)
     assert reliability({1: [1.0, 3.0], 2: [2.0, 2.0], 3: [3.0, 1.0]}) == pytest.approx(-1.0)
@@ -69,11 +87,12 @@ def test_reliability():
 
 
 def test_means_over_trajectories():
-    first = judge('cmi', selection({10: 0.1, 20: 0.3, 30: 0.4, 40: 0.2}, 30), TRUTH)  # rho 0.8, lost 2
-    second = judge('cmi', selection({10: 0.1, 20: 0.4, 30: 0.3, 40: 0.2}, 20), TRUTH)  # rho 1, lost 0
+    # rho 0.8, regret 2; rho 1, regret 0
+    first = selector_score('cmi', selection({10: 0.1, 20: 0.3, 30: 0.4, 40: 0.2}, 30), TRUTH)
+    second = selector_score('cmi', selection({10: 0.1, 20: 0.4, 30: 0.3, 40: 0.2}, 20), TRUTH)
     row, = summarise([[first], [second]])
-    assert (row['rho'], row['lost']) == (pytest.approx(0.9), pytest.approx(1.0))
-    assert (row['rho_spread'], row['lost_spread']) == (pytest.approx(np.sqrt(0.02)), pytest.approx(
+    assert (row['rho'], row['regret']) == (pytest.approx(0.9), pytest.approx(1.0))
+    assert (row['rho_spread'], row['regret_spread']) == (pytest.approx(np.sqrt(0.02)), pytest.approx(
         np.sqrt(2)))
     assert '| `cmi` | +0.90 ± 0.14 | 1.00 ± 1.41 | 300 | 2.5 |' in summary_of([row])
     assert '| `cmi` | 30 | +0.80 (' in table_of(

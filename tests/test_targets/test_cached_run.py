@@ -304,11 +304,10 @@ def test_images_that_change_while_the_student_learns_are_found(config_of):
         run(config)
 
 
-def test_no_checkpoint_rests_on_images_that_nobody_looked_at(config_of, monkeypatch, tmp_path):
-    """On a GPU marks are looked at every 50 batches, and here the fourth epoch of three shows another image:
-    a run that is resumed should
-    not go on behind it."""
-    monkeypatch.setattr(target_file, 'AT_ONCE', ())
+def test_no_checkpoint_rests_on_images_that_nobody_verified(config_of, monkeypatch, tmp_path):
+    """On a GPU checksums are compared every 50 batches, and here the fourth epoch of three shows another
+    image: a run that is resumed should not go on behind it."""
+    monkeypatch.setattr(target_file, 'VERIFIED_AT_ONCE', ())
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
     config.train_dataloader.dataset.pipeline.insert(0, dict(type='Changing'))
     monkeypatch.setattr(Changing, 'calls_left', 10**9)
@@ -357,15 +356,15 @@ def test_what_was_just_written_is_not_read_again(config_of, monkeypatch, tmp_pat
         monkeypatch.setattr(module, 'sha256_of_file', lambda path: read.append(path.stem) or original(path))
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
     RUNNERS.build(config).train(until='targets')
-    assert sorted(read) == ['log_p', 'mark', 'predicted']
+    assert sorted(read) == ['checksum', 'log_p', 'predicted']
     other = config_of('other', dict(cache=dict(views=VIEWS)))
     read.clear()
     run(other)
-    assert sorted(read) == ['log_p', 'mark', 'predicted']
+    assert sorted(read) == ['checksum', 'log_p', 'predicted']
     read.clear()
     config.resume = True
     run(config)  # another process may have written since
-    assert sorted(read) == ['log_p', 'mark', 'predicted']
+    assert sorted(read) == ['checksum', 'log_p', 'predicted']
 
 
 def test_a_process_that_fails_says_so_before_it_waits_for_the_others(config_of, monkeypatch):

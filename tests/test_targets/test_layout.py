@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ckd_mm.errors import ConfigError
 from ckd_mm.losses import SoftTarget
 from ckd_mm.targets import Layout, target_file
-from ckd_mm.targets.layout import mark_of
+from ckd_mm.targets.layout import image_checksum
 
 from .conftest import made
 
@@ -78,36 +78,36 @@ def test_what_cannot_be_kept(settings, words):
         Layout(6, 2, 7, **settings)
 
 
-def test_a_mark_tells_mirrored_and_shifted_images_apart():
+def test_a_checksum_tells_mirrored_and_shifted_images_apart():
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for other in (images.flip(3), images.roll(1, dims=2), images + 0.01 * torch.randn(images.shape)):
-        assert (mark_of(images) != mark_of(other)).all()
+        assert (image_checksum(images) != image_checksum(other)).all()
 
 
 @pytest.mark.parametrize('size', [32, 224])
-def test_a_mark_tells_smooth_images_apart(size):
+def test_a_checksum_tells_smooth_images_apart(size):
     """Of 8x8 spots, blown up: neighbours are as like each other as those of a blurred photograph. Rounding is
     far below."""
     spots = torch.randn(100, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     images = F.interpolate(spots, size=(size, size), mode='bilinear')
-    marks, tolerance = mark_of(images), target_file.TOLERANCE
+    checksums, tolerance = image_checksum(images), target_file.TOLERANCE
     for other in (images.flip(3), images.flip(2), images.roll(1, dims=3), images.roll(1, dims=2)):
-        assert ((marks - mark_of(other)).abs() > tolerance).float().mean() >= 0.95
+        assert ((checksums - image_checksum(other)).abs() > tolerance).float().mean() >= 0.95
     signs = torch.from_numpy(np.random.RandomState(0).randint(0, 2, 3 * size * size) * 2.0 - 1)
     exact = (images.double().flatten(1) * signs).sum(dim=1) / (3 * size * size)**0.5
-    assert (marks - exact).abs().max() < tolerance / 20
-    assert (mark_of(images.contiguous(memory_format=torch.channels_last)) -
-            marks).abs().max() < tolerance / 20
+    assert (checksums - exact).abs().max() < tolerance / 20
+    assert (image_checksum(images.contiguous(memory_format=torch.channels_last)) -
+            checksums).abs().max() < tolerance / 20
 
 
-def test_the_signs_of_a_mark_are_the_same_everywhere():
+def test_the_signs_of_a_checksum_are_the_same_everywhere():
     """0, 1, 1, 0, 1, 1: the first bits that numpy's RandomState(0) has given ever since."""
-    marks = mark_of(torch.eye(6).view(6, 3, 1, 2))
-    torch.testing.assert_close(marks, torch.tensor([-1.0, 1, 1, -1, 1, 1]) / 6**0.5)
+    checksums = image_checksum(torch.eye(6).view(6, 3, 1, 2))
+    torch.testing.assert_close(checksums, torch.tensor([-1.0, 1, 1, -1, 1, 1]) / 6**0.5)
 
 
-def test_a_mark_is_not_rounded_by_mixed_precision():
+def test_a_checksum_is_not_rounded_by_mixed_precision():
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        inside = mark_of(images)
-    assert torch.equal(inside, mark_of(images))
+        inside = image_checksum(images)
+    assert torch.equal(inside, image_checksum(images))

@@ -12,7 +12,7 @@ from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.files import read_json, write_json
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import TargetFile, target_file
-from ckd_mm.targets.layout import mark_of
+from ckd_mm.targets.layout import image_checksum
 
 from ..conftest import resnet
 from .conftest import FINGERPRINT, finished, made
@@ -42,14 +42,14 @@ def test_another_file_is_no_target_file(tmp_path):
     with pytest.raises(CkdError, match='there are no teacher targets in this folder'):
         TargetFile(tmp_path).record()
     write_json(tmp_path / 'targets.json', dict(format='something else'))
-    with pytest.raises(CkdError, match="format='something else'"):
+    with pytest.raises(CkdError, match='is no record of teacher targets: .*something else.*Remove the'):
         TargetFile(tmp_path).record()
 
 
 def test_the_record_names_what_it_was_made_of(writer_of):
     record = read_json(finished(writer_of()).folder / 'targets.json')
     assert record['fingerprint'] == FINGERPRINT and record['complete'] and set(
-        record['sha256']) == {'log_p', 'spread', 'predicted', 'mark'}
+        record['sha256']) == {'log_p', 'spread', 'predicted', 'checksum'}
     assert record['layout'] == dict(images=6, views=2, classes=7, teachers=3, dtype='float32', top_k=None,
                                     spread=True)
 
@@ -61,7 +61,7 @@ def samples(*places):
 
 def test_rows_are_found_by_image_and_view(writer_of):
     target, file = made(), finished(writer_of())
-    found = file.of(samples((3, 0), (3, 1), (0, 1)), torch.zeros(3, 3, 4, 4))  # whose marks are 0
+    found = file.of(samples((3, 0), (3, 1), (0, 1)), torch.zeros(3, 3, 4, 4))  # whose checksums are 0
     assert torch.equal(found.log_p, target.log_p[[3, 9, 6]])
 
 
@@ -89,8 +89,8 @@ def test_images_in_0_to_255_may_be_rounded_in_proportion(writer_of, monkeypatch)
     one."""
     file, inputs = finished(writer_of()), torch.full((1, 3, 4, 4), 200.0)
     signs = torch.from_numpy(np.random.RandomState(0).randint(0, 2, 48) * 2 - 1).view(1, 3, 4, 4)
-    monkeypatch.setattr(target_file, 'mark_of',
-                        lambda given: mark_of(given) - mark_of(inputs))  # 0 is kept, of this image
+    monkeypatch.setattr(target_file, 'image_checksum',  # 0 is cached, for this image
+                        lambda given: image_checksum(given) - image_checksum(inputs))
     file.of(samples((1, 1)), inputs + 2e-4 * signs)
     with pytest.raises(CkdError, match='image 1 in view 1'):
         file.of(samples((1, 1)), inputs + 0.5 * signs)
@@ -106,8 +106,8 @@ def test_another_image_in_a_later_batch_is_found(writer_of):
 
 def test_another_device_is_looked_at_from_time_to_time(writer_of, monkeypatch):
     """After the first batch, then after three, and at the end."""
-    monkeypatch.setattr(target_file, 'AT_ONCE', ())
-    monkeypatch.setattr(target_file, 'BATCHES_A_LOOK', 3)
+    monkeypatch.setattr(target_file, 'VERIFIED_AT_ONCE', ())
+    monkeypatch.setattr(target_file, 'BATCHES_BETWEEN_CHECKS', 3)
     right, wrong = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
     with pytest.raises(CkdError, match='0 more of 1'):
         finished(writer_of()).of(samples((3, 0)), wrong)
@@ -118,8 +118,8 @@ def test_another_device_is_looked_at_from_time_to_time(writer_of, monkeypatch):
         file.of(samples((4, 1)), wrong)
     file.of(samples((5, 1)), wrong)
     with pytest.raises(CkdError, match='image 5 in view 1 .* 0 more of 1'):
-        file.look()
-    file.look()
+        file.verify()
+    file.verify()
 
 
 def test_targets_for_another_loss_are_refused(writer_of):

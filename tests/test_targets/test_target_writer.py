@@ -75,7 +75,7 @@ def test_seconds_of_all_runs_are_added_up(writer_of, monkeypatch):
     assert late.prepare() == [] and late.finish()['seconds'] == 5
 
 
-@pytest.mark.parametrize('name', ['log_p', 'spread', 'predicted', 'mark'])
+@pytest.mark.parametrize('name', ['log_p', 'spread', 'predicted', 'checksum'])
 def test_a_shortened_file_is_found(writer_of, name):
     folder = finished(writer_of()).folder
     file = folder / f'{name}.npy'
