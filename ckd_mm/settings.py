@@ -52,7 +52,7 @@ class Settings:
         Raises:
             ConfigError: naming the setting.
         """
-        check_keys(name, found, cls.keys())
+        check_keys(name, found, cls.names())
         values = {}
         for item in cls.own_fields():
             if found.get(item.name) is not None:
@@ -75,7 +75,7 @@ class Settings:
         return [item for item in fields(cls) if item.name != 'given']
 
     @classmethod
-    def keys(cls) -> list[str]:
+    def names(cls) -> list[str]:
         return [item.name for item in cls.own_fields()] + list(cls.further)
 
 

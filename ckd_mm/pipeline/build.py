@@ -23,12 +23,11 @@ from ..stages.student import (
     STUDENT,
     AssistantSettings,
     Network,
-    StudentSnapshotSettings,
     StudentStage,
     networks_of,
 )
 from ..stages.student_task import StudentTask
-from ..stages.teacher import GivenTeacherStage, TeacherSettings, TeacherStage, check_no_own_hook
+from ..stages.teacher import GivenTeacherStage, TeacherSettings, TeacherStage, WhenSettings, check_no_own_hook
 from .run import Run
 from .stage import Stage, TeachingStage, numbered
 
@@ -58,7 +57,7 @@ class RunSettings(Settings):
     distill: DistillSettings | MutualSettings = setting(None, help='how the student is distilled')
     student_alone: int | bool = setting(0, at_least=0, help='also train so many students without a teacher, with seeds '
                                         'randomness.seed, randomness.seed + 1, ..., and measure them together')
-    student_snapshots: StudentSnapshotSettings | None = setting(None, help='when to keep the student while it learns')
+    student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
     listed: ClassVar[dict[str, type[Settings]]] = dict(assistants=AssistantSettings)
 
     @classmethod
@@ -71,7 +70,7 @@ class RunSettings(Settings):
             ConfigError: a key that looks like one of these, or a setting that cannot work.
         """
         require_no_misspelled(cls, config)
-        found = {key: config[key] for key in cls.keys() if key in config}
+        found = {key: config[key] for key in cls.names() if key in config}
         if found.get('peer') is not None:
             _refuse(config, 'with `peer` the networks learn from each other, there is no other teacher', 'teacher',
                     'probe', 'selector', *METHOD_KEYS)
@@ -103,12 +102,12 @@ def require_no_misspelled(settings: type[Settings], config: Config) -> None:
         ConfigError: naming the key that was probably meant.
     """
     nested = dict(teacher=TeacherSettings, peer=PeerSettings, probe=ProbeSettings, heads=HeadSettings,
-                  hint=HintSettings, distill=DistillSettings, student_snapshots=StudentSnapshotSettings)
+                  hint=HintSettings, distill=DistillSettings, student_snapshots=WhenSettings)
     for key, value in config.items():
-        meant = difflib.get_close_matches(key, settings.keys(), n=1, cutoff=0.8)
-        if not meant or key in settings.keys():
+        meant = difflib.get_close_matches(key, settings.names(), n=1, cutoff=0.8)
+        if not meant or key in settings.names():
             continue
-        known = nested[meant[0]].keys() if meant[0] in nested else None
+        known = nested[meant[0]].names() if meant[0] in nested else None
         if not isinstance(value, dict) or known is None or set(value) <= set(known):
             raise ConfigError(f'{key} is no key of a distillation config; did you mean {meant[0]}?')
 
@@ -257,3 +256,16 @@ def stage_of(stages: list[Stage], name: str) -> Any:
         if stage.name == name:
             return stage
     raise ConfigError(f'{name!r} is no stage of this config: {", ".join(repr(stage.name) for stage in stages)}')
+
+
+def open_run(config: Config, **log: Any) -> tuple[Run, list[Stage]]:
+    """A config as a run and its stages.
+
+    Args:
+        log: ``log`` and ``warn`` of :class:`Run`.
+
+    Raises:
+        ConfigError: a setting cannot work; the message names it.
+    """
+    run = Run(config, RunSettings.of(config), **log)
+    return run, build_pipeline(run)

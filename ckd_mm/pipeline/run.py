@@ -73,7 +73,8 @@ class Run:
         """A copy of the student's own mmengine config, as if there were no distillation."""
         config = copy.deepcopy(self.config)
         config.load_from = self.initial_weights  # a resumed stage goes on from its own checkpoint, if there is one
-        for key in type(self.settings).keys():
+        own = type(self.settings)
+        for key in own.names():
             config.pop(key, None)
         return without_comparison(config)
 

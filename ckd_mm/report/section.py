@@ -73,6 +73,7 @@ class Section:
     planes: list[Plane] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # further ones below the table in the terminal
     summary: dict[str, Any] = field(default_factory=dict)  # what summary.json says of the stage
+    cost: dict[str, Any] = field(default_factory=dict)  # in the keys of pipeline.cost.cost_section
 
 
 @dataclass(frozen=True)

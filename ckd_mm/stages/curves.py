@@ -2,17 +2,11 @@
 
 from pathlib import Path
 
-from ..errors import CkdError
-from ..report.page import read_curve
+from ..report.curves import read_curve
 from ..trajectory import Trajectory
 
 
-def validation_curve(folder: Path, trajectories: list[Trajectory]) -> list:
+def validation_curve(folder: Path, trajectories: list[Trajectory]) -> list[list]:
     """Of a training in ``folder``; of one that was done elsewhere, what its first trajectory recorded."""
-    curve = read_curve(folder)
-    if curve:
-        return curve
-    try:
-        return [(snapshot.epoch, snapshot.accuracy) for snapshot in trajectories[0] if snapshot.accuracy is not None]
-    except CkdError:
-        return []
+    return read_curve(folder) or [[snapshot.epoch, snapshot.accuracy] for snapshot in trajectories[0]
+                                  if snapshot.accuracy is not None]

@@ -11,8 +11,15 @@ from ..evaluation import top1
 from ..pipeline import network_checks
 from ..pipeline.run import Run
 from ..pipeline.stage import Check
-from ..pipeline.training_stage import NetworkResult, StageRunner, TrainingStage, evaluated, stage_config, train
-from ..report.page import read_curve
+from ..pipeline.training_stage import (
+    NetworkResult,
+    StageRunner,
+    TrainingStage,
+    evaluated,
+    stage_config,
+    train,
+)
+from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
 from ..settings import Settings, setting
 from ..training import as_list, trained_model, type_name

@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from torch import nn
 
 from ..errors import ConfigError, SnapshotError
-from ..evaluation import check_promised_accuracy, evaluate, top1
+from ..evaluation import check_recorded_accuracy, evaluate, top1
 from ..evaluation.evaluate import require_same_classes
 from ..files import sha256_of_file, write_json
 from ..pipeline.data_sets import class_names
@@ -173,7 +173,7 @@ class SelectStage(TeachingStage[SelectResult]):
                     for snapshot in selection.snapshots]
         config, last = run.student_training(), trajectories[0].last
         for snapshot in chosen:
-            check_promised_accuracy(snapshot, config)
+            check_recorded_accuracy(snapshot, config)
         teacher = evaluate(SnapshotEnsemble([last]), config, run.log, 'the teacher')
         if self.distillation.schedule.progressive:
             cohort: dict[str, float] = {}  # they never teach together

@@ -17,15 +17,15 @@ from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, TeachingStage
 from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
-from ..report.page import read_curve
+from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
-from ..settings import Settings, TrainingSettings, setting
+from ..settings import TrainingSettings, setting
 from ..training import apply_overrides, exclude_held_out, result_settings, shift_seed, unwrap, with_comparison
 from ..trajectory import model_config_of, snapshot_epochs
 from .distillation import Distillation
 from .distiller_check import CohortOfOne, distiller_checks
-from .hint import HINT
 from .targets import TargetsStage, require_unmixed_images, targets_folder, views_of
+from .teacher import WhenSettings
 
 STUDENT, BASELINE = 'student', 'student_alone'
 ASSISTANT_SEED = 100  # the n-th assistant has a seed higher by so many times n
@@ -36,14 +36,6 @@ class AssistantSettings(TrainingSettings):
     """``assistants[i]``: a network between teacher and student (TAKD; Mirzadeh et al., arXiv 1902.03393)."""
     model: dict = setting(help='mmpretrain classifier; or dict(cfg_path=FILE, ...)',
                           remedy='give assistants=[dict(model=...)], each an mmpretrain classifier')
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentSnapshotSettings(Settings):
-    """``student_snapshots``: when to keep the student while it learns; exactly one of the three."""
-    interval: int | None = setting(None, help='after every so many epochs, and after the last')
-    epochs: list | None = setting(None, help='after just these epochs, counted from 1')
-    phases: int | None = setting(None, help='at the ends of so many equal phases of the training')
 
 
 @dataclass
@@ -79,7 +71,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
 
     def __init__(self, network: Network, teachers: TeachingStage | None = None, distillation: Distillation | None = None,
                  weighted: bool = True, starts_from: str | None = None,
-                 snapshots: StudentSnapshotSettings | None = None, requires: tuple[str, ...] = ()) -> None:
+                 snapshots: WhenSettings | None = None, requires: tuple[str, ...] = ()) -> None:
         self.network, self.teachers, self.distillation = network, teachers, distillation
         self.weighted, self.starts_from, self.snapshots = weighted, starts_from, snapshots
         self.name, self.key = network.name, network.key
@@ -170,7 +162,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
     def finish(self, run: Run, runner: Any) -> NetworkResult:
         config = self.training(run)
         if self.teachers is not None:
-            unwrap(runner.model).look_at_targets()
+            unwrap(runner.model).verify_targets()
             config = with_comparison(config, run.config, self.teachers.cohort(run))
         return evaluated(run, runner, config, run.work_dir / f'{self.name}.pth')
 
@@ -208,7 +200,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         if self.teachers is None:
             return
         distill = self.distillation.settings
-        yield Check('schedule', lambda: self._check_schedule(run))
+        yield Check('schedule', lambda: self.check_schedule(run))
         if distill.needs_labels:
             yield Check('labels', lambda: self._check_labels(run))
         if distill.distiller is not None:
@@ -223,7 +215,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             raise ConfigError(f'student_{error}') from error
         return f'{len(epochs)} of the {self.title}'
 
-    def _check_schedule(self, run: Run) -> str:
+    def check_schedule(self, run: Run) -> str:
         config, schedule, cache = self.training(run), self.distillation.schedule, self.cache
         epochs = config.train_cfg.max_epochs
         try:

@@ -16,15 +16,16 @@ from ..data.wrappers import replayable_part
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..hooks.channels_last_hook import ChannelsLastHook
+from ..pipeline.stage_runner import StageRunner
 from ..progress import Progress
 from ..record import differences, flatten, listed
 from ..registry import MODELS
 from ..students.checkpoint_distill import CheckpointDistill
 from ..targets import Layout, TargetFile, TargetWriter
 from ..targets.layout import image_checksum
-from .settings import type_name
-from .stage_runner import StageRunner
-from .target_cache import SEED, TargetCache
+from ..training import type_name
+
+SEED = 0  # of the augmentation: the same for all seeds of a student, so that they can share cached targets
 
 
 def targets_fingerprint(config: Config, teachers: Sequence[dict]) -> dict[str, Any]:
@@ -93,8 +94,8 @@ def make_targets(config: Config, folder: Path, settings: Any, wanted: dict[str, 
     runner = StageRunner.from_cfg(config)
     asking = _Asking(runner, config)
     target, checksums, teachers = asking.answer(asking.first_batch())
-    layout = Layout(len(asking.dataset), cache.views, target.log_p.shape[1], teachers, cache.dtype,
-                    cache.top_k, target.spread is not None)
+    layout = Layout(len(asking.dataset), settings.views, target.log_p.shape[1], teachers, settings.dtype,
+                    settings.top_k, target.spread is not None)
     writer = TargetWriter(folder, layout, wanted, config.train_dataloader.batch_size, started)
     mine = _share(on_main(writer.prepare))
     problem: Exception | None = None

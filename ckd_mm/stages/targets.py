@@ -1,6 +1,5 @@
 """Cache what the teachers predict for every image in every view, before the training that learns from it."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

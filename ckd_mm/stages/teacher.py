@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
-from ..evaluation.evaluate import check_promised_accuracy, require_same_classes
+from ..evaluation.evaluate import check_recorded_accuracy, require_same_classes
 from ..infoplane.probe import Probe, held_out_record
 from ..pipeline.data_sets import classes_of
 from ..pipeline.network_checks import logits_of_two_images
@@ -31,17 +31,16 @@ SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own
 
 
 @dataclass(frozen=True, kw_only=True)
-class SnapshotSettings(Settings):
-    """``teacher.snapshots``: exactly one of ``interval``, ``epochs``, ``phases``."""
+class WhenSettings(Settings):
+    """When a training leaves snapshots: exactly one of ``interval``, ``epochs``, ``phases``."""
     interval: int | None = setting(None, help='after every so many epochs, and after the last')
     epochs: list | None = setting(None, help='after just these epochs, counted from 1')
     phases: int | None = setting(None, help='at the ends of so many equal phases of the training')
-    ema: bool = setting(False, help="keep the averaged weights of the run's EMAHook instead")
 
     @classmethod
-    def read(cls, name: str, found: Any) -> 'SnapshotSettings':
+    def read(cls, name: str, found: Any) -> 'WhenSettings':
         """The numbers are checked against the length of the training, see :meth:`at`."""
-        check_keys(name, found, cls.keys())
+        check_keys(name, found, cls.names())
         given = {key: value for key, value in found.items() if value is not None}
         return cls(**given, given=given)
 
@@ -52,6 +51,12 @@ class SnapshotSettings(Settings):
             ConfigError: naming the setting.
         """
         return snapshot_epochs(max_epochs, self.interval, self.epochs, self.phases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotSettings(WhenSettings):
+    """``teacher.snapshots``."""
+    ema: bool = setting(False, help="keep the averaged weights of the run's EMAHook instead")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +291,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
                               'distillation of logits needs the same classes')
         images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
         require_same_classes(snapshot, classes_of(images), 'the classes of its training set')
-        measured = check_promised_accuracy(snapshot, config)
+        measured = check_recorded_accuracy(snapshot, config)
         said = f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to ' \
                f'{trajectory.epochs[-1]}'
         return said if measured is None else (f'{said}, the last is right on {measured:.1f} % of some validation images '

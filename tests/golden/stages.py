@@ -1,8 +1,36 @@
 """The flattened config of each stage."""
 
+import ast
+from pathlib import Path
+from types import SimpleNamespace
+
+from mmengine.config import Config
+
 from ckd_mm.files import plain
-from ckd_mm.pipeline import DistillationPlan, make_plan
-from ckd_mm.pipeline.links import chain_of
+from ckd_mm.pipeline.build import RunSettings, build_pipeline
+from ckd_mm.pipeline.run import Run
+
+from ..conftest import ROOT, resnet  # noqa: F401
+
+FOLDER = ROOT / 'configs'
+CONFIGS = sorted(str(path.relative_to(FOLDER).with_suffix('')) for path in FOLDER.rglob('*.py')
+                 if '_base_' not in path.parts and 'places365' not in path.name)
+
+
+def config_of(name):
+    path = FOLDER / f'{name}.py'
+    config = Config(Config.fromfile(path).to_dict(), filename=str(path), format_python_code=False)
+    config.work_dir = 'unused'
+    return config
+
+
+def settings():
+    tree = ast.parse((Path(__file__).parents[1] / 'test_pipeline' / 'test_bad_input.py').read_text())
+    node = next(node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == 'SETTINGS')
+    return eval(compile(ast.Expression(node.value), 'SETTINGS', 'eval'))
+
+
+SETTINGS = settings()
 
 
 def flat(value, prefix=''):
@@ -19,27 +47,15 @@ def flat(value, prefix=''):
 
 
 def stage_configs(config):
-    plan = make_plan(config)
-    found = {}
-    if isinstance(plan, DistillationPlan):
-        for run in range(max(plan.runs, 1)):
-            found[plan.teacher_stage(run)] = plan.teacher_config(run)
-        teachers = [dict(trajectory='T', epoch=index + 1) for index in range(plan.expected_teachers())]
-        heads = None if plan.heads is None else 'unused/heads.pth'
-        if plan.heads is not None:
-            found['heads'] = plan.heads_config(teachers[0], (3, 32, 32))
-        for link in plan.links:
-            before = chain_of(plan.links)[link.stage]
-            cohort = plan.cohort(teachers, heads) if before is None else \
-                dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(file=f'unused/{before}.pth')])
-            if plan.hint is not None:
-                found['hint'] = plan.hint_config(cohort)
-            first = link is plan.links[0]
-            if plan.cache is not None:
-                found[plan.targets_stage(link)] = plan.targets_config(link, cohort, first)
-            found[link.stage] = plan.link_config(link, cohort, first)
-    else:
-        found['student'] = plan.student_config()
-    for run in range(plan.students_alone):
-        found[plan.alone_stage(run)] = plan.student_alone_config(run)
+    run = Run(config, RunSettings.of(config))
+    stages, found = build_pipeline(run), {}
+    for stage in stages:
+        if stage.name == 'select':
+            stage.chosen = lambda run, stage=stage: [
+                dict(trajectory='T', epoch=index + 1) for index in range(stage.expected(run))]
+        run.results[stage.name] = SimpleNamespace(checkpoint=f'{stage.name}.pth', sha256='')
+        if stage.name == 'heads':
+            found['heads'] = stage.config(run, (3, 32, 32))
+        elif hasattr(stage, 'config'):
+            found[stage.name] = stage.config(run)
     return {name: flat(plain(config.to_dict())) for name, config in found.items()}

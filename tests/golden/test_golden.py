@@ -12,9 +12,7 @@ import torch
 from mmengine.registry import RUNNERS
 
 from ..conftest import resnet
-from ..test_configs import CONFIGS, config_of
-from ..test_pipeline.test_bad_input import SETTINGS
-from .stages import stage_configs
+from .stages import CONFIGS, SETTINGS, config_of, stage_configs
 
 FOLDER = Path(__file__).parent
 RECORD = os.environ.get('GOLDEN') == 'record'
