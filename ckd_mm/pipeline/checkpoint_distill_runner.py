@@ -393,7 +393,7 @@ class CheckpointDistillRunner(StagedRunner):
             self.logger.warning(f'The teachers of the {link.what} are no longer there: it goes on without '
                                 'them, and without a KD error')
         runner = self._run(config, resume_from)
-        getattr(runner.model, 'module', runner.model).look_at_targets()
+        getattr(runner.model, 'module', runner.model).verify_targets()
         return self._trained(runner, self.plan.compared(link, self._teachers_of(link)),
                              self.work_dir / f'{link.stage}.pth')
 

@@ -91,7 +91,7 @@ class StageRunner(Runner):
     def save_checkpoint(self, *args, **kwargs) -> None:
         """Called on every process, though only the first writes: what a resumed run goes on from rests on
         images that all looked at."""
-        look = getattr(self.model.module if is_model_wrapper(self.model) else self.model, 'look_at_targets',
+        look = getattr(self.model.module if is_model_wrapper(self.model) else self.model, 'verify_targets',
                        None)
         if look is not None:
             look()
