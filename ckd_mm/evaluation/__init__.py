@@ -6,6 +6,6 @@ from .members import evaluate_members, member_probabilities
 from .peer_accuracy import PeerAccuracy
 
 __all__ = [
-    'KDMetric', 'PeerAccuracy', 'check_recorded_accuracy', 'class_correlation', 'correlation_maps', 'diversity',
-    'evaluate', 'evaluate_members', 'member_probabilities', 'predict_logits', 'top1'
+    'KDMetric', 'PeerAccuracy', 'check_recorded_accuracy', 'class_correlation', 'correlation_maps',
+    'diversity', 'evaluate', 'evaluate_members', 'member_probabilities', 'predict_logits', 'top1'
 ]
