@@ -15,8 +15,7 @@ KINDS = ('logits', 'probabilities')
 
 
 class ClassMeans:
-    """Mean output of each class's images, summed batch by batch in float64; memory (C, C) whatever the number
-    of images.
+    """The vectors V of Eq. 8, the mean output of each class's images, summed batch by batch in float64.
 
     Raises:
         ConfigError: a label is no class.
@@ -40,21 +39,8 @@ class ClassMeans:
         self.counts += torch.bincount(labels, minlength=len(self.counts))
 
     def result(self) -> Tensor:
-        """(C, C), row i the mean of class i; NaN for a class without images."""
+        """(C, C), float64, row i the mean of class i; NaN for a class without images."""
         return self.sums / self.counts[:, None]
-
-
-def class_means(outputs: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """The vectors V of Eq. 8: mean output (C, C), float64, row i that of class i; NaN for a class without
-    images.
-
-    Args:
-        outputs: logits or probabilities (N, C).
-        labels: (N,).
-    """
-    means = ClassMeans(num_classes)
-    means.add(outputs, labels)
-    return means.result()
 
 
 def class_correlation(means: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class KDMetric(BaseMetric):
             raise ConfigError("KDMetric needs the scores of all classes, `pred_score`, in the model's "
                               "predictions")
         scores = torch.stack([sample['pred_score'] for sample in data_samples]).cpu()
-        targets, predicted = self._answers(data_batch['inputs'])
+        targets, predicted = self._teacher_targets(data_batch['inputs'])
         if targets.shape != scores.shape:
             raise ConfigError(f'KDMetric: the teacher tells {targets.shape[1]} classes apart, the student '
                               f'{scores.shape[1]}; compare networks of the same classes')
@@ -103,17 +103,17 @@ class KDMetric(BaseMetric):
         return metrics
 
     # ------------------------------------------------------------ the teachers
-    def _answers(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _teacher_targets(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Softened targets (N, C) and predicted classes (N,), on the CPU."""
         names = [_digest(image) for image in images]
         if any(name not in self._known for name in names):
-            self._ask(names, images)
+            self._teacher_forward(names, images)
         self._seen.update(names)
         targets, predicted = zip(*(self._known[name] for name in names))
         return torch.stack(targets), torch.tensor(predicted)
 
     @torch.no_grad()
-    def _ask(self, names: list[Hashable], images: Tensor | Sequence[Tensor]) -> None:
+    def _teacher_forward(self, names: list[Hashable], images: Tensor | Sequence[Tensor]) -> None:
         if self._cohort is None:
             self._cohort = self._build()
         inputs = self._cohort.data_preprocessor(dict(inputs=images), training=False)['inputs']

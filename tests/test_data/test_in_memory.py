@@ -195,15 +195,6 @@ def test_images_by_themselves_are_augmented_like_batches():
     assert len(expected) == 18 and alone == together == expected
 
 
-def test_replayed_whatever_else_is_in_the_batch():
-    dataset = build(in_memory(seed=3))
-    dataset.replay(0)
-    batch = dataset.__getitems__([5, 85, 5, 39, 40])
-    assert_same_items(batch, [dataset[index] for index in (5, 85, 5, 39, 40)])
-    assert [(item['data_samples'].sample_idx, item['data_samples'].view)
-            for item in batch] == [(5, 0), (5, 2), (5, 0), (39, 0), (0, 1)]
-
-
 def test_mixup_of_the_data_preprocessor(monkeypatch):
     batch = next(iter(loader(in_memory())))
     images, one_hot = batch['inputs'].float(), torch.eye(10)[torch.cat(
@@ -392,8 +383,8 @@ def test_pipelines_that_look_at_single_images():
         """Keeps what is between the transforms."""
 
     dataset = build(in_memory())
-    with pytest.raises(ConfigError, match='pipeline=InspectCompose would be shown one image at a '
-                                          'time.*leave InMemory out, with'):
+    with pytest.raises(ConfigError, match='pipeline=InspectCompose would be shown one image at a time.*leave '
+                                          'InMemory out, with'):
         dataset.pipeline = InspectCompose(dataset.pipeline.transforms)
 
 
@@ -444,8 +435,7 @@ class KilledInTheMiddle(Hook):
 
 def test_whole_method(distil_run, tmp_path):
     """Killed in the middle of the teacher's training it ends like an unbroken run, though nothing but torch's
-    generator knows how the
-    images are augmented."""
+    generator knows how the images are augmented."""
 
     def run(name: str, **settings) -> None:
         config = distil_run(work_dir=tmp_path / name, custom_hooks=[dict(type=KilledInTheMiddle)], **settings)

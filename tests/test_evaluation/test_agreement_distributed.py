@@ -54,8 +54,7 @@ def in_two_processes(config, folder) -> None:
 @pytest.mark.skipif(accelerator_available(), reason='forked processes cannot use an accelerator')
 def test_two_processes_find_what_one_finds(digits_run, tmp_path):
     """99 images are tested: the sampler gives the second process one of them twice, which must not count. The
-    learning rate is 0, so
-    that both train the same student."""
+    learning rate is 0, so that both train the same student."""
     run = trajectory(tmp_path / 'teacher', epochs=(1, 2), model=with_statistics(resnet(2)))
     cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[str(snapshot.file) for snapshot in run])
     config = digits_run(epochs=1, images=64)

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics.pairwise import cosine_similarity
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.evaluation import class_correlation, class_means, correlation_maps, diversity, predict_logits
+from ckd_mm.evaluation import class_correlation, correlation_maps, diversity, predict_logits
 from ckd_mm.evaluation.class_correlation import ClassMeans
 from ckd_mm.infoplane import ProbeImages
 
@@ -22,6 +22,12 @@ CPU = torch.device('cpu')
 def digits(images: int = 30) -> ProbeImages:
     data = batch(images)
     return ProbeImages(torch.stack(data['inputs']), torch.arange(images) % 10)
+
+
+def class_means(outputs: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    means = ClassMeans(num_classes)
+    means.add(outputs, labels)
+    return means.result()
 
 
 def test_by_hand():
@@ -79,7 +85,7 @@ def test_maps_of_a_network():
 def test_bad_input():
     with pytest.raises(ConfigError, match='labels go from 0 to 3, but the network knows 2 classes'):
         class_means(torch.zeros(2, 2), torch.tensor([0, 3]), 2)
-    with pytest.raises(ConfigError, match='tau=0 should be a number above 0'):
+    with pytest.raises(ConfigError, match='tau=0 should be a finite number, above 0'):
         correlation_maps(network(with_statistics(resnet()), seed=0), digits(), CPU, tau=0)
 
 

@@ -12,8 +12,7 @@ def plane(*points) -> InformationPlane:
 
 def test_t_star_of_a_hand_made_curve():
     """I(X;F) rises and falls, I(Y;F) rises, as in Fig. 7 of the paper. By hand: x is 0, .5, 1, .6, .2 and y
-    0, .5, .8, .9, 1 after
-    scaling, so the sums are 0, 1, 1.8, 1.5, 1.2."""
+    0, .5, .8, .9, 1 after scaling, so the sums are 0, 1, 1.8, 1.5, 1.2."""
     curve = plane((10, -0.70, 0.10), (20, -0.65, 0.50), (30, -0.60, 0.74), (40, -0.64, 0.82),
                   (50, -0.68, 0.90))
     assert [row['sum'] for row in curve.normalised()] == pytest.approx([0, 1, 1.8, 1.5, 1.2])

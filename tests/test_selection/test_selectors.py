@@ -52,8 +52,8 @@ def test_fraction_counts_from_the_planned_length_and_says_when_it_is_not_exact()
     (dict(type='epoch', epochs=[20, 55]), r'no snapshot at \[55\]; it has \[20, 40'),
     (dict(type='even', k=4), r'wants epochs \[50, 100, 150, 200\], but the trajectory has no snapshot at '
                              r'\[50, 150\]'),
-    (dict(type='even', k=500), 'k=500 snapshots at the ends of equal phases, but the teacher trains for '
-                               'only 200 epochs'),
+    (dict(type='even', k=500), 'k=500 snapshots at the ends of equal phases, but the teacher trains for only '
+                               '200 epochs'),
     ('information_plane', 'needs the information plane')])
 def test_what_is_not_there(selector, message):
     with pytest.raises(ConfigError, match=message):
