@@ -189,14 +189,16 @@ def held_out_of_teacher(probe: Probe | None, distillation: Distillation) -> Prob
 
 
 def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]) -> Iterator[Stage]:
-    generations = [stage for stage in stages if isinstance(stage, StudentStage) and stage.network.generation]
-    members = {'generations': generations} if len(generations) > 1 else {}
-    select = next((stage for stage in stages if isinstance(stage, SelectStage)), None)
-    first = members and generations[0].teachers is select or (members and not run.settings.assistants)
+    generations = [stage for stage in stages if stage.name in {own.name for own in networks_of(run) if own.generation}]
+    select = next((stage for stage in stages if stage.name == SelectStage.name), None)
+    members, taught = {}, None
+    if len(generations) > 1:
+        members['generations'] = generations
+        taught = select if not run.settings.assistants else None  # else an assistant taught the first
     if len(baselines) > 1:
         members['students alone'] = baselines
     if members:
-        yield EnsemblesStage(members, select if first else None)
+        yield EnsemblesStage(members, taught)
 
 
 # ------------------------------------------------------------ what must fit together

@@ -256,15 +256,15 @@ class SelectStage(TeachingStage[SelectResult]):
                 cohort=dict(accuracy_top1=cohort, size=len(result.epochs), metrics=result.cohort_metrics),
                 selection=dict(epochs=result.epochs, by_training=[part['epochs'] for part in parts],
                                in_turn=progressive, selector=result.selector, reason=reason)))
-        section.paragraphs += [f'{part["reason"]}; candidates: epochs {", ".join(map(str, part["candidates"]))}.'
-                               for part in parts]
+        section.paragraphs.extend(f'{part["reason"]}; candidates: epochs {", ".join(map(str, part["candidates"]))}.'
+                                  for part in parts)
         spent = [part['cost'] for part in parts if part['cost'].get('seconds')]
         if spent:
             section.paragraphs.append(
                 f'Choosing took {sum(cost["teacher_forwards"] for cost in spent):,.0f} forward passes of one image '
                 'through the teacher, or what equals them in operations, and '
                 f'{sum(cost["seconds"] for cost in spent):.1f} s.')
-        section.tables += [table for table in map(_score_table, parts) if table is not None]
+        section.tables.extend(table for table in map(_score_table, parts) if table is not None)
         return section
 
 
