@@ -28,6 +28,7 @@ from ..stages.student import (
 )
 from ..stages.student_task import StudentTask
 from ..stages.teacher import GivenTeacherStage, TeacherSettings, TeacherStage, WhenSettings, check_no_own_hook
+from .model_files import resolve_model_files
 from .run import Run
 from .stage import Stage, TeachingStage, numbered
 
@@ -64,11 +65,13 @@ class RunSettings(Settings):
     def of(cls, config: Config) -> 'RunSettings':
         """
         Args:
-            config: whole; mmengine's keys and helper variables are left alone.
+            config: whole; mmengine's keys and helper variables are left alone, networks named by a file are put
+                in their place.
 
         Raises:
             ConfigError: a key that looks like one of these, or a setting that cannot work.
         """
+        resolve_model_files(config)
         require_no_misspelled(cls, config)
         found = {key: config[key] for key in cls.names() if key in config}
         if found.get('peer') is not None:

@@ -17,7 +17,6 @@ from ..training import without_comparison
 from ..trajectory import model_config_of
 from ..validate import check_int
 from .data_sets import DataSets, require_own_settings
-from .model_files import resolve_model_files
 
 
 class Run:
@@ -39,7 +38,6 @@ class Run:
 
     def __init__(self, config: Config, settings: Settings, log: Callable[[str], None] = print,
                  warn: Callable[[str], None] | None = None) -> None:
-        resolve_model_files(config)
         self.config, self.settings, self.log, self.warn = config, settings, log, warn or log
         self.work_dir = Path(config.work_dir)
         self.results: dict[str, Any] = {}
