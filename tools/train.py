@@ -16,6 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', nargs='?', const='auto',
                         help='go on with the run in the work_dir; with a path: the student goes on from '
                              'that checkpoint')
+    parser.add_argument('--until', metavar='STAGE', help='stop after this stage, say teacher')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that '
                                                            'trains')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
@@ -83,7 +84,7 @@ def main() -> None:
     else:
         prepare_distributed(cfg)
         runner = Runner.from_cfg(cfg)
-    runner.train()
+    runner.train(**({} if args.until is None else dict(until=args.until)))
 
 
 if __name__ == '__main__':

@@ -107,7 +107,8 @@ def _seeds(rows: Rows) -> str:
     counts = sorted({row['n'] for row in rows})
     if counts == [1]:
         return 'one seed'
-    return f'mean and standard deviation over {counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"} seeds'
+    over = counts[0] if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'
+    return f'mean and standard deviation over {over} seeds'
 
 
 def _finish(figure: Figure, axes: Sequence) -> None:

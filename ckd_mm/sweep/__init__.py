@@ -1,13 +1,13 @@
 """Many trainings, and what they show together."""
 
+from .collect import collect
 from .results import SweepResults, load_results
 from .runs import methods_table, read_runs
-from .search import Search
-from .shard import Shard, shard_of
-from .sweep import Sweep, check_batch, plan_trials, snapshot_epochs_of
+from .search import make_search
+from .sweep import Sweep, check_batch, plan_trials
 from .trials import Trial
 
 __all__ = [
-    'Search', 'Shard', 'Sweep', 'SweepResults', 'Trial', 'check_batch', 'load_results', 'methods_table',
-    'plan_trials', 'read_runs', 'shard_of', 'snapshot_epochs_of'
+    'Sweep', 'SweepResults', 'Trial', 'check_batch', 'collect', 'load_results', 'make_search',
+    'methods_table', 'plan_trials', 'read_runs'
 ]

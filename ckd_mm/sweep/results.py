@@ -1,13 +1,13 @@
-"""What came out of a sweep: every trial, and mean and spread over seeds."""
+"""Trials side by side: mean and spread over seeds."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from ..files import read_json, write_json
-from .trials import ALONE, EPOCH, RECORD, TrialFolder
+from .trials import ALONE, EPOCH
 
 RESULTS = 'results.json'
 
@@ -18,57 +18,21 @@ def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
                 spread=stdev(values) if len(values) > 1 else None)
 
 
-def read_trials(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """A row for each trial: what it is, its ``status`` and, where it is finished, accuracies after the last
-    epoch in percent,
-    cost and seconds."""
-    rows = []
-    for folder in folders:
-        trial = TrialFolder(folder)
-        row = {key: value for key, value in trial.record.items() if key != 'settings'}
-        row['status'] = trial.status
-        if row['status'] == 'finished':
-            summary = trial.summary
-            row.update(accuracy_top1=summary['student']['accuracy_top1'],
-                       cohort_accuracy_top1=summary['cohort']['accuracy_top1'],
-                       teacher_epochs=summary['selection']['epochs'], cost=summary.get('cost') or {},
-                       seconds=sum(summary['seconds'].values()))
-            if row['kind'] == ALONE:  # its run names a teacher, but nobody taught
-                cost = row['cost']
-                row.update(cohort_accuracy_top1=None, teacher_epochs=[], cost=dict(
-                    cost, teacher_epochs=0, teacher_hours=0.0, total_epochs=cost.get('student_epochs'),
-                    total_hours=cost.get('student_hours')))
-        elif row['status'] == 'failed':
-            row['error'] = trial.failure['error']
-        rows.append(row)
-    return rows
-
-
-def trial_folders(folder: Path) -> list[Path]:
-    """Of all trials below ``folder``, those of earlier sweeps too."""
-    return sorted(record.parent for record in Path(folder).glob(f'*/{RECORD}'))
-
-
 def groups(rows: Sequence[dict], *keys: str) -> list[dict[str, Any]]:
-    """Finished rows with the same ``keys`` as one: these keys, ``n``, ``mean``, ``spread`` and the
-    ``accuracies`` by ``seeds``;
-    accuracy of the cohort, and cost, mean over the seeds."""
+    """Finished rows with the same ``keys`` as one: these keys, ``n``, ``mean``, ``spread`` and ``accuracies``
+    by ``seeds``; accuracy of the cohort, and cost, mean over the seeds."""
     found: dict[tuple, list[dict]] = {}
     for row in sorted(rows, key=lambda row: row['seed']):
         if row.get('accuracy_top1') is not None:
             found.setdefault(tuple(repr(row[key]) for key in keys), []).append(row)
     result = []
     for members in found.values():
-        accuracies = [row['accuracy_top1'] for row in members]
-        costs = [row['cost'] for row in members]
-        result.append(
-            dict({key: members[0][key]
-                  for key in keys}, **mean_and_spread(accuracies), accuracies=accuracies,
-                 seeds=[row['seed'] for row in members],
-                 cohort_accuracy_top1=members[0]['cohort_accuracy_top1'], cost={
-                     name: mean(cost[name] for cost in costs)
-                     for name in costs[0] if all(cost.get(name) is not None for cost in costs)
-                 }))
+        accuracies, costs = [row['accuracy_top1'] for row in members], [row['cost'] for row in members]
+        known = [name for name in costs[0] if all(cost.get(name) is not None for cost in costs)]
+        result.append(dict({key: members[0][key] for key in keys}, **mean_and_spread(accuracies),
+                           accuracies=accuracies, seeds=[row['seed'] for row in members],
+                           cohort_accuracy_top1=members[0]['cohort_accuracy_top1'],
+                           cost={name: mean(cost[name] for cost in costs) for name in known}))
     return result
 
 
@@ -76,7 +40,7 @@ def groups(rows: Sequence[dict], *keys: str) -> list[dict[str, Any]]:
 class SweepResults:
     """
     Args:
-        trials: rows of :func:`read_trials`.
+        trials: a row each, see :func:`ckd_mm.sweep.collect`.
         trajectory: folders of the teacher's snapshots, the first is that of the epochs.
         config_text: the config that all trials share.
     """
@@ -91,14 +55,13 @@ class SweepResults:
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """One row a teacher epoch, see :func:`groups`."""
-        return sorted(groups([row for row in self.trials if row['kind'] == EPOCH], 'epoch'),
-                      key=lambda row: row['epoch'])
+        found = groups([row for row in self.trials if row['kind'] == EPOCH], 'epoch')
+        return sorted(found, key=lambda row: row['epoch'])
 
     @property
     def alone(self) -> dict[str, Any] | None:
         """The student without a teacher."""
-        found = groups([row for row in self.trials if row['kind'] == ALONE], 'kind')
-        return found[0] if found else None
+        return next(iter(groups([row for row in self.trials if row['kind'] == ALONE], 'kind')), None)
 
     @property
     def ensembles(self) -> list[dict[str, Any]]:
@@ -107,23 +70,31 @@ class SweepResults:
         return sorted(found, key=lambda row: (row['kind'], row['k']))
 
     def table(self) -> str:
-        lines = [f'{"who teaches":<20} {"their top-1 %":>13} {"student top-1 %":>16} {"spread":>7} '
-                 f'{"seeds":>6} {"epochs":>7} {"hours":>7}']
         rows = [('nobody', self.alone)] if self.alone else []
         rows += [(f'epoch {row["epoch"]}', row) for row in self.epochs]
         rows += [(f'{row["kind"]}, k={row["k"]}', row) for row in self.ensembles]
+        lines = [('who teaches', 'their top-1 %', 'student top-1 %', 'spread', 'seeds', 'epochs', 'hours')]
         for name, row in rows:
             cost = row['cost']
-            lines.append(f'{name:<20} {shown(row["cohort_accuracy_top1"]):>13} {shown(row["mean"]):>16} '
-                         f'{shown(row["spread"]):>7} '
-                         f'{row["n"]:>6} {shown(cost.get("total_epochs"), "g"):>7} '
-                         f'{shown(cost.get("total_hours"), ".3g"):>7}')
-        return '\n'.join(lines)
+            lines.append((name, shown(row['cohort_accuracy_top1']), shown(row['mean']), shown(row['spread']),
+                          str(row['n']), shown(cost.get('total_epochs'), 'g'),
+                          shown(cost.get('total_hours'), '.3g')))
+        return '\n'.join('{:<20} {:>13} {:>16} {:>7} {:>6} {:>7} {:>7}'.format(*line) for line in lines)
+
+    def write(self, work_dir: Path) -> list[Path]:
+        """``results.json``; of what there is ``sweep.png`` (epochs) and ``ensembles.png`` (sizes)."""
+        from ..report.sweep_figures import draw_ensembles, draw_sweep
+        self.save(work_dir / RESULTS)
+        written = [work_dir / RESULTS]
+        for name, draw, rows in (('sweep.png', draw_sweep, self.epochs),
+                                 ('ensembles.png', draw_ensembles, self.ensembles)):
+            if rows:
+                written.append(work_dir / name)
+                draw(rows, self.alone, written[-1])
+        return written
 
     def save(self, path: Path) -> None:
-        write_json(
-            path, dict(epochs=self.epochs, alone=self.alone, ensembles=self.ensembles, trials=self.trials,
-                 trajectory=self.trajectory, config_text=self.config_text))
+        write_json(path, dict(asdict(self), epochs=self.epochs, alone=self.alone, ensembles=self.ensembles))
 
 
 def shown(value: float | None, form: str = '.2f') -> str:
@@ -131,30 +102,13 @@ def shown(value: float | None, form: str = '.2f') -> str:
     return '-' if value is None else format(value, form)
 
 
-def load_results(folder: Path) -> SweepResults:
+def load_results(path: Path) -> SweepResults:
     """
     Args:
-        folder: a sweep's work_dir, or its results.json.
+        path: a sweep's work_dir, or its results.json.
 
     Raises:
         CkdError: there are no results.
     """
-    path = Path(folder)
-    read = read_json(path if path.suffix == '.json' else path / RESULTS)
+    read = read_json(path if Path(path).suffix == '.json' else Path(path, RESULTS))
     return SweepResults(read['trials'], read['trajectory'], read['config_text'])
-
-
-def write_results(results: SweepResults, work_dir: Path) -> list[Path]:
-    """``results.json``, and the figures of what there is: ``sweep.png`` (epochs) and ``ensembles.png``
-    (sizes)."""
-    from ..report.sweep_figures import draw_ensembles, draw_sweep
-    work_dir = Path(work_dir)
-    results.save(work_dir / RESULTS)
-    written = [work_dir / RESULTS]
-    if results.epochs:
-        written.append(work_dir / 'sweep.png')
-        draw_sweep(results.epochs, results.alone, written[-1])
-    if results.ensembles:
-        written.append(work_dir / 'ensembles.png')
-        draw_ensembles(results.ensembles, results.alone, written[-1])
-    return written

@@ -6,17 +6,19 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..files import read_json
-from ..pipeline.checkpoint_distill_runner import SUMMARY
 from ..record import differences, flatten, listed
 from ..trajectory.configs import parse_config_text
+from .pipeline_access import SUMMARY
 from .results import mean_and_spread
 
 SEED = 'randomness.seed'
+# name in a row, in summary.json, and in the table
+NETWORKS = (('who_teaches', 'cohort', 'who teaches'), ('student', 'student', 'student'),
+            ('peer', 'peer', 'peer'), ('student_alone', 'student_alone', 'student alone'))
 
 
 def read_runs(folder: Path) -> dict[str, Any]:
-    """One method: the runs in the folders below ``folder`` (or ``folder`` itself, a single run), which differ
-    in their seeds.
+    """One method: the runs in the folders below ``folder`` (or ``folder`` itself), which differ in seeds.
 
     Returns:
         ``name`` (of the folder); ``seeds``; ``student``, ``student_alone``, ``who_teaches``, ``peer``: ``n``,
@@ -24,57 +26,47 @@ def read_runs(folder: Path) -> dict[str, Any]:
         the seeds; ``epochs``: training cost.
 
     Raises:
-        ConfigError: there is no finished run, two have the same seed, or their configs differ in more than
-            the seed.
+        ConfigError: no run is finished, two have one seed, or their configs differ in more than the seed.
     """
     folder = Path(folder)
     files = [folder / SUMMARY] if (folder / SUMMARY).exists() else sorted(folder.glob(f'*/{SUMMARY}'))
     if not files:
         raise ConfigError(f'{folder} holds no finished run: neither {SUMMARY} nor */{SUMMARY} is there')
-    runs = sorted(((_settings(file), read_json(file), file.parent) for file in files),
-                  key=lambda run: (run[0].get(SEED) is None, run[0].get(SEED) or 0))
+    runs = []
+    for file in files:
+        summary = read_json(file)
+        runs.append((flatten(parse_config_text(summary['config']['text'], str(file))), summary, file.parent))
+    runs.sort(key=lambda run: (run[0].get(SEED) is None, run[0].get(SEED) or 0))
     first, _, where = runs[0]
     for settings, _, other in runs[1:]:
         changed = [line for line in differences(first, settings) if not line.startswith(f'{SEED} ')]
         if changed:
             raise ConfigError(f'{where} and {other} are not runs of one method: {listed(changed)}. Keep the '
-                              'runs of each '
-                              'method in a folder of their own')
-    seeds = [settings.get(SEED) for settings, _, _ in runs]
+                              'runs of each method in a folder of their own')
+    seeds, summaries = [settings.get(SEED) for settings, _, _ in runs], [summary for _, summary, _ in runs]
     twice = [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]
     if twice:
         raise ConfigError(f'{folder} holds two runs with randomness.seed={twice[0]}: they would count twice')
-    summaries = [summary for _, summary, _ in runs]
     found = dict(name=folder.name, seeds=seeds, epochs=(summaries[0].get('cost') or {}).get('total_epochs'))
-    for name, key in (('student', 'student'), ('student_alone', 'student_alone'), ('who_teaches', 'cohort'),
-                      ('peer', 'peer')):
+    for name, key, _ in NETWORKS:
         values = [summary[key]['accuracy_top1'] for summary in summaries if key in summary]
         if values and None not in values:
             found[name] = dict(mean_and_spread(values), values=values)
     return found
 
 
-def _settings(file: Path) -> dict[str, Any]:
-    return flatten(parse_config_text(read_json(file)['config']['text'], str(file)))
-
-
 def methods_table(methods: Sequence[dict[str, Any]]) -> str:
     """In Markdown, a row each."""
-    columns = [('who_teaches', 'who teaches'), ('student', 'student'), ('peer', 'peer'),
-               ('student_alone', 'student alone')]
-    shown = [(key, title) for key, title in columns if any(key in method for method in methods)]
-    lines = ['| method | runs | ' + ' | '.join(title for _, title in shown) + ' | epochs trained |',
-             '|---|---|' + '---|' * (len(shown) + 1)]
+    there = [(name, title) for name, _, title in NETWORKS if any(name in method for method in methods)]
+    rows = [['method', 'runs', *(title for _, title in there), 'epochs trained'], ['---'] * (len(there) + 3)]
     for method in methods:
-        cells: list[str] = [
-            method['name'], str(len(method['seeds'])), *(_cell(method.get(key)) for key, _ in shown),
-            '' if method['epochs'] is None else str(method['epochs'])
-        ]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+        cells = [_cell(method.get(name)) for name, _ in there]
+        rows.append([method['name'], str(len(method['seeds'])), *cells,
+                     '' if method['epochs'] is None else str(method['epochs'])])
+    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
-def _cell(found: Any) -> str:
+def _cell(found: dict[str, Any] | None) -> str:
     if found is None:
         return ''
     return f'{found["mean"]:.2f}' + ('' if found['spread'] is None else f' ± {found["spread"]:.2f}')

@@ -1,181 +1,42 @@
-"""Many students of one teacher: which epoch of the teacher (Fig. 2 of CheckpointKD), which ensemble (Fig.
-3)."""
+"""Many students of one teacher: by its epoch (Fig. 2 of CheckpointKD), or by ensemble (Fig. 3)."""
 
-import copy
-import time
+import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from ..errors import ConfigError
-from ..files import read_json, write_json
-from ..pipeline import CheckpointDistillRunner, DistillationPlan
-from ..pipeline.stage_log import StageLog
+from ..files import atomic_write, read_json, write_json
+from ..record import listed
 from ..selection import build_selector
 from ..trajectory import Trajectory
-from .lock import Locked, lock
-from .results import SweepResults, read_trials, trial_folders, write_results
-from .shard import Shard
-from .trials import ALONE, EPOCH, LOCK, Trial, TrialFolder
+from .configs import changes, config_file, is_finished, write_config
+from .pipeline_access import SELECTION, check_settings, stage_states
+from .teachers import Teachers
+from .trials import ALONE, EPOCH, Trial
 
-TEACHER, TRIALS, TEACHER_RECORD = 'teacher_run', 'trials', 'teacher.json'
-POLL = 5.0  # seconds
-
-
-class Training:
-    """One training of the teacher, an ordinary run in ``folder``.
-
-    Args:
-        config: of the sweep, with the seed of this training.
-        epochs: at which it leaves snapshots.
-        wanted: those of them that somebody is to be taught by.
-        validate: as of :class:`Teacher`.
-
-    Raises:
-        ConfigError: it has begun, and does not leave a snapshot that is wanted.
-    """
-
-    def __init__(self, config: Config, folder: Path, epochs: Sequence[int], wanted: Sequence[int],
-                 validate: bool) -> None:
-        self.folder = Path(folder)
-        record = self.folder / TEACHER_RECORD
-        self.record = read_json(record) if record.exists() else dict(snapshot_epochs=sorted(epochs),
-                                                                     validated=validate)
-        missing = sorted(set(wanted) - set(self.record['snapshot_epochs']))
-        if missing:
-            raise ConfigError(f'the teacher in {self.folder} leaves no snapshot after epochs {missing}; '
-                              'choose among '
-                              f'{self.record["snapshot_epochs"]}, or another --work-dir')
-        own = copy.deepcopy(config)
-        own.work_dir, own.selector = str(self.folder), 'last'
-        own.teacher.snapshots = ConfigDict(epochs=self.record['snapshot_epochs'],
-                                           ema=own.teacher.snapshots.get('ema', False))
-        if not self.record['validated']:
-            for part in (own, own.teacher):
-                for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
-                    part.pop(key, None)
-        self.config, self.plan = own, DistillationPlan(own)
-
-    @property
-    def done(self) -> bool:
-        """
-        Raises:
-            ConfigError: it was done with other settings.
-        """
-        stages = StageLog(self.folder)
-        if stages.is_done('teacher'):
-            stages.require_unchanged('teacher', self.plan.teacher_config().to_dict())
-        return stages.is_done('teacher')
-
-    def run(self) -> None:
-        """
-        Raises:
-            Locked: another process is at it.
-        """
-        with lock(self.folder / LOCK):
-            if not self.done:
-                write_json(self.folder / TEACHER_RECORD, self.record)
-                CheckpointDistillRunner(self.config).train(until='teacher')
-
-
-class Teacher:
-    """The trajectories that the students of a sweep learn from: trained in ``folder``, ``folder_2``, ... with
-    a seed each, or given
-    by ``teacher.trajectory``.
-
-    Args:
-        config: of the sweep.
-        folder: of the first training.
-        trials: whose snapshots it must leave.
-        validate: False: the teacher's training looks at no validation set, and nothing at the test set.
-
-    Raises:
-        ConfigError: a trial wants a snapshot that the teacher does not leave.
-    """
-
-    def __init__(self, config: Config, folder: Path, trials: Sequence[Trial], validate: bool = True) -> None:
-        self.log = print
-        own = copy.deepcopy(config)
-        own.work_dir, own.launcher, own.resume, own.load_from = str(folder), 'none', True, None
-        own.student_alone = False
-        selectors = [build_selector(trial.selector) for trial in trials]
-        plan = DistillationPlan(own)
-        self.trainings: list[Training] = []
-        self.given: list[Trajectory] = []
-        if not plan.trains_teacher:
-            self.folders, self.given = plan.trajectory_folders, plan.open_trajectories()
-            for selector in selectors:
-                there = self.given[:selector.runs]
-                selector.check([trajectory.epochs for trajectory in there],
-                               [trajectory.max_epochs for trajectory in there])
-            return
-        if plan.probe is not None and own.get(
-                'probe') is None:  # its selector asked for one; that of the trials does not
-            own.probe = ConfigDict()
-        seed = (plan.merged_teacher().get('randomness') or {}).get('seed')
-        for run in range(max(selector.runs for selector in selectors)):
-            wanted = {
-                epoch
-                for selector in selectors if run < selector.runs
-                for epoch in selector.wanted(plan.teacher_epochs, run)
-            }
-            if run > 0 and seed is not None:
-                own.teacher.randomness = ConfigDict(seed=seed + run)
-            self.trainings.append(
-                Training(own, folder if run == 0 else Path(f'{folder}_{run + 1}'),
-                         {*wanted, *(plan.snapshot_epochs_of(0) if run == 0 else ())}, wanted, validate))
-        self.folders = [training.folder for training in self.trainings]
-
-    def trajectories(self) -> list[Trajectory]:
-        return self.given or [Trajectory.open(folder) for folder in self.folders]
-
-    @property
-    def trained(self) -> bool:
-        """
-        Raises:
-            ConfigError: it was trained with other settings.
-        """
-        return all([training.done for training in self.trainings])  # a list: each is looked at
-
-    def train(self, poll: float = POLL) -> None:
-        """Train what no other process is training, and wait for the rest; a process that dies is relieved."""
-        polls = 0
-        while not self.trained:
-            busy = []
-            for training in self.trainings:
-                try:
-                    training.run()
-                except Locked as other:
-                    busy.append(f'{training.folder.name} by {other}')
-            if busy:
-                if polls % 12 == 0:
-                    self.log(f'The teacher is being trained in {"; ".join(busy)}: waiting for it')
-                polls += 1
-                time.sleep(poll)
+TRIALS, INFO = 'trials', 'sweep.json'
 
 
 def check_batch(config: Config) -> None:
     """
     Raises:
-        ConfigError: the learning rate is for another number of images a step than the one process of a trial
-            sees.
+        ConfigError: the learning rate is for another number of images a step than one process sees.
     """
     scaling, images = config.get('auto_scale_lr') or {}, config.train_dataloader.get('batch_size')
     wanted, steps = scaling.get('base_batch_size'), config.optim_wrapper.get('accumulative_counts', 1)
     if None not in (wanted, images) and images * steps != wanted and not scaling.get('enable'):
-        raise ConfigError(f'each training of a sweep runs in one process, {images * steps} images a step, '
-                          'and the learning rate is for '
-                          f'{wanted} (auto_scale_lr.base_batch_size): add --auto-scale-lr, or --cfg-options '
-                          f'train_dataloader.batch_size={wanted}')
+        raise ConfigError(f'each training is one process, {images * steps} images a step, and the learning '
+                          f'rate is for {wanted} (auto_scale_lr.base_batch_size): add --auto-scale-lr, which '
+                          f'suits any number, or --cfg-options train_dataloader.batch_size={wanted}')
 
 
 def plan_trials(seeds: Sequence[int], epochs: Sequence[int] = (), ensembles: Sequence[str] = (),
                 sizes: Sequence[int] = (), alone: bool = True) -> list[Trial]:
-    """All of them, each shard's in the order in which it does them: seed after seed, so that a figure can be
-    drawn early."""
+    """Seed after seed, so that a figure can be drawn early."""
     found = []
     for seed in seeds:
         found += [Trial(ALONE, seed)] if alone else []
@@ -184,122 +45,100 @@ def plan_trials(seeds: Sequence[int], epochs: Sequence[int] = (), ensembles: Seq
     return found
 
 
-def snapshot_epochs_of(config: Config) -> list[int]:
-    """All epochs at which a config's teacher leaves, or left, a snapshot."""
-    plan = DistillationPlan(config)
-    return plan.snapshot_epochs_of(0) if plan.trains_teacher else plan.open_trajectories()[0].epochs
-
-
 class Sweep:
-    """
+    """Configs and commands of many trainings. It trains nothing, and writes nothing before :meth:`write`.
+
     Args:
         config: that all trials share, with its ``work_dir``.
-        trials: all, those of other processes too.
-        shard: which of them are this process's.
-        folder: of the trials, below the work_dir.
-        validate: as of :class:`Teacher`.
+        trials: to add to those that are written there already.
+        teacher_config: of the teachers' trainings, where it is another.
+        search: the ``images`` that choose settings, and which are ``held_out``; None: no search.
 
     Raises:
-        ConfigError: a trial cannot work, or was begun with other settings; nothing is trained before.
+        ConfigError: a trial cannot work, or has begun with other settings.
     """
 
-    def __init__(self, config: Config, trials: Sequence[Trial], shard: Shard = Shard(), folder: str = TRIALS,
-                 validate: bool = True, teacher_config: Config | None = None) -> None:
+    def __init__(self, config: Config, trials: Sequence[Trial], teacher_config: Config | None = None,
+                 search: dict[str, Any] | None = None) -> None:
         check_batch(config)
-        several = next((trial for trial in trials if (trial.k or 1) > 1), None)
-        if config.get('heads') is not None and several is not None:
-            raise ConfigError(f'trial {several.name}: heads are mounted on one snapshot, and {several.k} '
-                              'teach; leave --ensembles out, or '
-                              'the heads, --cfg-options heads=None')
-        self.config, self.trials, self.shard = config, list(trials), shard
-        self.work_dir = Path(config.work_dir)
-        self.folder = self.work_dir / folder
-        self.teacher = Teacher(teacher_config or config, self.work_dir / TEACHER, self.trials, validate)
-        self.teacher.log = self.log
-        names = [trial.name for trial in self.trials]
+        self.config, self.search, self.work_dir = config, search, Path(config.work_dir)
+        names = [trial.name for trial in trials]
+        # what is drawn together should share its settings
+        self.trials = [*trials, *(trial for trial in self._earlier() if trial.name not in names)]
+        self._check_trials(names)
+        selectors = [build_selector(trial.selector) for trial in self.trials]
+        self.teachers = Teachers(teacher_config or config, selectors)
+        folders, trajectories = self.teachers.folders, self.teachers.trajectories()
+        self.configs = [trial.config(config, self.work_dir / TRIALS / trial.name, folders[:selector.runs])
+                        for trial, selector in zip(self.trials, selectors)]
+        for student in self.configs:
+            _check_student(student, trajectories)
+
+    def _earlier(self) -> list[Trial]:
+        if not (self.work_dir / INFO).exists():
+            return []
+        info = read_json(self.work_dir / INFO)
+        if bool(info['search']) != bool(self.search):
+            kind = 'search' if info['search'] else 'sweep'
+            raise ConfigError(f'{self.work_dir} belongs to a {kind}; choose another --work-dir (--trajectory '
+                              'reuses a teacher)')
+        trials = [Trial(**row) for row in info['trials']]
+        return [trial for trial in trials if (self.work_dir / TRIALS / trial.name).exists()]
+
+    def _check_trials(self, names: list[str]) -> None:
         twice = [name for index, name in enumerate(names) if name in names[:index]]
         if twice:
             raise ConfigError(f'trial {twice[0]} is asked for twice; name every epoch, seed, size and value '
                               'once')
-        self.todo: list[tuple[Trial, TrialFolder, Config]] = []
-        trajectories = self.teacher.trajectories() if self.teacher.trained else None
-        for index, trial in enumerate(self.trials):
-            place = TrialFolder(self.folder / trial.name)
-            settings = trial.config(config, place.folder,
-                                    self.teacher.folders[:build_selector(trial.selector).runs])
-            place.check(trial, settings)
-            if place.finished:
-                if trajectories is not None:
-                    place.check_teachers(trajectories)
-            elif shard.owns(index):
-                self.todo.append((trial, place, settings))
-        self.check_earlier()
+        several = next((trial for trial in self.trials if (trial.k or 1) > 1), None)
+        if self.config.get('heads') is not None and several is not None:
+            raise ConfigError(f'trial {several.name}: heads are mounted on one snapshot, and {several.k} '
+                              'teach; leave --ensembles out, or the heads, --cfg-options heads=None')
 
-    def check_earlier(self) -> None:
-        """
-        Raises:
-            ConfigError: trials of an earlier sweep, which are drawn together with these, had other settings.
-        """
-        for folder in trial_folders(self.folder):
-            place = TrialFolder(folder)
-            if place.finished and folder.name not in [trial.name for trial in self.trials]:
-                trial = Trial(**{field.name: place.record[field.name] for field in fields(Trial)})
-                place.check(trial, trial.config(self.config, folder, self.teacher.folders[:1]))
+    @property
+    def todo(self) -> list[Config]:
+        """Of the students that are not finished."""
+        return [config for config in self.configs if not is_finished(Path(config.work_dir))]
 
-    def log(self, line: str) -> None:
-        print(f'[sweep {self.shard.index}/{self.shard.total}] {line}', flush=True)
+    def write(self, train: Sequence[str]) -> dict[Path, list[str]]:
+        """Write a config for each training, and a command for each that is not finished.
 
-    def run(self) -> dict[str, str]:
-        """Do what is left of this process's trials, the teacher first.
+        Args:
+            train: the command before the config file, say ``('python', 'tools/train.py')``.
 
         Returns:
-            What failed: name of the trial and error.
+            ``teachers.txt`` and ``students.txt``, and the commands in them.
         """
-        mine = sum(map(self.shard.owns, range(len(self.trials))))
-        self.log(f'{len(self.trials)} trials, {mine} of them here, {mine - len(self.todo)} finished before')
-        if self.todo:
-            self.teacher.train()
-        failed = {}
-        for number, (trial, place, config) in enumerate(self.todo, 1):
-            self.log(f'Trial {number} of {len(self.todo)}: {trial.name}')
-            try:
-                place.run(trial, config)
-            except Locked as other:
-                self.log(f'Trial {trial.name} is being run by {other}: skipped')
-            except Exception as error:  # the others go on; the traceback is in its folder
-                failed[trial.name] = f'{type(error).__name__}: {error}'
-                self.log(f'Trial {trial.name} failed: {failed[trial.name]}')
-        return failed
+        write_json(self.work_dir / INFO, dict(
+            trials=[asdict(trial) for trial in self.trials], trajectory=list(map(str, self.teachers.folders)),
+            search=self.search, config_text=self.config.pretty_text))
+        lists = {}
+        for name, configs, options in (('teachers.txt', self.teachers.todo, ['--until', 'teacher']),
+                                       ('students.txt', self.todo, [])):
+            for config in configs:
+                write_config(config)
+            lines = [shlex.join([*train, str(config_file(item)), *options, '--resume']) for item in configs]
+            atomic_write(self.work_dir / name, ''.join(f'{line}\n' for line in lines).encode())
+            lists[self.work_dir / name] = lines
+        return lists
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Of its trials, see :func:`read_trials`; those that nobody has begun have the ``status``
-        'waiting'."""
-        found = {row['name']: row for row in read_trials(trial_folders(self.folder))}
-        return [
-            found.get(trial.name, dict(asdict(trial), name=trial.name, status='waiting'))
-            for trial in self.trials
-        ]
 
-    def collect(self) -> str:
-        """Write down what there is, that of earlier sweeps in this work_dir too.
-
-        Returns:
-            Tables and files, for a person.
-        """
-        with lock(self.work_dir / 'results.lock', wait=True):
-            results = SweepResults(read_trials(trial_folders(self.folder)),
-                                   [str(folder) for folder in self.teacher.folders], self.config.pretty_text)
-            written = write_results(results, self.work_dir)
-        return '\n'.join([results.table(), *self.open_trials(), 'Written: ' + ', '.join(map(str, written))])
-
-    def open_trials(self) -> list[str]:
-        """A line on those that are not finished, if there are any."""
-        still = [row['status'] for row in self.rows() if row['status'] != 'finished']
-        counts = ', '.join(f'{still.count(status)} {status}' for status in sorted(set(still)))
-        return [f'{len(still)} of {len(self.trials)} trials are not finished: {counts}'] if still else []
-
-    def wait_for_others(self, poll: float = POLL) -> None:
-        """Until nothing is being trained: a process of torchrun that ends with an error takes the others with
-        it."""
-        while any(row['status'] in ('running', 'begun', 'waiting') for row in self.rows()):
-            time.sleep(poll)
+def _check_student(config: Config, trajectories: Sequence[Trajectory]) -> None:
+    folder, changed = Path(config.work_dir), changes(config)
+    if changed and stage_states(folder):
+        raise ConfigError(f'trial {folder.name} was {"finished" if is_finished(folder) else "begun"} with '
+                          f'other settings: {listed(changed)}. Restore them, choose another --work-dir, or '
+                          f'remove {folder}')
+    if changed:
+        try:
+            check_settings(config)
+        except ConfigError as error:
+            raise ConfigError(f'trial {folder.name}: {error}') from error
+    if is_finished(folder) and trajectories:
+        now = {(snapshot.epoch, snapshot.sha256) for trajectory in trajectories for snapshot in trajectory}
+        for member in read_json(folder / SELECTION)['members']:
+            epoch = member['epoch']
+            if now.isdisjoint({(epoch, member['sha256']), (epoch, None)}):
+                raise ConfigError(f'trial {folder.name} is finished, but its teacher of epoch {epoch} was '
+                                  'another than the trajectory holds now. Restore the trajectory, choose '
+                                  f'another --work-dir, or remove {folder}')

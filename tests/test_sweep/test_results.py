@@ -6,7 +6,7 @@ import pytest
 
 from ckd_mm.report.sweep_figures import draw_ensembles, draw_sweep
 from ckd_mm.sweep import SweepResults, load_results
-from ckd_mm.sweep.results import mean_and_spread, write_results
+from ckd_mm.sweep.results import mean_and_spread
 
 
 def trial(kind, seed, accuracy, epoch=None, k=None, cohort=90.0, **cost):
@@ -44,7 +44,8 @@ def test_groups(results):
     ], 80.0)
     assert second['spread'] == pytest.approx(math.sqrt(2))
     assert (results.alone['mean'], results.alone['n']) == (66.0, 2)
-    assert [(row['kind'], row['k'], row['mean'], row['cost']['total_epochs']) for row in results.ensembles] == \
+    rows = results.ensembles
+    assert [(row['kind'], row['k'], row['mean'], row['cost']['total_epochs']) for row in rows] == \
         [('full', 1, 71.0, 30), ('full', 4, 72.0, 90), ('snapshot', 1, 71.0, 30), ('snapshot', 4, 73.0, 30)]
 
 
@@ -56,7 +57,7 @@ def test_table(results):
 
 
 def test_written_and_read(results, tmp_path):
-    written = write_results(results, tmp_path)
+    written = results.write(tmp_path)
     assert [path.name for path in written] == ['results.json', 'sweep.png', 'ensembles.png'] and all(
         path.exists() for path in written)
     again = load_results(tmp_path)

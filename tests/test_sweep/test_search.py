@@ -9,10 +9,11 @@ from sklearn.datasets import load_digits
 
 from ckd_mm.data.split import held_out_indices
 from ckd_mm.errors import ConfigError
-from ckd_mm.sweep import Search
+from ckd_mm.sweep import collect, make_search
 from ckd_mm.sweep.search import choose, grid
 
 from ..conftest import STATISTICS, resnet
+from ..helpers import trajectory
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_not_a_grid(settings, message):
 def test_a_mistyped_key(distil_run, tmp_path):
     with pytest.raises(ConfigError, match="--search optim_wraper.optimizer.lr: the config has no "
                                           "'optim_wraper'"):
-        Search(distil_run(work_dir=str(tmp_path)), {
+        make_search(distil_run(work_dir=str(tmp_path)), {
             'distill.tau': [1.0], 'optim_wraper.optimizer.lr': [0.1, 0.2]
         }, seeds=[0])
 
@@ -60,7 +61,7 @@ def test_images_that_choose_do_nothing_else(distil_run, tmp_path):
     config = distil_run(work_dir=str(tmp_path),
                         distill=dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook')))
     with pytest.raises(ConfigError, match='StopWhenOvertakenHook .* distill.schedule=None'):
-        Search(config, {'distill.tau': [1.0]}, seeds=[0])
+        make_search(config, {'distill.tau': [1.0]}, seeds=[0])
 
 
 def test_the_highest_mean_of_each_teacher_and_not_the_highest_trial():
@@ -79,17 +80,17 @@ def test_the_highest_mean_of_each_teacher_and_not_the_highest_trial():
     assert [row['best'] for row in choose(rows)] == [False, True, True, False]
 
 
-def test_search(distil_run, tmp_path, unreadable_test_set):
+def test_search(distil_run, tmp_path, unreadable_test_set, run_commands):
     config = distil_run(work_dir=str(tmp_path))
     config.probe, config.selector = dict(held_out=24, seed=5), 'last'
     for loader in (config.val_dataloader, config.test_dataloader):
         loader.dataset.type = unreadable_test_set
         loader.dataset.pop('indices')
     # a student that is taught nothing at all, and one that learns
-    search = Search(config, {'distill.ce_weight+distill.kd_weight': [(0.0, 1e-6), (1.0, 1.0)]}, seeds=[0, 1])
-    assert search.run() == {}
-    said = search.collect()
-    found = json.loads((tmp_path / 'search' / 'search.json').read_text())
+    search = make_search(config, {'distill.ce_weight+distill.kd_weight': [(0.0, 1e-6), (1.0, 1.0)]},
+                         seeds=[0, 1])
+    assert len(run_commands(search)) == 5
+    said, found = collect(tmp_path), json.loads((tmp_path / 'search.json').read_text())
     assert len(found['trials']) == 4 and found['held_out'] == dict(held_out=24, seed=5)
     assert [row['n'] for row in found['settings']] == [2, 2]
     best, = found['best']
@@ -101,14 +102,14 @@ def test_search(distil_run, tmp_path, unreadable_test_set):
     images = torch.from_numpy(digits.images[held_out]).float().mul(255 / 16).round()
     for row in found['trials']:
         network = MODELS.build(dict(resnet(), data_preprocessor=dict(STATISTICS))).eval()
-        folder = tmp_path / 'search' / row['name']
+        folder = tmp_path / 'trials' / row['name']
         network.load_state_dict(torch.load(folder / 'student.pth', weights_only=True)['state_dict'])
         with torch.no_grad():
             right = network(((images - 77.9) / 95.9)[:, None].expand(
                 -1, 3, -1, -1)).argmax(1).numpy() == digits.target[held_out]
         assert row['accuracy_top1'] == pytest.approx(100 * right.mean(), abs=1e-3)
     settings = json.loads(
-        (tmp_path / 'search' / found['trials'][0]['name'] / 'stages.json').read_text())['student']['settings']
+        (tmp_path / 'trials' / found['trials'][0]['name'] / 'stages.json').read_text())['student']['settings']
     assert settings['train_dataloader.dataset.part'] == 'rest' and settings[
         'train_dataloader.dataset.held_out'] == 24
     teacher = json.loads((tmp_path / 'teacher_run' / 'trajectory.json').read_text())
@@ -117,17 +118,16 @@ def test_search(distil_run, tmp_path, unreadable_test_set):
                                                                 {}], 'the teacher was validated on something'
 
 
-def test_a_teacher_that_saw_the_held_out_images(distil_run, tmp_path, capsys):
-    config = distil_run(work_dir=str(tmp_path / 'teacher'))
-    config.probe, config.selector = None, 'last'
-    from ckd_mm.pipeline import CheckpointDistillRunner
-    CheckpointDistillRunner(config).train(until='teacher')
+def test_a_teacher_that_saw_the_held_out_images(distil_run, tmp_path, capsys, run_commands):
+    trajectory(tmp_path / 'teacher', epochs=(1, 2))
     config = distil_run(work_dir=str(tmp_path / 'run'))
     config.teacher = dict(trajectory=str(tmp_path / 'teacher'))
-    search = Search(config, {'distill.tau': [2.0]}, seeds=[0], epochs=[2])
-    assert search.run() == {}
-    assert 'Warning: the trajectory does not say that its teacher was trained without the held-out images' in capsys.readouterr(
-    ).out
-    search.collect()
-    best, = json.loads((tmp_path / 'run' / 'search' / 'search.json').read_text())['best']
+    search = make_search(config, {'distill.tau': [2.0]}, seeds=[0], epochs=[2])
+    assert 'does not say that its teacher was trained without the held-out images' in capsys.readouterr().out
+    search.write(['train'])
+    assert '1 of 1 trials are not finished' in collect(tmp_path / 'run')
+    assert json.loads((tmp_path / 'run' / 'search.json').read_text())['best'] == []
+    run_commands(search)
+    collect(tmp_path / 'run')
+    best, = json.loads((tmp_path / 'run' / 'search.json').read_text())['best']
     assert (best['epoch'], best['cfg_options']) == (2, '--cfg-options distill.tau=2.0')

@@ -2,51 +2,35 @@
 
 import copy
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline import CheckpointDistillRunner, ResumableEpochLoop
-from ckd_mm.sweep import Sweep, Trial, load_results, plan_trials, snapshot_epochs_of
-from ckd_mm.sweep import trials as trials_module
-from ckd_mm.sweep.lock import Locked, lock
-from ckd_mm.sweep.trials import LOCK
+from ckd_mm.pipeline import ResumableEpochLoop
+from ckd_mm.sweep import Sweep, Trial, collect, load_results, make_search, plan_trials
+from ckd_mm.sweep.pipeline_access import snapshot_epochs
 from ckd_mm.trajectory import Trajectory
 
-from ..conftest import ROOT, resnet
-from ..helpers import assert_same_weights, trajectory
-
-
-@pytest.fixture
-def config(distil_run, tmp_path):
-
-    def make(**settings):
-        made = distil_run(work_dir=str(tmp_path / 'sweep'), **settings)
-        made.probe, made.selector = dict(held_out=16), 'last'
-        return made
-
-    return make
+from ..conftest import ROOT, run_tool
+from ..helpers import assert_same_weights
 
 
 def student(folder):
     return torch.load(folder / 'student.pth', weights_only=True)['state_dict']
 
 
-def status_of(sweep):
-    return {row['name']: row['status'] for row in sweep.rows()}
-
-
-def test_trials_are_ordinary_runs(config, digits_run, distil_run, tmp_path):
+def test_trials_are_ordinary_runs(config, digits_run, distil_run, tmp_path, run_commands):
     """Each trial by hand; the undistilled one by mmpretrain alone."""
-    sweep = Sweep(config(), plan_trials([7], [1, 3]))
-    assert sweep.run() == {}
-    sweep.collect()
+    assert run_commands(Sweep(config(), plan_trials([7], [1, 3]))) == [
+        'teacher_run', 'alone_seed_7', 'epoch_1_seed_7', 'epoch_3_seed_7'
+    ]
     folder = tmp_path / 'sweep'
+    said = collect(folder)
+    assert 'epoch 3' in said and 'not finished' not in said and (folder / 'sweep.png').exists()
     results = load_results(folder)
     assert results.trajectory == [str(folder / 'teacher_run')]
     assert Trajectory.open(results.trajectory[0]).info['held_out'] == dict(held_out=16, seed=0)
@@ -61,118 +45,100 @@ def test_trials_are_ordinary_runs(config, digits_run, distil_run, tmp_path):
     assert (row['cohort_accuracy_top1'], row['teacher_epochs'], row['cost']['total_epochs']) == \
         (summary['cohort']['accuracy_top1'], [1], 3)
 
-    plain = Runner.from_cfg(digits_run(work_dir=tmp_path / 'plain',
-                                       randomness=dict(seed=7))).train().state_dict()
+    plain = Runner.from_cfg(digits_run(work_dir=tmp_path / 'plain', randomness=dict(seed=7)))
+    plain = plain.train().state_dict()
     alone = student(folder / 'trials' / 'alone_seed_7')
     assert all(torch.equal(alone[key], plain[key]) for key in plain)
     assert results.alone['cost']['total_epochs'] == 2
 
-    # what a trial ran is a config file of its own
-    file = folder / 'trials' / 'epoch_3_seed_7' / 'epoch_3_seed_7.py'
-    from mmengine.config import Config
-    again = Config.fromfile(file)
-    assert (again.selector, again.randomness.seed, again.teacher.trajectory) == \
-        (dict(type='epoch', epochs=3), 7, str(folder / 'teacher_run'))
 
-
-def test_extended_and_not_repeated(config, tmp_path, monkeypatch):
-    Sweep(config(), plan_trials([0], [1], alone=False)).run()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'sweep').rglob('*.pth')}
-
-    def built(self):
-        raise AssertionError('a finished trial was built')
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointDistillRunner, '_start', built)
-        assert Sweep(config(), plan_trials([0], [1], alone=False)).run() == {}
-    more = Sweep(config(), plan_trials([0, 1], [1, 2], alone=False))
-    assert [trial.name for trial, _, _ in more.todo] == ['epoch_2_seed_0', 'epoch_1_seed_1', 'epoch_2_seed_1']
-    assert more.run() == {}
+def test_extended_and_not_repeated(config, tmp_path, run_commands):
+    folder = tmp_path / 'sweep'
+    run_commands(Sweep(config(), plan_trials([0], [1], alone=False)))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob('*.pth')}
+    assert list(Sweep(config(), plan_trials([0], [1], alone=False)).write(['train']).values()) == [[], []]
+    assert [(folder / f'{name}.txt').read_text() for name in ('teachers', 'students')] == ['', '']
+    more = Sweep(config(), plan_trials([0, 1], [2], alone=False))
+    more.write(['train'])
+    assert collect(folder).splitlines()[-2] == \
+        '2 of 3 trials are not finished: epoch_2_seed_0, epoch_2_seed_1'
+    assert run_commands(more) == ['epoch_2_seed_0', 'epoch_2_seed_1']
     assert all(path.stat().st_mtime_ns == time
                for path, time in before.items()), 'the teacher and finished trials should be kept'
-    # what the collector finds is everything in the folder
-    Sweep(config(), plan_trials([0], [2], alone=False)).collect()
-    assert {
-        epoch: len(found)
-        for epoch, found in load_results(tmp_path / 'sweep').by_epoch().items()
-    } == {
-        1: 2, 2: 2
-    }
+    assert 'not finished' not in collect(folder)
+    found = load_results(folder).by_epoch()
+    assert {epoch: len(accuracies) for epoch, accuracies in found.items()} == {1: 1, 2: 2}
 
-    with pytest.raises(ConfigError, match=r'trial epoch_1_seed_0 was finished with other settings: '
-                                          r'distill.tau was 4.0, now 2.0'):
-        Sweep(config(distill=dict(tau=2.0)), plan_trials([0], [1]))
-    with pytest.raises(ConfigError, match=r'trial epoch_1_seed_0 was finished with other settings: '
-                                          r'distill.tau was 4.0, now 2.0'):
-        Sweep(config(distill=dict(tau=2.0)), plan_trials([5], [1]))  # the same mean would hold both
+    for seeds in ([0], [5]):  # of another seed: the same mean would hold both
+        with pytest.raises(ConfigError, match=r'trial epoch_._seed_0 was finished with other settings: '
+                                              r'distill.tau was 4.0, now 2.0'):
+            Sweep(config(distill=dict(tau=2.0)), plan_trials(seeds, [1]))
     with pytest.raises(ConfigError, match=r'stage teacher was finished with other settings: '
                                           r'optim_wrapper.optimizer.lr was 0.05, now 0.5'):
         Sweep(config(teacher=dict(optim_wrapper=dict(optimizer=dict(lr=0.5)))), plan_trials([5], [1]))
-    trained = json.loads((tmp_path / 'sweep' / 'teacher_run' / 'trajectory.json').read_text())
+    with pytest.raises(ConfigError, match='sweep belongs to a sweep; choose another --work-dir'):
+        make_search(config(), {'distill.tau': [1.0]}, [0])
+    trained = json.loads((folder / 'teacher_run' / 'trajectory.json').read_text())
     trained['snapshots'][0]['sha256'] = 'other'
-    (tmp_path / 'sweep' / 'teacher_run' / 'trajectory.json').write_text(json.dumps(trained))
+    (folder / 'teacher_run' / 'trajectory.json').write_text(json.dumps(trained))
     with pytest.raises(ConfigError, match='trial epoch_1_seed_0 is finished, but its teacher of epoch 1 was '
                                           'another'):
-        Sweep(config(), plan_trials([0], [1], alone=False))
+        Sweep(config(), plan_trials([0], [2], alone=False))
 
 
-def test_a_failed_trial_and_a_killed_one(config, tmp_path, monkeypatch):
-    """The others go on; the next start does what is left, the killed one from its last checkpoint."""
-    Sweep(config(), [Trial('epoch', 0, epoch=2)], folder='unbroken').run()
-    train, run_iter = CheckpointDistillRunner.train, ResumableEpochLoop.run_iter
+def test_what_has_not_begun_is_written_anew(config, tmp_path):
+    Sweep(config(), plan_trials([0], [3], alone=False)).write(['train'])
+    file = tmp_path / 'sweep' / 'trials' / 'epoch_3_seed_0' / 'epoch_3_seed_0.py'
+    before = Config.fromfile(file)
+    assert (before.selector, before.randomness.seed, before.teacher.trajectory, before.distill.tau) == \
+        (dict(type='epoch', epochs=3), 0, str(tmp_path / 'sweep' / 'teacher_run'), 4.0)
+    lists = Sweep(config(distill=dict(tau=2.0), teacher=dict(snapshots=dict(epochs=[2]))),
+                  plan_trials([1], [1], alone=False)).write(['python', 'train.py'])
+    assert Config.fromfile(file).distill.tau == 2.0
+    teacher = tmp_path / 'sweep' / 'teacher_run' / 'teacher_run.py'
+    assert Config.fromfile(teacher).teacher.snapshots['epochs'] == [1, 2, 3]
+    assert list(lists.values()) == [[f'python train.py {teacher} --until teacher --resume'], [
+                                        f'python train.py {file.parents[1]}/{name}/{name}.py --resume'
+                                        for name in ('epoch_1_seed_1', 'epoch_3_seed_0')
+                                    ]]
+
+
+def test_a_killed_trial_goes_on(config, tmp_path, monkeypatch, tool, run_commands):
+    """From its last checkpoint; the others are left as they are."""
+    whole = config()
+    whole.work_dir = str(tmp_path / 'unbroken')
+    run_commands(Sweep(whole, [Trial('epoch', 0, epoch=2)]))
+    run_iter = ResumableEpochLoop.run_iter
 
     class Killed(BaseException):
         pass
 
-    def fails_once(self, until=None):
-        if self.work_dir.name == 'epoch_1_seed_0':
-            raise OSError('no space left')
-        return train(self, until)
-
     def killed(self, idx, data_batch):
-        if self.runner.work_dir.endswith(
-                'trials/epoch_2_seed_0/student') and self.runner.iter == 5:  # in its second epoch of four
-            raise Killed
+        if self.runner.work_dir.endswith('trials/epoch_2_seed_0/student') and self.runner.iter == 5:
+            raise Killed  # in its second epoch of four iterations
         run_iter(self, idx, data_batch)
 
-    trials = plan_trials([0], [1, 3, 2], alone=False)
+    sweep = Sweep(config(), plan_trials([0], [3, 2], alone=False))
     with monkeypatch.context() as patch:
-        patch.setattr(trials_module.CheckpointDistillRunner, 'train', fails_once)
         patch.setattr(ResumableEpochLoop, 'run_iter', killed)
-        sweep = Sweep(config(), trials)
         with pytest.raises(Killed):
-            sweep.run()
-    assert status_of(sweep) == {
-        'epoch_1_seed_0': 'failed', 'epoch_3_seed_0': 'finished', 'epoch_2_seed_0': 'begun'
-    }
-    failure = json.loads((sweep.folder / 'epoch_1_seed_0' / 'failed.json').read_text())
-    assert failure['error'] == 'OSError: no space left' and 'fails_once' in failure['traceback']
-    assert '2 of 3 trials are not finished: 1 begun, 1 failed' in sweep.collect()
-
-    first_epoch = sweep.folder / 'epoch_2_seed_0' / 'student' / 'epoch_1.pth'
-    written = first_epoch.stat().st_mtime_ns
-    again = Sweep(config(), trials)
-    assert [trial.name for trial, _, _ in again.todo] == ['epoch_1_seed_0', 'epoch_2_seed_0']
-    assert again.run() == {} and set(status_of(again).values()) == {'finished'}
-    assert first_epoch.stat().st_mtime_ns == written
-    assert_same_weights(student(sweep.folder / 'epoch_2_seed_0'),
-                        student(tmp_path / 'sweep' / 'unbroken' / 'epoch_2_seed_0'))
+            run_commands(sweep)
+    folder = tmp_path / 'sweep' / 'trials' / 'epoch_2_seed_0'
+    first_epoch = (folder / 'student' / 'epoch_1.pth').stat().st_mtime_ns
+    assert '1 of 2 trials are not finished: epoch_2_seed_0' in collect(tmp_path / 'sweep')
+    with pytest.raises(ConfigError, match='trial epoch_2_seed_0 was begun with other settings: distill.tau '
+                                          'was 4.0'):
+        Sweep(config(distill=dict(tau=2.0)), plan_trials([0], [2]))
+    assert run_commands(Sweep(config(), plan_trials([0], [3, 2], alone=False))) == ['epoch_2_seed_0']
+    assert (folder / 'student' / 'epoch_1.pth').stat().st_mtime_ns == first_epoch
+    assert_same_weights(student(folder), student(tmp_path / 'unbroken' / 'trials' / 'epoch_2_seed_0'))
 
 
-def test_a_trial_that_another_process_runs_is_skipped(config, capsys):
-    sweep = Sweep(config(), plan_trials([0], [3], alone=False))
-    from ckd_mm.sweep.lock import lock
-    with lock(sweep.folder / 'epoch_3_seed_0' / 'lock'):
-        assert sweep.run() == {} and not (sweep.folder / 'epoch_3_seed_0' / 'stages.json').exists()
-    assert 'Trial epoch_3_seed_0 is being run by process' in capsys.readouterr().out
-
-
-def test_a_schedule_that_compares_on_the_images_of_the_probe(config):
-    made = config(distill=dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook')))
-    sweep = Sweep(made, plan_trials([0], [3]))
-    assert sweep.run() == {}
+def test_a_schedule_that_compares_on_the_images_of_the_probe(config, tmp_path, run_commands):
+    run_commands(Sweep(config(distill=dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook'))),
+                       plan_trials([0], [3])))
     for name in ('epoch_3_seed_0', 'alone_seed_0'):  # which are compared: on the same images
-        stages = json.loads((sweep.folder / name / 'stages.json').read_text())
+        stages = json.loads((tmp_path / 'sweep' / 'trials' / name / 'stages.json').read_text())
         assert stages['student']['settings'].get('train_dataloader.dataset.held_out') == 16, name
 
 
@@ -195,46 +161,36 @@ def test_one_process_is_not_eight(config):
     (plan_trials([0], [1]), dict(distill=dict(tau=-1.0)), 'tau=-1.0'),
     ([Trial('epoch', 0, epoch=1, overrides={'distill.tauu': 1})], {}, "trial epoch_1_tauu_1_seed_0: "
                                                                       "distill: unknown key 'tauu'")])
-def test_found_before_anything_is_trained(config, tmp_path, trials, settings, message):
+def test_found_before_anything_is_written(config, tmp_path, trials, settings, message):
     with pytest.raises(ConfigError, match=message):
         Sweep(config(**settings), trials)
     assert not (tmp_path / 'sweep').exists()
 
 
-def test_epochs_that_the_trained_teacher_did_not_leave(config):
+def test_epochs_that_the_trained_teacher_did_not_leave(config, run_commands):
     made = config(teacher=dict(snapshots=dict(epochs=[1, 3])))
-    assert snapshot_epochs_of(made) == [1, 3]
-    Sweep(made, plan_trials([0], [3], alone=False)).teacher.train()
+    assert snapshot_epochs(made) == [1, 3]
+    run_commands(Sweep(made, plan_trials([0], [3], alone=False)))
     with pytest.raises(ConfigError, match=r'leaves no snapshot after epochs \[2\]; choose among \[1, 3\]'):
         Sweep(made, plan_trials([0], [2]))
 
 
-def test_teachers_are_trained_by_whoever_is_free(config, tmp_path):
-    sweep = Sweep(config(), plan_trials([0], (), ['full'], [2], alone=False))
-    first, second = sweep.teacher.trainings
-    with lock(first.folder / LOCK):  # another process is at the first
-        with pytest.raises(Locked, match='process'):
-            first.run()
-        second.run()
-        assert (first.done, second.done, sweep.teacher.trained) == (False, True, False)
-    sweep.teacher.train(poll=0)
-    assert sweep.teacher.trained and [folder.name for folder in sweep.teacher.folders
-                                      ] == ['teacher_run', 'teacher_run_2']
-
-
-def test_teachers_of_the_students_network_have_seeds_of_their_own(config):
+def test_teachers_of_the_students_network_have_seeds_of_their_own(config, tmp_path, run_commands):
     made = config()
     made.teacher.model = made.model
     seed = made.randomness.seed
-    trainings = Sweep(made, plan_trials([seed], (), ['full'], [2], alone=False)).teacher.trainings
-    assert [training.plan.teacher_config().randomness.seed
-            for training in trainings] == [1000 + seed, 1001 + seed]
+    run_commands(Sweep(made, plan_trials([seed], (), ['full'], [2], alone=False)))
+    seeds = [
+        Trajectory.open(tmp_path / 'sweep' / name).info['seed'] for name in ('teacher_run', 'teacher_run_2')
+    ]
+    assert seeds == [1000 + seed, 1001 + seed]
 
 
-def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path):
+def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path, run_commands):
     sweep = Sweep(config(), plan_trials([0], (), ['snapshot', 'full'], [1, 2], alone=False))
-    assert sweep.run() == {}
-    results = sweep.collect() and load_results(tmp_path / 'sweep')
+    assert run_commands(sweep)[:2] == ['teacher_run', 'teacher_run_2']
+    assert 'ensembles.png' in collect(tmp_path / 'sweep')
+    results = load_results(tmp_path / 'sweep')
     assert results.trajectory == [
         str(tmp_path / 'sweep' / 'teacher_run'), str(tmp_path / 'sweep' / 'teacher_run_2')
     ]
@@ -257,61 +213,41 @@ def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path):
         Sweep(given, plan_trials([0], (), ['full'], [2]))
 
 
-def test_exit_status(config, tmp_path, monkeypatch, tool):
-    """As a command: failed trials are named at the end; --collect says what there is; --trajectory stands for
-    training a teacher."""
-    made = config()
+def test_the_commands(config, tmp_path, tool):
+    """As printed, in a folder whose name has to be quoted."""
+    made, folder = config(), tmp_path / "a sweep's"
     made.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
     made.dump(tmp_path / 'config.py')
-    trajectory(tmp_path / 'given', epochs=(1, 2, 3))
-
-    def call(*arguments):
-        return tool('sweep.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'sweep', '--trajectory',
-                    tmp_path / 'given', '--seeds', 0, '--no-alone', *arguments)
-
-    def full(self, until=None):
-        if self.work_dir.name == 'epoch_2_seed_0':
-            raise OSError('no space left')
-        return train(self, until)
-
-    train = CheckpointDistillRunner.train
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointDistillRunner, 'train', full)
-        status, out, err = call('--epochs', '1', '2')
-    assert status == 1 and err.strip().splitlines()[-1].startswith('error: 1 trial(s) failed: '
-                                                                   'epoch_2_seed_0 (OSError: no space left).')
-    assert '1 of 2 trials are not finished: 1 failed' in out
-    status, out, err = call('--collect')  # all snapshots
-    assert status == 1 and '2 of 3 trials are not finished: 1 failed, 1 waiting' in out and 'epoch_2_seed_0' in err
-    status, out, _ = call('--epochs', '1', '2')
-    assert status == 0 and 'are not finished' not in out
-    assert list(load_results(tmp_path / 'sweep').by_epoch()) == [1, 2]
-    status, _, err = call('--search', 'distill.tau=1,2', '--ensembles', 'full')
-    assert status == 1 and '--search and --ensembles cannot be given together' in err
+    call = ['sweep.py', tmp_path / 'config.py', '--work-dir', folder, '--seeds', 0, '--no-alone', '--epochs']
+    status, out, _ = tool(*call, 1)
+    assert status == 0 and 'students.txt: 1 to run' in out
+    command = next(line.strip() for line in out.splitlines() if 'xargs' in line)
+    assert '--gres=gpu:1 tools/slurm_sweep.sh' in out and command.count('xargs') == 2
+    run_tool('sh', '-c', command)
+    status, out, _ = tool('sweep.py', '--collect', folder)
+    assert status == 0 and 'not finished' not in out and list(load_results(folder).by_epoch()) == [1]
+    status, out, _ = tool(*call, 1)
+    assert status == 0 and 'xargs' not in out and 'students.txt: 0 to run' in out
+    call[3] = tmp_path / 'other'
+    status, out, _ = tool(*call, 2, '--trajectory', folder / 'teacher_run')
+    assert status == 0 and 'teachers.txt: 0 to run' in out and 'students.txt: 1 to run' in out
 
 
-def test_two_processes(distil_run, tmp_path):
-    """Each does half of the trials, one trains the teacher and the other waits for it; whoever is last draws
-    the whole."""
-    made = distil_run(work_dir=str(tmp_path / 'unused'))
-    made.probe, made.custom_imports = None, dict(imports=['ckd_mm'], allow_failed_imports=False)
-    made.teacher.model, made.selector = resnet(2), 'last'
-    made.dump(tmp_path / 'config.py')
-    command = [
-        sys.executable, 'tools/sweep.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'sweep',
-        '--epochs', 1, 3, '--seeds', 0, 1, '--no-alone', '--shard'
-    ]
-    processes = [
-        subprocess.Popen([str(part) for part in [*command, f'{index}/2']], cwd=ROOT, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for index in range(2)
-    ]
-    outputs = [process.communicate(timeout=900)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    for index, (output, epoch) in enumerate(zip(outputs, (1, 3))):
-        assert [line.split(': ')[1] for line in output.splitlines() if line.startswith(f'[sweep {index}/2] Trial ')] == \
-            [f'epoch_{epoch}_seed_{seed}' for seed in (0, 1)]
-    assert sum('Stage teacher: starting' in output.split('Trial 1 of 2')[0] for output in outputs) == 1
-    assert sum('The teacher is being trained in teacher_run by process' in output for output in outputs) == 1
-    results = load_results(tmp_path / 'sweep')
-    assert {epoch: len(found) for epoch, found in results.by_epoch().items()} == {1: 2, 3: 2}
-    assert (tmp_path / 'sweep' / 'sweep.png').exists()
+@pytest.mark.parametrize('arguments, status, message', [
+    (['--search', 'distill.tau=1,2', '--ensembles', 'full'], 1, '--search and --ensembles cannot be given '
+                                                                'together'),
+    (['--collect', 'W'], 2, 'give a CONFIG to make a sweep of, or --collect W')])
+def test_not_a_sweep(arguments, status, message, config, tmp_path, tool):
+    config().dump(tmp_path / 'config.py')
+    found, _, error = tool('sweep.py', tmp_path / 'config.py', *arguments)
+    assert found == status and message in error
+    found, _, error = tool('sweep.py', '--collect', tmp_path)
+    assert found == 1 and 'sweep.json does not exist' in error
+
+
+def test_a_task_of_a_slurm_array_runs_its_line(tmp_path):
+    (tmp_path / 'list').write_text("echo first\necho 'the  second'\n")
+    script = ['bash', ROOT / 'tools' / 'slurm_sweep.sh', tmp_path / 'list']
+    assert run_tool(*script, SLURM_ARRAY_TASK_ID='1').stdout == 'the  second\n'
+    done = run_tool(*script, check=False, SLURM_ARRAY_TASK_ID='2')
+    assert done.returncode == 1 and 'has no line 3' in done.stderr
