@@ -19,6 +19,7 @@ from .cost import cost_section
 from .preflight import Preflight, environment
 from .run import Run
 from .stage import Stage
+from .stage_runner import close_log
 from .store import Store, read_records
 
 SUMMARY = 'summary.json'
@@ -92,6 +93,12 @@ class CheckpointDistillRunner:
             CkdError: before any training where possible, naming the setting or file.
         """
         self._start()
+        try:
+            return self._run_stages(until)
+        finally:
+            close_log(self.logger)
+
+    def _run_stages(self, until: str | None) -> dict[str, Any] | None:
         preflight = Preflight(self.logger.info)
         run, stages = self.prepare(preflight, log=self.logger.info, warn=self.logger.warning)
         if until is not None:

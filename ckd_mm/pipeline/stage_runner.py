@@ -1,5 +1,6 @@
 """mmengine's Runner as a stage uses it."""
 
+import logging
 import re
 import time
 import zipfile
@@ -58,6 +59,13 @@ def _is_whole(checkpoint: Path) -> bool:
     return checkpoint.is_dir() or zipfile.is_zipfile(checkpoint)
 
 
+def close_log(logger: logging.Logger) -> None:
+    """Close the files of a logger: mmengine keeps those of all runs of a process open."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+
+
 class StageRunner(Runner):
     """Like any Runner, except that ``compile`` compiles backbone and neck, not ``train_step``: hooks and
     recorders go on
@@ -72,10 +80,12 @@ class StageRunner(Runner):
         super().__init__(*args, experiment_name=experiment_name, **kwargs)
 
     def train(self) -> nn.Module:
-        trained = super().train()
-        for loop in (self._train_loop, self._val_loop):
-            stop_workers(getattr(loop, 'dataloader', None))
-        return trained
+        try:
+            return super().train()
+        finally:
+            for loop in (self._train_loop, self._val_loop):
+                stop_workers(getattr(loop, 'dataloader', None))
+            close_log(self.logger)
 
     def _maybe_compile(self, target: str) -> None:
         options = self.cfg.get('compile')

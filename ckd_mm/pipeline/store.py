@@ -81,7 +81,7 @@ class Store:
         if self.is_done(name) and not on_main(lambda: stage.is_current(run, self._result(stage))):
             del self.records[name]
         if self.is_done(name):
-            self._require_unchanged(name, self._flat(stage.depends_on(run)))
+            self.require_unchanged(stage, run)
             run.seconds[name] = self.records[name]['seconds']
             run.log(f'Stage {name}: finished before, in {run.seconds[name]:.0f} s')
             return self._result(stage)
@@ -100,14 +100,14 @@ class Store:
         return self._result(stage)
 
     def _start(self, stage: Stage, run: Run) -> None:
-        wanted, processes = self._flat(stage.depends_on(run)), get_world_size()
+        processes = get_world_size()
         if stage.name in self.records and latest_checkpoint(self.work_dir / stage.name) is not None:
-            self._require_unchanged(stage.name, wanted)
+            self.require_unchanged(stage, run)
             before = self.processes(stage.name)
             if before != processes:
                 run.warn(f'Stage {stage.name} was started on {before} processes and goes on on {processes}: the '
                          'images a step change with it')
-        self.records[stage.name] = dict(state=RUNNING, processes=processes, settings=wanted)
+        self.records[stage.name] = dict(state=RUNNING, processes=processes, settings=self._flat(stage.depends_on(run)))
         self._save()
 
     def _finish(self, name: str, seconds: float, result: dict[str, Any]) -> None:
@@ -136,11 +136,16 @@ class Store:
         own = f'{self.work_dir}/'
         return settings[len(own):] if isinstance(settings, str) and settings.startswith(own) else settings
 
-    def _require_unchanged(self, name: str, wanted: dict[str, Any]) -> None:
-        changed = differences(self.records[name]['settings'], wanted)
+    def require_unchanged(self, stage: Stage, run: Run) -> None:
+        """
+        Raises:
+            ConfigError: a stage was begun with other settings.
+        """
+        changed = differences(self.records[stage.name]['settings'], self._flat(stage.depends_on(run)))
         if changed:
-            raise ConfigError(f'stage {name} was {"finished" if self.is_done(name) else "started"} with other '
-                              f'settings: {listed(changed)}. Restore them, or {ELSEWHERE}')
+            how = 'finished' if self.is_done(stage.name) else 'started'
+            raise ConfigError(f'stage {stage.name} was {how} with other settings: {listed(changed)}. Restore them, or '
+                              f'{ELSEWHERE}')
 
 
 def read_records(work_dir: Path) -> dict[str, dict]:

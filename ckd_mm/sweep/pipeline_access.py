@@ -1,4 +1,4 @@
-"""All that sweeps ask of the pipeline."""
+"""All that sweeps need to know of the pipeline."""
 
 import copy
 from pathlib import Path
@@ -6,12 +6,18 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..cli import set_loader_defaults
-from ..pipeline import DistillationPlan
-from ..pipeline.settings import METHOD_KEYS, OWN_KEYS, RUNNER_KEYS  # noqa: F401
-from ..pipeline.stage_log import StageLog
+from ..pipeline.build import METHOD_KEYS, RunSettings, open_run, stage_of
+from ..pipeline.runner import SUMMARY
+from ..pipeline.store import Store, read_records
+from ..settings import RUNNER_KEYS
+from ..stages.select import SELECTION
 from ..trajectory import Trajectory
 
-SUMMARY, SELECTION = 'summary.json', 'selection.json'
+OWN_KEYS = tuple(RunSettings.names())
+
+__all__ = ['METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SELECTION', 'SUMMARY', 'baseline_loader', 'check_settings',
+           'given_trajectories', 'require_teacher_unchanged', 'snapshot_epochs', 'stage_states', 'teacher_epochs',
+           'teacher_seed']
 
 
 def check_settings(config: Config) -> None:
@@ -19,38 +25,44 @@ def check_settings(config: Config) -> None:
     Raises:
         ConfigError: the run cannot work. The folders of ``teacher.trajectory`` need not exist yet.
     """
-    DistillationPlan(copy.deepcopy(config))
+    open_run(copy.deepcopy(config))
 
 
 def teacher_epochs(config: Config) -> int:
-    return DistillationPlan(config).teacher_epochs
+    run, stages = open_run(copy.deepcopy(config))
+    return stage_of(stages, 'teacher').max_epochs(run)
 
 
 def teacher_seed(config: Config) -> int | None:
-    return (DistillationPlan(config).merged_teacher().get('randomness') or {}).get('seed')
+    run, stages = open_run(copy.deepcopy(config))
+    return (stage_of(stages, 'teacher').training(run).get('randomness') or {}).get('seed')
 
 
 def snapshot_epochs(config: Config) -> list[int]:
     """After which epochs the (first) teacher of a config leaves, or left, a snapshot."""
-    plan = DistillationPlan(config)
-    return plan.snapshot_epochs_of(0) if plan.trains_teacher else plan.open_trajectories()[0].epochs
+    run, stages = open_run(copy.deepcopy(config))
+    teacher = stage_of(stages, 'teacher')
+    return teacher.epochs(run) if run.settings.teacher.is_trained else teacher.trajectories(run)[0].epochs
 
 
 def given_trajectories(config: Config) -> list[Trajectory]:
     """Those of ``teacher.trajectory``; none where the teacher is to be trained."""
-    plan = DistillationPlan(config)
-    return [] if plan.trains_teacher else plan.open_trajectories()
+    run, stages = open_run(copy.deepcopy(config))
+    return [] if run.settings.teacher.is_trained else stage_of(stages, 'teacher').trajectories(run)
 
 
 def baseline_loader(config: Config) -> dict:
-    """The ``train_dataloader`` of the student without a teacher: a schedule may hold out images."""
-    return DistillationPlan(config).student_alone_config().train_dataloader
+    """The ``train_dataloader`` of the student without a teacher: a schedule may hold out images, and cached targets
+    show views."""
+    config = copy.deepcopy(config)
+    config.student_alone = 1
+    run, stages = open_run(config)
+    return stage_of(stages, 'student_alone').config(run).train_dataloader
 
 
 def stage_states(work_dir: Path) -> dict[str, bool]:
     """The stages that the run in ``work_dir`` has begun, and whether each is done."""
-    log = StageLog(work_dir)
-    return {stage: log.is_done(stage) for stage in log.stages}
+    return {name: record['state'] == 'done' for name, record in read_records(work_dir).items()}
 
 
 def require_teacher_unchanged(config: Config) -> None:
@@ -60,5 +72,5 @@ def require_teacher_unchanged(config: Config) -> None:
     """
     config = copy.deepcopy(config)
     set_loader_defaults(config)  # as tools/train.py did
-    wanted = DistillationPlan(config).teacher_config().to_dict()
-    StageLog(Path(config.work_dir)).require_unchanged('teacher', wanted)
+    run, stages = open_run(config)
+    Store(run.work_dir, stages).require_unchanged(stage_of(stages, 'teacher'), run)
