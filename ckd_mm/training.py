@@ -1,6 +1,7 @@
 """Pure functions on the configs and models of trainings."""
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -54,6 +55,15 @@ def exclude_held_out(config: Config, probe: Probe | None) -> Config:
 def result_settings(config: Config) -> dict[str, Any]:
     """What the result of a training depends on."""
     return {key: config[key] for key in RESULT_KEYS if config.get(key) is not None}
+
+
+def method_settings(config: dict, own_keys: Iterable[str]) -> dict[str, Any]:
+    """What decides the outcome of a whole run.
+
+    Args:
+        own_keys: keys of the config that are not mmengine's.
+    """
+    return {key: config[key] for key in (*RESULT_KEYS, *own_keys) if config.get(key) is not None}
 
 
 def overrides_of(config: dict) -> dict[str, dict]:

@@ -7,8 +7,9 @@ from mmengine.config import Config
 
 from ..files import atomic_write
 from ..record import differences, flatten
+from ..training import method_settings
 from ..trajectory.configs import parse_config_text
-from .pipeline_access import SUMMARY, stage_states
+from .pipeline_access import OWN_KEYS, SUMMARY, stage_states
 
 
 def config_file(config: Config) -> Path:
@@ -23,7 +24,8 @@ def written(config: Config) -> dict[str, Any]:
 
 def changes(config: Config) -> list[str]:
     """How ``config`` differs from what is written, where that matters for the results."""
-    return differences(flatten(written(config)), flatten(_as_written(config)))
+    before, now = (method_settings(found, OWN_KEYS) for found in (written(config), _as_written(config)))
+    return differences(flatten(before), flatten(now))
 
 
 def write_config(config: Config) -> None:

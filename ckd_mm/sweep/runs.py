@@ -7,8 +7,9 @@ from typing import Any
 from ..errors import ConfigError
 from ..files import read_json
 from ..record import differences, flatten, listed
+from ..training import method_settings
 from ..trajectory.configs import parse_config_text
-from .pipeline_access import SUMMARY
+from .pipeline_access import OWN_KEYS, SUMMARY
 from .results import mean_and_spread
 
 SEED = 'randomness.seed'
@@ -35,7 +36,8 @@ def read_runs(folder: Path) -> dict[str, Any]:
     runs = []
     for file in files:
         summary = read_json(file)
-        runs.append((flatten(parse_config_text(summary['config']['text'], str(file))), summary, file.parent))
+        config = parse_config_text(summary['config']['text'], str(file))
+        runs.append((flatten(method_settings(config, OWN_KEYS)), summary, file.parent))
     runs.sort(key=lambda run: (run[0].get(SEED) is None, run[0].get(SEED) or 0))
     first, _, where = runs[0]
     for settings, _, other in runs[1:]:

@@ -10,7 +10,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline import ResumableEpochLoop
+from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.sweep import Sweep, Trial, collect, load_results, make_search, plan_trials
 from ckd_mm.sweep.pipeline_access import snapshot_epochs
 from ckd_mm.trajectory import Trajectory
