@@ -16,8 +16,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', nargs='?', const='auto',
                         help='go on with the run in the work_dir; with a path: the student goes on from '
                              'that checkpoint')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that '
-                                                           'trains')
+    parser.add_argument('--until', metavar='STAGE', help='stop after this stage of a checkpoint-distillation config, say '
+                        'select; tools/doctor.py lists them, --resume goes on')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that trains')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
                                                                      'size actually used')
@@ -39,11 +40,11 @@ def parse_args() -> argparse.Namespace:
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
     from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
-    from ckd_mm.pipeline.settings import changes_of
+    from ckd_mm.training import overrides_of
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
-            for own in changes_of(cfg).values():
+            for own in overrides_of(cfg).values():
                 own.pop(name, None)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
@@ -77,13 +78,21 @@ def main() -> None:
 
     from ckd_mm.cli import read_config
     from ckd_mm.compat import prepare_distributed
+    from ckd_mm.errors import ConfigError
+    from ckd_mm.pipeline.runner import CheckpointDistillRunner
     cfg = merge_args(read_config(args.config), args)
     if cfg.get('runner_type', 'Runner') != 'Runner':
         runner = RUNNERS.build(cfg)
     else:
         prepare_distributed(cfg)
         runner = Runner.from_cfg(cfg)
-    runner.train()
+    if args.until is None:
+        runner.train()
+    elif isinstance(runner, CheckpointDistillRunner):
+        runner.train(until=args.until)
+    else:
+        raise ConfigError(f'--until {args.until}: {args.config} is no checkpoint-distillation config, its training has no '
+                          'stages; leave --until out')
 
 
 if __name__ == '__main__':
