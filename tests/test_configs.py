@@ -24,6 +24,7 @@ from ckd_mm.data.wrappers import undivided
 from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.pipeline.training_stage import TrainingStage
+from ckd_mm.stages.peers import PeersStage
 from ckd_mm.stages.student import StudentStage
 from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of
 
@@ -70,7 +71,8 @@ def opened(name: str, options: str = '') -> tuple:
 def networks_of(run, stages) -> list:
     """Configs of all networks that a run trains."""
     found = [model_config_of(stage.training(run)) for stage in stages if isinstance(stage, TrainingStage)]
-    return found + [model_config_of(stage.peer_training(run)) for stage in stages if hasattr(stage, 'peer_training')]
+    peers = [stage for stage in stages if isinstance(stage, PeersStage)]
+    return found + [model_config_of(stage.peer_training(run)) for stage in peers]
 
 
 def data_of(config: Config) -> str:
@@ -296,7 +298,7 @@ def in_folder(folder: str, *words: str) -> list:
 def recipe(run, stages) -> list:
     """Of teacher and student: epochs, images a step on one GPU, optimiser, epochs at which the learning rate
     falls, and to which part."""
-    return [recipe_of(training) for training in (stage_of(stages, 'teacher').config(run), run.student_training())]
+    return [recipe_of(stage_of(stages, 'teacher').config(run)), recipe_of(run.student_training())]
 
 
 def recipe_of(stage: Config) -> tuple:
@@ -379,8 +381,8 @@ def test_fitnets_stages():
     """DIH, Sec. 4.3: 40, then 200 epochs."""
     for name in in_folder('baselines', 'fitnets'):
         run, stages = opened(name)
-        student = stage_of(stages, 'student').config(run)
-        assert [config.train_cfg.max_epochs for config in (stage_of(stages, 'hint').config(run), student)] == [40, 200]
+        hint, student = (stage_of(stages, stage).config(run) for stage in ('hint', 'student'))
+        assert (hint.train_cfg.max_epochs, student.train_cfg.max_epochs) == (40, 200)
 
 
 @pytest.mark.parametrize('name', in_folder('eskd', 'cifar10'))

@@ -79,7 +79,8 @@ def test_command_fits_its_tool_and_config(command):
     for setting in getattr(found, 'search', None) or {}:  # what a search varies is a setting of the config
         assert all(key.split('.')[1] in config.distill for key in setting.split('+'))
     for network in networks_of(*open_config(config)):
-        assert logits_of(plain_data(network), SIZES[data_of(config)]) == (2, config.data_preprocessor.num_classes)
+        assert logits_of(plain_data(network),
+                         SIZES[data_of(config)]) == (2, config.data_preprocessor.num_classes)
 
 
 def test_every_config_is_in_the_table():

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def open_select(config_file: str, options: dict, selector: dict, path: Path) -> tuple:
-    """The run and its select stage: the config's own images and student, with this trajectory and selector."""
+    """A run and its select stage: the config's own images and student, with this trajectory and selector."""
     from mmengine.config import Config
 
     from ckd_mm.cli import set_loader_defaults
