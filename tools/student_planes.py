@@ -125,7 +125,8 @@ def main() -> None:
     last, inter = [trajectory.last.epoch], selected['epochs']
     teaches = {arm: epochs for arm, epochs in dict(full=last, inter=inter).items() if arm in args.arms}
 
-    planes = dict(teacher=probe_trajectory(trajectory, probe, work_dir / 'teacher' / PLANE, runner.logger.info))
+    path = work_dir / 'teacher' / PLANE
+    planes = dict(teacher=probe_trajectory(trajectory, probe, path, runner.logger.info))
     accuracy = dict(teacher=selected['teacher_metrics'].get('accuracy/top1'))
     for arm in args.arms:
         student = CheckpointDistillRunner(

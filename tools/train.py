@@ -81,8 +81,8 @@ def main() -> None:
     from ckd_mm.errors import ConfigError
     cfg = merge_args(read_config(args.config), args)
     if args.until is not None and cfg.get('runner_type', 'Runner') == 'Runner':
-        raise ConfigError(f'--until {args.until}: {args.config} has no runner_type, its training is one stage; '
-                          'leave --until out')
+        raise ConfigError(f'--until {args.until}: {args.config} has no runner_type and so no stages; leave '
+                          '--until out')
     if cfg.get('runner_type', 'Runner') != 'Runner':
         runner = RUNNERS.build(cfg)
     else:
