@@ -21,7 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ckd_mm.data.in_memory import settled
 from ckd_mm.data.wrappers import undivided
-from ckd_mm.pipeline import CheckpointDistillRunner, DistillationPlan, MutualPlan, PlainPlan, make_plan
+from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
+from ckd_mm.pipeline.training_stage import TrainingStage
+from ckd_mm.stages.peers import PeersStage
+from ckd_mm.stages.student import StudentStage
 from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of
 
 from .conftest import ROOT
@@ -51,8 +55,24 @@ def config_of(name: str, *options: str) -> Config:
     return config
 
 
-def plan_of(name: str, options: str = ''):
-    return make_plan(config_of(name, *options.split()))
+def open_config(config: Config) -> tuple:
+    """A config as a run and its stages, as if a snapshot had been selected."""
+    run, stages = open_run(config)
+    for stage in stages:
+        if stage.name == 'select':
+            stage.chosen = lambda run: [dict(file='teacher.pth')]
+    return run, stages
+
+
+def opened(name: str, options: str = '') -> tuple:
+    return open_config(config_of(name, *options.split()))
+
+
+def networks_of(run, stages) -> list:
+    """Configs of all networks that a run trains."""
+    found = [model_config_of(stage.training(run)) for stage in stages if isinstance(stage, TrainingStage)]
+    peers = [stage for stage in stages if isinstance(stage, PeersStage)]
+    return found + [model_config_of(stage.peer_training(run)) for stage in peers]
 
 
 def data_of(config: Config) -> str:
@@ -97,10 +117,10 @@ def plain_data(config) -> str:
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_networks_fit_the_data(name):
-    plan = plan_of(name)
-    classes = plan.config.data_preprocessor.num_classes
-    for network in plan.networks.values():
-        assert logits_of(plain_data(network), SIZES[data_of(plan.config)]) == (2, classes)
+    run, stages = opened(name)
+    classes = run.config.data_preprocessor.num_classes
+    for network in networks_of(run, stages):
+        assert logits_of(plain_data(network), SIZES[data_of(run.config)]) == (2, classes)
 
 
 # ------------------------------------------------------------ two iterations of every stage, of each kind
@@ -120,15 +140,15 @@ TRAINED = [
 
 def kind_of(name: str) -> set:
     """What a config is made of: its data, its networks together, and each part of its method."""
-    plan = plan_of(name)
-    distill, selector = plan.config.get('distill') or {}, plan.config.get('selector', {})
+    run, stages = opened(name)
+    distill, selector = run.config.get('distill') or {}, run.config.get('selector', {})
     losses = ((distill.get('distiller') or {}).get('distill_losses') or {}).values()
-    return {data_of(plan.config),
-            ' '.join(sorted({network['backbone']['type'] for network in plan.networks.values()})),
-            type(plan).__name__, plan.config.model.head.loss.type,
-            f'heads {(plan.config.get("heads") or {}).get("kind")}',
+    return {data_of(run.config),
+            ' '.join(sorted({network['backbone']['type'] for network in networks_of(run, stages)})),
+            type(stages[0]).__name__, run.config.model.head.loss.type,
+            f'heads {(run.config.get("heads") or {}).get("kind")}',
             f'selector {selector.get("kind")}' if isinstance(selector, dict) else 'selector',
-            *(key for key in ('hint', 'assistants', 'generations', 'student_alone') if plan.config.get(key)),
+            *(key for key in ('hint', 'assistants', 'generations', 'student_alone') if run.config.get(key)),
             *(f'distill.{key}' for key in ('loss', 'schedule', 'standardize', 'stop_epoch')
               if distill.get(key)),
             *(loss.type for loss in losses)}
@@ -264,7 +284,7 @@ def test_two_iterations_of_every_stage(name, folder, watch):
             assert len(at) == len(method.distill.distiller.distill_losses)
 
     # the published file is the plain student
-    plain = MODELS.build(model_config_of(make_plan(method).plain()))
+    plain = MODELS.build(model_config_of(open_run(method)[0].student_training()))
     file = torch.load(Path(method.work_dir, 'student.pth'), map_location='cpu', weights_only=True)
     plain.load_state_dict(file['state_dict'], strict=True)
     assert 0 <= summary['student']['accuracy_top1'] <= 100
@@ -275,10 +295,10 @@ def in_folder(folder: str, *words: str) -> list:
     return [name for name in CONFIGS if name.startswith(f'{folder}/') and all(word in name for word in words)]
 
 
-def recipe(plan) -> list:
+def recipe(run, stages) -> list:
     """Of teacher and student: epochs, images a step on one GPU, optimiser, epochs at which the learning rate
     falls, and to which part."""
-    return [recipe_of(stage) for stage in (plan.teacher_config(), plan.student_alone_config())]
+    return [recipe_of(stage_of(stages, 'teacher').config(run)), recipe_of(run.student_training())]
 
 
 def recipe_of(stage: Config) -> tuple:
@@ -298,19 +318,20 @@ SMALL_IMAGES = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_deca
 def test_cifar100_recipe(name):
     """CheckpointKD, Sec. 3.2 and the authors' code: 200 epochs of batch 128, times 0.1 every 60; Sec. 5:
     snapshots every 10 epochs."""
-    plan = plan_of(name)
-    assert recipe(plan) == [(200, 128, SMALL_IMAGES, [60, 120, 180], 0.1)] * 2
-    assert plan.snapshot_epochs_of(0) == list(range(10, 201, 10))
-    assert plan.probe is None or plan.probe.probe_split == 'test'
-    assert 'split_dataset' not in str(plan.teacher_config().train_dataloader.dataset)  # all training images
+    run, stages = opened(name)
+    teacher, probe = stage_of(stages, 'teacher'), stage_of(stages, 'select').probe
+    assert recipe(run, stages) == [(200, 128, SMALL_IMAGES, [60, 120, 180], 0.1)] * 2
+    assert teacher.epochs(run) == list(range(10, 201, 10))
+    assert probe is None or probe.probe_split == 'test'
+    assert 'split_dataset' not in str(teacher.config(run).train_dataloader.dataset)  # all training images
 
 
 @pytest.mark.parametrize('name', in_folder('ckd', 'tiny_imagenet'))
 def test_tiny_imagenet_recipe(name):
     """CheckpointKD, Sec. 3.2: 150 epochs, half-way at 75."""
-    plan = plan_of(name)
-    assert recipe(plan) == [(150, 128, SMALL_IMAGES, [45, 90, 135], 0.1)] * 2
-    assert {75, 150} <= set(plan.snapshot_epochs_of(0))
+    run, stages = opened(name)
+    assert recipe(run, stages) == [(150, 128, SMALL_IMAGES, [45, 90, 135], 0.1)] * 2
+    assert {75, 150} <= set(stage_of(stages, 'teacher').epochs(run))
 
 
 @pytest.mark.parametrize('name, counts', [
@@ -320,11 +341,11 @@ def test_tiny_imagenet_recipe(name):
 def test_imagenet_recipe(name, counts):
     """CheckpointKD, Sec. 3.2: PyTorch's recipe for 120 epochs, batch 256 on 8 GPUs, half-way at 60.
     Parameters: torchvision's."""
-    plan = plan_of(name)
+    run, stages = opened(name)
     optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4)
-    assert recipe(plan) == [(120, 256 // 8, optimizer, [30, 60, 90], 0.1)] * 2
-    assert plan.snapshot_epochs_of(0) == list(range(10, 121, 10))
-    assert parameters(plan.teacher['model'], plan.config.model) == counts
+    assert recipe(run, stages) == [(120, 256 // 8, optimizer, [30, 60, 90], 0.1)] * 2
+    assert stage_of(stages, 'teacher').epochs(run) == list(range(10, 121, 10))
+    assert parameters(run.settings.teacher.model, run.config.model) == counts
 
 
 HEADS = {'res110': 3, 'res20': 3, 'res14': 3, 'res8': 3, 'vgg11': 4, 'res34': 4}  # DIH, Table 1
@@ -334,59 +355,61 @@ HEADS = {'res110': 3, 'res20': 3, 'res14': 3, 'res8': 3, 'vgg11': 4, 'res34': 4}
 def test_dih_recipe(name):
     """DIH, Sec. 4.1: 200 epochs of batch 64, times 0.1 every 60, tau = 5, alpha = 0.1 on the teachers' side
     (Eq. 5)."""
-    plan = plan_of(name)
-    alone = isinstance(plan, (MutualPlan, PlainPlan))
-    student = plan.student_config() if alone else plan.student_alone_config()
+    run, stages = opened(name)
+    distill, teacher = run.settings.distill, run.settings.teacher
+    student = run.student_training() if teacher else stage_of(stages, 'student').config(run)
     whole = (200, 64, SMALL_IMAGES, [60, 120, 180], 0.1)
     assert recipe_of(student) == whole
     assert student.randomness.seed == 3
-    if isinstance(plan, DistillationPlan):
-        assert recipe(plan) == [whole, whole] and plan.snapshot_epochs_of(0) == [200]
+    if teacher:
+        assert recipe(run, stages) == [whole, whole] and stage_of(stages, 'teacher').epochs(run) == [200]
         own = ('dkd', 'logit_standardization', 'born_again')  # settings of their own authors
         if not Path(name).name.startswith(own):
-            assert plan.kd_loss['tau'] == 5
-            assert plan.weights['kd_weight'] == 0.1 and plan.weights['ce_weight'] == 0.9
+            assert distill.kd_loss['tau'] == 5
+            assert distill.kd_weight == 0.1 and distill.ce_weight == 0.9
     if name.startswith('dih/'):
-        stages = tuple(range(HEADS[Path(name).name.split('_')[0]]))
-        assert plan.heads['out_indices'] == stages and plan.heads['kind'] == 'flatten'
-        assert plan.kd_loss['aggregation'] == 'loss' and plan.reduction == 'mean'
-        heads = plan.heads_config(dict(file='teacher.pth'), (3, 32, 32))
-        assert heads.train_cfg.max_epochs == 200 and heads.model.out_indices == stages
+        outputs = tuple(range(HEADS[Path(name).name.split('_')[0]]))
+        assert run.settings.heads.out_indices == outputs and run.settings.heads.kind == 'flatten'
+        assert distill.kd_loss['aggregation'] == 'loss' and distill.reduction == 'mean'
+        heads = stage_of(stages, 'heads').config(run, (3, 32, 32))
+        assert heads.train_cfg.max_epochs == 200 and heads.model.out_indices == outputs
     else:
-        assert plan.config.get('heads') is None
+        assert run.settings.heads is None
 
 
 def test_fitnets_stages():
     """DIH, Sec. 4.3: 40, then 200 epochs."""
     for name in in_folder('baselines', 'fitnets'):
-        plan = plan_of(name)
-        hint = plan.hint_config(plan.cohort([dict(file='teacher.pth')]))
-        assert (hint.train_cfg.max_epochs, plan.student_epochs) == (40, 200)
+        run, stages = opened(name)
+        hint, student = (stage_of(stages, stage).config(run) for stage in ('hint', 'student'))
+        assert (hint.train_cfg.max_epochs, student.train_cfg.max_epochs) == (40, 200)
 
 
 @pytest.mark.parametrize('name', in_folder('eskd', 'cifar10'))
 def test_eskd_cifar10_recipe(name):
     """ESKD, Sec. 4 and 5.5: 200 epochs, times 0.2 every 60; stopped teachers have n epochs, times 0.2 every
     floor((n - 5) / 3)."""
-    plan = plan_of(name)
+    run, stages = opened(name)
     optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4)
-    teacher, student = recipe(plan)
+    teacher, student = recipe(run, stages)
     assert student == (200, 128, optimizer, [60, 120, 180], 0.2)
     assert teacher == ((35, 128, optimizer, [10, 20, 30], 0.2) if 'early_stopped' in name else student)
-    assert plan.kd_loss['tau'] == 4 and plan.weights['ce_weight'] == 0.9 and plan.weights['kd_weight'] == 0.1
+    distill = run.settings.distill
+    assert distill.kd_loss['tau'] == 4 and distill.ce_weight == 0.9 and distill.kd_weight == 0.1
 
 
 @pytest.mark.parametrize('name', in_folder('eskd', 'imagenet'))
 def test_eskd_imagenet_recipe(name):
     """ESKD, Sec. 4: Nesterov, times 0.1 every 30 epochs; Sec. 5.5: teachers of 35 epochs, times 0.1 after 15,
     25 and 30."""
-    plan = plan_of(name)
+    run, stages = opened(name)
     optimizer = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    teacher, student = recipe(plan)
+    teacher, student = recipe(run, stages)
     assert student == (100, 32, optimizer, [30, 60, 90], 0.1)
     assert teacher == ((35, 32, optimizer, [15, 25, 30], 0.1) if 'early_stopped' in name else student)
-    assert plan.stop_epoch == (None if name == 'eskd/r34_r18_imagenet_kd' else 60)
-    assert plan.kd_loss['tau'] == 4 and plan.weights['ce_weight'] == 0.9
+    distill = run.settings.distill
+    assert distill.stop_epoch == (None if name == 'eskd/r34_r18_imagenet_kd' else 60)
+    assert distill.kd_loss['tau'] == 4 and distill.ce_weight == 0.9
 
 
 def test_shortened_schedules_are_the_papers():
@@ -394,7 +417,8 @@ def test_shortened_schedules_are_the_papers():
     found = {}
     for name in ('eskd/wrn16-8_wrn16-1_cifar10_early_stopped', 'eskd/wrn28-8_wrn28-1_cifar10_early_stopped'):
         for options in re.findall(r'teacher\.train_cfg\S+ teacher\.param_scheduler\S+', header(name)):
-            teacher = plan_of(name, options).teacher_config()
+            run, stages = opened(name, options)
+            teacher = stage_of(stages, 'teacher').config(run)
             found.setdefault(teacher.train_cfg.max_epochs, []).append(teacher.param_scheduler.milestones)
     assert found == {epochs: [[(epochs - 5) // 3 * part for part in (1, 2, 3)]] * 2
                      for epochs in (50, 65, 80)}
@@ -411,9 +435,10 @@ def test_shortened_schedules_are_the_papers():
     ('baselines/born_again_res8_cifar100', ['generation_1', 'generation_2', 'student'], [4, 5, 6]),
 ])
 def test_sequences(name, stages, seeds):
-    plan = plan_of(name)
-    assert [link.stage for link in plan.links] == stages
-    assert [link.config.randomness.seed for link in plan.links] == seeds
+    run, found = opened(name)
+    taught = [stage for stage in found if isinstance(stage, StudentStage) and stage.teachers is not None]
+    assert [stage.name for stage in taught] == stages
+    assert [stage.training(run).randomness.seed for stage in taught] == seeds
 
 
 @pytest.mark.parametrize('name, options, chosen', [
@@ -436,12 +461,12 @@ def test_sequences(name, stages, seeds):
 ])
 def test_who_teaches(name, options, chosen):
     """The options that the headers name, as given on a command line."""
-    plan = plan_of(f'ckd/{name}', options)
-    runs = []
-    for run in range(plan.runs):
-        snapshots = [Snapshot(file=Path('unused'), epoch=epoch) for epoch in plan.snapshot_epochs_of(run)]
-        runs.append(Trajectory(Path('unused'), snapshots, dict(max_epochs=plan.teacher_epochs)))
-    selections = plan.selector.select_all(runs, [None] * len(runs))
+    run, stages = opened(f'ckd/{name}', options)
+    select, trained = stage_of(stages, 'select'), []
+    for teacher in select.teachers:
+        snapshots = [Snapshot(file=Path('unused'), epoch=epoch) for epoch in teacher.epochs(run)]
+        trained.append(Trajectory(Path('unused'), snapshots, dict(max_epochs=teacher.max_epochs(run))))
+    selections = select.selector.select_all(trained, [None] * len(trained))
     assert [[snapshot.epoch for snapshot in selection.snapshots] for selection in selections] == chosen
 
 

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
-from ckd_mm.pipeline import CheckpointDistillRunner
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.selection import InformationPlaneSelector, build_selector
 from ckd_mm.trajectory import snapshot_epochs
 

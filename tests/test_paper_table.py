@@ -10,8 +10,6 @@ import sys
 
 import pytest
 
-from ckd_mm.pipeline import make_plan
-
 from .conftest import ROOT
 from .test_configs import (
     ALL,
@@ -24,6 +22,8 @@ from .test_configs import (
     data_of,
     header,
     logits_of,
+    networks_of,
+    open_config,
     plain_data,
 )
 
@@ -78,8 +78,7 @@ def test_command_fits_its_tool_and_config(command):
     config.merge_from_dict(found.cfg_options or {})
     for setting in getattr(found, 'search', None) or {}:  # what a search varies is a setting of the config
         assert all(key.split('.')[1] in config.distill for key in setting.split('+'))
-    plan = make_plan(config)
-    for network in plan.networks.values():
+    for network in networks_of(*open_config(config)):
         assert logits_of(plain_data(network),
                          SIZES[data_of(config)]) == (2, config.data_preprocessor.num_classes)
 

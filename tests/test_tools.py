@@ -66,7 +66,8 @@ def test_select_needs_a_plane(tool, run):
 
 def test_doctor(tool, tmp_path):
     status, out, _ = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run')
-    assert status == 0 and 'Nothing stands in the way' in out and '[ ok ] disk' in out
+    assert status == 0 and 'Nothing stands in the way' in out and '[ ok ] teacher: disk' in out
+    assert '[ ok ] settings: teacher, probe, select, student' in out  # the stages, for --until
     status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
                             'teacher.model.head.num_classes=11', 'optim_wrapper.type=AmpOptimWrapper')
     assert status == 1 and err.startswith('error: 2 problem(s) found')
@@ -75,7 +76,8 @@ def test_doctor(tool, tmp_path):
     status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
                             'test_dataloader.dataset.type=NoDigits')
     assert status == 1 and err.startswith('error: 1 problem(s) found') and out.count('cannot be read') == 1
-    assert '[ problem ] evaluation: the test set cannot be read' in out and '[ problem ] networks: as above, evaluation' in out
+    assert '[ problem ] evaluation: the test set cannot be read' in out
+    assert '[ problem ] student: network: as above, evaluation' in out
 
 
 def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):
@@ -100,7 +102,7 @@ def test_report(tool, distil_run):
     status, out, _ = tool('report.py', config.work_dir)
     assert status == 0 and 'top-1 %' in out and page.read_text() == before
     status, _, err = tool('test.py', DEMO, page.parent / 'student.pth')
-    assert status == 1 and 'is not of the network' in err, 'the weights of another network should not be evaluated'
+    assert status == 1 and 'is not of the network' in err  # weights of another network are not evaluated
     status, _, err = tool('report.py', page.parent / 'nothing')
     assert status == 1 and 'report.json does not exist' in err
 
@@ -133,3 +135,18 @@ def test_flags_mean_what_they_mean_in_openmmlab(flags, expected, monkeypatch):
             value = value[part]
         flat[key] = value
     assert flat == expected
+
+
+def test_until_stops_after_a_stage(tool, distil_run, digits_run, tmp_path):
+    config = distil_run(selector='last')
+    config.probe = None
+    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+    config.dump(tmp_path / 'config.py')
+    command = ['train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'until']
+    status, _, err = tool(*command, '--until', 'probe')
+    assert status == 1 and "'probe' is no stage of this config: 'teacher', 'select', 'student'" in err
+    assert tool(*command, '--until', 'select')[0] == 0
+    assert list(json.loads((tmp_path / 'until' / 'stages.json').read_text())) == ['teacher', 'select']
+    digits_run().dump(tmp_path / 'ordinary.py')
+    status, _, err = tool('train.py', tmp_path / 'ordinary.py', '--until', 'teacher')
+    assert status == 1 and '--until teacher' in err and 'leave --until out' in err

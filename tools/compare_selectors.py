@@ -58,7 +58,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
     from ckd_mm.errors import CkdError
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
-    from ckd_mm.pipeline import DistillationPlan, selection_context
+    from ckd_mm.pipeline.build import open_run, stage_of
     from ckd_mm.selection.comparison import selector_score
     from ckd_mm.sweep import check_batch, load_results
     results = load_results(sweep)
@@ -67,30 +67,31 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least '
                        '3 (tools/sweep.py --epochs)')
     folder = Path(sweep) / 'selectors'
-    plans, scores = {}, []
+    opened, scores = {}, []
     for text in selectors:  # all of them before the first is put to work
         own = config.copy()
         own.work_dir, own.selector = str(folder), selector_of(text)
         own.teacher = dict(trajectory=str(results.trajectory[0]),
                            model=(config.get('teacher') or {}).get('model'))
-        plans[text] = DistillationPlan(own)
-    if any(plan.selector.needs_student for plan in plans.values()):
+        run, stages = open_run(own)
+        opened[text] = run, stage_of(stages, 'select')
+    if any(select.selector.needs_student for _, select in opened.values()):
         check_batch(config)
-    for text, plan in plans.items():
-        trajectory = plan.open_trajectories()[0]
+    for text, (run, select) in opened.items():
+        trajectory = select.trajectories(run)[0]
         trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
-        if not (plan.selector.needs_plane or plan.selector.needs_images):
-            selector_score(text, plan.selector.select(trajectory), truth)  # what costs nothing fails first
-    shared = next((plan.probe for plan in plans.values() if plan.probe is not None), None)
-    for text, plan in plans.items():
-        if plan.probe is not None:
-            plan.probe = shared  # its images are read once
-        trajectory = plan.open_trajectories()[0]
+        if select.selects_by_epoch:
+            selector_score(text, select.selector.select(trajectory), truth)  # what costs nothing fails first
+    shared = next((select.probe for _, select in opened.values() if select.probe is not None), None)
+    for text, (run, select) in opened.items():
+        trajectory = select.trajectories(run)[0]
         # folders of its own: the same selector with other settings has other scores
-        context = selection_context(plan, folder / text.replace(':', '_').replace('=', '-').replace(',', '_'))
-        if plan.selector.needs_plane:
-            context.plane = probe_trajectory(trajectory, plan.probe, folder / PLANE)
-        scores.append(selector_score(text, plan.selector.select(trajectory, context), truth))
+        context = select.context(run, folder / text.replace(':', '_').replace('=', '-').replace(',', '_'))
+        if context.probe is not None:
+            context.probe = context.student.probe = shared  # its images are read once
+        if select.selector.needs_plane:
+            context.plane = probe_trajectory(trajectory, shared, folder / PLANE)
+        scores.append(selector_score(text, select.selector.select(trajectory, context), truth))
     return scores, truth
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Look for what would stop a run, without training: environment, settings, networks, data, trajectory, disk.
+"""Look for what would stop a run, without training: environment, settings, and of every stage its networks,
+data, trajectory, disk.
 
-Every check is tried and every problem printed; exit status 1 if there is one. tools/train.py runs the same
-checks first.
+Every check is tried and every problem printed; exit status 1 if there is one. The line `settings` lists the
+stages, which tools/train.py --until may name. tools/train.py runs the same checks first.
 """
 
 import argparse
@@ -15,12 +16,18 @@ def main() -> None:
     parser.add_argument('--resume', action='store_true', help='as if the run were resumed: results in the '
                                                               'work_dir are welcome')
     args = parser.parse_args()
-    from ckd_mm.pipeline import preflight
-    from ckd_mm.registry import use_scope
+    from ckd_mm.errors import ConfigError
+    from ckd_mm.pipeline.preflight import Preflight
+    from ckd_mm.registry import RUNNERS, use_scope
     config = load_config(args)
     config.resume = args.resume
     use_scope(config)
-    preflight(config, all_problems=True)
+    name = config.get('runner_type') or 'ckd_mm.CheckpointDistillRunner'
+    kind = RUNNERS.get(name)
+    if not hasattr(kind, 'prepare'):
+        raise ConfigError(f'runner_type={name!r} has no stages that could be checked; the doctor is for '
+                          'ckd_mm.CheckpointDistillRunner and its subclasses')
+    kind(config).prepare(Preflight(print, all_problems=True))
     print('Nothing stands in the way.')
 
 

@@ -28,12 +28,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plan_of(config_file: str, options: dict, selector: dict, path: Path):
-    """The config's own images and student, with this trajectory and selector."""
+def open_select(config_file: str, options: dict, selector: dict, path: Path) -> tuple:
+    """A run and its select stage: the config's own images and student, with this trajectory and selector."""
     from mmengine.config import Config
 
     from ckd_mm.cli import set_loader_defaults
-    from ckd_mm.pipeline import DistillationPlan
+    from ckd_mm.pipeline.build import open_run, stage_of
     from ckd_mm.registry import use_scope
     config = Config.fromfile(config_file)
     config.merge_from_dict(options)
@@ -42,7 +42,8 @@ def plan_of(config_file: str, options: dict, selector: dict, path: Path):
     config.teacher = dict(trajectory=str(path), model=(config.get('teacher') or {}).get('model'))
     config.selector = selector
     use_scope(config)
-    return DistillationPlan(config)
+    run, stages = open_run(config)
+    return run, stage_of(stages, 'select')
 
 
 def main() -> None:
@@ -50,20 +51,19 @@ def main() -> None:
     from ckd_mm.errors import ConfigError
     from ckd_mm.files import write_json
     from ckd_mm.infoplane import PLANE, InformationPlane
-    from ckd_mm.pipeline import selection_context
     from ckd_mm.selection import SelectionContext, build_selector
     from ckd_mm.trajectory import Trajectory
     selector = build_selector(dict(args.options, type=args.selector))
     if selector.needs_images:
         if args.config is None:
             raise ConfigError(f'{args.selector} looks at images, which a config names: give --config')
-        plan = plan_of(args.config, args.cfg_options, dict(args.options, type=args.selector),
-                       Path(args.trajectory))
-        trajectory = plan.open_trajectories()[0]
+        run, select = open_select(args.config, args.cfg_options, dict(args.options, type=args.selector),
+                                  Path(args.trajectory))
+        trajectory = select.trajectories(run)[0]
         # kept beside what is written, and apart from those of a run and of other settings
         name = '_'.join([args.selector, *(f'{key}-{value}' for key, value in sorted(args.options.items()))])
-        context = selection_context(
-            plan, (Path(args.out).parent if args.out else trajectory.folder) / 'select_teacher' / name)
+        folder = Path(args.out).parent if args.out else trajectory.folder
+        context = select.context(run, folder / 'select_teacher' / name)
     else:
         trajectory, context = Trajectory.open(args.trajectory), SelectionContext()
     if selector.needs_plane:

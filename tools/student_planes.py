@@ -56,8 +56,7 @@ def teacher_config(config, work_dir: Path, inter_selector: str):
 def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, probe):
     """The run of one student; ``epochs`` of the ``teacher``'s trajectory teach."""
     from ckd_mm.infoplane import held_out_part
-    from ckd_mm.pipeline import DistillationPlan
-    from ckd_mm.pipeline.settings import METHOD_KEYS
+    from ckd_mm.pipeline.build import METHOD_KEYS, open_run, stage_of
     run = copy.deepcopy(config)
     run.work_dir = str(work_dir / arm)
     run.teacher, run.probe, run.student_alone = teacher, None, False
@@ -67,8 +66,10 @@ def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, pr
         run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed,
                                                      'rest')
     if arm in ('alone', 'smooth'):
-        run.train_dataloader = DistillationPlan(
-            run).student_alone_config().train_dataloader  # the images of those that are taught
+        baseline = copy.deepcopy(run)
+        baseline.student_alone = 1
+        opened, stages = open_run(baseline)  # the images of those that are taught
+        run.train_dataloader = stage_of(stages, 'student_alone').config(opened).train_dataloader
         run.distill = dict(ce_weight=1.0, kd_weight=0.0)
         for key in METHOD_KEYS:
             run.pop(key, None)
@@ -85,7 +86,9 @@ def main() -> None:
     from ckd_mm.hooks.schedule_hook import schedule_class
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
-    from ckd_mm.pipeline import CheckpointDistillRunner
+    from ckd_mm.pipeline.build import open_run, stage_of
+    from ckd_mm.pipeline.runner import CheckpointDistillRunner
+    from ckd_mm.pipeline.store import read_records
     from ckd_mm.report import draw_planes
     from ckd_mm.sweep import check_batch
     from ckd_mm.sweep.trials import training_of
@@ -107,26 +110,30 @@ def main() -> None:
     work_dir = Path(config.work_dir)
     runner = CheckpointDistillRunner(teacher_config(config, work_dir, args.inter_selector))
     runner.train(until='select')
-    trajectories, probe = runner.plan.open_trajectories(), runner.plan.probe
+    run, stages = open_run(runner.cfg)
+    select = stage_of(stages, 'select')
+    trajectories, probe = select.trajectories(run), select.probe
+    selected = read_records(runner.work_dir)['select']['result']
     if len(trajectories) != 1:
         raise ConfigError(f'teacher.trajectory names {len(trajectories)} runs; the information plane is of '
                           'one teacher, give one')
     trajectory = trajectories[0]
     teacher = config.teacher
-    if runner.plan.trains_teacher:
+    if run.settings.teacher.is_trained:
         teacher = dict(training_of(config.teacher) if config.get('heads') is not None else {},
                        trajectory=str(trajectory.folder))
-    last, inter = [trajectory.last.epoch], runner.stages.result('select')['epochs']
+    last, inter = [trajectory.last.epoch], selected['epochs']
     teaches = {arm: epochs for arm, epochs in dict(full=last, inter=inter).items() if arm in args.arms}
 
-    planes = dict(teacher=probe_trajectory(trajectory, probe, work_dir / 'teacher' / PLANE, runner.log))
-    accuracy = dict(teacher=runner.stages.result('select')['teacher_metrics'].get('accuracy/top1'))
+    path = work_dir / 'teacher' / PLANE
+    planes = dict(teacher=probe_trajectory(trajectory, probe, path, runner.logger.info))
+    accuracy = dict(teacher=selected['teacher_metrics'].get('accuracy/top1'))
     for arm in args.arms:
         student = CheckpointDistillRunner(
             arm_config(config, work_dir, arm, teacher, teaches.get(arm, last), probe))
         accuracy[arm] = student.train()['student']['accuracy_top1']
         folder = work_dir / arm / 'student'
-        planes[arm] = probe_trajectory(Trajectory.open(folder), probe, folder / PLANE, student.log)
+        planes[arm] = probe_trajectory(Trajectory.open(folder), probe, folder / PLANE, student.logger.info)
     write_json(work_dir / 'planes.json', dict(
         notes=planes['teacher'].notes, teaches=teaches, accuracy_top1=accuracy,
         planes={role: [asdict(point) for point in plane.points] for role, plane in planes.items()}))

@@ -14,7 +14,7 @@ from ckd_mm.data import decoded
 from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import load_probe_images
 from ckd_mm.infoplane.images import probe_dataset
-from ckd_mm.pipeline import CheckpointDistillRunner
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
 
 from ..helpers import StepLog, assert_same_weights, train, weights_of
 

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from ckd_mm.evaluation import predict_logits
 from ckd_mm.infoplane import held_out_part, load_probe_images, probe_dataset
 from ckd_mm.infoplane.probe import Probe
-from ckd_mm.pipeline import make_plan
+from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.pipeline.stage_runner import StageRunner
 from ckd_mm.trajectory import Trajectory
 
@@ -128,7 +128,8 @@ def test_all_students_see_the_same_views(distil_run, tmp_path):
     probe = Probe(config, held_out=16)
     loaders = {}
     for arm in ('full', 'alone', 'smooth'):
-        plan = make_plan(arm_config(config, tmp_path, arm, dict(trajectory=str(tmp_path)), [3], probe))
-        loaders[arm] = plan.student_config([dict(file='x.pth')]).train_dataloader
+        run, stages = open_run(arm_config(config, tmp_path, arm, dict(trajectory=str(tmp_path)), [3], probe))
+        stage_of(stages, 'select').chosen = lambda run: [dict(file='x.pth')]
+        loaders[arm] = stage_of(stages, 'student').config(run).train_dataloader
     assert loaders['alone'] == loaders['full'] == loaders['smooth']
     assert loaders['alone'].sampler == dict(type='ckd_mm.ViewSampler', views=2, shuffle=True)

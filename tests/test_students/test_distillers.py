@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch.testing import assert_close
 
-from ckd_mm.pipeline.distiller_check import check_distiller
 from ckd_mm.registry import MODELS
+from ckd_mm.stages.distiller_check import check_distiller
 from ckd_mm.students import CheckpointDistill, HintTraining
 from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import write_snapshot
