@@ -39,11 +39,11 @@ def parse_args() -> argparse.Namespace:
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
     from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
-    from ckd_mm.pipeline.settings import changes_of
+    from ckd_mm.training import overrides_of
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
-            for own in changes_of(cfg).values():
+            for own in overrides_of(cfg).values():
                 own.pop(name, None)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
