@@ -1,5 +1,5 @@
-"""Runs of several students, resumed and moved: nothing is lost, nothing is mixed up, and what cannot be is said
-before training."""
+"""Runs of several students, resumed and moved: nothing is lost or mixed up, and what cannot be is said before
+training."""
 
 import copy
 import shutil
