@@ -33,7 +33,8 @@ def main() -> None:
     from ckd_mm.compat import prepare_distributed
     from ckd_mm.errors import ConfigError
     from ckd_mm.files import write_json
-    from ckd_mm.pipeline.build import open_run
+    from ckd_mm.pipeline.build import RunSettings
+    from ckd_mm.pipeline.run import Run
     from ckd_mm.stages.teacher import teacher_training
     from ckd_mm.trajectory import Snapshot
     config = load_config(args)
@@ -43,9 +44,9 @@ def main() -> None:
     if args.teacher:
         if (config.get('teacher') or {}).get('model') is None:
             raise ConfigError(f'--teacher: {args.config} has no teacher.model')
-        run, _ = open_run(config)
-        training = teacher_training(run, run.settings.teacher)
-        config.model, config.data_preprocessor = training.model, training.get('data_preprocessor')
+        run = Run(config, RunSettings.of(config))
+        config.data_preprocessor = teacher_training(run, run.settings.teacher).get('data_preprocessor')
+        config.model = config.teacher.model
     if config.get('runner_type', 'Runner') != 'Runner':
         # mmengine would evaluate whatever fits: weights of another network are an error here
         Snapshot(Path(args.checkpoint)).build(config.model)

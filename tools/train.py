@@ -16,6 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', nargs='?', const='auto',
                         help='go on with the run in the work_dir; with a path: the student goes on from '
                              'that checkpoint')
+    parser.add_argument('--until', metavar='STAGE', help='stop after this stage, say teacher')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that '
                                                            'trains')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
@@ -77,13 +78,17 @@ def main() -> None:
 
     from ckd_mm.cli import read_config
     from ckd_mm.compat import prepare_distributed
+    from ckd_mm.errors import ConfigError
     cfg = merge_args(read_config(args.config), args)
+    if args.until is not None and cfg.get('runner_type', 'Runner') == 'Runner':
+        raise ConfigError(f'--until {args.until}: {args.config} has no runner_type and so no stages; leave '
+                          '--until out')
     if cfg.get('runner_type', 'Runner') != 'Runner':
         runner = RUNNERS.build(cfg)
     else:
         prepare_distributed(cfg)
         runner = Runner.from_cfg(cfg)
-    runner.train()
+    runner.train(**({} if args.until is None else dict(until=args.until)))
 
 
 if __name__ == '__main__':
