@@ -132,11 +132,13 @@ def test_killed_after_the_stop_all_ensembles_are_measured(config_of, monkeypatch
     assert set(RUNNERS.build(config).train()['ensembles']) == {'generations', 'generations and teacher'}
 
 
-def test_more_students_alone_later(config_of):
-    config = config_of(student_alone=True)
+@pytest.mark.parametrize('before,settings', [(1, {}), (2, {}), (1, dict(generations=2))])
+def test_more_students_alone_later(config_of, before, settings):
+    """Also where others were measured together before."""
+    config = config_of(student_alone=before, **settings)
     RUNNERS.build(config).train()
-    config.student_alone, config.resume = 2, True
-    assert RUNNERS.build(config).train()['ensembles']['students alone']['size'] == 2
+    config.student_alone, config.resume = before + 1, True
+    assert RUNNERS.build(config).train()['ensembles']['students alone']['size'] == before + 1
 
 
 @pytest.mark.parametrize(
