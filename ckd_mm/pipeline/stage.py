@@ -47,9 +47,11 @@ class Stage(Generic[R]):
         name: its key in ``stages.json`` and, where it trains, its folder below the work_dir.
         requires: names of the stages whose results it reads.
         Result: dataclass of what it leaves.
+        is_cheap: it is done again when a run has more stages before it than it had.
     """
     name: str
     requires: tuple[str, ...] = ()
+    is_cheap: bool = False
     Result: type[R]
 
     def depends_on(self, run: 'Run') -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Store:
                               f'not finished in {self.work_dir}; pass --resume alone')
 
     def _require_nothing_between(self) -> None:
-        for stage in self.stages:
+        for stage in (stage for stage in self.stages if not stage.is_cheap):
             for before in self._all_required(stage):
                 if stage.name in self.records and before not in self.records:
                     how = 'finished' if self.is_done(stage.name) else 'started'

@@ -32,6 +32,7 @@ class EnsemblesStage(Stage[EnsemblesResult]):
     """
     name = 'ensembles'
     Result = EnsemblesResult
+    is_cheap = True
 
     def __init__(self, members: dict[str, Sequence[StudentStage]], select: SelectStage | None) -> None:
         self.members, self.select = members, select

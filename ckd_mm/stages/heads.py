@@ -189,7 +189,13 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     def checks(self, run: Run) -> Iterator[Check]:
         if self.settings.file is None:
             yield from super().checks(run)
+        if not self.teacher.is_trained:
+            yield Check('teacher', lambda: self._check_given(run))
         yield Check('heads', lambda: self._check_file() if self.settings.file is not None else self._check_heads(run))
+
+    def _check_given(self, run: Run) -> str:
+        self.check_chosen(self.select.expected(run), run.config.get('selector'))
+        return 'one snapshot'
 
     def _check_file(self) -> str:
         heads = read_heads(self.settings.file)

@@ -114,8 +114,12 @@ class SelectStage(TeachingStage[SelectResult]):
             yield Check('cohort', lambda: self._check_cohort(run))
 
     def _check_given(self, run: Run) -> str:
-        self.distillation.schedule.check_given(self.trajectories(run))
-        return 'fits the trajectory'
+        schedule, chosen = self.distillation.schedule, self.expected(run)
+        schedule.check_given(self.trajectories(run))
+        if run.settings.heads is None:  # they check it themselves
+            self.check_chosen(chosen)
+        schedule.check(chosen)
+        return f'fits the trajectory, of which {chosen} teach'
 
     def _check_cohort(self, run: Run) -> str:
         cohort = self.example(run)

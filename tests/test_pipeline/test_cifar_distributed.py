@@ -12,10 +12,13 @@ from .test_distributed import free_port
 CONFIG = """
 _base_ = '{root}/configs/ckd/r34_r18_cifar10.py'
 custom_imports = dict(imports=['ckd_mm', 'any_cifar'], allow_failed_imports=False)
-model = dict(_delete_=True, type='ImageClassifier', backbone=dict(type='ckd_mm.CIFARResNet', depth=8, stem_channels=4, base_channels=4),
+model = dict(_delete_=True, type='ImageClassifier',
+             backbone=dict(type='ckd_mm.CIFARResNet', depth=8, stem_channels=4, base_channels=4),
              neck=dict(type='GlobalAveragePooling'),
-             head=dict(type='LinearClsHead', num_classes=10, in_channels=16, loss=dict(type='CrossEntropyLoss')))
-teacher = dict(_delete_=True, model=model, train_cfg=dict(max_epochs=3), param_scheduler=[], snapshots=dict(interval=1))
+             head=dict(type='LinearClsHead', num_classes=10, in_channels=16,
+                       loss=dict(type='CrossEntropyLoss')))
+teacher = dict(_delete_=True, model=model, train_cfg=dict(max_epochs=3), param_scheduler=[],
+               snapshots=dict(interval=1))
 teacher['model'] = dict(model)
 teacher['model'].pop('_delete_')
 train_cfg = dict(max_epochs=1, val_interval=1)

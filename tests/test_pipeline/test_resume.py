@@ -13,7 +13,8 @@ import pytest
 import torch
 from mmengine.registry import RUNNERS
 
-from ckd_mm.pipeline import DistillationPlan, ResumableEpochLoop
+from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.record import flatten
 
 from ..conftest import DEMO, ROOT, run_tool
@@ -177,6 +178,6 @@ def test_another_launcher_may_go_on(distil_run, tmp_path):
     """The settings of a stage do not depend on how its processes were started."""
     settings = []
     for launcher in ('none', 'pytorch'):
-        config = distil_run(launcher=launcher)
-        settings.append(flatten(DistillationPlan(config).teacher_config().to_dict()))
+        run, stages = open_run(distil_run(launcher=launcher))
+        settings.append(flatten(stage_of(stages, 'teacher').depends_on(run)))
     assert settings[0] == settings[1]

@@ -1,6 +1,7 @@
-"""Runs of several links, resumed and moved: nothing is lost, nothing is mixed up, and what cannot be is said
-before training."""
+"""Runs of several students, resumed and moved: nothing is lost or mixed up, and what cannot be is said before
+training."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline import make_plan, preflight
-from ckd_mm.sweep import Sweep, Trial, plan_trials
+from ckd_mm.errors import CkdError, ConfigError
+from ckd_mm.pipeline.build import open_run
+from ckd_mm.pipeline.preflight import Preflight
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
+from ckd_mm.stages.student import StudentStage
+from ckd_mm.teachers import DIHTeacher
 
 from ..conftest import resnet
 from ..helpers import assert_same_weights, network
@@ -38,6 +42,11 @@ def given(digits_run, tmp_path):
         digits_run(epochs=3, work_dir=folder, model=resnet(2), experiment_name=f'{tmp_path.name}_given',
                    custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])).train()
     return folder
+
+
+def preflight(config, **log) -> None:
+    """All that is checked before anything is trained."""
+    CheckpointDistillRunner(config).prepare(Preflight(lambda line: None), **log)
 
 
 def weights(file: Path) -> dict:
@@ -123,11 +132,13 @@ def test_killed_after_the_stop_all_ensembles_are_measured(config_of, monkeypatch
     assert set(RUNNERS.build(config).train()['ensembles']) == {'generations', 'generations and teacher'}
 
 
-def test_more_students_alone_later(config_of):
-    config = config_of(student_alone=True)
+@pytest.mark.parametrize('before,settings', [(1, {}), (2, {}), (1, dict(generations=2))])
+def test_more_students_alone_later(config_of, before, settings):
+    """Also where others were measured together before."""
+    config = config_of(student_alone=before, **settings)
     RUNNERS.build(config).train()
-    config.student_alone, config.resume = 2, True
-    assert RUNNERS.build(config).train()['ensembles']['students alone']['size'] == 2
+    config.student_alone, config.resume = before + 1, True
+    assert RUNNERS.build(config).train()['ensembles']['students alone']['size'] == before + 1
 
 
 @pytest.mark.parametrize(
@@ -158,11 +169,36 @@ def test_moved_between_two_stages(config_of, tmp_path, monkeypatch, stage):
                         weights(tmp_path / 'there' / 'student.pth'))
 
 
-def test_heads_past_the_stop_need_no_teacher(config_of, given, monkeypatch):
-    config = config_of(heads=HEADS, **{'distill.stop_epoch': 1})
-    config.teacher = dict(trajectory=str(given))
+@pytest.mark.parametrize('is_given', [True, False])
+def test_a_removed_teacher_is_named_and_nothing_is_lost(config_of, given, tmp_path, monkeypatch, is_given):
+    """Of heads, in the middle of the student's training."""
+    folder, config = tmp_path / 'run', config_of(heads=HEADS)
+    if is_given:
+        folder, config.teacher = given, dict(trajectory=str(given))
+    unbroken = copy.deepcopy(config)
+    unbroken.work_dir = str(tmp_path / 'unbroken')
+    RUNNERS.build(unbroken).train()
     stopped_at(monkeypatch, config, 'student', 1)
-    shutil.rmtree(given)
+    file = (folder / 'snapshots' / 'epoch_3.pth').rename(tmp_path / 'elsewhere.pth')
+    with pytest.raises(CkdError, match=r'epoch_3\.pth.* does not exist; restore the file'):
+        RUNNERS.build(config).train()
+    file.rename(folder / 'snapshots' / 'epoch_3.pth')
+    before = (tmp_path / 'run' / 'heads.pth').stat().st_mtime_ns
+    RUNNERS.build(config).train()
+    assert (tmp_path / 'run' / 'heads.pth').stat().st_mtime_ns == before
+    assert_same_weights(weights(tmp_path / 'unbroken' / 'student.pth'),
+                        weights(tmp_path / 'run' / 'student.pth'))
+
+
+def test_heads_past_the_stop_are_never_loaded(config_of, monkeypatch):
+    """Promise 5."""
+    config = config_of(heads=HEADS, **{'distill.stop_epoch': 1})
+    stopped_at(monkeypatch, config, 'student', 1)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError('a teacher was built')
+
+    monkeypatch.setattr(DIHTeacher, '__init__', refuse)
     assert RUNNERS.build(config).train()['student']['epoch'] == 2
 
 
@@ -178,13 +214,13 @@ def test_heads_on_one_of_several_given_snapshots_are_refused(config_of, given):
 
 def test_heads_that_teach_twice_are_refused_before_training(config_of):
     with pytest.raises(ConfigError, match=r'use=\[0, 0\]'):
-        preflight(config_of(heads=dict(HEADS, use=[0, 0])), log=lambda line: None)
+        preflight(config_of(heads=dict(HEADS, use=[0, 0])))
 
 
 def test_an_assistant_larger_than_a_given_teacher_is_warned_of(config_of, given):
     config, said = config_of(assistants=[dict(model=resnet(3, channels=8))]), []
     config.teacher = dict(trajectory=str(given))
-    preflight(config, log=lambda line: None, warn=said.append)
+    preflight(config, warn=said.append)
     assert len(
         said) == 1 and 'assistant 1 has' in said[0] and 'more than the teacher that it learns from' in said[0]
 
@@ -199,13 +235,13 @@ def attention(layer: str) -> dict:
                                                 t_feature=dict(from_student=False, recorder='teacher'))))
 
 
-def test_attention_transfer_between_the_later_links_is_checked_too(config_of):
+def test_attention_transfer_between_the_later_students_is_checked_too(config_of):
     """The teacher and the assistant fit, the assistant and the student do not: the student has no second
     stage."""
     config = config_of(assistants=[dict(model=resnet(2))])
     config.distill.distiller = attention('layer2')
     with pytest.raises(ConfigError, match="source='backbone.layer2' is no layer of the student"):
-        preflight(config, log=lambda line: None)
+        preflight(config)
 
 
 # ------------------------------------------------------------ on which images
@@ -214,24 +250,9 @@ def test_an_assistant_with_images_of_its_own_does_not_see_those_of_the_compariso
         pipeline=[dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]))
     config = config_of(assistants=[dict(model=resnet(2), train_dataloader=loader)])
     config.distill.schedule = dict(type='ckd_mm.StopWhenOvertakenHook', held_out=16)
-    assistant, student = (link.config.train_dataloader.dataset for link in make_plan(config).links)
+    run, stages = open_run(config)
+    assistant, student = (stage.training(run).train_dataloader.dataset for stage in stages
+                          if isinstance(stage, StudentStage))
     assert (assistant.part, assistant.held_out, assistant.dataset.pipeline[0].type) == ('rest', 16,
                                                                                         'RandomCrop')
     assert (student.part, student.held_out, student.dataset.pipeline[0].type) == ('rest', 16, 'PackInputs')
-
-
-def test_heads_of_a_sweep_are_trained_as_those_of_a_run(config_of, tmp_path):
-    """Their training is the teacher's, which a trial knows only by its snapshots."""
-    heads = dict(out_indices=(0, 1), kind='flatten')
-    config = config_of(teacher=dict(optim_wrapper=dict(optimizer=dict(lr=0.01))), heads=heads)
-    single = make_plan(config).heads_config({}, (3, 8, 8))
-    trial = Trial('epoch', 3, epoch=3).config(config, tmp_path / 'trial', [tmp_path / 'teacher_run'])
-    swept = make_plan(trial).heads_config({}, (3, 8, 8))
-    for key in ('train_cfg', 'optim_wrapper'):
-        assert swept[key] == single[key], key
-    assert single.optim_wrapper.optimizer.lr == 0.01 and single.train_cfg.max_epochs == 3
-
-
-def test_a_sweep_of_ensembles_has_no_heads(config_of):
-    with pytest.raises(ConfigError, match='heads are mounted on one snapshot, and 2 teach'):
-        Sweep(config_of(heads=HEADS), plan_trials([0], [], ['snapshot'], [1, 2]))

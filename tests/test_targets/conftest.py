@@ -8,6 +8,9 @@ import torch
 from mmengine.registry import RUNNERS
 
 from ckd_mm.losses import SoftTarget, soft_target
+from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.pipeline.preflight import Preflight
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_writer
 
 from ..helpers import trajectory, weights_of
@@ -54,6 +57,18 @@ def student(config) -> dict:
 
 def run(config):
     return RUNNERS.build(config).train()
+
+
+def preflight(config) -> None:
+    """All that is checked before anything is trained."""
+    CheckpointDistillRunner(config).prepare(Preflight(lambda line: None))
+
+
+def stage_configs(config, *names):
+    """Configs of stages, as if a teacher x.pth had been selected."""
+    run, stages = open_run(config)
+    stage_of(stages, 'select').chosen = lambda run: [dict(file='x.pth')]
+    return [stage_of(stages, name).config(run) for name in names]
 
 
 # ------------------------------------------------------------ twelve rows, of six images in two views

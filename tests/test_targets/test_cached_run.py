@@ -21,17 +21,28 @@ from ckd_mm.data import Views, ViewSampler
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.files import read_json, write_json
 from ckd_mm.losses import CohortKDLoss, SoftTarget
-from ckd_mm.pipeline import ResumableEpochLoop, make_plan, preflight, target_stage
-from ckd_mm.pipeline.stage_log import StageLog
+from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.registry import MODELS
+from ckd_mm.stages import target_making
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_file, target_writer
 from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, trajectory, with_statistics
-from .conftest import AUGMENTED, BATCH, EPOCHS, IMAGES, VIEWS, run, student, uncached
+from ..helpers import assert_same_weights, trajectory
+from .conftest import (
+    AUGMENTED,
+    BATCH,
+    EPOCHS,
+    IMAGES,
+    VIEWS,
+    preflight,
+    run,
+    stage_configs,
+    student,
+    uncached,
+)
 
 
 def scalars(config) -> list:
@@ -112,15 +123,13 @@ def test_types_may_be_classes(config_of):
     for sampler, wrapper in (('DefaultSampler', 'AmpOptimWrapper'), (DefaultSampler, AmpOptimWrapper)):
         config = config_of(distill=dict(cache=dict(views=VIEWS)))
         config.train_dataloader.sampler.type, config.optim_wrapper.type = sampler, wrapper
-        plan = make_plan(config)
-        found.append(
-            target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+        found.append(target_making.targets_fingerprint(*stage_configs(config, 'targets'), []))
     assert found[0] == found[1] and found[1]['precision'] == 'autocast float16'
     batches = []
     for views, sampler in (('ckd_mm.Views', 'ckd_mm.ViewSampler'), (Views, ViewSampler)):
         config = uncached(config_of(distill=dict(cache=dict(views=VIEWS))))
         config.train_dataloader.dataset.type, config.train_dataloader.sampler.type = views, sampler
-        batches.append(make_plan(config).student_config([dict(file='x.pth')]).model.teacher_batch)
+        batches.append(stage_configs(config, 'student')[0].model.teacher_batch)
     assert batches == [BATCH, BATCH]
 
 
@@ -184,7 +193,7 @@ def test_no_teacher_is_built_while_the_student_learns(config_of, monkeypatch):
 
 
 def test_killed_while_targets_are_made_and_while_the_student_learns(config_of, monkeypatch, tmp_path):
-    """SIGKILL, twice; before the student goes on its teachers are removed."""
+    """SIGKILL, twice."""
     monkeypatch.setattr(target_writer, 'BATCHES_A_BLOCK', 1)
     unbroken, broken = (config_of(name, dict(cache=dict(views=VIEWS))) for name in ('unbroken', 'broken'))
     for config in (unbroken, broken):
@@ -204,7 +213,6 @@ def test_killed_while_targets_are_made_and_while_the_student_learns(config_of, m
     after = np.load(folder / 'log_p.npy')
     assert np.array_equal(before[:3 * BATCH], after[:3 * BATCH])
     assert np.array_equal(after, np.load(tmp_path / 'unbroken' / 'targets' / 'log_p.npy'))
-    shutil.rmtree(tmp_path / 'given')
     run(broken)
     assert_same_weights(student(unbroken), student(broken))
 
@@ -239,13 +247,10 @@ def refused_when_resumed(config, words: str) -> None:
 
 
 def test_other_teachers_on_resume_are_refused(config_of, tmp_path):
-    """They are not needed any more, but they are there."""
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
     RUNNERS.build(config).train(until='targets')
     trajectory(tmp_path / 'other', epochs=(1, 2, 3), seed=100)
     config.teacher.trajectory = str(tmp_path / 'other')
-    refused_when_resumed(config, 'stage teacher was finished with other settings')
-    next((tmp_path / 'other').glob('snapshots/*.pth')).unlink()
     refused_when_resumed(config, 'stage teacher was finished with other settings')
 
 
@@ -259,24 +264,24 @@ def test_a_damaged_teacher_is_not_gone(config_of, tmp_path):
         run(config)
 
 
-def test_another_loss_on_resume_is_refused(config_of, tmp_path):
-    """Whether the teachers are there, or not."""
+def test_another_loss_on_resume_is_refused(config_of):
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
     RUNNERS.build(config).train(until='targets')
     config.distill.tau = 1.0
     refused_when_resumed(config, 'target.tau was 4.0, now 1.0')
-    shutil.rmtree(tmp_path / 'given')
-    refused_when_resumed(config, 'target.tau was 4.0, now 1.0')
 
 
-def test_teachers_without_a_manifest_may_be_removed_too(config_of, tmp_path):
+def test_a_removed_teacher_is_named_and_its_targets_are_not_lost(config_of, tmp_path):
     config = config_of(distill=dict(cache=dict(views=VIEWS)))
-    config.teacher = dict(trajectory=str(tmp_path / 'given' / 'snapshots'), model=with_statistics(resnet(2)))
-    (tmp_path / 'given' / 'trajectory.json').unlink()
     RUNNERS.build(config).train(until='targets')
-    shutil.rmtree(tmp_path / 'given')
+    written = (tmp_path / 'run' / 'targets' / 'log_p.npy').stat().st_mtime_ns
+    file = (tmp_path / 'given' / 'snapshots' / 'epoch_3.pth').rename(tmp_path / 'elsewhere.pth')
     config.resume = True
-    assert run(config)['student']['epoch'] == EPOCHS
+    with pytest.raises(CkdError, match=r'given/snapshots/epoch_3\.pth.* does not exist; restore the file'):
+        run(config)
+    file.rename(tmp_path / 'given' / 'snapshots' / 'epoch_3.pth')
+    run(config)
+    assert (tmp_path / 'run' / 'targets' / 'log_p.npy').stat().st_mtime_ns == written
 
 
 MIXUP = dict(augments=dict(type='Mixup', alpha=0.8))
@@ -344,9 +349,7 @@ def test_where_images_in_memory_are_is_no_part_of_the_fingerprint(config_of):
         config = config_of(distill=dict(cache=dict(views=VIEWS)))
         config.train_dataloader.dataset = dict(type='ckd_mm.InMemory',
                                                dataset=config.train_dataloader.dataset, device=device)
-        plan = make_plan(config)
-        found.append(
-            target_stage.targets_fingerprint(plan.targets_config(plan.links[0], dict(type='none'), True), []))
+        found.append(target_making.targets_fingerprint(*stage_configs(config, 'targets'), []))
     assert found[0] == found[1] and found[0]['dataset']['dataset']['indices'] == IMAGES
 
 
@@ -368,14 +371,14 @@ def test_what_was_just_written_is_not_read_again(config_of, monkeypatch, tmp_pat
 
 
 def test_a_process_that_fails_says_so_before_it_waits_for_the_others(config_of, monkeypatch):
-    happened, gather = [], target_stage.all_gather_object
+    happened, gather = [], target_making.all_gather_object
 
     def fail(*args):
         raise OSError('the file system is gone')
 
     monkeypatch.setattr(target_writer.TargetWriter, 'write', fail)
     monkeypatch.setattr(MMLogger, 'error', lambda logger, text: happened.append(text))
-    monkeypatch.setattr(target_stage, 'all_gather_object',
+    monkeypatch.setattr(target_making, 'all_gather_object',
                         lambda found: happened.append('gathered') or gather(found))
     with pytest.raises(OSError, match='the file system is gone'):
         run(config_of(distill=dict(cache=dict(views=VIEWS))))
@@ -449,8 +452,7 @@ def test_images_in_memory_need_no_views_around_them(config_of):
     plain.train_dataloader.sampler = dict(type='ckd_mm.ViewSampler', views=VIEWS, shuffle=True)
     for config in (cached, plain):
         run(config)
-    assert make_plan(cached).student_config(
-        [dict(file='x.pth')]).train_dataloader.dataset.type == 'ckd_mm.InMemory'
+    assert stage_configs(cached, 'student')[0].train_dataloader.dataset.type == 'ckd_mm.InMemory'
     assert_same_weights(student(cached), student(plain))
 
 
@@ -472,8 +474,7 @@ def test_a_schedule_may_ask_the_teacher_about_other_images(distil_run, monkeypat
 
 def test_the_student_alone_sees_the_same_images(config_of):
     config = config_of(distill=dict(cache=dict(views=VIEWS)), student_alone=True)
-    alone, taught = make_plan(config).student_alone_config(), make_plan(config).student_config(
-        [dict(file='x.pth')])
+    alone, taught = stage_configs(config, 'student_alone', 'student')
     assert alone.train_dataloader == taught.train_dataloader
     assert alone.train_dataloader.sampler == dict(type='ckd_mm.ViewSampler', shuffle=True, views=VIEWS)
     assert alone.train_dataloader.dataset.seed == 0
@@ -496,8 +497,8 @@ RECORDER = dict(type='mmrazor.ConfigurableDistiller')
       "finished targets"), (dict(cache=dict(views=2), distiller=RECORDER), 'a distiller reads the features'),
      (dict(cache=dict(views=2),
            schedule=dict(type='ckd_mm.ProgressiveTeacherHook')), 'ProgressiveTeacherHook changes it'),
-     (dict(cache=dict(views=2), kd_weight=0), 'kd_weight=0 no teacher is asked'),
-     (dict(cache=dict(views=2), kd_weight=0, stop_epoch=3), 'kd_weight=0 no teacher is asked'),
+     (dict(cache=dict(views=2), kd_weight=0), 'kd_weight=0 no teacher is used'),
+     (dict(cache=dict(views=2), kd_weight=0, stop_epoch=3), 'kd_weight=0 no teacher is used'),
      (dict(cache=dict(views=2), tau=None, loss=dict(type='ckd_mm.OfLogits', tau=2.0)),
       "ckd_mm.OfLogits cannot be called with a SoftTarget, .*AttributeError: 'SoftTarget' object has no "
       "attribute 'clamp'"),
@@ -505,7 +506,7 @@ RECORDER = dict(type='mmrazor.ConfigurableDistiller')
 def test_refused_before_training(config_of, monkeypatch, distill, words):
     monkeypatch.setitem(MODELS.module_dict, 'OfLogits', OfLogits)
     with pytest.raises(ConfigError, match=words):
-        preflight(config_of(distill=distill), log=lambda line: None)
+        preflight(config_of(distill=distill))
 
 
 class OfLogits(CohortKDLoss):
@@ -532,18 +533,18 @@ class OfLogits(CohortKDLoss):
 ])
 def test_images_that_cannot_be_replayed_are_refused(config_of, name, value, words):
     with pytest.raises(ConfigError, match=words):
-        preflight(config_of(distill=dict(cache=dict(views=2)), **{name: value}), log=lambda line: None)
+        preflight(config_of(distill=dict(cache=dict(views=2)), **{name: value}))
 
 
 def test_a_recipe_without_mixed_images_may_follow(config_of):
     """Of images that are not mixed it changes nothing."""
     hook = dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=3, batch_augments=None)])
-    preflight(config_of(distill=dict(cache=dict(views=2)), custom_hooks=[hook]), log=lambda line: None)
+    preflight(config_of(distill=dict(cache=dict(views=2)), custom_hooks=[hook]))
 
 
 def test_targets_that_nobody_keeps_cannot_be_stopped_at(config_of, tmp_path):
     config = config_of()
-    with pytest.raises(ConfigError, match="until='targets': distill.cache is missing"):
+    with pytest.raises(ConfigError, match="'targets' is no stage of this config"):
         RUNNERS.build(config).train(until='targets')
     assert not (tmp_path / 'run' / 'stages.json').exists()  # no stage was begun
 
@@ -554,7 +555,7 @@ def test_a_transform_with_random_numbers_of_its_own_is_refused(config_of):
     with TRANSFORMS.switch_scope_and_registry('mmpretrain') as registry:
         registry.register_module(name='OwnNoise', module=OwnNoise, force=True)
     with pytest.raises(ConfigError, match='augmented in two ways in the same view'):
-        preflight(config, log=lambda line: None)
+        preflight(config)
 
 
 def test_a_mirror_image_of_its_own_is_refused_every_time(config_of):
@@ -565,7 +566,7 @@ def test_a_mirror_image_of_its_own_is_refused_every_time(config_of):
         registry.register_module(name='OwnFlip', module=OwnFlip, force=True)
     for _ in range(6):
         with pytest.raises(ConfigError, match='augmented in two ways in the same view'):
-            preflight(copy.deepcopy(config), log=lambda line: None)
+            preflight(copy.deepcopy(config))
 
 
 class OwnFlip:
@@ -590,10 +591,10 @@ def with_free_disk(config, free: int, monkeypatch) -> None:
     usage = shutil.disk_usage('/')
     with monkeypatch.context() as patch:
         patch.setattr(shutil, 'disk_usage', lambda folder: usage._replace(free=free))
-        preflight(config, log=lambda line: None)
+        preflight(config)
 
 
-FULL = 'the targets of distill.cache need 0.00 GiB .*keep less of them'
+FULL = 'the targets of distill.cache need 0.00 GiB .*store less of them'
 
 
 def test_a_full_disk_is_said_before_training(config_of, monkeypatch):
@@ -624,10 +625,9 @@ def test_targets_of_a_finished_link_need_no_room(config_of, monkeypatch, tmp_pat
     with pytest.raises(CkdError, match=FULL):
         with_free_disk(config, 100_000, monkeypatch)
     (tmp_path / 'run').mkdir()
-    stages = StageLog(tmp_path / 'run')
-    for stage in ('generation_1_targets', 'generation_1'):
-        stages.start(stage, {}, 1)
-        stages.finish(stage, 1.0, {})
+    write_json(tmp_path / 'run' / 'stages.json', {
+        stage: dict(state='done', processes=1, settings={}, seconds=1.0, result={})
+        for stage in ('teacher', 'select', 'generation_1_targets', 'generation_1')})
     config.resume = True
     with_free_disk(config, 100_000, monkeypatch)
 
@@ -639,4 +639,4 @@ def test_peers_and_students_alone_have_nothing_to_keep(config_of):
         config.teacher = config.selector = None
         config[key] = value
         with pytest.raises(ConfigError, match=words):
-            preflight(config, log=lambda line: None)
+            preflight(config)

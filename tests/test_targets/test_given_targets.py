@@ -11,11 +11,11 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.files import read_json, write_json
-from ckd_mm.pipeline import ResumableEpochLoop, preflight
+from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 
 from ..conftest import resnet
 from ..helpers import assert_same_weights
-from .conftest import BATCH, IMAGES, VIEWS, run, student
+from .conftest import BATCH, IMAGES, VIEWS, preflight, run, student
 
 
 def test_another_run_takes_them_over(config_of, tmp_path):
@@ -62,7 +62,7 @@ def test_targets_of_more_images_are_not_taken_over(config_of, tmp_path):
     second.train_dataloader.dataset.indices = IMAGES - 1
     with pytest.raises(ConfigError, match=f'has targets of {IMAGES} images, and the student is trained on '
                                           f'{IMAGES - 1}'):
-        preflight(second, log=lambda line: None)
+        preflight(second)
 
 
 def test_another_batch_size_is_said(config_of, tmp_path):
@@ -81,10 +81,10 @@ def test_given_targets_of_a_teacher_yet_to_be_trained_are_refused(config_of, tmp
     config.teacher = dict(model=resnet(2), snapshots=dict(interval=1), train_cfg=dict(max_epochs=3))
     with pytest.raises(ConfigError, match='is of teachers that are trained already: name them with '
                                           'teacher.trajectory'):
-        preflight(config, log=lambda line: None)
+        preflight(config)
     config = config_of('third', dict(cache=dict(views=1, file=str(tmp_path / 'first' / 'targets'))))
     with pytest.raises(ConfigError, match='distill.cache.views=1, and the targets in .* have 2'):
-        preflight(config, log=lambda line: None)
+        preflight(config)
 
 
 def taking(config_of, tmp_path, name: str = 'second', folder: str = 'first', **distill):
@@ -99,12 +99,12 @@ def resumed(config):
 
 @pytest.mark.parametrize('stop_epoch', [None, 2])
 def test_who_has_learned_from_them_needs_them_no_more(config_of, tmp_path, stop_epoch):
-    """Finished runs are resumed and evaluated without; so is one that was killed after its student had
-    stopped distilling."""
+    """Finished runs are resumed and evaluated without; one that is not is told what is missing, and loses
+    nothing."""
     RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
     run(taking(config_of, tmp_path, stop_epoch=stop_epoch))
     weights = student(taking(config_of, tmp_path))
-    shutil.rmtree(tmp_path / 'first')
+    (tmp_path / 'first').rename(tmp_path / 'elsewhere')
     run(resumed(taking(config_of, tmp_path, stop_epoch=stop_epoch)))
     evaluated = taking(config_of, tmp_path, stop_epoch=stop_epoch)
     evaluated.load_from = str(tmp_path / 'second' / 'student.pth')
@@ -112,12 +112,11 @@ def test_who_has_learned_from_them_needs_them_no_more(config_of, tmp_path, stop_
     stages = read_json(tmp_path / 'second' / 'stages.json')
     write_json(tmp_path / 'second' / 'stages.json', {name: stages[name]
                 for name in stages if name != 'student'})
-    if stop_epoch is None:
-        with pytest.raises(ConfigError, match='should be the folder of finished targets'):
-            run(resumed(taking(config_of, tmp_path)))
-    else:
+    with pytest.raises(ConfigError, match='first/targets.* should be the folder of finished targets'):
         run(resumed(taking(config_of, tmp_path, stop_epoch=stop_epoch)))
-        assert_same_weights(student(taking(config_of, tmp_path)), weights)
+    (tmp_path / 'elsewhere').rename(tmp_path / 'first')
+    run(resumed(taking(config_of, tmp_path, stop_epoch=stop_epoch)))
+    assert_same_weights(student(taking(config_of, tmp_path)), weights)
 
 
 class Stopped(Exception):
