@@ -12,10 +12,10 @@ def check_maps(network: nn.Module, run: Run) -> str:
     """A probe finds feature maps.
 
     Raises:
-        ConfigError: the network has none.
+        ConfigError: the network has none, or the test set cannot be read.
     """
-    parts = evaluation_parts(run.config)
-    if parts is None:
+    if run.test_set() is None:  # a ConfigError, where it cannot be read
         return 'no images to look at'
-    features = extract_features(network, load_probe_images(parts[0]['dataset'], 2), torch.device('cpu'))
+    images = load_probe_images(evaluation_parts(run.config)[0]['dataset'], 2)
+    features = extract_features(network, images, torch.device('cpu'))
     return f'feature maps {tuple(features.maps.shape[1:])}'
