@@ -14,7 +14,8 @@ from mmengine.runner import Runner
 
 from ckd_mm.compat import EnvironmentConflict
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
-from ckd_mm.pipeline import make_plan
+from ckd_mm.pipeline.build import open_run
+from ckd_mm.stages.student import StudentStage
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import DEMO, ROOT, resnet, run_tool
@@ -40,7 +41,8 @@ SETTINGS = [
     (dict(distill=dict(fast_teachers='no')), r"distill: unknown key 'fast_teachers'; known are tau,"),
     (dict(selector=dict(type='even', k=0)), r'k=0 should be a whole number, at least 1'),
     (dict(selector=dict(type='even', n=2)), r'selector: even does not take these settings'),
-    (dict(selector=dict(type='fraction', fraction=1.5)), r'fraction=1.5 should be a finite number, above 0, at most 1'),
+    (dict(selector=dict(type='fraction', fraction=1.5)),
+     r'fraction=1.5 should be a finite number, above 0, at most 1'),
     (dict(probe=None), r'probe=None, but the selector .* needs the information plane'),
     (dict(probe=dict(probe_split='train')), r"probe_split='train' should be one of"),
     (dict(probe=dict(decoder_epochs=0)), r'decoder_epochs=0'),
@@ -300,10 +302,9 @@ def test_snapshot_damaged_between_the_stages(distil_run, monkeypatch):
     with the file restored the run goes on."""
     config = distil_run(selector='last', probe=None)
     config.probe = None
-    runner = RUNNERS.build(config)
-    monkeypatch.setattr(runner, '_link', lambda _link: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        runner.train()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StudentStage, 'execute', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        RUNNERS.build(config).train()
     snapshot = Trajectory.open(config.work_dir).last
     whole = snapshot.file.read_bytes()
     truncated(Path(config.work_dir)) if snapshot.epoch == 2 else snapshot.file.write_bytes(whole[:-9])
@@ -453,10 +454,10 @@ def test_another_data_set_where_one_in_memory_is_inherited(tmp_path, name, probe
                                           r"of ckd_mm.InMemory, of type "
                        r"CIFAR10. Write dataset=dict\(dataset=dict\(type='CIFAR100', ...\)\) .* or "
                        r"dataset=dict\(_delete_=True"):
-        make_plan(derived('dict(type="CIFAR100", data_root="data/cifar100")'))
+        open_run(derived('dict(type="CIFAR100", data_root="data/cifar100")'))
     for right in ('dict(dataset=dict(type="CIFAR100", data_root="d"))', 'dict(_delete_=True, '
                                                                         'type="CIFAR100", data_root="d", '
                                                                         'pipeline=[])'):
-        dataset = make_plan(derived(right)).config[name].dataset
+        dataset = open_run(derived(right))[0].config[name].dataset
         innermost = dataset.get('dataset', dataset)
         assert (innermost.type, innermost.data_root) == ('CIFAR100', 'd')

@@ -12,12 +12,13 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from sklearn.datasets import load_digits
 
-from ckd_mm.pipeline import DistillationPlan
+from ckd_mm.errors import SnapshotError
+from ckd_mm.stages.student import StudentStage
 from ckd_mm.teachers import DIHTeacher
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import with_statistics
+from ..helpers import opened, with_statistics
 
 
 @pytest.fixture
@@ -171,42 +172,33 @@ def test_an_assistant_larger_than_its_teacher_is_warned_of(run):
 
 
 def test_networks_of_one_kind_begin_with_weights_of_their_own(distil_run):
-    config = distil_run(selector='last', probe=None, generations=2)
+    config = distil_run(selector='last', probe=None, generations=2, student_alone=True)
     config.teacher.model = config.model
     config.assistants = [
         dict(model=config.model), dict(model=config.model), dict(model=config.model, randomness=dict(seed=77))
     ]
-    plan = DistillationPlan(config)
-    seeds = [plan.teacher_config().randomness.seed, *(link.config.randomness.seed for link in plan.links)]
-    assert seeds == [1003, 103, 203, 77, 4, 5] and plan.student_alone_config().randomness.seed == 3
-
-
-def test_past_the_stop_without_its_teacher_a_student_is_no_longer_compared(distil_run):
-    """Teachers may be removed once distillation has stopped; the metrics that ask them are left out, not
-    fatal."""
-    metrics = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')]
-    settings = dict(selector='last', probe=None, val_evaluator=metrics, test_evaluator=metrics,
-                    **{'train_cfg.max_epochs': 3})
-    config = distil_run(**settings)
-    config.distill.stop_epoch = 1
-    runner = RUNNERS.build(config)
-    trained = runner._trained
-    runner._trained = lambda *args: (_ for _ in ()).throw(Broken)
-    with pytest.raises(Broken):
-        runner.train()
-    assert trained is not None
-    work_dir = Path(config.work_dir)
-    (work_dir / 'student' / 'epoch_3.pth').unlink()
-    (work_dir / 'student' / 'last_checkpoint').write_text(str(work_dir / 'student' / 'epoch_2.pth'))
-    (work_dir / 'snapshots' / 'epoch_3.pth').unlink()
-    config.resume = True
-    summary = RUNNERS.build(config).train()
-    assert summary['student']['epoch'] == 3 and set(summary['student']['metrics']) == {'accuracy/top1'}
-    assert 'it goes on without them' in (work_dir / 'ckd_mm.log').read_text()
+    run, stages = opened(config)
+    seeds = {name: stage.config(run).randomness.seed for name, stage in stages.items()
+             if hasattr(stage, 'config')}
+    assert seeds == dict(teacher=1003, assistant_1=103, assistant_2=203, assistant_3=77, generation_1=4,
+                         student=5, student_alone=3)
 
 
 class Broken(Exception):
     """The process died."""
+
+
+def test_resumed_past_the_stop_without_its_teacher(distil_run, monkeypatch):
+    """The missing file is named."""
+    config = distil_run(selector='last', probe=None)
+    config.distill.stop_epoch = 1
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(StudentStage, 'finish', lambda *_: (_ for _ in ()).throw(Broken))
+        RUNNERS.build(config).train()
+    (Path(config.work_dir) / 'snapshots' / 'epoch_3.pth').unlink()
+    config.resume = True
+    with pytest.raises(SnapshotError, match=r'epoch_3.pth \(epoch 3\) does not exist'):
+        RUNNERS.build(config).train()
 
 
 @pytest.mark.parametrize('stage, trained', [('heads', 0), ('generation_1', 0), ('generation_2', 1),
@@ -358,7 +350,8 @@ def test_kd_error_of_every_student_that_is_taught(run, distil_run):
         assert [row['kd/error'] for row in rows if 'kd/error' in row][-1] == pytest.approx(
             found[name]['kd/error'], abs=1e-3)
     page = (work_dir / 'report.html').read_text()
-    assert f'generation 1 {found["generation_1"]["kd/error"]:.2f} %, student {found["student"]["kd/error"]:.2f} %' in page
+    errors = {name: f'{metrics["kd/error"]:.2f} %' for name, metrics in found.items()}
+    assert f'generation 1 {errors["generation_1"]}, student {errors["student"]}' in page
     assert 'kd/error' not in summary['student_alone']['metrics'] and 'kd/error' not in summary['teacher'][
         'metrics']
     assert Trajectory.open(work_dir).last.metrics.keys() == {'accuracy/top1'}
