@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,17 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ckd_mm.cli import load_config
 from ckd_mm.compat import EnvironmentConflict
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
-from ckd_mm.pipeline.build import open_run
+from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.stages.student import StudentStage
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import DEMO, ROOT, resnet, run_tool
 
 SETTINGS = [
-    (dict(distill=dict(tau=0)), r'tau=0: the temperature should be a number above 0'),
+    (dict(distill=dict(tau=0)), r'distill.tau=0 should be a finite number, above 0'),
     (dict(distill=dict(tau=-4.0)), r'tau=-4.0'),
     (dict(distill=dict(kd_weight=-0.1)), r'distill.kd_weight=-0.1 should be a finite number, at least 0'),
     (dict(distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),
@@ -46,7 +49,7 @@ SETTINGS = [
     (dict(probe=None), r'probe=None, but the selector .* needs the information plane'),
     (dict(probe=dict(probe_split='train')), r"probe_split='train' should be one of"),
     (dict(probe=dict(decoder_epochs=0)), r'decoder_epochs=0'),
-    (dict(probe=dict(depth=3)), r"probe: unknown setting 'depth'"),
+    (dict(probe=dict(depth=3)), r"probe: unknown key 'depth'; known are probe_split, held_out"),
     (dict(teacher=dict(snapshots=dict(interval=0))), r'interval=0'),
     (dict(teacher=dict(snapshots=dict(epochs=[9]))), r'asks for epoch 9, but the run ends after 3 epochs'),
     (dict(teacher=dict(snapshots=dict(interval=1, phases=2))), r'exactly one of interval, epochs, phases'),
@@ -94,13 +97,25 @@ SETTINGS = [
     (dict(val_evaluator="[dict(type='Accuracy')]"), r'val_evaluator: .* should be a metric'),
     (dict(teacher=dict(val_evaluator=dict(type='Acuracy'))), r'teacher.val_evaluator: Acuracy cannot be '
      r'built'), (dict(student_alone=-2), r'student_alone=-2 should be a whole number, at least 0'),
-    (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be 'mean'"),
+    (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be one of \('mean', 'sum'\)"),
     (dict(distill=dict(loss=dict(type='ckd_mm.DecoupledKDLoss'))),
      r'distill.tau=4.0 is a setting of the usual loss, and distill.loss names'),
     (dict(peer=dict(model=resnet())),
      r'^teacher, probe, selector: with `peer` the networks learn from each other.*; take them out, .* '
      r'teacher=None probe=None'),
     (dict(assistents=[]), r'assistents is no key of a distillation config; did you mean assistants'),
+    (dict(head=dict(out_indices=(0, 1))), r'head is no key of a distillation config; did you mean heads\?'),
+    (dict(teacher='r34.py'), r"^teacher='r34.py' should be a dict with keys of model, snapshots, trajectory"),
+    (dict(teacher=dict(model='r34.py')), r"^teacher.model='r34.py' should be a dict: mmpretrain classifier; or "
+     r"dict\(cfg_path=FILE, ...\)"),
+    (dict(teacher=dict(train_cfg='60')), r"^teacher.train_cfg='60' should be a dict, say dict\(max_epochs="),
+    (dict(train_cfg=None), r'^train_cfg.max_epochs is missing'),
+    (dict(probe='test'), r"^probe='test' should be a dict with keys of probe_split"),
+    (dict(distill='dkd'), r"^distill='dkd' should be a dict with keys of tau"),
+    (dict(heads=(0, 1)), r'^heads=\(0, 1\) should be a dict with keys of out_indices'),
+    (dict(hint='layer1'), r"^hint='layer1' should be a dict with keys of distiller"),
+    (dict(assistants=['r26.py']), r"^assistants\[0\]='r26.py' should be a dict with keys of model"),
+    (dict(selector=5), r"^selector=5 should be a str or a dict: name or config of a selector"),
 ]
 
 
@@ -341,8 +356,37 @@ def test_command_line_prints_one_line_and_fails(tmp_path):
     done = run_tool(sys.executable, 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run',
                     '--cfg-options', 'distill.tau=0', check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == 'error: tau=0: the temperature should be a number above 0'
+    assert done.stderr.strip().splitlines()[-1] == 'error: distill.tau=0 should be a finite number, above 0'
     assert 'Traceback' not in done.stderr
+
+
+def test_helper_variables_of_a_config_are_its_own(distil_run):
+    config = distil_run(selector='last', probe=None)
+    config.head = dict(type='LinearClsHead', num_classes=10)
+    run, _ = open_run(config)
+    assert run.settings.heads is None
+
+
+NO_PROBE = f'_base_ = "{DEMO}"\nprobe = None\nselector = "last"\n'
+
+
+@pytest.mark.parametrize('derived, options', [('probe = dict(held_out=16)\n', []),
+                                              ('', ['--cfg-options', 'probe.held_out=16'])])
+def test_a_probe_over_an_inherited_none(tool, tmp_path, derived, options):
+    """mmengine merges no dict over None; one line says how to write it, and so written it is what was meant."""
+    (tmp_path / 'base.py').write_text(NO_PROBE)
+    file = tmp_path / 'derived.py'
+    file.write_text(f'_base_ = "{tmp_path / "base.py"}"\n{derived}')
+    status, _, error = tool('doctor.py', file, '--work-dir', tmp_path / 'run', *options)
+    assert status == 1
+    assert re.fullmatch(r"error: probe=\{'held_out': 16\} .* is of type <class 'NoneType'> in base config\. You may "
+                        r"set `_delete_=True` .* --cfg-options KEY\._delete_=True .*", error.strip().splitlines()[-1])
+    file.write_text(file.read_text().replace('dict(', 'dict(_delete_=True, '))
+    args = Namespace(config=str(file), work_dir=str(tmp_path), cfg_options=None)
+    if options:
+        args.cfg_options = {'probe._delete_': True, 'probe.held_out': 16}
+    _, stages = open_run(load_config(args))
+    assert stage_of(stages, 'select').probe.held_out == 16
 
 
 def vision_transformer() -> dict:
@@ -444,7 +488,8 @@ def test_mistyped_key(distil_run):
 @pytest.mark.parametrize('name', ['train_dataloader', 'test_dataloader'])
 def test_another_data_set_where_one_in_memory_is_inherited(tmp_path, name, probe):
     """The message says how to write it; and so written, it is what was meant."""
-    base = f'_base_ = "{ROOT}/configs/ckd/r34_r18_cifar10.py"\nwork_dir = "{tmp_path}"\n{probe}{name} = dict(dataset='
+    base = (f'_base_ = "{ROOT}/configs/ckd/r34_r18_cifar10.py"\nwork_dir = "{tmp_path}"\n{probe}'
+            f'{name} = dict(dataset=')
 
     def derived(dataset: str) -> Config:
         (tmp_path / 'derived.py').write_text(f'{base}{dataset})')

@@ -1,6 +1,7 @@
 """Whole runs of the methods beside a checkpoint that teaches: heads, generations, assistants, hints, mutual
 learning, no teacher."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def accuracy(scores: torch.Tensor) -> float:
     return 100 * (scores.argmax(1) == test_images()[1]).float().mean().item()
 
 
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def stages(work_dir: Path) -> dict:
     return json.loads((work_dir / 'stages.json').read_text())
 
@@ -83,8 +88,7 @@ def test_heads_are_trained_evaluated_and_teach(run):
 
     # who taught, as the student's stage was configured
     settings = stages(work_dir)['student']['settings']
-    assert settings['model.cohort.type'] == 'ckd_mm.DIHTeacher' and settings[
-        'model.cohort.heads'] == 'heads.pth'
+    assert settings['teachers.1.heads'] == sha256(work_dir / 'heads.pth')
     assert settings['model.kd_loss.aggregation'] == 'loss'
     page = (work_dir / 'report.html').read_text()
     assert 'head 0' in page and 'epoch 3: head 0, head 1, teacher' in page
@@ -132,8 +136,8 @@ def test_generations_and_their_ensemble(run):
         if stage not in ('select', 'ensembles')
     ]
     assert seeds == [3, 4, 5, 6, 3, 4]
-    teachers = [settings[stage]['model.cohort.snapshots.0.file'] for stage in ('generation_2', 'student')]
-    assert teachers == ['generation_1.pth', 'generation_2.pth']
+    teachers = [settings[stage]['teachers.0.sha256'] for stage in ('generation_2', 'student')]
+    assert teachers == [sha256(file) for file in files[:2]]
     assert summary['cost']['student_epochs'] == 6 and summary['cost']['students'] == 3
 
 
@@ -160,7 +164,7 @@ def test_assistants_come_between(run):
     found = logits_of(work_dir / 'assistant_1.pth', resnet(2, channels=3))
     assert summary['links'][0]['accuracy_top1'] == pytest.approx(accuracy(found), abs=1e-3)
     settings = stages(work_dir)['student']['settings']
-    assert settings['model.cohort.snapshots.0.file'] == 'assistant_1.pth'
+    assert settings['teachers.0.sha256'] == sha256(work_dir / 'assistant_1.pth')
     assert 'more than the' not in (work_dir / 'ckd_mm.log').read_text()
 
 
