@@ -15,12 +15,10 @@ def run(main: Callable[[], None]) -> None:
         main()
     except CkdError as error:
         _fail(str(error))
-    except TypeError as error:
-        if 'cannot inherit from base' not in str(error):
-            raise
-        # mmengine's message of a dict over a key that is none, say probe=dict(...) over an inherited probe=None
-        _fail(f'{error} On a command line: --cfg-options KEY._delete_=True KEY.<setting>=...')
     except BaseException as error:
+        if isinstance(error, TypeError) and 'cannot inherit from base' in str(error):
+            # mmengine merges no dict over another value, say probe=dict(...) over an inherited probe=None
+            _fail(f'{error} On a command line: --cfg-options KEY._delete_=True KEY.<setting>=...')
         # some of mmengine's handlers turn Ctrl-C into an error of their own
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
             raise

@@ -106,8 +106,8 @@ SETTINGS = [
     (dict(assistents=[]), r'assistents is no key of a distillation config; did you mean assistants'),
     (dict(head=dict(out_indices=(0, 1))), r'head is no key of a distillation config; did you mean heads\?'),
     (dict(teacher='r34.py'), r"^teacher='r34.py' should be a dict with keys of model, snapshots, trajectory"),
-    (dict(teacher=dict(model='r34.py')), r"^teacher.model='r34.py' should be a dict: mmpretrain classifier; or "
-     r"dict\(cfg_path=FILE, ...\)"),
+    (dict(teacher=dict(model='r34.py')), r"^teacher.model='r34.py' should be a dict: mmpretrain classifier; "
+     r"or dict\(cfg_path=FILE, ...\)"),
     (dict(teacher=dict(train_cfg='60')), r"^teacher.train_cfg='60' should be a dict, say dict\(max_epochs="),
     (dict(train_cfg=None), r'^train_cfg.max_epochs is missing'),
     (dict(probe='test'), r"^probe='test' should be a dict with keys of probe_split"),
@@ -373,14 +373,15 @@ NO_PROBE = f'_base_ = "{DEMO}"\nprobe = None\nselector = "last"\n'
 @pytest.mark.parametrize('derived, options', [('probe = dict(held_out=16)\n', []),
                                               ('', ['--cfg-options', 'probe.held_out=16'])])
 def test_a_probe_over_an_inherited_none(tool, tmp_path, derived, options):
-    """mmengine merges no dict over None; one line says how to write it, and so written it is what was meant."""
+    """One line says how to write it, and so written it is what was meant."""
     (tmp_path / 'base.py').write_text(NO_PROBE)
     file = tmp_path / 'derived.py'
     file.write_text(f'_base_ = "{tmp_path / "base.py"}"\n{derived}')
     status, _, error = tool('doctor.py', file, '--work-dir', tmp_path / 'run', *options)
     assert status == 1
-    assert re.fullmatch(r"error: probe=\{'held_out': 16\} .* is of type <class 'NoneType'> in base config\. You may "
-                        r"set `_delete_=True` .* --cfg-options KEY\._delete_=True .*", error.strip().splitlines()[-1])
+    assert re.fullmatch(r"error: probe=\{'held_out': 16\} .* is of type <class 'NoneType'> in base "
+                        r"config\. You may set `_delete_=True` .* --cfg-options KEY\._delete_=True .*",
+                        error.strip().splitlines()[-1])
     file.write_text(file.read_text().replace('dict(', 'dict(_delete_=True, '))
     args = Namespace(config=str(file), work_dir=str(tmp_path), cfg_options=None)
     if options:

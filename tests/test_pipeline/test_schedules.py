@@ -210,7 +210,8 @@ def test_two_processes_decide_as_one(scheduled, tmp_path):
     (dict(type='anneal', begin=0, end=2), {}, r"distill\.schedule: type='anneal' should be one of "
      r"ckd_mm\.AnnealDistillationHook, "),
     (dict(type='ckd_mm.SnapshotHook', interval=1), {}, r"distill\.schedule: type='ckd_mm\.SnapshotHook' "
-     r"should be one of"), ('progressive', {}, r"distill\.schedule='progressive' should be a list or a dict: .* "
+     r"should be one of"),
+    ('progressive', {}, r"distill\.schedule='progressive' should be a list or a dict: .* "
      r"ckd_mm\.ProgressiveTeacherHook"),
     (dict(ANNEAL, start=1), {}, 'AnnealDistillationHook does not take these settings'),
     (dict(ANNEAL, begin=2), {}, 'begin=2 should be before end=2'),
