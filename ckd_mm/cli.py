@@ -14,15 +14,22 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except CkdError as error:
-        sys.stdout.flush()
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
     except BaseException as error:
+        if isinstance(error, TypeError) and 'cannot inherit from base' in str(error):
+            # mmengine merges no dict over another value, say probe=dict(...) over an inherited probe=None
+            _fail(f'{error} On a command line: --cfg-options KEY._delete_=True KEY.<setting>=...')
         # some of mmengine's handlers turn Ctrl-C into an error of their own
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
         print('interrupted; a training goes on with --resume', file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    sys.stdout.flush()
+    print(f'error: {message}', file=sys.stderr)
+    sys.exit(1)
 
 
 def use_amp(config) -> None:

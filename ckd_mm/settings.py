@@ -91,6 +91,8 @@ class TrainingSettings(Settings):
 
     def check(self, name: str) -> None:
         train_cfg = self.given.get('train_cfg') or {}
+        if not isinstance(train_cfg, dict):
+            raise ConfigError(f'{name}.train_cfg={train_cfg!r} should be a dict, say dict(max_epochs=60)')
         if 'max_epochs' in train_cfg:
             check_int(f'{name}.train_cfg.max_epochs', train_cfg['max_epochs'], 1)
 

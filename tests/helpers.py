@@ -4,13 +4,18 @@ so."""
 import copy
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
+from ckd_mm.pipeline.build import open_run
+from ckd_mm.pipeline.run import Run
+from ckd_mm.pipeline.stage import Stage
 from ckd_mm.trajectory import Trajectory, write_snapshot
 
 from .conftest import STATISTICS, resnet
@@ -91,6 +96,17 @@ def train(config, *hooks) -> Runner:
         runner.register_hook(hook)
     runner.train()
     return runner
+
+
+def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
+    """A run and its stages by name, as if each had left something: their configs can be made.
+    Of the teacher no snapshot is chosen."""
+    run, stages = open_run(config)
+    run.results = {stage.name: SimpleNamespace(checkpoint=f'{stage.name}.pth', sha256='') for stage in stages}
+    named = {stage.name: stage for stage in stages}
+    if 'select' in named:
+        named['select'].chosen = lambda run: []
+    return run, named
 
 
 class StepLog(Hook):

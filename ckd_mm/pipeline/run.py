@@ -47,7 +47,7 @@ class Run:
         self._networks: dict[str, nn.Module] = {}
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
-        if 'train_cfg' not in config or 'max_epochs' not in config.train_cfg:
+        if 'max_epochs' not in (config.get('train_cfg') or {}):
             raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
         self.student_epochs: int = check_int('train_cfg.max_epochs', config.train_cfg.max_epochs, 1)
 

@@ -199,7 +199,8 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if self.probed:
             network = run.network('teacher', model_config_of(self.training(run)))
             yield Check('maps', lambda: check_maps(network, run))
-        yield Check('disk', lambda: self._check_disk(run))
+        if numbered(self.name, self.selector.runs - 1) not in run.done:
+            yield Check('disk', lambda: self._check_disk(run))
 
     def _check_disk(self, run: Run) -> str:
         """Room for the snapshots that are still to come and for training checkpoints with momentum (twice the

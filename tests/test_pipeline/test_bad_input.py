@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,17 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ckd_mm.cli import load_config
 from ckd_mm.compat import EnvironmentConflict
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
-from ckd_mm.pipeline import make_plan
+from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.stages.student import StudentStage
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import DEMO, ROOT, resnet, run_tool
 
 SETTINGS = [
-    (dict(distill=dict(tau=0)), r'tau=0: the temperature should be a number above 0'),
+    (dict(distill=dict(tau=0)), r'distill.tau=0 should be a finite number, above 0'),
     (dict(distill=dict(tau=-4.0)), r'tau=-4.0'),
     (dict(distill=dict(kd_weight=-0.1)), r'distill.kd_weight=-0.1 should be a finite number, at least 0'),
     (dict(distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),
@@ -40,11 +44,12 @@ SETTINGS = [
     (dict(distill=dict(fast_teachers='no')), r"distill: unknown key 'fast_teachers'; known are tau,"),
     (dict(selector=dict(type='even', k=0)), r'k=0 should be a whole number, at least 1'),
     (dict(selector=dict(type='even', n=2)), r'selector: even does not take these settings'),
-    (dict(selector=dict(type='fraction', fraction=1.5)), r'fraction=1.5 should be a finite number, above 0, at most 1'),
+    (dict(selector=dict(type='fraction', fraction=1.5)),
+     r'fraction=1.5 should be a finite number, above 0, at most 1'),
     (dict(probe=None), r'probe=None, but the selector .* needs the information plane'),
     (dict(probe=dict(probe_split='train')), r"probe_split='train' should be one of"),
     (dict(probe=dict(decoder_epochs=0)), r'decoder_epochs=0'),
-    (dict(probe=dict(depth=3)), r"probe: unknown setting 'depth'"),
+    (dict(probe=dict(depth=3)), r"probe: unknown key 'depth'; known are probe_split, held_out"),
     (dict(teacher=dict(snapshots=dict(interval=0))), r'interval=0'),
     (dict(teacher=dict(snapshots=dict(epochs=[9]))), r'asks for epoch 9, but the run ends after 3 epochs'),
     (dict(teacher=dict(snapshots=dict(interval=1, phases=2))), r'exactly one of interval, epochs, phases'),
@@ -92,13 +97,25 @@ SETTINGS = [
     (dict(val_evaluator="[dict(type='Accuracy')]"), r'val_evaluator: .* should be a metric'),
     (dict(teacher=dict(val_evaluator=dict(type='Acuracy'))), r'teacher.val_evaluator: Acuracy cannot be '
      r'built'), (dict(student_alone=-2), r'student_alone=-2 should be a whole number, at least 0'),
-    (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be 'mean'"),
+    (dict(distill=dict(reduction='max')), r"distill.reduction='max' should be one of \('mean', 'sum'\)"),
     (dict(distill=dict(loss=dict(type='ckd_mm.DecoupledKDLoss'))),
      r'distill.tau=4.0 is a setting of the usual loss, and distill.loss names'),
     (dict(peer=dict(model=resnet())),
      r'^teacher, probe, selector: with `peer` the networks learn from each other.*; take them out, .* '
      r'teacher=None probe=None'),
     (dict(assistents=[]), r'assistents is no key of a distillation config; did you mean assistants'),
+    (dict(head=dict(out_indices=(0, 1))), r'head is no key of a distillation config; did you mean heads\?'),
+    (dict(teacher='r34.py'), r"^teacher='r34.py' should be a dict with keys of model, snapshots, trajectory"),
+    (dict(teacher=dict(model='r34.py')), r"^teacher.model='r34.py' should be a dict: mmpretrain classifier; "
+     r"or dict\(cfg_path=FILE, ...\)"),
+    (dict(teacher=dict(train_cfg='60')), r"^teacher.train_cfg='60' should be a dict, say dict\(max_epochs="),
+    (dict(train_cfg=None), r'^train_cfg.max_epochs is missing'),
+    (dict(probe='test'), r"^probe='test' should be a dict with keys of probe_split"),
+    (dict(distill='dkd'), r"^distill='dkd' should be a dict with keys of tau"),
+    (dict(heads=(0, 1)), r'^heads=\(0, 1\) should be a dict with keys of out_indices'),
+    (dict(hint='layer1'), r"^hint='layer1' should be a dict with keys of distiller"),
+    (dict(assistants=['r26.py']), r"^assistants\[0\]='r26.py' should be a dict with keys of model"),
+    (dict(selector=5), r"^selector=5 should be a str or a dict: name or config of a selector"),
 ]
 
 
@@ -210,88 +227,65 @@ def change_manifest(folder, **changes):
     (folder / 'trajectory.json').write_text(json.dumps(manifest))
 
 
-def missing(folder):
+def missing(config, folder):
     (folder / 'snapshots' / 'epoch_1.pth').unlink()
 
 
-def truncated(folder):
+def truncated(config, folder):
     file = folder / 'snapshots' / 'epoch_2.pth'
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def flipped(folder):
+def flipped(config, folder):
     file = folder / 'snapshots' / 'epoch_2.pth'
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
 
 
-def other_architecture(folder):
-    change_manifest(folder, model=dict(resnet(3)))
+def manifest(**changes):
+    return lambda config, folder: change_manifest(folder, **changes)
 
 
-def other_class_order(folder):
-    change_manifest(folder, classes=list('1023456789'))
+def settings(**changes):
+    return lambda config, folder: config.update(changes)
 
 
-def other_classes(folder):
-    change_manifest(folder, classes=list('abcdefghij'))
-
-
-def empty(folder):
-    change_manifest(folder, snapshots=[])
-
-
-def no_json(folder):
+def no_json(config, folder):
     (folder / 'trajectory.json').write_text('{"format": ')
 
 
-@pytest.mark.parametrize(
-    'damage, message', [(missing, r'epoch_1.pth \(epoch 1\) does not exist'),
-     (truncated, r'epoch_2.pth \(epoch 2\) is damaged: '
-      r'[\d,]+ bytes where'), (flipped, r'epoch_2.pth \(epoch 2\) is damaged: its SHA-256'),
-     (other_architecture, r'is not of the network type=ImageClassifier'),
-     (other_class_order, r"the same classes in another order: class 0 is '1' for the teacher .* and '0' for "
-      r"the student"), (other_classes, r"other classes: class 0 is 'a' for the teacher"),
-     (empty, r'trajectory at .* is empty'), (no_json, r'cannot be read as JSON')])
-def test_trajectory(given, damage, message):
-    config, folder = given
-    damage(folder)
-    with pytest.raises(CkdError, match=message):
-        RUNNERS.build(config).train()
-    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
-
-
-def test_no_trajectory_there(given, tmp_path):
-    config, _ = given
-    config.teacher.trajectory = str(tmp_path / 'nowhere')
-    with pytest.raises(SnapshotError, match='no trajectory at .*nowhere'):
-        RUNNERS.build(config).train()
-
-
-def test_epoch_that_is_not_there(given):
-    config, _ = given
-    config.selector = dict(type='epoch', epochs=5)
-    with pytest.raises(ConfigError, match=r'no snapshot at \[5\]; it has \[1, 2\]'):
-        RUNNERS.build(config).train()
-
-
-def test_class_count_of_a_given_teacher(given):
-    config, _ = given
-    config.model.head.num_classes = 12
-    with pytest.raises(ConfigError, match='num_classes=12'):
-        RUNNERS.build(config).train()
-
-
-def test_teacher_that_breaks_its_promise(given):
-    """The manifest says 100 %: wrong input statistics would look like this."""
-    config, folder = given
+def another_accuracy(config, folder):
+    """Wrong input statistics would look like this."""
     snapshots = json.loads((folder / 'trajectory.json').read_text())['snapshots']
     snapshots[-1]['metrics']['accuracy/top1'] = 100.0
     change_manifest(folder, snapshots=snapshots)
-    with pytest.raises(SnapshotError, match=r'% of 100 validation images rightly, but its manifest records '
-                                            r'100.0 %'):
+
+
+@pytest.mark.parametrize('damage, error, message', [
+    (missing, SnapshotError, r'epoch_1.pth \(epoch 1\) does not exist'),
+    (truncated, SnapshotError, r'epoch_2.pth \(epoch 2\) is damaged: [\d,]+ bytes where'),
+    (flipped, SnapshotError, r'epoch_2.pth \(epoch 2\) is damaged: its SHA-256'),
+    (manifest(model=resnet(3)), SnapshotError, r'is not of the network type=ImageClassifier'),
+    (manifest(classes=list('1023456789')), ConfigError,
+     r"the same classes in another order: class 0 is '1' for "
+     r"the teacher .* and '0' for the student"),
+    (manifest(classes=list('abcdefghij')), ConfigError, r"other classes: class 0 is 'a' for the teacher"),
+    (manifest(snapshots=[]), SnapshotError, r'trajectory at .* is empty'),
+    (no_json, CkdError, r'cannot be read as JSON'),
+    (another_accuracy, SnapshotError,
+     r'% of 100 validation images rightly, but its manifest records 100.0 %'),
+    (settings(teacher=dict(trajectory='nowhere')), SnapshotError, 'no trajectory at .*nowhere'),
+    (settings(selector=dict(type='epoch', epochs=5)), ConfigError,
+     r'no snapshot at \[5\]; it has \[1, 2\]'),
+    (settings(model=resnet(classes=12)), ConfigError, 'num_classes=12'),
+])
+def test_given_trajectory(given, damage, error, message):
+    config, folder = given
+    damage(config, folder)
+    with pytest.raises(error, match=message):
         RUNNERS.build(config).train()
+    assert not list(Path(config.work_dir).rglob('*.pth')), 'nothing should be trained'
 
 
 def test_snapshot_damaged_between_the_stages(distil_run, monkeypatch):
@@ -300,13 +294,12 @@ def test_snapshot_damaged_between_the_stages(distil_run, monkeypatch):
     with the file restored the run goes on."""
     config = distil_run(selector='last', probe=None)
     config.probe = None
-    runner = RUNNERS.build(config)
-    monkeypatch.setattr(runner, '_link', lambda _link: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        runner.train()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StudentStage, 'execute', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        RUNNERS.build(config).train()
     snapshot = Trajectory.open(config.work_dir).last
     whole = snapshot.file.read_bytes()
-    truncated(Path(config.work_dir)) if snapshot.epoch == 2 else snapshot.file.write_bytes(whole[:-9])
+    snapshot.file.write_bytes(whole[:-9])
     config.resume = True
     with pytest.raises(SnapshotError, match='is damaged'):
         RUNNERS.build(config).train()
@@ -340,8 +333,38 @@ def test_command_line_prints_one_line_and_fails(tmp_path):
     done = run_tool(sys.executable, 'tools/train.py', DEMO, '--work-dir', tmp_path / 'run',
                     '--cfg-options', 'distill.tau=0', check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == 'error: tau=0: the temperature should be a number above 0'
+    assert done.stderr.strip().splitlines()[-1] == 'error: distill.tau=0 should be a finite number, above 0'
     assert 'Traceback' not in done.stderr
+
+
+def test_helper_variables_of_a_config_are_its_own(distil_run):
+    config = distil_run(selector='last', probe=None)
+    config.head = dict(type='LinearClsHead', num_classes=10)
+    run, _ = open_run(config)
+    assert run.settings.heads is None
+
+
+NO_PROBE = f'_base_ = "{DEMO}"\nprobe = None\nselector = "last"\n'
+
+
+@pytest.mark.parametrize('derived, options', [('probe = dict(held_out=16)\n', []),
+                                              ('', ['--cfg-options', 'probe.held_out=16'])])
+def test_a_probe_over_an_inherited_none(tool, tmp_path, derived, options):
+    """One line says how to write it, and so written it is what was meant."""
+    (tmp_path / 'base.py').write_text(NO_PROBE)
+    file = tmp_path / 'derived.py'
+    file.write_text(f'_base_ = "{tmp_path / "base.py"}"\n{derived}')
+    status, _, error = tool('doctor.py', file, '--work-dir', tmp_path / 'run', *options)
+    assert status == 1
+    assert re.fullmatch(r"error: probe=\{'held_out': 16\} .* is of type <class 'NoneType'> in base "
+                        r"config\. You may set `_delete_=True` .* --cfg-options KEY\._delete_=True .*",
+                        error.strip().splitlines()[-1])
+    file.write_text(file.read_text().replace('dict(', 'dict(_delete_=True, '))
+    args = Namespace(config=str(file), work_dir=str(tmp_path), cfg_options=None)
+    if options:
+        args.cfg_options = {'probe._delete_': True, 'probe.held_out': 16}
+    _, stages = open_run(load_config(args))
+    assert stage_of(stages, 'select').probe.held_out == 16
 
 
 def vision_transformer() -> dict:
@@ -443,7 +466,8 @@ def test_mistyped_key(distil_run):
 @pytest.mark.parametrize('name', ['train_dataloader', 'test_dataloader'])
 def test_another_data_set_where_one_in_memory_is_inherited(tmp_path, name, probe):
     """The message says how to write it; and so written, it is what was meant."""
-    base = f'_base_ = "{ROOT}/configs/ckd/r34_r18_cifar10.py"\nwork_dir = "{tmp_path}"\n{probe}{name} = dict(dataset='
+    base = (f'_base_ = "{ROOT}/configs/ckd/r34_r18_cifar10.py"\nwork_dir = "{tmp_path}"\n{probe}'
+            f'{name} = dict(dataset=')
 
     def derived(dataset: str) -> Config:
         (tmp_path / 'derived.py').write_text(f'{base}{dataset})')
@@ -453,10 +477,10 @@ def test_another_data_set_where_one_in_memory_is_inherited(tmp_path, name, probe
                                           r"of ckd_mm.InMemory, of type "
                        r"CIFAR10. Write dataset=dict\(dataset=dict\(type='CIFAR100', ...\)\) .* or "
                        r"dataset=dict\(_delete_=True"):
-        make_plan(derived('dict(type="CIFAR100", data_root="data/cifar100")'))
+        open_run(derived('dict(type="CIFAR100", data_root="data/cifar100")'))
     for right in ('dict(dataset=dict(type="CIFAR100", data_root="d"))', 'dict(_delete_=True, '
                                                                         'type="CIFAR100", data_root="d", '
                                                                         'pipeline=[])'):
-        dataset = make_plan(derived(right)).config[name].dataset
+        dataset = open_run(derived(right))[0].config[name].dataset
         innermost = dataset.get('dataset', dataset)
         assert (innermost.type, innermost.data_root) == ('CIFAR100', 'd')

@@ -7,8 +7,9 @@ import torch
 from mmpretrain.registry import MODELS as CLASSIFIERS
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline import preflight
-from ckd_mm.pipeline.distiller_check import check_distiller
+from ckd_mm.pipeline.preflight import Preflight
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
+from ckd_mm.stages.distiller_check import check_distiller
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import SnapshotEnsemble
 
@@ -179,9 +180,9 @@ def test_of_given_trajectories_too_the_epochs_tell_how_many_teach(distil_run, tm
     config.teacher, config.probe, config.selector = dict(trajectory=str(run.folder)), None, dict(type='even',
                                                                                                  k=2)
     said = []
-    preflight(config, said.append)
-    assert any('distill.distiller: loss_at_1 (ATLoss)' in line for line in said)
+    CheckpointDistillRunner(config).prepare(Preflight(said.append))
+    assert '[ ok ] student: features: loss_at_1 (ATLoss)' in said
     config.selector = 'last'
     with pytest.raises(ConfigError, match=r"source='networks\.1\.backbone\.layer1' is no layer of the "
                                           r"teacher"):
-        preflight(config)
+        CheckpointDistillRunner(config).prepare(Preflight(said.append))

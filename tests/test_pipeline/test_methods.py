@@ -1,6 +1,7 @@
 """Whole runs of the methods beside a checkpoint that teaches: heads, generations, assistants, hints, mutual
 learning, no teacher."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from sklearn.datasets import load_digits
 
-from ckd_mm.pipeline import DistillationPlan
+from ckd_mm.errors import SnapshotError
+from ckd_mm.stages.student import StudentStage
 from ckd_mm.teachers import DIHTeacher
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import with_statistics
+from ..helpers import opened, with_statistics
 
 
 @pytest.fixture
@@ -60,6 +62,10 @@ def accuracy(scores: torch.Tensor) -> float:
     return 100 * (scores.argmax(1) == test_images()[1]).float().mean().item()
 
 
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def stages(work_dir: Path) -> dict:
     return json.loads((work_dir / 'stages.json').read_text())
 
@@ -82,8 +88,7 @@ def test_heads_are_trained_evaluated_and_teach(run):
 
     # who taught, as the student's stage was configured
     settings = stages(work_dir)['student']['settings']
-    assert settings['model.cohort.type'] == 'ckd_mm.DIHTeacher' and settings[
-        'model.cohort.heads'] == 'heads.pth'
+    assert settings['teachers.1.heads'] == sha256(work_dir / 'heads.pth')
     assert settings['model.kd_loss.aggregation'] == 'loss'
     page = (work_dir / 'report.html').read_text()
     assert 'head 0' in page and 'epoch 3: head 0, head 1, teacher' in page
@@ -131,8 +136,8 @@ def test_generations_and_their_ensemble(run):
         if stage not in ('select', 'ensembles')
     ]
     assert seeds == [3, 4, 5, 6, 3, 4]
-    teachers = [settings[stage]['model.cohort.snapshots.0.file'] for stage in ('generation_2', 'student')]
-    assert teachers == ['generation_1.pth', 'generation_2.pth']
+    teachers = [settings[stage]['teachers.0.sha256'] for stage in ('generation_2', 'student')]
+    assert teachers == [sha256(file) for file in files[:2]]
     assert summary['cost']['student_epochs'] == 6 and summary['cost']['students'] == 3
 
 
@@ -159,7 +164,7 @@ def test_assistants_come_between(run):
     found = logits_of(work_dir / 'assistant_1.pth', resnet(2, channels=3))
     assert summary['links'][0]['accuracy_top1'] == pytest.approx(accuracy(found), abs=1e-3)
     settings = stages(work_dir)['student']['settings']
-    assert settings['model.cohort.snapshots.0.file'] == 'assistant_1.pth'
+    assert settings['teachers.0.sha256'] == sha256(work_dir / 'assistant_1.pth')
     assert 'more than the' not in (work_dir / 'ckd_mm.log').read_text()
 
 
@@ -167,46 +172,38 @@ def test_an_assistant_larger_than_its_teacher_is_warned_of(run):
     work_dir, _ = run(assistants=[dict(model=resnet(3, channels=8), train_cfg=dict(max_epochs=1))],
                       **{'train_cfg.max_epochs': 1})
     log = (work_dir / 'ckd_mm.log').read_text()
-    assert 'WARNING' in log and 'assistant 1 has' in log and 'more than the teacher that it learns from' in log
+    assert 'WARNING' in log and 'assistant 1 has' in log
+    assert 'more than the teacher that it learns from' in log
 
 
 def test_networks_of_one_kind_begin_with_weights_of_their_own(distil_run):
-    config = distil_run(selector='last', probe=None, generations=2)
+    config = distil_run(selector='last', probe=None, generations=2, student_alone=True)
     config.teacher.model = config.model
     config.assistants = [
         dict(model=config.model), dict(model=config.model), dict(model=config.model, randomness=dict(seed=77))
     ]
-    plan = DistillationPlan(config)
-    seeds = [plan.teacher_config().randomness.seed, *(link.config.randomness.seed for link in plan.links)]
-    assert seeds == [1003, 103, 203, 77, 4, 5] and plan.student_alone_config().randomness.seed == 3
-
-
-def test_past_the_stop_without_its_teacher_a_student_is_no_longer_compared(distil_run):
-    """Teachers may be removed once distillation has stopped; the metrics that ask them are left out, not
-    fatal."""
-    metrics = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric')]
-    settings = dict(selector='last', probe=None, val_evaluator=metrics, test_evaluator=metrics,
-                    **{'train_cfg.max_epochs': 3})
-    config = distil_run(**settings)
-    config.distill.stop_epoch = 1
-    runner = RUNNERS.build(config)
-    trained = runner._trained
-    runner._trained = lambda *args: (_ for _ in ()).throw(Broken)
-    with pytest.raises(Broken):
-        runner.train()
-    assert trained is not None
-    work_dir = Path(config.work_dir)
-    (work_dir / 'student' / 'epoch_3.pth').unlink()
-    (work_dir / 'student' / 'last_checkpoint').write_text(str(work_dir / 'student' / 'epoch_2.pth'))
-    (work_dir / 'snapshots' / 'epoch_3.pth').unlink()
-    config.resume = True
-    summary = RUNNERS.build(config).train()
-    assert summary['student']['epoch'] == 3 and set(summary['student']['metrics']) == {'accuracy/top1'}
-    assert 'it goes on without them' in (work_dir / 'ckd_mm.log').read_text()
+    run, stages = opened(config)
+    seeds = {name: stage.config(run).randomness.seed for name, stage in stages.items()
+             if hasattr(stage, 'config')}
+    assert seeds == dict(teacher=1003, assistant_1=103, assistant_2=203, assistant_3=77, generation_1=4,
+                         student=5, student_alone=3)
 
 
 class Broken(Exception):
     """The process died."""
+
+
+def test_resumed_past_the_stop_without_its_teacher(distil_run, monkeypatch):
+    """The missing file is named."""
+    config = distil_run(selector='last', probe=None)
+    config.distill.stop_epoch = 1
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(StudentStage, 'finish', lambda *_: (_ for _ in ()).throw(Broken))
+        RUNNERS.build(config).train()
+    (Path(config.work_dir) / 'snapshots' / 'epoch_3.pth').unlink()
+    config.resume = True
+    with pytest.raises(SnapshotError, match=r'epoch_3.pth \(epoch 3\) does not exist'):
+        RUNNERS.build(config).train()
 
 
 @pytest.mark.parametrize('stage, trained', [('heads', 0), ('generation_1', 0), ('generation_2', 1),
@@ -358,7 +355,8 @@ def test_kd_error_of_every_student_that_is_taught(run, distil_run):
         assert [row['kd/error'] for row in rows if 'kd/error' in row][-1] == pytest.approx(
             found[name]['kd/error'], abs=1e-3)
     page = (work_dir / 'report.html').read_text()
-    assert f'generation 1 {found["generation_1"]["kd/error"]:.2f} %, student {found["student"]["kd/error"]:.2f} %' in page
+    errors = {name: f'{metrics["kd/error"]:.2f} %' for name, metrics in found.items()}
+    assert f'generation 1 {errors["generation_1"]}, student {errors["student"]}' in page
     assert 'kd/error' not in summary['student_alone']['metrics'] and 'kd/error' not in summary['teacher'][
         'metrics']
     assert Trajectory.open(work_dir).last.metrics.keys() == {'accuracy/top1'}

@@ -9,6 +9,7 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.cli import load_config
 from ckd_mm.errors import ConfigError
+from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.model_files import resolve_model_files
 
 from ..conftest import DEMO, resnet
@@ -113,14 +114,14 @@ def test_the_folder_is_that_of_the_file_which_names_it(network_file, tmp_path):
 
 
 def test_what_is_dumped_needs_no_file(tmp_path):
-    """The runner resolves it before anything is written."""
+    """It is resolved before anything is written."""
     config = Config.fromfile(DEMO)
     config.work_dir = str(tmp_path)
     assert set(config.teacher.model) == {'cfg_path'}
-    runner = RUNNERS.build(config)
+    run, _ = open_run(config)
     config.dump(tmp_path / 'dumped.py')
     again = Config.fromfile(tmp_path / 'dumped.py')
-    assert again.teacher.model == runner.cfg.teacher.model and 'cfg_path' not in json.dumps(
+    assert again.teacher.model == run.config.teacher.model and 'cfg_path' not in json.dumps(
         again.teacher.model.to_dict())
     assert again.teacher.model.backbone.num_stages == 3
 

@@ -1,6 +1,8 @@
 """The whole method in one process."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +11,11 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from sklearn.datasets import load_digits
 
-from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline import DistillationPlan, ResumableEpochLoop
+from ckd_mm.errors import ConfigError, SnapshotError
+from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 
 from ..conftest import STATISTICS, resnet
+from ..helpers import opened
 
 
 @pytest.fixture
@@ -22,12 +25,12 @@ def finished(distil_run):
 
 
 def read(config, name):
-    return json.loads((DistillationPlan(config).work_dir / name).read_text())
+    return json.loads((Path(config.work_dir) / name).read_text())
 
 
 def test_results(finished):
     config, summary = finished
-    work_dir = DistillationPlan(config).work_dir
+    work_dir = Path(config.work_dir)
     assert {
         'trajectory.json', 'information_plane.json', 'selection.json', 'summary.json', 'report.html',
         'student.pth', 'ckd_mm.log'
@@ -68,9 +71,9 @@ def test_results(finished):
 
 def test_the_student_is_that_of_the_config_and_learns_from_the_teacher(finished):
     config, _ = finished
-    plan = DistillationPlan(config)
-    distilled = torch.load(plan.work_dir / 'student.pth', weights_only=True)['state_dict']
-    files = list((plan.work_dir / 'student_alone').glob('epoch_2.pth'))
+    work_dir = Path(config.work_dir)
+    distilled = torch.load(work_dir / 'student.pth', weights_only=True)['state_dict']
+    files = list((work_dir / 'student_alone').glob('epoch_2.pth'))
     alone = torch.load(files[0], weights_only=False)['state_dict']
     assert distilled.keys() == alone.keys()
     assert any(not torch.equal(distilled[key], alone[key]) for key in alone)
@@ -78,17 +81,33 @@ def test_the_student_is_that_of_the_config_and_learns_from_the_teacher(finished)
 
 def test_student_alone_is_plain_mmpretrain_training(finished, digits_run, tmp_path):
     config, _ = finished
-    alone = torch.load(DistillationPlan(config).work_dir / 'student_alone' / 'epoch_2.pth',
+    alone = torch.load(Path(config.work_dir) / 'student_alone' / 'epoch_2.pth',
                        weights_only=False)['state_dict']
     plain = Runner.from_cfg(digits_run(work_dir=tmp_path / 'plain')).train().state_dict()
     assert all(torch.equal(alone[key], plain[key]) for key in plain)
 
 
+def test_a_run_closes_its_logs(distil_run):
+    """A process that makes many runs would reach its limit of open files."""
+
+    def open_logs() -> list[str]:
+        found = [os.path.realpath(file) for file in Path('/proc/self/fd').iterdir()]
+        return sorted(file for file in found if file.endswith('.log'))
+
+    if not Path('/proc/self/fd').is_dir():
+        pytest.skip('needs /proc')
+    before = open_logs()
+    config = distil_run(selector='last', probe=None, student_alone=True)
+    RUNNERS.build(config).train()
+    assert len(list(Path(config.work_dir).rglob('*.log'))) == 4, 'of the run, and of three trainings'
+    assert open_logs() == before
+
+
 def test_teacher_does_not_see_the_held_out_images(finished):
-    plan = DistillationPlan(finished[0])
     from mmpretrain.registry import DATASETS
-    trained_on = DATASETS.build(plan.teacher_config().train_dataloader.dataset)
-    probed = plan.probe.images
+    run, stages = opened(finished[0])
+    trained_on = DATASETS.build(stages['teacher'].config(run).train_dataloader.dataset)
+    probed = stages['select'].probe.images
     assert (len(trained_on), len(probed)) == (48, 16)
     seen = {trained_on[index]['inputs'].numpy().tobytes() for index in range(48)}
     assert not seen & {image.numpy().tobytes() for image in probed.pixels}
@@ -96,7 +115,7 @@ def test_teacher_does_not_see_the_held_out_images(finished):
 
 def test_second_run_needs_resume_and_resume_repeats_nothing(finished):
     config, summary = finished
-    work_dir = DistillationPlan(config).work_dir
+    work_dir = Path(config.work_dir)
     with pytest.raises(ConfigError, match='Pass --resume'):
         RUNNERS.build(config).train()
     before = {path: path.stat().st_mtime_ns for path in work_dir.rglob('*.pth')}
@@ -131,7 +150,7 @@ def test_existing_checkpoints_teach_as_an_ensemble(digits_run, distil_run, tmp_p
     assert summary['selection']['epochs'] == [2, 4] and summary['cohort']['size'] == 2
     assert 'probe' not in summary['seconds'] and summary['seconds']['teacher'] < 1
     logs = [
-        json.loads(line) for path in DistillationPlan(config).work_dir.glob('student/*/vis_data/scalars.json')
+        json.loads(line) for path in Path(config.work_dir).glob('student/*/vis_data/scalars.json')
         for line in path.read_text().splitlines()
     ]
     assert not any('loss_kd' in row and row['epoch'] == 2 for row in logs)
@@ -228,8 +247,8 @@ def test_a_resumed_run_needs_no_room_for_what_is_there(distil_run, monkeypatch):
         RUNNERS.build(fresh).train()
 
 
-def test_resumed_past_the_stop_without_the_given_teacher(digits_run, distil_run, tmp_path, monkeypatch):
-    """Promise 5: the old run's snapshots may be gone when they are no longer needed."""
+def test_resumed_without_the_given_teacher(digits_run, distil_run, tmp_path, monkeypatch):
+    """What is missing is named, and once it is back the run goes on."""
     import shutil
 
     from mmengine.runner import EpochBasedTrainLoop
@@ -244,20 +263,23 @@ def test_resumed_past_the_stop_without_the_given_teacher(digits_run, distil_run,
     with pytest.raises(KeyboardInterrupt):
         RUNNERS.build(config).train()
     monkeypatch.undo()
-    shutil.rmtree(tmp_path / 'ordinary')
+    shutil.move(tmp_path / 'ordinary', tmp_path / 'away')
     config.resume = True
+    with pytest.raises(SnapshotError, match='no trajectory at .*ordinary'):
+        RUNNERS.build(config).train()
+    shutil.move(tmp_path / 'away', tmp_path / 'ordinary')
     assert RUNNERS.build(config).train()['student']['epoch'] == 2
 
 
 def test_the_teacher_is_evaluated_once(distil_run, monkeypatch):
     """Promise 11: not in every epoch of the student; the number is in the log, in the summary and on the
     page."""
-    import ckd_mm.pipeline.checkpoint_distill_runner as runner
-    import ckd_mm.pipeline.staged_runner as stages
+    from ckd_mm.pipeline import training_stage
+    from ckd_mm.stages import select
     from ckd_mm.teachers import SnapshotEnsemble
     asked, predicted = [], []
-    evaluate, predict = runner.evaluate, SnapshotEnsemble.predict
-    for module in (runner, stages):
+    evaluate, predict = select.evaluate, SnapshotEnsemble.predict
+    for module in (select, training_stage):
         monkeypatch.setattr(
             module, 'evaluate',
             lambda model, config, log, what: asked.append(what) or evaluate(model, config, log, what))
@@ -268,7 +290,7 @@ def test_the_teacher_is_evaluated_once(distil_run, monkeypatch):
     summary = RUNNERS.build(config).train()
     assert asked == ['the teacher', 'the cohort', 'the student']
     assert len(predicted) == 2, 'the 100 test images are one batch: once for the teacher, once for the cohort'
-    work_dir = DistillationPlan(config).work_dir
+    work_dir = Path(config.work_dir)
     shown = f'{summary["teacher"]["accuracy_top1"]:.2f}'
     assert f'Teacher after epoch 3: {shown} % top-1' in (work_dir / 'ckd_mm.log').read_text()
     assert shown in (work_dir / 'report.html').read_text()

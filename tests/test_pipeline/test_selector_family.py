@@ -8,12 +8,21 @@ import torch
 from ckd_mm.errors import ConfigError
 from ckd_mm.files import read_json
 from ckd_mm.infoplane.probe import Probe
-from ckd_mm.pipeline import CheckpointDistillRunner, DistillationPlan, StudentTask, selection_context
+from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.selection import build_selector
 from ckd_mm.selection.conditional_mutual_information import conditional_mutual_information
+from ckd_mm.stages.student_task import StudentTask
 from ckd_mm.trajectory import Snapshot, Trajectory
 
 from ..conftest import resnet
+from ..helpers import opened
+
+
+def selection(config, **log):
+    """A run and its stage that selects."""
+    run, stages = open_run(config, **log)
+    return run, stage_of(stages, 'select')
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +78,7 @@ def test_cmi_of_a_run_is_that_of_its_networks(given, teacher_run):
 def test_short_probe_halves_and_goes_on_where_it_stopped(given, monkeypatch):
     config = given(dict(type='short_probe', epochs=1), **{'train_cfg.max_epochs': 4})
     trained = []
-    original = StudentTask._run
+    original = StudentTask._train
 
     def run(self, stage):
         runner = original(self, stage)
@@ -77,7 +86,7 @@ def test_short_probe_halves_and_goes_on_where_it_stopped(given, monkeypatch):
             (stage.work_dir.split('/')[-1], stage.train_cfg.max_epochs, len(runner.train_dataloader.dataset)))
         return runner
 
-    monkeypatch.setattr(StudentTask, '_run', run)
+    monkeypatch.setattr(StudentTask, '_train', run)
     CheckpointDistillRunner(config).train(until='select')
     part = read_json(config.work_dir + '/selection.json')['by_trajectory'][0]
     # three for one epoch, the better two for two (half of three, rounded up), then one is left
@@ -139,10 +148,11 @@ def test_an_ensemble_asks_for_its_trajectories_before_training(given, teacher_ru
 def test_seeds_of_the_trainings(distil_run):
     config = distil_run()
     config.selector = dict(type='ensemble', kind='full', k=3)
-    plan = DistillationPlan(config)
-    assert [plan.teacher_config(run).randomness.seed for run in range(3)] == [3, 4, 5]
-    assert plan.student_config([]).randomness.seed == 3
-    assert [folder.name for folder in plan.trajectory_folders] == ['run', 'teacher_2', 'teacher_3']
+    run, stages = opened(config)
+    teachers = [stages[name] for name in ('teacher', 'teacher_2', 'teacher_3')]
+    assert [stage.config(run).randomness.seed for stage in teachers] == [3, 4, 5]
+    assert stages['student'].config(run).randomness.seed == 3
+    assert [stage.folder(run).name for stage in teachers] == ['run', 'teacher_2', 'teacher_3']
 
 
 @pytest.mark.parametrize('selector', ['cmi', 'calibration'])
@@ -154,17 +164,16 @@ def test_one_forward_pass_is_enough(given, teacher_run, tmp_path, monkeypatch, s
         network.backbone.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
         return network
 
-    plan = DistillationPlan(config)
+    run, select = selection(config)
     monkeypatch.setattr(Snapshot, 'build', counted)
-    plan.selector.select(plan.open_trajectories()[0], selection_context(plan, tmp_path / 'select'))
+    select.selector.select(select.trajectories(run)[0], select.context(run, tmp_path / 'select'))
     assert sum(seen) == 3 * 64  # snapshots and held-out images
 
 
 def test_one_pass_selectors_need_no_decoder(given, monkeypatch):
     config = given('calibration')
     config.probe = None
-    plan = DistillationPlan(config)
-    assert build_selector('calibration').needs_images and not plan.measures_plane
+    assert build_selector('calibration').needs_images and 'probe' not in opened(config)[1]
     monkeypatch.setattr('ckd_mm.infoplane.estimators.information_x',
                         lambda *args: pytest.fail('a decoder was trained'))
     CheckpointDistillRunner(config).train(until='select')
@@ -189,7 +198,7 @@ class Killed(BaseException):
 
 def killed_after(runs, config, monkeypatch):
     """A selection by short trials that ends after so many of them, and is to be resumed."""
-    original, left = StudentTask._run, iter(range(runs))
+    original, left = StudentTask._train, iter(range(runs))
 
     def run(task, stage):
         if next(left, None) is None:
@@ -197,7 +206,7 @@ def killed_after(runs, config, monkeypatch):
         return original(task, stage)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StudentTask, '_run', run)
+        patch.setattr(StudentTask, '_train', run)
         with pytest.raises(Killed):
             CheckpointDistillRunner(config).train(until='select')
     config.resume = True
@@ -247,11 +256,11 @@ def test_short_probe_killed_and_changed(short_probe, monkeypatch):
 
 def test_short_probe_of_more_snapshots(short_probe, teacher_run, tmp_path):
     """Those of the first look are judged anew among all, from where their students are."""
-    plan = DistillationPlan(short_probe('more'))
-    everything = plan.open_trajectories()[0]
+    run, select = selection(short_probe('more'))
+    everything = select.trajectories(run)[0]
     found = [
-        plan.selector.select(Trajectory(everything.folder, everything.snapshots[:count], everything.info),
-                             selection_context(plan, tmp_path / name))
+        select.selector.select(Trajectory(everything.folder, everything.snapshots[:count], everything.info),
+                               select.context(run, tmp_path / name))
         for name, count in (('same', 2), ('same', 3), ('once', 3))
     ]
     again, once = ([{
@@ -271,20 +280,19 @@ def test_short_trials_are_like_the_students_training(short_probe, teacher_run, t
     torch.save(dict(state_dict=start.state_dict(), meta={}), tmp_path / 'start.pth')
     config.load_from, config.optim_wrapper.optimizer.lr = str(tmp_path / 'start.pth'), 0.001
     config.teacher, config.distill.teacher_weights = dict(trajectory=[str(teacher_run)] * 2), [0.7, 0.3]
-    plan = DistillationPlan(config)
-    task = selection_context(plan, tmp_path / 'task').student
-    assert all(
-        torch.equal(value, task._network().state_dict()[key]) for key, value in start.state_dict().items())
-    found, original = [], StudentTask._run
+    run, select = selection(config)
+    task = select.context(run, tmp_path / 'task').student
+    found, original = [], StudentTask._train
 
-    def run(self, stage):
+    def train(self, stage):
+        assert stage.load_from == str(tmp_path / 'start.pth') and not stage.resume
         found.append(original(self, stage))
         return found[-1]
 
-    monkeypatch.setattr(StudentTask, '_run', run)
-    monkeypatch.setattr('ckd_mm.pipeline.student_task.evaluate',
+    monkeypatch.setattr(StudentTask, '_train', train)
+    monkeypatch.setattr('ckd_mm.stages.student_task.evaluate',
                         lambda model, *args: found.append(model) or {'accuracy/top1': 1.0})
-    trajectory = plan.open_trajectories()[0]
+    trajectory = select.trajectories(run)[0]
     assert task.distil(trajectory, trajectory.last, 1) == (1.0, 900 - 300, 300)
     runner, judged = found
     first = start.state_dict()['head.fc.weight']
@@ -297,9 +305,9 @@ def test_a_teacher_that_knows_the_images_is_mentioned(given, teacher_run, tmp_pa
     for name, held_out, said in (('known', 32, True), ('unknown', 64, False)):
         config = given('calibration', work_dir=str(tmp_path / name))
         config.probe = dict(held_out=held_out, decoder_epochs=1)
-        plan, lines = DistillationPlan(config), []
-        plan.selector.select(plan.open_trajectories()[0],
-                             selection_context(plan, tmp_path / name, lines.append))
+        lines = []
+        run, select = selection(config, log=lines.append)
+        select.selector.select(select.trajectories(run)[0], select.context(run, tmp_path / name))
         assert any('trained without the held-out images' in line for line in lines) == said
 
 
@@ -307,9 +315,9 @@ def test_a_teacher_that_knows_the_images_is_mentioned(given, teacher_run, tmp_pa
 def test_the_tool_with_checkpoints_that_say_nothing(given, teacher_run, tool, tmp_path, selector):
     """The config says which network they are of, and how its inputs were normalised."""
     config = given(selector)
-    run, folder = Trajectory.open(teacher_run), tmp_path / 'checkpoints'
+    taught, folder = Trajectory.open(teacher_run), tmp_path / 'checkpoints'
     folder.mkdir()
-    for snapshot in run:
+    for snapshot in taught:
         torch.save(dict(state_dict=snapshot.state_dict(), meta={}), folder / f'epoch_{snapshot.epoch}.pth')
     config.teacher.model = resnet(2)
     config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
@@ -317,8 +325,8 @@ def test_the_tool_with_checkpoints_that_say_nothing(given, teacher_run, tool, tm
     status, _, error = tool('select_teacher.py', folder, selector, '--config', tmp_path / 'config.py',
                             '--cfg-options', 'train_dataloader.batch_size=32')
     assert status == 0, error
-    plan = DistillationPlan(given(selector, **{'train_dataloader.batch_size': 32}))
-    expected = plan.selector.select(run, selection_context(plan, tmp_path / 'expected')).scores
+    run, select = selection(given(selector, **{'train_dataloader.batch_size': 32}))
+    expected = select.selector.select(taught, select.context(run, tmp_path / 'expected')).scores
     assert [row['score']
             for row in read_json(folder / 'selection.json')['scores']] == [row['score'] for row in expected]
 
@@ -330,16 +338,16 @@ def test_the_tool_with_checkpoints_that_say_nothing(given, teacher_run, tool, tm
 def test_a_short_trial_is_the_first_part_of_the_schedule(given, tmp_path, monkeypatch, scheduler):
     """One of eight epochs of a learning rate that falls straight from 0.05 to 0; the second trial goes on to
     the second."""
-    rates, original = [], StudentTask._run
+    rates, original = [], StudentTask._train
 
-    def run(self, stage):
+    def train(self, stage):
         runner = original(self, stage)
         rates.append(runner.optim_wrapper.get_lr()['lr'][0])
         return runner
 
-    monkeypatch.setattr(StudentTask, '_run', run)
-    plan = DistillationPlan(given('short_probe', **{'train_cfg.max_epochs': 8, 'param_scheduler': scheduler}))
-    task, trajectory = selection_context(plan, tmp_path / 'trials').student, plan.open_trajectories()[0]
+    monkeypatch.setattr(StudentTask, '_train', train)
+    run, select = selection(given('short_probe', **{'train_cfg.max_epochs': 8, 'param_scheduler': scheduler}))
+    task, trajectory = select.context(run, tmp_path / 'trials').student, select.trajectories(run)[0]
     for epochs in (1, 2):
         task.distil(trajectory, trajectory.last, epochs)
     # mmengine's falls in one step less than there are, by epochs to 6/7 and 5/7

@@ -7,11 +7,10 @@ from mmengine.registry import HOOKS, RUNNERS
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.files import plain
-from ckd_mm.pipeline import DistillationPlan
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import assert_same_weights, weights_of
+from ..helpers import assert_same_weights, opened, weights_of
 
 
 class PullThePlug(Hook):
@@ -73,10 +72,10 @@ def test_both_students_leave_plain_classifiers(distil_run, tmp_path, plug):
 ])
 def test_bad_settings(distil_run, given, message):
     with pytest.raises(ConfigError, match=message):
-        DistillationPlan(distil_run(student_snapshots=given))
+        RUNNERS.build(distil_run(student_snapshots=given)).train()
 
 
 def test_without_the_key_nothing_is_kept(distil_run):
-    plan = DistillationPlan(distil_run())
-    for config in (plan.student_config([]), plan.student_alone_config()):
-        assert 'SnapshotHook' not in config.pretty_text
+    run, stages = opened(distil_run(student_alone=True))
+    for name in ('student', 'student_alone'):
+        assert 'SnapshotHook' not in stages[name].config(run).pretty_text
