@@ -180,29 +180,41 @@ class TargetsStage(Stage[TargetsResult]):
 
     def _check(self, run: Run) -> str:
         """Images can be augmented twice in the same way, there is room, and the loss takes cached targets."""
-        config, settings = self.settings.show_views(self.student.training(run)), self.settings
-        dataset = run.data.get(self.student.training(run).train_dataloader.dataset, 'train_dataloader.dataset')
+        self.settings.show_views(self.student.training(run))
+        dataset = self._dataset(run)
         if not isinstance(dataset, ReplayableDataset):
             dataset = Views(dataset)
         dataset.replay(SEED)
-        if settings.file is not None:
-            settings.check_file(len(dataset))
+        if self.settings.file is not None:
+            self.settings.check_file(len(dataset))
         self._check_replay(dataset)
-        classes = (config.model.get('head') or {}).get('num_classes') or len(classes_of(dataset) or ())
-        distill = self.student.distillation.settings
-        layout = Layout(len(dataset), settings.views, classes, 1, settings.dtype, settings.top_k,
-                        distill.kd_loss.get('aggregation') == 'loss')
-        _check_loss(distill, classes or 2)
-        folder = self.folder(run)
-        # an earlier run may have made a part: files have their size from the start, and holes
-        there = sum(file.stat().st_blocks * 512 for file in folder.glob('*.npy'))
-        needed = 0 if TargetFile(folder).is_complete else max(layout.bytes - there, 0)
-        place, free = free_disk(run.work_dir)
+        layout = self._layout(run)
+        _check_loss(self.student.distillation.settings, layout.classes or 2)
+        needed, (place, free) = self._needed(run), free_disk(run.work_dir)
         if needed > free:
             raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {place} has '
                            f'{free / 2**30:.2f} GiB free; store less of them (fewer views, dtype=\'float16\', top_k=16), '
                            'or choose another --work-dir')
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
+
+    def _dataset(self, run: Run) -> Any:
+        return run.data.get(self.student.training(run).train_dataloader.dataset, 'train_dataloader.dataset')
+
+    def _layout(self, run: Run) -> Layout:
+        dataset, settings, distill = self._dataset(run), self.settings, self.student.distillation.settings
+        classes = (self.student.training(run).model.get('head') or {}).get('num_classes')
+        return Layout(len(dataset), settings.views, classes or len(classes_of(dataset) or ()), 1, settings.dtype,
+                      settings.top_k, distill.kd_loss.get('aggregation') == 'loss')
+
+    def _needed(self, run: Run) -> int:
+        """Bytes that are still to be written, of these targets and of those of the students before."""
+        before: TargetsStage | None = getattr(self.student.teachers, 'targets', None)
+        needed = 0 if before is None else before._needed(run)
+        if self.student.name in run.done or TargetFile(self.folder(run)).is_complete:
+            return needed
+        # an earlier run may have made a part: files have their size from the start, and holes
+        there = sum(file.stat().st_blocks * 512 for file in self.folder(run).glob('*.npy'))
+        return needed + max(self._layout(run).bytes - there, 0)
 
     def _check_replay(self, dataset: ReplayableDataset) -> None:
         places = np.linspace(0, len(dataset) * self.settings.views - 1, PAIRS).astype(int).tolist()

@@ -633,7 +633,7 @@ def test_targets_of_a_finished_link_need_no_room(config_of, monkeypatch, tmp_pat
 
 
 def test_peers_and_students_alone_have_nothing_to_keep(config_of):
-    for key, value, words in (('peer', dict(model=resnet()), r"distill \(with `peer`\): unknown key 'cache'"),
+    for key, value, words in (('peer', dict(model=resnet()), "distill: unknown key 'cache'; known are tau"),
                               ('teacher', None, 'distill: with teacher=None nothing is distilled')):
         config = config_of(distill=dict(cache=dict(views=2)))
         config.teacher = config.selector = None
