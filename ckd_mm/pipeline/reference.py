@@ -1,0 +1,75 @@
+"""``docs/config.md``, from the settings themselves: ``python -m ckd_mm.pipeline.reference docs/config.md``."""
+
+import sys
+from dataclasses import MISSING
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+from ..settings import RUNNER_KEYS, Settings, TrainingSettings
+from ..stages.peers import MutualSettings
+from ..stages.student import AssistantSettings
+from .build import RunSettings
+
+HEAD = """# Keys of a config
+
+*Written by `python -m ckd_mm.pipeline.reference docs/config.md`; do not edit.*
+
+The config itself is the student's, an ordinary mmpretrain config. Beside mmengine's keys it may have those below. A key
+that is set to `None` has its default. Unknown keys are refused; helper variables of a config are not.
+"""
+
+
+def config_reference() -> str:
+    """The page, in Markdown."""
+    parts = [HEAD, *_section('the whole config', '', RunSettings)]
+    for field in RunSettings.own_fields():
+        for kind in _settings_in(field.type):
+            title = f'`{field.name}`' + (' beside `peer`' if kind is MutualSettings else '')
+            parts += _section(title, f'{field.name}.', kind)
+    parts += _section('`assistants[i]`', 'assistants[i].', AssistantSettings)
+    return '\n'.join(parts) + '\n'
+
+
+def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
+    lines = [f'## {title}', '', ' '.join((settings.__doc__ or '').replace('``', '`').split()), '',
+             '| key | type | default | bounds | meaning |', '|---|---|---|---|---|']
+    nested = []
+    for field in settings.own_fields():
+        default = 'required' if field.default is MISSING else f'`{field.default!r}`'
+        cells = [f'`{prefix}{field.name}`', _type_of(field.type), default, _bounds(field.metadata),
+                 field.metadata['help'].replace('|', '\\|')]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+        if prefix:
+            nested += [(f'`{prefix}{field.name}`', f'{prefix}{field.name}.', kind) for kind in _settings_in(field.type)]
+    if issubclass(settings, TrainingSettings):
+        lines += ['', 'And any of mmengine\'s keys to train it otherwise, each merged over the inherited one: ' +
+                  ', '.join(f'`{key}`' for key in RUNNER_KEYS) + '.']
+    lines.append('')
+    for inner in nested:
+        lines += _section(*inner)
+    return lines
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation, )
+
+
+def _settings_in(annotation: Any) -> list[type[Settings]]:
+    return [kind for kind in _kinds(annotation) if isinstance(kind, type) and issubclass(kind, Settings)]
+
+
+def _type_of(annotation: Any) -> str:
+    names = ['dict' if kind in _settings_in(annotation) else kind.__name__ for kind in _kinds(annotation)]
+    return ' or '.join(dict.fromkeys(name for name in names if name not in ('NoneType', 'Path', 'tuple')))
+
+
+def _bounds(metadata: Any) -> str:
+    if metadata['choices'] is not None:
+        return ', '.join(f'`{choice!r}`' for choice in metadata['choices'])
+    return ', '.join(f'{text} {metadata[key]}' for key, text in (
+        ('above', 'above'), ('at_least', 'at least'), ('at_most', 'at most')) if metadata[key] is not None)
+
+
+if __name__ == '__main__':
+    Path(sys.argv[1]).write_text(config_reference())
