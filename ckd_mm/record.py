@@ -7,8 +7,8 @@ from .errors import CkdError, ConfigError
 from .files import plain, read_json
 
 # where things lie, or how fast they are read and computed, which no result depends on
-NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers', 'pin_memory',
-             'prefetch_factor')
+NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers',
+             'pin_memory', 'prefetch_factor')
 
 
 def flatten(value: Any, prefix: str = '') -> dict[str, Any]:

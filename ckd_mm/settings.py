@@ -9,10 +9,10 @@ from .errors import ConfigError
 from .validate import check_bool, check_choice, check_int, check_keys, check_number
 
 # keys of an ordinary mmengine config that a stage may say otherwise than the student
-RUNNER_KEYS = ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'optim_wrapper', 'param_scheduler',
-               'val_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'randomness',
-               'auto_scale_lr', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'compile',
-               'log_processor', 'env_cfg')
+RUNNER_KEYS = ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'optim_wrapper',
+               'param_scheduler', 'val_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor',
+               'load_from', 'randomness', 'auto_scale_lr', 'sync_bn', 'find_unused_parameters',
+               'model_wrapper_cfg', 'compile', 'log_processor', 'env_cfg')
 
 
 def setting(default: Any = MISSING, *, help: str, at_least: float | None = None, above: float | None = None,
@@ -32,7 +32,8 @@ def setting(default: Any = MISSING, *, help: str, at_least: float | None = None,
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A dict of a config, read and checked. None means the default: a command line can set an inherited key to
+    """A dict of a config, read and checked. None means the default: a command line can set an inherited key
+    to
     None, but not take it out.
 
     Attributes:
@@ -59,7 +60,10 @@ class Settings:
                 values[item.name] = read_value(f'{name}.{item.name}'.lstrip('.'), item, found[item.name])
             elif item.default is MISSING:
                 raise ConfigError(f'{name}.{item.name} is missing: {item.metadata["remedy"]}')
-        made = cls(**values, given={key: value for key, value in found.items() if value is not None or key in cls.further})
+        made = cls(**values, given={
+                       key: value
+                       for key, value in found.items() if value is not None or key in cls.further
+                   })
         made.check(name)
         return made
 
@@ -118,6 +122,7 @@ def read_value(name: str, item: Any, value: Any) -> Any:
     if kinds == [int] or (int in kinds and isinstance(value, int)):
         return check_int(name, value, limits['at_least'])
     if not isinstance(value, tuple(kinds) + ((tuple, ) if list in kinds else ())):
-        raise ConfigError(f'{name}={value!r} should be {" or ".join(f"a {kind.__name__}" for kind in kinds)}: '
+        raise ConfigError(f'{name}={value!r} should be '
+                          f'{" or ".join(f"a {kind.__name__}" for kind in kinds)}: '
                           f'{limits["help"]}')
     return value

@@ -12,13 +12,15 @@ from .infoplane.images import held_out_part
 from .infoplane.probe import Probe
 from .settings import RUNNER_KEYS
 
-RESULT_KEYS = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
-               'custom_hooks', 'randomness', 'auto_scale_lr', 'sync_bn', 'val_cfg', 'val_dataloader')
+RESULT_KEYS = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper',
+               'param_scheduler', 'custom_hooks', 'randomness', 'auto_scale_lr', 'sync_bn', 'val_cfg',
+               'val_dataloader')
 COMPARING = ('KDMetric', 'TrainAgreementHook')  # metrics and hooks that compare a student with its teachers
 
 
 def apply_overrides(config: Config, overrides: dict[str, Any]) -> Config:
-    """``config`` with other training settings, each merged over its own as a derived config would; ``model`` is
+    """``config`` with other training settings, each merged over its own as a derived config would; ``model``
+    is
     replaced.
 
     Args:
@@ -67,9 +69,13 @@ def method_settings(config: dict, own_keys: Iterable[str]) -> dict[str, Any]:
 
 
 def overrides_of(config: dict) -> dict[str, dict]:
-    """What other stages say otherwise than the student, from a whole config: name of the key, and its dict."""
+    """What other stages say otherwise than the student, from a whole config: name of the key, and its
+    dict."""
     found = {name: config.get(name) for name in ('teacher', 'heads', 'hint')}
-    found.update({f'assistants[{index}]': item for index, item in enumerate(as_list(config.get('assistants')))})
+    found.update({
+        f'assistants[{index}]': item
+        for index, item in enumerate(as_list(config.get('assistants')))
+    })
     return {name: item for name, item in found.items() if isinstance(item, dict)}
 
 
@@ -88,7 +94,8 @@ def without_comparison(config: Config) -> Config:
 
 
 def with_comparison(config: Config, own: Config, cohort: dict) -> Config:
-    """``config`` with the comparing metrics and hooks of the student's ``own`` config, against this cohort; in
+    """``config`` with the comparing metrics and hooks of the student's ``own`` config, against this cohort;
+    in
     place."""
     tau = (own.get('distill') or {}).get('tau')
     for key in ('val_evaluator', 'test_evaluator', 'custom_hooks'):
@@ -121,7 +128,8 @@ def trained_model(runner: Any) -> nn.Module:
 
 # ------------------------------------------------------------ values of configs
 def type_name(item: Any) -> str:
-    """Name of what a config (of a hook, a metric, ...) builds, or of what is built already, without its scope.
+    """Name of what a config (of a hook, a metric, ...) builds, or of what is built already, without its
+    scope.
     Configs in pure Python have classes and functions in ``type``."""
     kind = item.get('type') if isinstance(item, dict) else type(item)
     return getattr(kind, '__name__', str(kind)).split('.')[-1]

@@ -34,7 +34,8 @@ def check_number(name: str, value: Any, at_least: float | None = None, above: fl
         at_least is None or value >= at_least) and (above is None or value > above) and (
         at_most is None or value <= at_most)
     if not inside:
-        raise ConfigError(f'{name}={value!r} should be a finite number' + ''.join(f', {text}' for text in bounds))
+        raise ConfigError(f'{name}={value!r} should be a finite number' + ''.join(f', {text}'
+                                                                                  for text in bounds))
     return value
 
 
@@ -70,5 +71,6 @@ def check_keys(name: str, found: Any, allowed: Iterable[str]) -> dict:
     if unknown:
         meant = difflib.get_close_matches(unknown[0], allowed, n=1)
         raise ConfigError(f'{name}: unknown key {unknown[0]!r}; ' +
-                          (f'did you mean {meant[0]!r}? Known' if meant else 'known') + f' are {", ".join(allowed)}')
+                          (f'did you mean {meant[0]!r}? Known' if meant else 'known') +
+                          f' are {", ".join(allowed)}')
     return found

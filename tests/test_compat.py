@@ -40,7 +40,8 @@ import mmrazor
 found['version'] = mmrazor.__version__
 import mmrazor.models, mmrazor.engine
 from mmrazor.registry import MODELS
-found['types'] = [name for name in ('ConfigurableDistiller', 'SingleTeacherDistill', 'L2Loss', 'KLDivergence') if MODELS.get(name)]
+names = ('ConfigurableDistiller', 'SingleTeacherDistill', 'L2Loss', 'KLDivergence')
+found['types'] = [name for name in names if MODELS.get(name)]
 found['mmcv_after'] = mmcv.__version__
 print('FOUND ' + json.dumps(found))
 """

@@ -1,4 +1,5 @@
-"""The examples of docs/extending.md, run from a folder outside the package; docs/config.md is what the settings say."""
+"""The examples of docs/extending.md, run from a folder outside the package; docs/config.md is what the
+settings say."""
 
 import json
 import re
@@ -70,7 +71,8 @@ def test_a_cohort_of_ones_own(my_lab, distil_run, tool, tmp_path):
     snapshots = [snapshot.file for snapshot in trajectory(tmp_path / 'others')]
     cohort = MODELS.build(dict(type='MedianEnsemble', snapshots=list(map(str, snapshots))))
     inputs = cohort.data_preprocessor(batch(), False)['inputs']
-    expected = torch.stack([network(inputs, mode='tensor') for network in cohort.networks]).median(dim=0).values
+    expected = torch.stack(
+        [network(inputs, mode='tensor') for network in cohort.networks]).median(dim=0).values
     assert torch.equal(cohort(inputs), expected[None])
 
 

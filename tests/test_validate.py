@@ -37,7 +37,8 @@ def test_choices_and_switches():
 
 
 def test_keys():
-    with pytest.raises(ConfigError, match=r"^distill: unknown key 'taau'; did you mean 'tau'\? Known are tau, loss$"):
+    with pytest.raises(ConfigError, match=r"^distill: unknown key 'taau'; did you mean 'tau'\? Known are "
+                                          r"tau, loss$"):
         check_keys('distill', dict(taau=1), ('tau', 'loss'))
     with pytest.raises(ConfigError, match=r'^distill=4 should be a dict with keys of tau$'):
         check_keys('distill', 4, ('tau', ))

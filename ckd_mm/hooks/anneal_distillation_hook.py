@@ -62,7 +62,8 @@ class AnnealDistillationHook(ScheduleHook):
             if start_value == end_value == 0:
                 raise ConfigError('AnnealDistillationHook: start_value and end_value are both 0, so no '
                                   'teacher would ever teach')
-        self.begin, self.end, self.end_value, self.mode, self.ce_end_value = begin, end, end_value, mode, ce_end_value
+        self.begin, self.end, self.mode = begin, end, mode
+        self.end_value, self.ce_end_value = end_value, ce_end_value
         self.start_value = start_value
         self.first: tuple[float, float] | None = None
 

@@ -38,26 +38,36 @@ METHOD_KEYS = ('heads', 'hint', 'assistants', 'generations')
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(Settings):
     """The keys of a config that are not mmengine's. The config itself is the student's."""
-    runner_type: str | None = setting(None, help="'ckd_mm.CheckpointDistillRunner': mmpretrain's own tools run it, too")
-    teacher: TeacherSettings | None = setting(None, help='whose checkpoints teach; None: the student is trained on its '
+    runner_type: str | None = setting(None, help="'ckd_mm.CheckpointDistillRunner': mmpretrain's own tools "
+                                                 "run it, too")
+    teacher: TeacherSettings | None = setting(None, help='whose checkpoints teach; None: the student is '
+                                                         'trained on its '
                                               'own loss, and the run ends with the same table and page')
-    peer: PeerSettings | None = setting(None, help='instead of a teacher: a network that learns together with the '
+    peer: PeerSettings | None = setting(None, help='instead of a teacher: a network that learns together '
+                                                   'with the '
                                         'student')
-    probe: ProbeSettings | None = setting(None, help='of the information plane; None: it is measured only where the '
+    probe: ProbeSettings | None = setting(None, help='of the information plane; None: it is measured only '
+                                                     'where the '
                                           'selector needs it')
     selector: str | dict = setting('last', help="name or config of a selector, say 'information_plane' or "
                                    "dict(type='ensemble', kind='snapshot', k=4)")
     heads: HeadSettings | None = setting(None, help="classifier heads on the teacher's stages (DIH)")
-    hint: HintSettings | None = setting(None, help='a first stage of the student on the features of the teacher '
+    hint: HintSettings | None = setting(None, help='a first stage of the student on the features of the '
+                                                   'teacher '
                                         '(FitNets)')
-    assistants: list | None = setting(None, help='networks between teacher and student (TAKD), from large to small, each '
-                                      'taught by the one before; the n-th has the seed randomness.seed + 100 n')
-    generations: int | None = setting(None, at_least=1, help="how often the student's network is trained, each time "
+    assistants: list | None = setting(None, help='networks between teacher and student (TAKD), from large '
+                                                 'to small, each '
+                                      'taught by the one before; the n-th has the seed randomness.seed + '
+                                      '100 n')
+    generations: int | None = setting(None, at_least=1, help="how often the student's network is trained, "
+                                                             "each time "
                                       'taught by the one before (sequential KD); the n-th has the seed '
                                       'randomness.seed + n')
     distill: DistillSettings | MutualSettings = setting(None, help='how the student is distilled')
-    student_alone: int | bool = setting(0, at_least=0, help='also train so many students without a teacher, with seeds '
-                                        'randomness.seed, randomness.seed + 1, ..., and measure them together')
+    student_alone: int | bool = setting(0, at_least=0, help='also train so many students without a teacher, '
+                                                            'with seeds '
+                                        'randomness.seed, randomness.seed + 1, ..., and measure them '
+                                        'together')
     student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
     listed: ClassVar[dict[str, type[Settings]]] = dict(assistants=AssistantSettings)
 
@@ -65,8 +75,8 @@ class RunSettings(Settings):
     def of(cls, config: Config) -> 'RunSettings':
         """
         Args:
-            config: whole; mmengine's keys and helper variables are left alone, networks named by a file are put
-                in their place.
+            config: whole; mmengine's keys and helper variables are left alone, networks named by a file are
+                put in their place.
 
         Raises:
             ConfigError: a key that looks like one of these, or a setting that cannot work.
@@ -75,13 +85,14 @@ class RunSettings(Settings):
         require_no_misspelled(cls, config)
         found = {key: config[key] for key in cls.names() if key in config}
         if found.get('peer') is not None:
-            _refuse(config, 'with `peer` the networks learn from each other, there is no other teacher', 'teacher',
-                    'probe', 'selector', *METHOD_KEYS)
-            _refuse(config, 'with `peer` the weights of two networks are trained together', 'student_snapshots')
+            _refuse(config, 'with `peer` the networks learn from each other, there is no other teacher',
+                    'teacher', 'probe', 'selector', *METHOD_KEYS)
+            _refuse(config, 'with `peer` the weights of two networks are trained together',
+                    'student_snapshots')
             distill = MutualSettings.read('distill', found.pop('distill', None) or {})
         elif 'teacher' in found and found['teacher'] is None:
-            _refuse(config, 'with teacher=None nothing is distilled, and the student is alone already', 'probe',
-                    'selector', *METHOD_KEYS, 'distill', 'student_alone')
+            _refuse(config, 'with teacher=None nothing is distilled, and the student is alone already',
+                    'probe', 'selector', *METHOD_KEYS, 'distill', 'student_alone')
             found.pop('distill', None)
             distill = DistillSettings.read('distill', {})
         else:
@@ -89,7 +100,8 @@ class RunSettings(Settings):
             distill = DistillSettings.read('distill', found.pop('distill', None) or {})
         assistants = found.pop('assistants', None) or []
         if not isinstance(assistants, (list, tuple)):
-            raise ConfigError(f'assistants={assistants!r} should be a list of dict(model=..., <training settings>), from '
+            raise ConfigError(f'assistants={assistants!r} should be a list of dict(model=..., <training '
+                              'settings>), from '
                               'large to small')
         read = cls.read('', found)
         listed = [AssistantSettings.read(f'assistants[{index}]', own) for index, own in enumerate(assistants)]
@@ -98,8 +110,10 @@ class RunSettings(Settings):
 
 
 def require_no_misspelled(settings: type[Settings], config: Config) -> None:
-    """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key that is close to one
-    of ours is refused, unless it is a dict that could not be meant for that one, say ``head = dict(num_classes=10)``.
+    """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key that is close
+    to one
+    of ours is refused, unless it is a dict that could not be meant for that one, say ``head =
+    dict(num_classes=10)``.
 
     Raises:
         ConfigError: naming the key that was probably meant.
@@ -118,7 +132,8 @@ def require_no_misspelled(settings: type[Settings], config: Config) -> None:
 def _refuse(config: Config, why: str, *keys: str) -> None:
     found = [key for key in keys if config.get(key)]
     if found:
-        raise ConfigError(f'{", ".join(found)}: {why}; take {"it" if len(found) == 1 else "them"} out, or override what '
+        raise ConfigError(f'{", ".join(found)}: {why}; take {"it" if len(found) == 1 else "them"} out, or '
+                          'override what '
                           f'is inherited, --cfg-options {" ".join(f"{key}=None" for key in found)}')
 
 
@@ -139,8 +154,10 @@ def build_pipeline(run: Run) -> list[Stage]:
     else:
         stages = list(distillation_stages(run))
         baseline = stages[-1].distillation
-    baselines = [StudentStage(Network(numbered(BASELINE, index), seed_shift=index), None, baseline,
-                              snapshots=settings.student_snapshots) for index in range(int(settings.student_alone))]
+    baselines = [
+        StudentStage(Network(numbered(BASELINE, index), seed_shift=index), None, baseline,
+                     snapshots=settings.student_snapshots) for index in range(int(settings.student_alone))
+    ]
     return [*stages, *baselines, *ensemble_stages(run, stages, baselines)]
 
 
@@ -192,7 +209,10 @@ def held_out_of_teacher(probe: Probe | None, distillation: Distillation) -> Prob
 
 
 def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]) -> Iterator[Stage]:
-    generations = [stage for stage in stages if stage.name in {own.name for own in networks_of(run) if own.generation}]
+    generations = [
+        stage for stage in stages if stage.name in {own.name
+                                                    for own in networks_of(run) if own.generation}
+    ]
     select = next((stage for stage in stages if stage.name == SelectStage.name), None)
     members, taught = {}, None
     if len(generations) > 1:
@@ -212,9 +232,11 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage], 
     """
     settings, schedule = run.settings, select.distillation.schedule
     if settings.hint is not None and len(students) > 1:
-        raise ConfigError('hint: it is a stage of one student; it cannot be combined with assistants or generations')
+        raise ConfigError('hint: it is a stage of one student; it cannot be combined with assistants or '
+                          'generations')
     if len(students) > 1 and schedule.progressive:
-        raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot be combined '
+        raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot '
+                          'be combined '
                           'with assistants or generations, which learn from one network each')
     for student in students[:-1]:
         student.check_schedule(run)
@@ -233,17 +255,21 @@ def _check_cache(distill: DistillSettings, select: SelectStage, students: list[S
         return
     file, schedule = distill.cache.file, select.distillation.schedule
     if distill.distiller is not None:
-        raise ConfigError('distill.cache: a distiller reads the features of teachers in every step, and what is cached '
+        raise ConfigError('distill.cache: a distiller reads the features of teachers in every step, and '
+                          'what is cached '
                           'are their targets; take distill.cache or distill.distiller out')
     if schedule.progressive:
-        raise ConfigError('distill.cache: what is cached is the target of one cohort, and ProgressiveTeacherHook changes '
+        raise ConfigError('distill.cache: what is cached is the target of one cohort, and '
+                          'ProgressiveTeacherHook changes '
                           'it; take distill.cache or the hook out')
     if not distill.is_cacheable:
         raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} has no method `target` (and property '
-                          '`target_settings`), so what it needs of the teachers cannot be cached; take distill.cache out, '
+                          '`target_settings`), so what it needs of the teachers cannot be cached; take '
+                          'distill.cache out, '
                           'or choose ckd_mm.CohortKDLoss')
     if distill.kd_weight == 0 and not schedule.anneals:
-        raise ConfigError('distill.cache: with distill.kd_weight=0 no teacher is used, so there is nothing to cache; take '
+        raise ConfigError('distill.cache: with distill.kd_weight=0 no teacher is used, so there is nothing '
+                          'to cache; take '
                           'it out')
     trained = select.teachers[0].settings.is_trained
     if file is not None and (trained or len(students) > 1):
@@ -260,7 +286,8 @@ def stage_of(stages: list[Stage], name: str) -> Any:
     for stage in stages:
         if stage.name == name:
             return stage
-    raise ConfigError(f'{name!r} is no stage of this config: {", ".join(repr(stage.name) for stage in stages)}')
+    raise ConfigError(f'{name!r} is no stage of this config: '
+                      f'{", ".join(repr(stage.name) for stage in stages)}')
 
 
 def open_run(config: Config, **log: Any) -> tuple[Run, list[Stage]]:

@@ -30,7 +30,8 @@ def check_device(name: str, config: Config) -> str:
     if accelerator_available():
         return torch.cuda.get_device_name() if torch.cuda.is_available() else 'accelerator'
     if type_name(config.get('optim_wrapper') or {}) == 'AmpOptimWrapper':
-        raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an accelerator and "
+        raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an "
+                          "accelerator and "
                           'none is visible here. Leave --amp out')
     return 'CPU only'
 
@@ -40,21 +41,25 @@ def check_metrics(stage: 'TrainingStage', run: Run, config: Config) -> str:
     from mmengine.registry import METRICS
     if not stage.key:
         config = with_comparison(copy.deepcopy(config), run.config, ANY_TEACHER) if any(
-            compares(item) for key in ('val_evaluator', 'test_evaluator') for item in as_list(run.config.get(key))
-        ) and run.settings.teacher is not None else config
+            compares(item) for key in ('val_evaluator', 'test_evaluator')
+            for item in as_list(run.config.get(key))) and run.settings.teacher is not None else config
     found = {key: config.get(key) for key in ('val_evaluator', 'test_evaluator')}
     for key, metrics in found.items():
         for metric in as_list(metrics):
             name = stage.setting(run, key)
             if not isinstance(metric, dict) or not isinstance(metric.get('type'), (str, type)):
-                raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list of them")
+                raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list "
+                                  "of them")
             try:
                 METRICS.build(copy.deepcopy(metric))
             except Exception as error:  # an unknown type, a setting that it does not take or cannot use
-                own = f'; did you mean ckd_mm.{metric["type"]}?' if metric['type'] in OUR_METRICS.module_dict else ''
+                own = f'; did you mean ckd_mm.{metric["type"]}?' if metric[
+                    'type'] in OUR_METRICS.module_dict else ''
                 raise ConfigError(f'{name}: {metric["type"]} cannot be built: {type(error).__name__}: {error}'
                                   f'{own}') from error
-    return ', '.join(sorted({str(item['type']) for metrics in found.values() for item in as_list(metrics)})) or 'none'
+    return ', '.join(sorted({str(item['type'])
+                             for metrics in found.values()
+                             for item in as_list(metrics)})) or 'none'
 
 
 def check_images(name: str, run: Run, config: Config) -> str:
@@ -72,12 +77,14 @@ def check_images(name: str, run: Run, config: Config) -> str:
 
 
 def check_network(name: str, run: Run, config: Config) -> str:
-    """It is built and classifies two images: what a head or a backbone returns is seen before anything is trained."""
+    """It is built and classifies two images: what a head or a backbone returns is seen before anything is
+    trained."""
     network = run.network(name, model_config_of(config))
     classes = number_of_classes(name, network, run)
     wanted = number_of_classes('student', run.student_network(), run)
     if None not in (classes, wanted) and classes != wanted:
-        raise ConfigError(f'{name}.model.head.num_classes={classes} and model.head.num_classes={wanted} should be '
+        raise ConfigError(f'{name}.model.head.num_classes={classes} and model.head.num_classes={wanted} '
+                          'should be '
                           'equal')
     return f'{number_of_parameters(network):,} parameters, {classes} classes'
 
@@ -102,7 +109,8 @@ def logits_of_two_images(name: str, network: nn.Module, dataset: Any) -> Tensor:
         ConfigError: the network gives none.
     """
     if not isinstance(getattr(network, 'head', None), nn.Module):
-        raise ConfigError(f'the {name} network of type {type(network).__name__} has no `head` whose logits could be '
+        raise ConfigError(f'the {name} network of type {type(network).__name__} has no `head` whose logits '
+                          'could be '
                           'distilled')
     try:
         batch = network.data_preprocessor(default_collate([dataset[0], dataset[len(dataset) // 2]]), False)
@@ -112,6 +120,7 @@ def logits_of_two_images(name: str, network: nn.Module, dataset: Any) -> Tensor:
                           f'{error}') from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigError(f'the head of the {name} network, {type(network.head).__name__}, should return logits '
+        raise ConfigError(f'the head of the {name} network, {type(network.head).__name__}, should return '
+                          'logits '
                           f'(N, C); got {found}')
     return logits

@@ -37,7 +37,8 @@ class Preflight:
             if not self.all_problems:
                 raise
             first = self.problems.setdefault(str(error), name)  # several checks may read the same data set
-            self.log(f'[ problem ] {name}: {error}' if first == name else f'[ problem ] {name}: as above, {first}')
+            self.log(f'[ problem ] {name}: {error}' if first == name else f'[ problem ] {name}: as above, '
+                                                                          f'{first}')
         else:
             self.log(f'[ ok ] {name}: {detail}')
 
@@ -95,7 +96,8 @@ def check_work_dir(run: Run) -> str:
     if any(record['state'] == 'done' for record in read_records(run.work_dir).values()):
         found.append('finished stages')
     if found and not run.resumes:
-        raise ConfigError(f'work_dir={run.work_dir} holds the results of an earlier run ({", ".join(found)}). Pass '
+        raise ConfigError(f'work_dir={run.work_dir} holds the results of an earlier run '
+                          f'({", ".join(found)}). Pass '
                           '--resume to go on with it, or choose another --work-dir; nothing was overwritten')
     return f'{run.work_dir}, {"resuming" if found else "new"}'
 

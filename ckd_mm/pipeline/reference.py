@@ -1,4 +1,5 @@
-"""``docs/config.md``, from the settings themselves: ``python -m ckd_mm.pipeline.reference docs/config.md``."""
+"""``docs/config.md``, from the settings themselves: ``python -m ckd_mm.pipeline.reference
+docs/config.md``."""
 
 import sys
 from dataclasses import MISSING
@@ -15,8 +16,8 @@ HEAD = """# Keys of a config
 
 *Written by `python -m ckd_mm.pipeline.reference docs/config.md`; do not edit.*
 
-The config itself is the student's, an ordinary mmpretrain config. Beside mmengine's keys it may have those below. A key
-that is set to `None` has its default. Unknown keys are refused; helper variables of a config are not.
+The config itself is the student's, an ordinary mmpretrain config. Beside mmengine's keys it may have those
+below. A key that is set to `None` has its default. Unknown keys are refused; helper variables of a config are not.
 """
 
 
@@ -41,9 +42,11 @@ def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
                  field.metadata['help'].replace('|', '\\|')]
         lines.append('| ' + ' | '.join(cells) + ' |')
         if prefix:
-            nested += [(f'`{prefix}{field.name}`', f'{prefix}{field.name}.', kind) for kind in _settings_in(field.type)]
+            nested += [(f'`{prefix}{field.name}`', f'{prefix}{field.name}.', kind)
+                       for kind in _settings_in(field.type)]
     if issubclass(settings, TrainingSettings):
-        lines += ['', 'And any of mmengine\'s keys to train it otherwise, each merged over the inherited one: ' +
+        lines += ['', 'And any of mmengine\'s keys to train it otherwise, each merged over the inherited '
+                      'one: ' +
                   ', '.join(f'`{key}`' for key in RUNNER_KEYS) + '.']
     lines.append('')
     for inner in nested:

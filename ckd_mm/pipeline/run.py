@@ -61,7 +61,8 @@ class Run:
 
     @cached_property
     def initial_weights(self) -> str | None:
-        """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint in
+        """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint
+        in
         its place."""
         if not self.resumes:
             return self.config.get('load_from')
@@ -70,7 +71,8 @@ class Run:
     def student_training(self) -> Config:
         """A copy of the student's own mmengine config, as if there were no distillation."""
         config = copy.deepcopy(self.config)
-        config.load_from = self.initial_weights  # a resumed stage goes on from its own checkpoint, if there is one
+        # a resumed stage goes on from its own checkpoint, if there is one
+        config.load_from = self.initial_weights
         own = type(self.settings)
         for key in own.names():
             config.pop(key, None)
@@ -90,7 +92,8 @@ class Run:
                 with torch.random.fork_rng(devices=[]):
                     self._networks[key] = MODELS.build(copy.deepcopy(model)).eval()
             except Exception as error:  # whatever a constructor says, the user needs to know which network
-                raise ConfigError(f'the {name} network cannot be built from its `model`: {type(error).__name__}: '
+                raise ConfigError(f'the {name} network cannot be built from its `model`: '
+                                  f'{type(error).__name__}: '
                                   f'{error}') from error
         return self._networks[key]
 

@@ -30,10 +30,10 @@ STUDENT = 'student'
 class CheckpointDistillRunner:
     """Runs the stages of a checkpoint-distillation config (see ``docs/config.md``).
 
-    Set ``runner_type = 'ckd_mm.CheckpointDistillRunner'`` in a config and mmpretrain's own ``tools/train.py`` and
-    ``tools/test.py`` use it too. Each stage that trains is an ordinary mmengine run in a folder of its own below
-    ``work_dir``; a finished stage is written into ``stages.json`` and not repeated by a run with ``resume=True``, and
-    an unfinished one goes on from its last checkpoint.
+    Set ``runner_type = 'ckd_mm.CheckpointDistillRunner'`` in a config and mmpretrain's own ``tools/train.py``
+    and ``tools/test.py`` use it too. Each stage that trains is an ordinary mmengine run in a folder of its
+    own below ``work_dir``; a finished stage is written into ``stages.json`` and not repeated by a run with
+    ``resume=True``, and an unfinished one goes on from its last checkpoint.
 
     A subclass with stages of its own says what a config may hold in ``settings_type`` and adds them in
     :meth:`build` (``docs/extending.md``).
@@ -75,7 +75,10 @@ class CheckpointDistillRunner:
         preflight.check('settings', read)
         if found:
             run, stages = found
-            run.done = {name for name, record in read_records(run.work_dir).items() if record['state'] == 'done'}
+            run.done = {
+                name
+                for name, record in read_records(run.work_dir).items() if record['state'] == 'done'
+            }
             preflight.check_stages(run, stages)
         preflight.end()
         return run, stages
@@ -168,9 +171,8 @@ class CheckpointDistillRunner:
 def lead_of(run: Run) -> str:
     """What the page says below its title."""
     if run.settings.teacher is not None:
-        return "Checkpoint distillation: a teacher's trajectory, who of it teaches, and what the student learnt."
+        return ("Checkpoint distillation: a teacher's trajectory, who of it teaches, and what the student "
+                'learnt.')
     if run.settings.peer is not None:
         return 'Deep mutual learning: two networks that learn from each other.'
     return 'A student that learns without a teacher, for comparison.'
-
-

@@ -88,7 +88,8 @@ class TeachingStage(Stage[R]):
         raise NotImplementedError
 
     def fingerprint(self, run: 'Run') -> list[dict[str, Any]]:
-        """By what the teachers can be known again: the SHA-256 of their files, and what else decides what they
+        """By what the teachers can be known again: the SHA-256 of their files, and what else decides what
+        they
         compute."""
         raise NotImplementedError
 
@@ -100,7 +101,8 @@ class TeachingStage(Stage[R]):
         """
 
     def example(self, run: 'Run') -> nn.Module:
-        """A module built like the teachers, its weights of no meaning, for checks before anything is trained."""
+        """A module built like the teachers, its weights of no meaning, for checks before anything is
+        trained."""
         raise NotImplementedError
 
 
@@ -109,6 +111,7 @@ def numbered(name: str, index: int) -> str:
     return name if index == 0 else f'{name}_{index + 1}'
 
 
-def without_files(config: Config, keys: tuple[str, ...] = ('snapshots', 'snapshot', 'heads')) -> dict[str, Any]:
+def without_files(
+    config: Config, keys: tuple[str, ...] = ('snapshots', 'snapshot', 'heads')) -> dict[str, Any]:
     """A cohort's config but for the files that it names, which are fingerprinted by their content."""
     return {key: value for key, value in config.items() if key not in keys}

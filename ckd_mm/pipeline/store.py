@@ -52,7 +52,8 @@ class Store:
         """
         stage = next(stage for stage in self.stages if stage.name == name)
         if not all(map(self.is_done, stage.requires)):
-            raise ConfigError(f'--resume {checkpoint} names a checkpoint of the {name}, but the stages before it are '
+            raise ConfigError(f'--resume {checkpoint} names a checkpoint of the {name}, but the stages '
+                              'before it are '
                               f'not finished in {self.work_dir}; pass --resume alone')
 
     def _require_nothing_between(self) -> None:
@@ -60,7 +61,8 @@ class Store:
             for before in self._all_required(stage):
                 if stage.name in self.records and before not in self.records:
                     how = 'finished' if self.is_done(stage.name) else 'started'
-                    raise ConfigError(f'stage {before} comes before stage {stage.name}, which was {how} without it. '
+                    raise ConfigError(f'stage {before} comes before stage {stage.name}, which was {how} '
+                                      'without it. '
                                       f'Restore the settings, or {ELSEWHERE}')
 
     def _all_required(self, stage: Stage) -> list[str]:
@@ -105,9 +107,11 @@ class Store:
             self.require_unchanged(stage, run)
             before = self.processes(stage.name)
             if before != processes:
-                run.warn(f'Stage {stage.name} was started on {before} processes and goes on on {processes}: the '
+                run.warn(f'Stage {stage.name} was started on {before} processes and goes on on {processes}: '
+                         'the '
                          'images a step change with it')
-        self.records[stage.name] = dict(state=RUNNING, processes=processes, settings=self._flat(stage.depends_on(run)))
+        self.records[stage.name] = dict(state=RUNNING, processes=processes,
+                                        settings=self._flat(stage.depends_on(run)))
         self._save()
 
     def _finish(self, name: str, seconds: float, result: dict[str, Any]) -> None:
@@ -144,7 +148,8 @@ class Store:
         changed = differences(self.records[stage.name]['settings'], self._flat(stage.depends_on(run)))
         if changed:
             how = 'finished' if self.is_done(stage.name) else 'started'
-            raise ConfigError(f'stage {stage.name} was {how} with other settings: {listed(changed)}. Restore them, or '
+            raise ConfigError(f'stage {stage.name} was {how} with other settings: {listed(changed)}. '
+                              'Restore them, or '
                               f'{ELSEWHERE}')
 
 
@@ -163,5 +168,3 @@ def is_finished(work_dir: Path) -> bool:
     """Whether all stages that were started there are finished."""
     records = read_records(work_dir)
     return bool(records) and all(record['state'] == DONE for record in records.values())
-
-

@@ -21,7 +21,8 @@ from .run import Run
 from .stage import Check, R, Result, Stage
 from .stage_runner import StageRunner, latest_checkpoint
 
-KEPT_CHECKPOINTS = 2  # mmengine deletes the old checkpoint before the new one is there: with 1 a kill loses both
+# mmengine deletes the old checkpoint before the new one is there: with 1 a kill loses both
+KEPT_CHECKPOINTS = 2
 
 
 @dataclass(kw_only=True)
@@ -71,11 +72,13 @@ class TrainingStage(Stage[R]):
         config = self.training(run)
         yield Check('device', lambda: network_checks.check_device(self.setting(run, 'optim_wrapper'), config))
         yield Check('metrics', lambda: network_checks.check_metrics(self, run, config))
-        yield Check('images', lambda: network_checks.check_images(self.setting(run, 'train_dataloader'), run, config))
+        yield Check('images',
+                    lambda: network_checks.check_images(self.setting(run, 'train_dataloader'), run, config))
         yield Check('network', lambda: network_checks.check_network(self.title, run, config))
 
     def setting(self, run: Run, key: str) -> str:
-        """Where the config says it: 'teacher.train_dataloader', or 'train_dataloader' if that is inherited."""
+        """Where the config says it: 'teacher.train_dataloader', or 'train_dataloader' if that is
+        inherited."""
         place = run.config
         for part in self.key.replace('[', '.').replace(']', '').split('.') if self.key else ():
             place = place[int(part)] if part.isdigit() else place.get(part) or {}
@@ -93,17 +96,21 @@ def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Conf
     config.experiment_name = f'{run.work_dir.name}_{name}'
     custom = list(config.get('custom_hooks') or [])
     if not any(type_name(hook) == 'SyncBuffersHook' for hook in custom):
-        # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those that are
-        # written. It does nothing in one process, and is there too so that a run may go on with several
+        # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those
+        # that are written. It does nothing in one process, and is there too so that a run may go on with
+        # several
         custom = [dict(type='SyncBuffersHook')] + custom
-    config.custom_hooks = custom + hooks + [dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')]
+    config.custom_hooks = custom + hooks + [
+        dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')
+    ]
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     if checkpoint and checkpoint.get('max_keep_ckpts') == 1:
         checkpoint['max_keep_ckpts'] = KEPT_CHECKPOINTS
     if config.train_cfg.get('by_epoch') and 'type' not in config.train_cfg:
         del config.train_cfg['by_epoch']
         config.train_cfg.type = 'ckd_mm.ResumableEpochLoop'
-    for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):  # the final accuracy is measured once, afterwards
+    for key in ('test_dataloader', 'test_cfg',
+                'test_evaluator'):  # the final accuracy is measured once, afterwards
         config[key] = None
     return config
 
@@ -151,7 +158,8 @@ def write_network(file: Path, runner: StageRunner, network: nn.Module, config: C
     """
     broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if broken:  # the loss of the next step would have shown it
-        raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower the learning '
+        raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower '
+                       'the learning '
                        'rate')
     classes = runner.train_dataloader.dataset.metainfo.get('classes')
     return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,

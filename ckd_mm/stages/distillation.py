@@ -1,4 +1,5 @@
-"""What `distill` says: the loss of logits, its weights, and until when, how strongly and from whom it is used."""
+"""What `distill` says: the loss of logits, its weights, and until when, how strongly and from whom it is
+used."""
 
 import copy
 from collections.abc import Sequence
@@ -22,33 +23,43 @@ from ..trajectory import Trajectory, model_config_of
 from .targets import CacheSettings
 
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
-IMAGES = ('held_out', 'num_images', 'seed')  # which training images a comparison holds out, in the words of `probe`
+IMAGES = (
+    'held_out', 'num_images', 'seed')  # which training images a comparison holds out, in the words of `probe`
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSettings(Settings):
     """``distill``: how a student learns from its teachers."""
     tau: float = setting(4.0, above=0, help='temperature of the softened probabilities')
-    aggregation: str = setting('prob', choices=('prob', 'logit', 'loss'), help='what is averaged over the teachers: '
-                               'softened probabilities (Eq. 2 of CheckpointKD), logits, or losses (Eq. 4 of DIH)')
-    teacher_weights: list | None = setting(None, help='one number for each teacher, at least 0; default: equal')
+    aggregation: str = setting('prob', choices=('prob', 'logit', 'loss'), help='what is averaged over the '
+                                                                               'teachers: '
+                               'softened probabilities (Eq. 2 of CheckpointKD), logits, or losses (Eq. 4 of '
+                               'DIH)')
+    teacher_weights: list | None = setting(None, help='one number for each teacher, at least 0; default: '
+                                                      'equal')
     standardize: bool = setting(False, help='bring logits to mean 0 and standard deviation 1 first')
     loss: dict | None = setting(None, help='another loss of logits instead of the four settings before, '
                                 "say dict(type='ckd_mm.DecoupledKDLoss')")
     ce_weight: float = setting(1.0, at_least=0, help="weight of the student's own loss while it is distilled")
-    kd_weight: float = setting(1.0, at_least=0, help='weight of the distillation loss; at 0 no teacher is used')
-    ce_weight_after_stop: float = setting(1.0, at_least=0, help="weight of the student's own loss after an early stop")
-    reduction: str = setting('mean', choices=('mean', 'sum'), help="over the teachers: 'mean' as in the papers; 'sum' "
+    kd_weight: float = setting(1.0, at_least=0, help='weight of the distillation loss; at 0 no teacher is '
+                                                     'used')
+    ce_weight_after_stop: float = setting(1.0, at_least=0, help="weight of the student's own loss after an "
+                                                                "early stop")
+    reduction: str = setting('mean', choices=('mean', 'sum'), help="over the teachers: 'mean' as in the "
+                                                                   "papers; 'sum' "
                              "as the DIH authors' code, where each teacher brings its own cross-entropy")
     stop_epoch: int | None = setting(None, at_least=0, help='distil for so many epochs, then train on the '
                                      "student's own loss (ESKD)")
     schedule: list | dict | None = setting(None, help='hook or list of hooks that change distillation: '
                                            'ckd_mm.AnnealDistillationHook, ckd_mm.StopWhenOvertakenHook, '
                                            'ckd_mm.ProgressiveTeacherHook')
-    distiller: dict | None = setting(None, help='config of an mmrazor.ConfigurableDistiller, for losses of features')
-    cohort: dict | None = setting(None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is given the '
+    distiller: dict | None = setting(None, help='config of an mmrazor.ConfigurableDistiller, for losses of '
+                                                'features')
+    cohort: dict | None = setting(None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is '
+                                             'given the '
                                   'selected `snapshots` and the `model` of those that do not name their own')
-    cache: CacheSettings | None = setting(None, help='teacher forwards are done once, before the training, and cached')
+    cache: CacheSettings | None = setting(None, help='teacher forwards are done once, before the training, '
+                                                     'and cached')
 
     def check(self, name: str) -> None:
         if self.loss is None:
@@ -56,19 +67,23 @@ class DistillSettings(Settings):
             return
         both = [key for key in LOSS_KEYS if key in self.given]
         if both:
-            raise ConfigError(f'{name}.{both[0]}={self.given[both[0]]!r} is a setting of the usual loss, and {name}.loss '
-                              f'names another: say it there, and take {name}.{both[0]} out (or set it to None)')
+            raise ConfigError(f'{name}.{both[0]}={self.given[both[0]]!r} is a setting of the usual loss, '
+                              f'and {name}.loss '
+                              f'names another: say it there, and take {name}.{both[0]} out (or set it to '
+                              'None)')
         try:
             MODELS.build(copy.deepcopy(self.loss))
         except Exception as error:  # an unknown type, a setting that it does not take, ...
-            raise ConfigError(f'{name}.loss={self.loss!r} cannot be built: {type(error).__name__}: {error}') from error
+            raise ConfigError(
+                f'{name}.loss={self.loss!r} cannot be built: {type(error).__name__}: {error}') from error
 
     @property
     def kd_loss(self) -> dict[str, Any]:
         """Config of the loss of logits."""
         if self.loss is not None:
             return dict(self.loss)
-        return dict(type='ckd_mm.CohortKDLoss', **{key: self.given[key] for key in LOSS_KEYS if key in self.given})
+        return dict(type='ckd_mm.CohortKDLoss', **{key: self.given[key]
+                       for key in LOSS_KEYS if key in self.given})
 
     def built_loss(self) -> Any:
         return MODELS.build(copy.deepcopy(self.kd_loss))
@@ -84,7 +99,8 @@ class DistillSettings(Settings):
         return hasattr(loss, 'target') and hasattr(loss, 'target_settings')
 
     def weights(self) -> dict[str, float]:
-        return dict(ce_weight=self.ce_weight, kd_weight=self.kd_weight, ce_weight_after_stop=self.ce_weight_after_stop)
+        return dict(ce_weight=self.ce_weight, kd_weight=self.kd_weight,
+                    ce_weight_after_stop=self.ce_weight_after_stop)
 
 
 class Schedule:
@@ -92,15 +108,15 @@ class Schedule:
 
     Args:
         distill: a ``StopWhenOvertakenHook`` in its schedule compares on the held-out images of ``probe``
-            (``held_out``, ``num_images``, ``seed``), or without a probe says itself how many there are, in the
-            same words.
+            (``held_out``, ``num_images``, ``seed``), or without a probe says itself how many there are, in
+            the same words.
         student: the student's training.
         probe: of the run, if it has one.
 
     Attributes:
         configs: of the hooks.
-        comparison: the images on which student and teacher are compared, which neither is trained on; None if they
-            are not compared.
+        comparison: the images on which student and teacher are compared, which neither is trained on; None if
+            they are not compared.
 
     Raises:
         ConfigError: the schedule cannot be met, whatever the teachers.
@@ -113,7 +129,8 @@ class Schedule:
         listed = copy.deepcopy(as_list(distill.schedule))
         if distill.stop_epoch is not None:
             if distill.stop_epoch > self.epochs:
-                raise ConfigError(f'distill.stop_epoch={distill.stop_epoch!r} should be a whole number of epochs, 0 to '
+                raise ConfigError(f'distill.stop_epoch={distill.stop_epoch!r} should be a whole number of '
+                                  'epochs, 0 to '
                                   f'{self.epochs} (train_cfg.max_epochs), or None to distil to the end')
             listed.insert(0, dict(type='ckd_mm.StopDistillationHook', stop_epoch=distill.stop_epoch))
         for item in listed:
@@ -121,23 +138,27 @@ class Schedule:
             if issubclass(kind, StopWhenOvertakenHook):
                 item = self._with_images(item, student, probe)
             # inside the student's stage a type without a scope would be mmpretrain's
-            self.configs.append(dict(item, type=item['type'] if '.' in item['type'] else f'ckd_mm.{kind.__name__}'))
+            self.configs.append(
+                dict(item, type=item['type'] if '.' in item['type'] else f'ckd_mm.{kind.__name__}'))
         self.hooks = [build_schedule(item) for item in self.configs]
         self.progressive = any(isinstance(hook, ProgressiveTeacherHook) for hook in self.hooks)
         self.check(None)
         if 'ce_weight_after_stop' in distill.given and any(
                 isinstance(hook, AnnealDistillationHook) and hook.stops for hook in self.hooks):
-            raise ConfigError(f'distill.ce_weight_after_stop={distill.ce_weight_after_stop}: what the cross-entropy '
+            raise ConfigError(f'distill.ce_weight_after_stop={distill.ce_weight_after_stop}: what the '
+                              'cross-entropy '
                               'weighs after annealing is ce_end_value of AnnealDistillationHook; take '
                               'ce_weight_after_stop out')
         if self.progressive and distill.teacher_weights is not None:
-            raise ConfigError('distill.teacher_weights: with ProgressiveTeacherHook one snapshot teaches at a time; '
+            raise ConfigError('distill.teacher_weights: with ProgressiveTeacherHook one snapshot teaches at '
+                              'a time; '
                               'take the weights out')
 
     def _with_images(self, item: dict, student: Config, probe: Probe | None) -> dict:
         given = {key: item.pop(key) for key in IMAGES if key in item}
         if 'dataset' in item or (given and probe is not None):
-            raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on the held-out images of `probe`; say '
+            raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on the held-out images of '
+                              '`probe`; say '
                               f'{next(iter(given), "dataset")!r} there')
         if probe is not None:
             given = {key: getattr(probe, key) for key in IMAGES}
@@ -162,17 +183,20 @@ class Schedule:
     def check_given(self, trajectories: Sequence[Trajectory]) -> None:
         """
         Raises:
-            ConfigError: a teacher that exists already knows the images on which the student is to be compared with
-                it.
+            ConfigError: a teacher that exists already knows the images on which the student is to be compared
+                with it.
         """
         if self.comparison is None:
             return
         wanted = plain(held_out_record(self.comparison.held_out, self.comparison.seed))
         for trajectory in trajectories:
             if trajectory.info.get('held_out') != wanted:
-                raise ConfigError(f'distill.schedule: StopWhenOvertakenHook needs a teacher that was trained without '
-                                  f'{wanted}, and {trajectory.folder} says {trajectory.info.get("held_out")}: on images '
-                                  'it has seen no student would overtake it. Use a trajectory of such a run, or '
+                raise ConfigError('distill.schedule: StopWhenOvertakenHook needs a teacher that was '
+                                  'trained without '
+                                  f'{wanted}, and {trajectory.folder} says '
+                                  f'{trajectory.info.get("held_out")}: on images '
+                                  'it has seen no student would overtake it. Use a trajectory of such a '
+                                  'run, or '
                                   'distill.stop_epoch')
 
     @property
@@ -194,11 +218,14 @@ class Distillation:
             own: further settings of :class:`ckd_mm.students.CheckpointDistill`.
         """
         settings = self.settings
-        kd_loss = {key: value for key, value in settings.kd_loss.items() if weighted or key != 'teacher_weights'}
+        kd_loss = {
+            key: value
+            for key, value in settings.kd_loss.items() if weighted or key != 'teacher_weights'
+        }
         if settings.reduction != 'mean':
             own['reduction'] = settings.reduction
-        config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config), cohort=cohort,
-                                  kd_loss=kd_loss, distiller=settings.distiller,
+        config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config),
+                                  cohort=cohort, kd_loss=kd_loss, distiller=settings.distiller,
                                   compile=config.get('compile') or False, **settings.weights(), **own)
         config.compile = None
         return config

@@ -193,7 +193,8 @@ def _shape(value) -> str:
     if isinstance(value, torch.Tensor):
         return str(tuple(value.shape))
     if isinstance(value, (list, tuple)):
-        return f'a {type(value).__name__} of {", ".join(_shape(item) for item in value)}; data_idx chooses one of them'
+        parts = ', '.join(map(_shape, value))
+        return f'a {type(value).__name__} of {parts}; data_idx chooses one of them'
     return f'a {type(value).__name__}'
 
 
@@ -218,7 +219,8 @@ def distiller_checks(key: str, distiller: dict, teachers: Any, run: Any, config:
     def features() -> str:
         images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
         network = run.network('student', model_config_of(config))
-        return check_distiller(network, teachers.example(run), distiller, torch.rand(2, *image_shape(images)), key=key)
+        return check_distiller(network, teachers.example(run), distiller, torch.rand(2, *image_shape(images)),
+                               key=key)
 
     yield Check('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'{key}={distiller.get("type")}').__version__)
     yield Check('features', features)

@@ -28,7 +28,8 @@ class EnsemblesStage(Stage[EnsemblesResult]):
     """
     Args:
         members: stages whose networks are measured together, by the name of the ensemble.
-        select: chose the teachers of the first generation, who are measured with all generations; None: nobody did.
+        select: chose the teachers of the first generation, who are measured with all generations; None:
+            nobody did.
     """
     name = 'ensembles'
     Result = EnsemblesResult
@@ -53,15 +54,22 @@ class EnsemblesStage(Stage[EnsemblesResult]):
             name: found['size'] for name, found in result.ensembles.items()}
 
     def execute(self, run: Run) -> EnsemblesResult:
-        return EnsemblesResult(ensembles={
-            name: dict(size=len(found), metrics=evaluate(SnapshotEnsemble(found), run.student_training(), run.log, name))
-            for name, found in self.snapshots(run).items()})
+        return EnsemblesResult(
+            ensembles={
+                name:
+                dict(size=len(found),
+                     metrics=evaluate(SnapshotEnsemble(found), run.student_training(), run.log, name))
+                for name, found in self.snapshots(run).items()
+            })
 
     def report(self, run: Run, result: EnsemblesResult) -> Section:
         rows = [Accuracy('ensemble', _what(name, found['size']), top1(found['metrics']))
                 for name, found in result.ensembles.items()]
-        return Section(rows, summary=dict(ensembles={
-            name: dict(accuracy_top1=top1(found['metrics']), **found) for name, found in result.ensembles.items()}))
+        return Section(rows, summary=dict(
+                           ensembles={
+                               name: dict(accuracy_top1=top1(found['metrics']), **found)
+                               for name, found in result.ensembles.items()
+                           }))
 
 
 def _what(name: str, size: int) -> str:

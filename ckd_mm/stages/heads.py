@@ -1,4 +1,5 @@
-"""Train classifier heads on the frozen teacher's stages (DIH, Sec. 3.2), and measure each and all (Sec. 4.4)."""
+"""Train classifier heads on the frozen teacher's stages (DIH, Sec. 3.2), and measure each and all (Sec.
+4.4)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,30 +36,38 @@ TRAINED_KEYS = ('out_indices', 'kind', 'grid')
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(TrainingSettings):
-    """``heads``: classifier heads on the chosen snapshot's stages, trained like the teacher but for what is said
+    """``heads``: classifier heads on the chosen snapshot's stages, trained like the teacher but for what is
+    said
     otherwise."""
-    out_indices: list | tuple | None = setting(None, help='outputs of the backbone that get a head, say (0, 1, 2)')
-    kind: str | None = setting(None, help="'flatten', a linear layer on the whole map (the paper); 'pool', on its "
+    out_indices: list | tuple | None = setting(None, help='outputs of the backbone that get a head, say (0, '
+                                                          '1, 2)')
+    kind: str | None = setting(None, help="'flatten', a linear layer on the whole map (the paper); 'pool', "
+                                          "on its "
                                'average over a grid; default: by the size of the images')
     grid: int | None = setting(None, at_least=1, help="side of the grid of 'pool'")
     file: str | Path | None = setting(None, help='instead of a training: the heads.pth of an earlier run')
-    use: list | tuple | None = setting(None, help="which teach, say ['teacher', 0, 2]; default: all heads and the "
+    use: list | tuple | None = setting(None, help="which teach, say ['teacher', 0, 2]; default: all heads "
+                                                  "and the "
                                        'teacher')
 
     def check(self, name: str) -> None:
         super().check(name)
         if self.use is not None and not self.use:
-            raise ConfigError(f"{name}.use={self.use!r} should list who teaches, say ['teacher', 0, 2], or be None for "
+            raise ConfigError(f"{name}.use={self.use!r} should list who teaches, say ['teacher', 0, 2], or "
+                              "be None for "
                               'all')
         if (self.file is None) == (self.out_indices is None):
             both = 'both' if self.file is not None else 'none of them'
-            raise ConfigError(f'{name}: give either out_indices=(...), the stages of the teacher that get a classifier '
+            raise ConfigError(f'{name}: give either out_indices=(...), the stages of the teacher that get a '
+                              'classifier '
                               f'head, or file=..., the heads.pth of an earlier run; not {both}')
         if self.file is not None and not Path(self.file).is_file():
-            raise ConfigError(f'{name}.file={str(self.file)!r} does not exist; name the heads.pth of a run with '
+            raise ConfigError(f'{name}.file={str(self.file)!r} does not exist; name the heads.pth of a run '
+                              'with '
                               f'{name}.out_indices')
         if self.file is None and not self.out_indices:
-            raise ConfigError(f'{name}.out_indices={self.out_indices!r} should list at least one stage of the teacher, '
+            raise ConfigError(f'{name}.out_indices={self.out_indices!r} should list at least one stage of '
+                              'the teacher, '
                               'say (0, 1, 2)')
 
     @property
@@ -105,14 +114,19 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         self.teacher = select.teachers[0].settings
         distillation = select.distillation
         if distillation.settings.cohort is not None:
-            raise ConfigError('heads: they teach with the snapshot that they are mounted on, as ckd_mm.DIHTeacher; take '
+            raise ConfigError('heads: they teach with the snapshot that they are mounted on, as '
+                              'ckd_mm.DIHTeacher; take '
                               'distill.cohort or heads out')
         if settings.file is not None and self.teacher.is_trained:
-            raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained already: name it '
-                              'with teacher.trajectory, or give heads.out_indices to train heads for the new one')
-        if distillation.schedule.progressive or (not self.teacher.is_trained and len(self.teacher.folders) > 1):
+            raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained '
+                              'already: name it '
+                              'with teacher.trajectory, or give heads.out_indices to train heads for the '
+                              'new one')
+        if distillation.schedule.progressive or (not self.teacher.is_trained
+                                                 and len(self.teacher.folders) > 1):
             raise ConfigError('heads: they are mounted on one snapshot, and several teach; take ' + (
-                'ProgressiveTeacherHook' if distillation.schedule.progressive else 'all but one trajectory') + ' out')
+                'ProgressiveTeacherHook' if distillation.schedule.progressive else 'all but one trajectory') +
+                              ' out')
 
     def check_chosen(self, chosen: int, selector: Any) -> None:
         """
@@ -120,10 +134,12 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             ConfigError: heads are on one snapshot, and every teacher has a weight.
         """
         if chosen != 1:
-            raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {selector} chooses {chosen}')
+            raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {selector} '
+                              f'chooses {chosen}')
         teachers, weights = self.settings.members(), self.select.distillation.settings.teacher_weights
         if None not in (weights, teachers) and len(weights) != teachers:
-            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one for each '
+            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one '
+                              'for each '
                               'teacher')
 
     # ------------------------------------------------------------ the training
@@ -174,12 +190,15 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
                     use=self.settings.use, model=self.teacher.model)
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
-        return [*self.select.fingerprint(run), dict(heads=run.results[self.name].sha256, use=self.settings.use)]
+        return [
+            *self.select.fingerprint(run), dict(heads=run.results[self.name].sha256, use=self.settings.use)
+        ]
 
     def verify(self, run: Run) -> None:
         self.select.verify(run)
         if sha256_of_file(self.file(run)) != run.results[self.name].sha256:
-            raise SnapshotError(f'heads {self.file(run)} are not those that this run evaluated: their SHA-256 is another. '
+            raise SnapshotError(f'heads {self.file(run)} are not those that this run evaluated: their '
+                                'SHA-256 is another. '
                                 'Restore them, or choose another --work-dir')
 
     def example(self, run: Run) -> nn.Module:
@@ -191,7 +210,8 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             yield from super().checks(run)
         if not self.teacher.is_trained:
             yield Check('teacher', lambda: self._check_given(run))
-        yield Check('heads', lambda: self._check_file() if self.settings.file is not None else self._check_heads(run))
+        yield Check('heads', lambda: self._check_file()
+                    if self.settings.file is not None else self._check_heads(run))
 
     def _check_given(self, run: Run) -> str:
         self.check_chosen(self.select.expected(run), run.config.get('selector'))
@@ -201,12 +221,14 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         heads = read_heads(self.settings.file)
         used, weights = read_use(self.settings.use, heads), self.select.distillation.settings.teacher_weights
         if weights is not None and len(weights) != len(used):
-            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {len(used)} numbers, one for each of '
+            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {len(used)} numbers, one '
+                              'for each of '
                               f'{used}')
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
 
     def _check_heads(self, run: Run) -> str:
-        images = run.data.get(self.training(run).train_dataloader.dataset, 'train_dataloader.dataset of the heads')
+        images = run.data.get(self.training(run).train_dataloader.dataset, 'train_dataloader.dataset of the '
+                                                                           'heads')
         teacher = self.select.teachers[0].example(run)
         with torch.random.fork_rng(devices=[]):
             training = HeadTraining(teacher, input_shape=image_shape(images), model=self.teacher.model,
@@ -231,5 +253,5 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         return Section(
             accuracies=[*rows, Accuracy('who teaches', together, ensemble['accuracy_top1'], 'teacher')],
             cost=dict(head_epochs=result.epochs, head_hours=run.seconds[self.name] / 3600),
-            summary=dict(heads=dict(members=members, ensemble=ensemble, file=result.file, epochs=result.epochs),
-                         cohort=dict(ensemble, size=len(members))))
+            summary=dict(heads=dict(members=members, ensemble=ensemble, file=result.file,
+                                    epochs=result.epochs), cohort=dict(ensemble, size=len(members))))

@@ -1,4 +1,5 @@
-"""Train the student's lower half on the teacher's hint layer (FitNets; Romero et al., arXiv 1412.6550, Sec. 2.2)."""
+"""Train the student's lower half on the teacher's hint layer (FitNets; Romero et al., arXiv 1412.6550, Sec.
+2.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ HINT = 'hint.pth'  # left in the work_dir: the student starts from it
 @dataclass(frozen=True, kw_only=True)
 class HintSettings(TrainingSettings):
     """``hint``: a first stage of the student, trained like it but for what is said otherwise."""
-    distiller: dict = setting(help='config of an mmrazor.ConfigurableDistiller, whose losses are the hints', remedy=
-                              'give the config of an mmrazor.ConfigurableDistiller, whose losses are the hints')
+    distiller: dict = setting(
+        help='config of an mmrazor.ConfigurableDistiller, whose losses are the hints',
+        remedy='give the config of an mmrazor.ConfigurableDistiller, whose losses are the '
+        'hints')
 
 
 @dataclass(kw_only=True)
@@ -54,7 +57,8 @@ class HintStage(TrainingStage[HintResult]):
         self.requires = (teachers.name, )
 
     def training(self, run: Run) -> Config:
-        return exclude_held_out(apply_overrides(run.student_training(), self.settings.overrides), self.held_out)
+        return exclude_held_out(apply_overrides(run.student_training(), self.settings.overrides),
+                                self.held_out)
 
     def config(self, run: Run) -> Config:
         config = self.training(run)
@@ -72,7 +76,8 @@ class HintStage(TrainingStage[HintResult]):
 
     def checks(self, run: Run) -> Iterator[Check]:
         yield from super().checks(run)
-        yield from distiller_checks('hint.distiller', self.settings.distiller, self.teachers, run, self.training(run))
+        yield from distiller_checks('hint.distiller', self.settings.distiller, self.teachers, run,
+                                    self.training(run))
 
     def execute(self, run: Run) -> HintResult:
         on_main(lambda: self.teachers.verify(run))

@@ -1,4 +1,5 @@
-"""Train student and peer together, each from the other (deep mutual learning; Zhang et al., arXiv 1706.00384)."""
+"""Train student and peer together, each from the other (deep mutual learning; Zhang et al., arXiv
+1706.00384)."""
 
 import copy
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ class MutualSettings(Settings):
     """``distill`` beside ``peer``."""
     tau: float = setting(1.0, above=0, help='temperature; the paper has 1')
     ce_weight: float = setting(1.0, at_least=0, help="weight of each student's own loss")
-    kd_weight: float = setting(1.0, at_least=0, help='weight of the distance from the other; 0: each learns alone')
+    kd_weight: float = setting(1.0, at_least=0, help='weight of the distance from the other; 0: each learns '
+                                                     'alone')
 
 
 @dataclass(kw_only=True)
@@ -81,7 +83,9 @@ class PeersStage(TrainingStage[PeersResult]):
         config.compile = None
         if config.get('val_evaluator') is not None:
             metrics = as_list(config.val_evaluator)
-            config.val_evaluator = metrics + [_of_the_peer(item) for item in metrics if type_name(item) == 'Accuracy']
+            config.val_evaluator = metrics + [
+                _of_the_peer(item) for item in metrics if type_name(item) == 'Accuracy'
+            ]
         return stage_config(run, config, self.name, [])
 
     def checks(self, run: Run) -> Iterator[Check]:

@@ -21,10 +21,13 @@ WHERE = {'held_out': 'images held out from the training set',
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings(Settings):
     """``probe``: which images are looked at, and how the decoder that reconstructs them is trained."""
-    probe_split: str = setting('held_out', choices=('held_out', 'test'), help="'held_out': training images that the "
-                               "teacher does not see; 'test': the test set, as in the papers, which lets the choice "
+    probe_split: str = setting('held_out', choices=('held_out', 'test'), help="'held_out': training images "
+                                                                              "that the "
+                               "teacher does not see; 'test': the test set, as in the papers, which lets "
+                               "the choice "
                                'of teacher see the test labels')
-    held_out: float | int = setting(0.1, above=0, help='how much of the training set is held out: a fraction, or a '
+    held_out: float | int = setting(0.1, above=0, help='how much of the training set is held out: a '
+                                                       'fraction, or a '
                                     'number of images')
     num_images: int | None = setting(5000, at_least=3, help='at most so many of them are looked at')
     seed: int = setting(0, at_least=0, help="of the held-out part, of the draw of images, and of the decoder")
@@ -32,9 +35,11 @@ class ProbeSettings(Settings):
     decoder_lr: float = setting(0.003, above=0, help='learning rate of Adam, decayed to 0 by a cosine')
     decoder_batch: int = setting(64, at_least=1, help='images a step of the decoder')
     decoder_widen: int = setting(1, at_least=1, help='12 times so many channels inside the decoder')
-    fit_fraction: float = setting(0.8, above=0, help='part of the images that the decoder learns from; its loss is '
+    fit_fraction: float = setting(0.8, above=0, help='part of the images that the decoder learns from; its '
+                                                     'loss is '
                                   'measured on the rest')
-    reconstruct_size: int | None = setting(None, at_least=1, help='height and width in pixels to which images are '
+    reconstruct_size: int | None = setting(None, at_least=1, help='height and width in pixels to which '
+                                                                  'images are '
                                            'averaged before they are reconstructed; default: their own')
 
 
@@ -47,7 +52,8 @@ def make_probe(run: Run, selector: Selector) -> Probe | None:
     if run.settings.probe is not None:
         return Probe(run.student_training(), **run.settings.probe.given)
     if selector.needs_plane and 'probe' in run.config:
-        raise ConfigError(f'probe=None, but the selector {run.config.get("selector")} needs the information plane; give '
+        raise ConfigError(f'probe=None, but the selector {run.config.get("selector")} needs the information '
+                          'plane; give '
                           'a probe, or choose another selector')
     return Probe(run.student_training()) if selector.needs_plane or selector.needs_images else None
 
@@ -96,7 +102,8 @@ class ProbeStage(Stage[ProbeResult]):
                            seconds_a_snapshot=round(sum(seconds) / len(seconds), 3) if seconds else None)
 
     def report(self, run: Run, result: ProbeResult) -> Section:
-        chosen = [part['epochs'] for part in run.results['select'].by_trajectory] if 'select' in run.results else []
+        chosen = [part['epochs']
+                  for part in run.results['select'].by_trajectory] if 'select' in run.results else []
         section = Section(title='Information plane')
         for index, _ in enumerate(result.best_epochs):
             epochs = chosen[index] if index < len(chosen) else []
@@ -107,18 +114,24 @@ class ProbeStage(Stage[ProbeResult]):
 def _show_plane(section: Section, plane: InformationPlane, epochs: Sequence[int], file: str) -> None:
     notes = plane.notes
     section.planes.append(Plane(file, list(epochs)))
-    seen = notes.get('teacher_trained_on_probe_images')
-    warnings = ['Nothing says that this teacher was trained without these images: its accuracy on them means little.'] \
+    seen, where = notes.get('teacher_trained_on_probe_images'), WHERE.get(notes.get('probe_split'), 'images')
+    warnings = ['Nothing says that this teacher was trained without these images: its accuracy on them '
+                'means little.'] \
         if seen else []
     if plane.uninformed:
         warnings.append(
-            f'At epochs {", ".join(map(str, plane.uninformed))} the decoder reconstructs images no better than their '
+            f'At epochs {", ".join(map(str, plane.uninformed))} the decoder reconstructs images no better '
+            'than their '
             'mean: I(X;F) says little there. Probe longer (decoder_epochs) or more images.')
     rows = [[point.epoch, point.information_x, 100 * point.information_y, row['x'], row['y'], row['sum']]
             for point, row in zip(plane.points, plane.normalised())]
-    section.tables.append(Table(
-        {'epoch': 'd', 'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised X': '.3f', 'normalised Y': '.3f',
-         'sum': '.3f'}, rows, [index for index, point in enumerate(plane.points) if point.epoch in epochs],
-        f'Probed on {notes.get("images")} {WHERE.get(notes.get("probe_split"), "images")}. I(X;F): how much better a '
-        'decoder reconstructs the image with the features than without (nats per pixel and channel). I(Y;F): accuracy.',
-        warnings))
+    section.tables.append(
+        Table(
+            {
+                'epoch': 'd', 'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised X': '.3f',
+                'normalised Y': '.3f', 'sum': '.3f'
+            }, rows, [index for index, point in enumerate(plane.points) if point.epoch in epochs],
+            f'Probed on {notes.get("images")} {where}. I(X;F): how much '
+            'better a '
+            'decoder reconstructs the image with the features than without (nats per pixel and channel). '
+            'I(Y;F): accuracy.', warnings))

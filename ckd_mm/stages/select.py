@@ -62,8 +62,8 @@ class SelectStage(TeachingStage[SelectResult]):
     name = 'select'
     Result = SelectResult
 
-    def __init__(self, selector: Selector, teachers: Sequence[Any], probe: Probe | None, plane: ProbeStage | None,
-                 distillation: Distillation, make_task: Any) -> None:
+    def __init__(self, selector: Selector, teachers: Sequence[Any], probe: Probe | None,
+                 plane: ProbeStage | None, distillation: Distillation, make_task: Any) -> None:
         self.selector, self.teachers, self.probe, self.plane = selector, list(teachers), probe, plane
         self.distillation, self.make_task = distillation, make_task
         self.requires = tuple(stage.name for stage in [*teachers, *([] if plane is None else [plane])])
@@ -78,16 +78,20 @@ class SelectStage(TeachingStage[SelectResult]):
         return not (selector.needs_plane or selector.needs_images or selector.needs_student)
 
     def expected(self, run: Run) -> int:
-        """How many snapshots will be chosen: the epochs tell, and a selector that looks at more chooses one of each
+        """How many snapshots will be chosen: the epochs tell, and a selector that looks at more chooses one
+        of each
         training."""
         first = self.teachers[0]
         if first.settings.is_trained:
-            each = len(self.selector.epochs(first.epochs(run), first.max_epochs(run))) if self.selects_by_epoch else 1
+            each = len(self.selector.epochs(first.epochs(run),
+                                            first.max_epochs(run))) if self.selects_by_epoch else 1
             return len(self.teachers) * each
         given = first.trajectories(run)
         if not self.selects_by_epoch:
             return len(given)
-        return sum(len(found.snapshots) for found in self.selector.select_all(given, [SelectionContext()] * len(given)))
+        return sum(
+            len(found.snapshots)
+            for found in self.selector.select_all(given, [SelectionContext()] * len(given)))
 
     def check_trained(self, run: Run) -> None:
         """Of trainings yet to come the epochs are known.
@@ -104,7 +108,8 @@ class SelectStage(TeachingStage[SelectResult]):
             if self.selects_by_epoch:
                 schedule.check(self.expected(run) // len(self.teachers))
         elif schedule.progressive and len(self.teachers[0].settings.folders) > 1:
-            raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory, but there are '
+            raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory, but '
+                              'there are '
                               f'{len(self.teachers[0].settings.folders)}')
 
     def checks(self, run: Run) -> Iterator[Check]:
@@ -124,7 +129,8 @@ class SelectStage(TeachingStage[SelectResult]):
     def _check_cohort(self, run: Run) -> str:
         cohort = self.example(run)
         if not isinstance(cohort, BaseCohort):
-            raise ConfigError(f'distill.cohort={self.distillation.settings.cohort!r} builds a {type(cohort).__name__}, '
+            raise ConfigError(f'distill.cohort={self.distillation.settings.cohort!r} builds a '
+                              f'{type(cohort).__name__}, '
                               'which is no ckd_mm.teachers.BaseCohort; subclass that')
         return type(cohort).__name__
 
@@ -135,7 +141,8 @@ class SelectStage(TeachingStage[SelectResult]):
         """
         weights = self.distillation.settings.teacher_weights
         if weights is not None and len(weights) != chosen:
-            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {chosen} numbers, one for each teacher')
+            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {chosen} numbers, one for '
+                              'each teacher')
 
     # ------------------------------------------------------------ the work
     def depends_on(self, run: Run) -> dict[str, Any]:
@@ -171,10 +178,13 @@ class SelectStage(TeachingStage[SelectResult]):
             write_json(run.work_dir / SELECTION, result.to_dict())
         return result
 
-    def _measured(self, run: Run, trajectories: list[Trajectory], selections: list[Selection]) -> SelectResult:
+    def _measured(self, run: Run, trajectories: list[Trajectory],
+                  selections: list[Selection]) -> SelectResult:
         chosen = [snapshot for selection in selections for snapshot in selection.snapshots]
-        teachers = [as_teacher(trajectory, snapshot) for trajectory, selection in zip(trajectories, selections)
-                    for snapshot in selection.snapshots]
+        teachers = [
+            as_teacher(trajectory, snapshot) for trajectory, selection in zip(trajectories, selections)
+            for snapshot in selection.snapshots
+        ]
         config, last = run.student_training(), trajectories[0].last
         for snapshot in chosen:
             check_recorded_accuracy(snapshot, config)
@@ -185,7 +195,8 @@ class SelectStage(TeachingStage[SelectResult]):
             cohort = teacher
         else:
             cohort = evaluate(MODELS.build(self._cohort(teachers)), config, run.log, 'the cohort')
-        run.log(f'Teacher after epoch {last.epoch}: {percent(top1(teacher))} top-1; who teaches: {percent(top1(cohort))}')
+        run.log(f'Teacher after epoch {last.epoch}: {percent(top1(teacher))} top-1; who teaches: '
+                f'{percent(top1(cohort))}')
         return SelectResult(
             epochs=[snapshot.epoch for snapshot in chosen], teachers=teachers,
             selector=run.config.get('selector', 'last'), cohort_metrics=cohort, teacher_metrics=teacher,
@@ -200,7 +211,8 @@ class SelectStage(TeachingStage[SelectResult]):
         return dict(own, snapshots=snapshots, model=self.teachers[0].settings.model)
 
     def chosen(self, run: Run) -> list[dict]:
-        """The snapshots that were selected, in the folders where the config has their trajectories now: they may
+        """The snapshots that were selected, in the folders where the config has their trajectories now: they
+        may
         have been moved."""
         result = run.results[self.name]
         folders = dict(zip((part['trajectory'] for part in result.by_trajectory),
@@ -224,7 +236,8 @@ class SelectStage(TeachingStage[SelectResult]):
             snapshot = find_snapshot(teacher, self.teachers[0].settings.model)
             snapshot.check_file()
             if snapshot.sha256 != member['sha256']:
-                raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest says another '
+                raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest '
+                                    'says another '
                                     'SHA-256. Restore the trajectory, or choose another --work-dir')
             require_same_classes(snapshot, classes, 'the classes of its training set')
 
@@ -247,25 +260,31 @@ class SelectStage(TeachingStage[SelectResult]):
         reason = '; '.join(part['reason'] for part in parts)
         selector = selector_text(result.selector)
         hours = [part['training']['hours'] for part in parts]
-        section = Section(
-            title='Who teaches, and why',
-            accuracies=[Accuracy('teacher', f'after its last epoch, {result.teacher_epoch}', teacher, 'teacher'),
-                        Accuracy('who teaches', who_teaches(result, progressive), cohort, 'teacher')],
-            paragraphs=[f'Selector: {selector}.'], lines=[f'selected by {selector}: {reason}'],
-            starred={'teacher': result.epochs} if len(parts) == 1 else {},
-            cost=dict(teacher_epochs=sum(part['training']['epochs'] for part in parts),
-                      teacher_hours=None if None in hours else sum(hours)),
-            summary=dict(
-                teacher=dict(accuracy_top1=teacher, epoch=result.teacher_epoch, metrics=result.teacher_metrics),
-                cohort=dict(accuracy_top1=cohort, size=len(result.epochs), metrics=result.cohort_metrics),
-                selection=dict(epochs=result.epochs, by_training=[part['epochs'] for part in parts],
-                               in_turn=progressive, selector=result.selector, reason=reason)))
-        section.paragraphs.extend(f'{part["reason"]}; candidates: epochs {", ".join(map(str, part["candidates"]))}.'
+        section = Section(title='Who teaches, and why', accuracies=[
+                              Accuracy('teacher', f'after its last epoch, {result.teacher_epoch}', teacher,
+                                       'teacher'),
+                              Accuracy('who teaches', who_teaches(result, progressive), cohort, 'teacher')
+                          ], paragraphs=[f'Selector: {selector}.'],
+                          lines=[f'selected by {selector}: {reason}'],
+                          starred={'teacher': result.epochs} if len(parts) == 1 else {},
+                          cost=dict(teacher_epochs=sum(part['training']['epochs'] for part in parts),
+                                    teacher_hours=None if None in hours else sum(hours)),
+                          summary=dict(teacher=dict(accuracy_top1=teacher, epoch=result.teacher_epoch,
+                                                    metrics=result.teacher_metrics),
+                                       cohort=dict(accuracy_top1=cohort, size=len(result.epochs),
+                                                   metrics=result.cohort_metrics),
+                                       selection=dict(epochs=result.epochs,
+                                                      by_training=[part['epochs'] for part in parts],
+                                                      in_turn=progressive, selector=result.selector,
+                                                      reason=reason)))
+        section.paragraphs.extend(f'{part["reason"]}; candidates: epochs '
+                                  f'{", ".join(map(str, part["candidates"]))}.'
                                   for part in parts)
         spent = [part['cost'] for part in parts if part['cost'].get('seconds')]
         if spent:
             section.paragraphs.append(
-                f'Choosing took {sum(cost["teacher_forwards"] for cost in spent):,.0f} forward passes of one image '
+                f'Choosing took {sum(cost["teacher_forwards"] for cost in spent):,.0f} forward passes of '
+                'one image '
                 'through the teacher, or what equals them in operations, and '
                 f'{sum(cost["seconds"] for cost in spent):.1f} s.')
         section.tables.extend(table for table in map(_score_table, parts) if table is not None)
@@ -279,17 +298,18 @@ def as_teacher(trajectory: Trajectory, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _part(trajectory: Trajectory, selection: Selection) -> dict[str, Any]:
-    return dict(trajectory=str(trajectory.folder), epochs=[snapshot.epoch for snapshot in selection.snapshots],
-                reason=selection.reason, candidates=trajectory.epochs, scores=selection.scores,
-                score_unit=selection.score_unit, cost=selection.cost, training=training_cost(selection.snapshots))
+    return dict(trajectory=str(trajectory.folder),
+                epochs=[snapshot.epoch for snapshot in selection.snapshots], reason=selection.reason,
+                candidates=trajectory.epochs, scores=selection.scores, score_unit=selection.score_unit,
+                cost=selection.cost, training=training_cost(selection.snapshots))
 
 
 def training_cost(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
     """Of one training, up to the last of its snapshots that teach: ``epochs``, and ``hours`` where they were
     measured (CheckpointKD, Figure 3).
 
-    What was trained beyond it is not needed by the student and is not counted: a half-way teacher costs half a
-    training.
+    What was trained beyond it is not needed by the student and is not counted: a half-way teacher costs half
+    a training.
     """
     if not snapshots:
         return dict(epochs=0, hours=0.0)
@@ -323,10 +343,13 @@ def percent(value: float | None) -> str:
 
 
 def _score_table(part: dict) -> Table | None:
-    """Scores that are measured; those of the information plane stand in its own table, an epoch needs none."""
+    """Scores that are measured; those of the information plane stand in its own table, an epoch needs
+    none."""
     rows = [row for row in part['scores'] if 'teacher_forwards' in row]
     if not rows:
         return None
-    return Table({'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f', 'seconds': '.1f'},
-                 [[row['epoch'], row['score'], row['teacher_forwards'], row['seconds']] for row in rows],
-                 [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']])
+    return Table(
+        {
+            'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f', 'seconds': '.1f'
+        }, [[row['epoch'], row['score'], row['teacher_forwards'], row['seconds']] for row in rows],
+        [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']])

@@ -1,4 +1,5 @@
-"""Train a student: from teachers (CheckpointKD, Eq. 1 and 2), from an assistant or the generation before, or alone."""
+"""Train a student: from teachers (CheckpointKD, Eq. 1 and 2), from an assistant or the generation before, or
+alone."""
 
 import copy
 from collections.abc import Iterator
@@ -69,9 +70,10 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
     """
     Result = NetworkResult
 
-    def __init__(self, network: Network, teachers: TeachingStage | None = None, distillation: Distillation | None = None,
-                 weighted: bool = True, starts_from: str | None = None,
-                 snapshots: WhenSettings | None = None, requires: tuple[str, ...] = ()) -> None:
+    def __init__(self, network: Network, teachers: TeachingStage | None = None,
+                 distillation: Distillation | None = None, weighted: bool = True,
+                 starts_from: str | None = None, snapshots: WhenSettings | None = None,
+                 requires: tuple[str, ...] = ()) -> None:
         self.network, self.teachers, self.distillation = network, teachers, distillation
         self.weighted, self.starts_from, self.snapshots = weighted, starts_from, snapshots
         self.name, self.key = network.name, network.key
@@ -92,7 +94,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
                                      dict(self.network.settings.overrides, model=self.network.settings.model))
         else:
             shift_seed(config, self.network.seed_shift)
-        return exclude_held_out(config, None if self.distillation is None else self.distillation.schedule.comparison)
+        return exclude_held_out(config,
+                                None if self.distillation is None else self.distillation.schedule.comparison)
 
     def config(self, run: Run) -> Config:
         config, hooks = self.training(run), []
@@ -113,8 +116,9 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
     def distilled(self, config: Config, cohort: dict, targets: str | None) -> Config:
         """``config`` with its network distilled; in place."""
         own: dict[str, Any] = {} if targets is None else dict(targets=targets)
-        if targets is None and views_of(config) is not None and self.distillation.settings.distiller is None and \
-                self.distillation.settings.is_cacheable:
+        distill = self.distillation.settings
+        if targets is None and views_of(config) is not None and distill.distiller is None and \
+                distill.is_cacheable:
             # so that cached targets are the same, bit for bit
             own['teacher_batch'] = config.train_dataloader.batch_size
         return self.distillation.model(config, cohort, self.weighted, **own)
@@ -181,10 +185,12 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         result = run.results[self.name]
         file = run.work_dir / result.checkpoint
         if not file.is_file():
-            raise CkdError(f'{file}, which the {self.title} left, does not exist; restore it, or choose another '
+            raise CkdError(f'{file}, which the {self.title} left, does not exist; restore it, or choose '
+                           'another '
                            '--work-dir')
         if sha256_of_file(file) != result.sha256:
-            raise CkdError(f'{file}, which the {self.title} left, is damaged: its SHA-256 is another; restore it, or '
+            raise CkdError(f'{file}, which the {self.title} left, is damaged: its SHA-256 is another; '
+                           'restore it, or '
                            'choose another --work-dir')
 
     def example(self, run: Run) -> nn.Module:
@@ -204,7 +210,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         if distill.needs_labels:
             yield Check('labels', lambda: self._check_labels(run))
         if distill.distiller is not None:
-            yield from distiller_checks('distill.distiller', distill.distiller, self.teachers, run, self.training(run))
+            yield from distiller_checks('distill.distiller', distill.distiller, self.teachers, run,
+                                        self.training(run))
         if self.network.settings is not None:
             yield Check('size', lambda: self._check_size(run))
 
@@ -221,21 +228,26 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         try:
             distilled = schedule.check(None if self.weighted else 1, epochs)
         except ConfigError as error:
-            raise error if self.name == STUDENT else ConfigError(f'{self.title}, {epochs} epochs: {error}') from error
+            raise error if self.name == STUDENT else ConfigError(
+                f'{self.title}, {epochs} epochs: {error}') from error
         if cache is not None:
             require_unmixed_images(config)
             cache.show_views(config)
             if cache.views > distilled:
-                raise ConfigError(f'distill.cache.views={cache.views}: the {self.title} learns from its teachers for '
-                                  f'{distilled} epochs, so the views after the first {distilled} would never be seen; the '
+                raise ConfigError(f'distill.cache.views={cache.views}: the {self.title} learns from its '
+                                  'teachers for '
+                                  f'{distilled} epochs, so the views after the first {distilled} would '
+                                  'never be seen; the '
                                   'fewer views, the less the teachers work')
         return f'distilled for {distilled} of {epochs} epochs'
 
     def _check_labels(self, run: Run) -> str:
         network = run.network(self.title, model_config_of(self.training(run)))
         if getattr(network.data_preprocessor, 'to_onehot', False):
-            raise ConfigError(f'distill.loss={self.distillation.settings.loss["type"]} needs one label an image, but the '
-                              f'{self.title} is trained on mixed images (train_cfg.augments, to_onehot); take them out, or '
+            raise ConfigError(f'distill.loss={self.distillation.settings.loss["type"]} needs one label an '
+                              'image, but the '
+                              f'{self.title} is trained on mixed images (train_cfg.augments, to_onehot); '
+                              'take them out, or '
                               'leave distill.loss out')
         return 'one an image'
 
@@ -244,15 +256,18 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         teacher = number_of_parameters(self.teachers.example(run).networks[0])
         if own > teacher:
             before = self.teachers.title if isinstance(self.teachers, StudentStage) else 'teacher'
-            run.warn(f'{self.title} has {own:,} parameters, more than the {before} that it learns from ({teacher:,}): '
-                     'assistants are meant to stand between teacher and student. Is the order of `assistants` from large '
+            run.warn(f'{self.title} has {own:,} parameters, more than the {before} that it learns from '
+                     f'({teacher:,}): '
+                     'assistants are meant to stand between teacher and student. Is the order of '
+                     '`assistants` from large '
                      'to small?')
         return f'{own:,} parameters, its teacher {teacher:,}'
 
     # ------------------------------------------------------------ the page
     def report(self, run: Run, result: NetworkResult) -> Section:
         accuracy, error = top1(result.metrics), result.metrics.get('kd/error')
-        summary = dict(accuracy_top1=accuracy, epoch=result.epochs, metrics=result.metrics, checkpoint=result.checkpoint)
+        summary = dict(accuracy_top1=accuracy, epoch=result.epochs, metrics=result.metrics,
+                       checkpoint=result.checkpoint)
         also = {} if error is None else {'KD error, images on which a student and its teacher differ': error}
         curves = {self.title: read_curve(run.work_dir / self.name)}
         if self.teachers is None and self.name != STUDENT:
@@ -271,20 +286,24 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         shown = bool(schedule) and self.name == STUDENT
         return Section([row], curves, paragraphs=[f'Schedule: {schedule}.'] if shown else [],
                        lines=[f'schedule: {schedule}'] if shown else [],
-                       cost=dict(student_epochs=result.epochs, student_hours=run.seconds[self.name] / 3600, students=1),
+                       cost=dict(student_epochs=result.epochs, student_hours=run.seconds[self.name] / 3600,
+                                 students=1),
                        summary=dict(summary, schedule=self.distillation.schedule.configs))
 
     def _baseline_section(self, summary: dict, curves: dict) -> Section:
         first = self.name == BASELINE
-        row = Accuracy(self.title, f'no teacher, after epoch {summary["epoch"]}', summary['accuracy_top1'], 'baseline')
+        row = Accuracy(self.title, f'no teacher, after epoch {summary["epoch"]}', summary['accuracy_top1'],
+                       'baseline')
         found = dict(students_alone=[summary], **(dict(student_alone=summary) if first else {}))
         return Section([row], curves if first else {}, summary=found)
 
 
 def schedule_text(hooks: list[dict]) -> str:
     """Empty where the student is distilled alike from the first epoch to the last."""
-    return '; '.join(f'{hook["type"].split(".")[-1]}(' + ', '.join(
-        f'{key}={value}' for key, value in hook.items() if key not in ('type', 'dataset')) + ')' for hook in hooks)
+    return '; '.join(f'{hook["type"].split(".")[-1]}(' +
+                     ', '.join(f'{key}={value}'
+                               for key, value in hook.items() if key not in ('type', 'dataset')) + ')'
+                     for hook in hooks)
 
 
 def networks_of(run: Run) -> list[Network]:
@@ -295,9 +314,12 @@ def networks_of(run: Run) -> list[Network]:
     """
     settings, found = run.settings, []
     for number, own in enumerate(settings.assistants or [], 1):
-        found.append(Network(f'assistant_{number}', own, f'assistants[{number - 1}]', ASSISTANT_SEED * number))
+        found.append(Network(f'assistant_{number}', own, f'assistants[{number - 1}]',
+                             ASSISTANT_SEED * number))
     if settings.generations is None:
         return [*found, Network(STUDENT)]
     count = settings.generations
-    return found + [Network(STUDENT if number == count else f'generation_{number}', seed_shift=number, generation=number)
-                    for number in range(1, count + 1)]
+    return found + [
+        Network(STUDENT if number == count else f'generation_{number}', seed_shift=number, generation=number)
+        for number in range(1, count + 1)
+    ]

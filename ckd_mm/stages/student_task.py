@@ -61,12 +61,13 @@ class StudentTask:
         return self._flops
 
     def distil(self, trajectory: Trajectory, snapshot: Snapshot, epochs: int) -> tuple[float, int, int]:
-        """Distil from one snapshot for the first ``epochs`` epochs of the student's schedule, going on from where an
+        """Distil from one snapshot for the first ``epochs`` epochs of the student's schedule, going on from
+        where an
         earlier call for fewer epochs stopped.
 
         Returns:
-            Accuracy in percent on the images of the probe's split, all of them; images trained on from the start;
-            images it was measured on.
+            Accuracy in percent on the images of the probe's split, all of them; images trained on from the
+            start; images it was measured on.
         """
         config = self.stage.short_config(self.run, [as_teacher(trajectory, snapshot)])
         runner = self._train(self._short(config, f'epoch_{snapshot.epoch}', epochs))
@@ -74,7 +75,8 @@ class StudentTask:
         dataset = DATASETS.build(copy.deepcopy(self.probe.dataset))
         own = self.run.config
         loader = dict(own.get('test_dataloader') or own.val_dataloader, dataset=dataset)
-        metrics = evaluate(network, dict(test_dataloader=loader, test_evaluator=dict(type='Accuracy', topk=(1, ))),
+        metrics = evaluate(network,
+                           dict(test_dataloader=loader, test_evaluator=dict(type='Accuracy', topk=(1, ))),
                            self.log, 'the student')
         return top1(metrics), epochs * len(runner.train_dataloader.dataset), len(dataset)
 
@@ -84,11 +86,14 @@ class StudentTask:
         config.train_cfg.max_epochs = epochs
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             config[key] = None
-        config.custom_hooks = [hook for hook in config.custom_hooks if hook.get('type') != 'ckd_mm.SnapshotHook']
+        config.custom_hooks = [
+            hook for hook in config.custom_hooks if hook.get('type') != 'ckd_mm.SnapshotHook'
+        ]
         probe, cache = self.probe, self.stage.cache
         if probe.probe_split == 'held_out':
             images = self.run.student_training().train_dataloader.dataset
-            config.train_dataloader.dataset = ConfigDict(held_out_part(images, probe.held_out, probe.seed, 'rest'))
+            config.train_dataloader.dataset = ConfigDict(
+                held_out_part(images, probe.held_out, probe.seed, 'rest'))
             if cache is not None:
                 cache.show_views(config)
         checkpoint = latest_checkpoint(config.work_dir, self.log)

@@ -31,18 +31,23 @@ if TYPE_CHECKING:
     from .student import StudentStage
 
 # hooks that show the student other images from some epoch on, and the settings that say which
-SWITCHES = dict(SwitchRecipeHook=('train_pipeline', 'batch_augments'), PipelineSwitchHook=('switch_pipeline', ))
-PAIRS = 32  # of image and view that are augmented twice: a mirror image with a chance of 1/2 is missed once in 2**32
+SWITCHES = dict(SwitchRecipeHook=('train_pipeline', 'batch_augments'),
+                PipelineSwitchHook=('switch_pipeline', ))
+# of image and view that are augmented twice: a mirror image with a chance of 1/2 is missed once in 2**32
+PAIRS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings(Settings):
     """``distill.cache``: teacher forwards are done once for each image in each of a few views."""
-    views: int = setting(at_least=1, help='each image is seen in so many augmentations: epoch e shows view e mod views',
+    views: int = setting(at_least=1, help='each image is seen in so many augmentations: epoch e shows view '
+                                          'e mod views',
                          remedy='say in how many views each image is seen, distill.cache=dict(views=4)')
     dtype: str = setting('float32', choices=('float32', 'float16'), help='of the log-probabilities on disk')
-    top_k: int | None = setting(None, at_least=1, help='store only so many classes of each image, and what is left')
-    file: str | Path | None = setting(None, help='the folder `targets` of an earlier run with the same teachers, loss '
+    top_k: int | None = setting(None, at_least=1, help='store only so many classes of each image, and what '
+                                                       'is left')
+    file: str | Path | None = setting(None, help='the folder `targets` of an earlier run with the same '
+                                                 'teachers, loss '
                                       'and images')
 
     def show_views(self, config: Config) -> Config:
@@ -54,14 +59,18 @@ class CacheSettings(Settings):
         loader = config.train_dataloader
         for key in ('batch_sampler', 'num_batch_per_epoch'):
             if loader.get(key) is not None:
-                raise ConfigError(f'train_dataloader.{key}={loader[key]!r}: distill.cache counts the views of an image by '
+                raise ConfigError(f'train_dataloader.{key}={loader[key]!r}: distill.cache counts the views '
+                                  'of an image by '
                                   f'epochs; take {key} or distill.cache out')
         if type(loader.get('batch_size')) is not int:
-            raise ConfigError(f'train_dataloader.batch_size={loader.get("batch_size")!r} should be a whole number: with '
+            raise ConfigError(f'train_dataloader.batch_size={loader.get("batch_size")!r} should be a whole '
+                              'number: with '
                               'distill.cache teacher forwards take so many images at a time')
         sampler = dict(loader.get('sampler') or {})
-        if type_name(sampler) not in ('DefaultSampler', 'ViewSampler') or sampler.get('views') not in (None, self.views):
-            raise ConfigError(f'train_dataloader.sampler={sampler!r}: with distill.cache it should be a DefaultSampler, '
+        if type_name(sampler) not in ('DefaultSampler',
+                                      'ViewSampler') or sampler.get('views') not in (None, self.views):
+            raise ConfigError(f'train_dataloader.sampler={sampler!r}: with distill.cache it should be a '
+                              'DefaultSampler, '
                               f'which is replaced by ckd_mm.ViewSampler(views={self.views})')
         replayable = replayable_part(loader.dataset)
         if replayable is None:
@@ -83,16 +92,20 @@ class CacheSettings(Settings):
         """
         found, name = TargetFile(Path(self.file)), f'distill.cache.file={str(self.file)!r}'
         if not found.is_complete:
-            raise ConfigError(f'{name} should be the folder of finished targets, with {FILE}; name the folder `targets` '
+            raise ConfigError(f'{name} should be the folder of finished targets, with {FILE}; name the '
+                              'folder `targets` '
                               'of an earlier run with distill.cache')
         layout = found.layout
         for key in ('views', 'dtype', 'top_k'):
             if getattr(self, key) != getattr(layout, key):
-                raise ConfigError(f'distill.cache.{key}={getattr(self, key)!r}, and the targets in {name} have '
+                raise ConfigError(f'distill.cache.{key}={getattr(self, key)!r}, and the targets in {name} '
+                                  'have '
                                   f'{getattr(layout, key)!r}; say the same')
         if layout.images != images:
-            raise ConfigError(f'{name} has targets of {layout.images} images, and the student is trained on {images}: '
-                              'name the targets of this data set, or leave distill.cache.file out to make them')
+            raise ConfigError(f'{name} has targets of {layout.images} images, and the student is trained on '
+                              f'{images}: '
+                              'name the targets of this data set, or leave distill.cache.file out to make '
+                              'them')
 
 
 @dataclass(kw_only=True)
@@ -136,13 +149,14 @@ class TargetsStage(Stage[TargetsResult]):
         """The student's training, of which only images and teachers are used."""
         config = self.student.training(run)
         config.load_from = config.val_dataloader = config.val_cfg = config.val_evaluator = None
-        config = self.student.distilled(self.settings.show_views(config), self.student.teachers.cohort(run), None)
+        config = self.student.distilled(self.settings.show_views(config), self.student.teachers.cohort(run),
+                                        None)
         return stage_config(run, config, self.name, [])
 
     def depends_on(self, run: Run) -> dict[str, Any]:
         config = self.config(run)
-        return dict(fingerprint=self.fingerprint(run, config), dtype=self.settings.dtype, top_k=self.settings.top_k,
-                    batch_size=config.train_dataloader.batch_size)
+        return dict(fingerprint=self.fingerprint(run, config), dtype=self.settings.dtype,
+                    top_k=self.settings.top_k, batch_size=config.train_dataloader.batch_size)
 
     def fingerprint(self, run: Run, config: Config) -> dict[str, Any]:
         return targets_fingerprint(config, on_main(lambda: self.student.teachers.fingerprint(run)))
@@ -169,7 +183,8 @@ class TargetsStage(Stage[TargetsResult]):
         """
         file = TargetFile(self.folder(run))
         if file.record()['sha256'] != run.results[self.name].sha256:
-            raise CkdError(f'the targets in {file.folder} are not those that this run began with: their SHA-256 is '
+            raise CkdError(f'the targets in {file.folder} are not those that this run began with: their '
+                           'SHA-256 is '
                            'another. Restore them, or choose another --work-dir')
         file.check()
 
@@ -193,7 +208,8 @@ class TargetsStage(Stage[TargetsResult]):
         needed, (place, free) = self._needed(run), free_disk(run.work_dir)
         if needed > free:
             raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {place} has '
-                           f'{free / 2**30:.2f} GiB free; store less of them (fewer views, dtype=\'float16\', top_k=16), '
+                           f'{free / 2**30:.2f} GiB free; store less of them (fewer views, '
+                           'dtype=\'float16\', top_k=16), '
                            'or choose another --work-dir')
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
 
@@ -203,8 +219,8 @@ class TargetsStage(Stage[TargetsResult]):
     def _layout(self, run: Run) -> Layout:
         dataset, settings, distill = self._dataset(run), self.settings, self.student.distillation.settings
         classes = (self.student.training(run).model.get('head') or {}).get('num_classes')
-        return Layout(len(dataset), settings.views, classes or len(classes_of(dataset) or ()), 1, settings.dtype,
-                      settings.top_k, distill.kd_loss.get('aggregation') == 'loss')
+        return Layout(len(dataset), settings.views, classes or len(classes_of(dataset) or ()), 1,
+                      settings.dtype, settings.top_k, distill.kd_loss.get('aggregation') == 'loss')
 
     def _needed(self, run: Run) -> int:
         """Bytes that are still to be written, of these targets and of those of the students before."""
@@ -222,8 +238,10 @@ class TargetsStage(Stage[TargetsResult]):
             first = [dataset[place]['inputs'] for place in places]
             again = [dataset[place]['inputs'] for place in reversed(places)][::-1]
         if not all(map(torch.equal, first, again)):
-            raise ConfigError(f'distill.cache: an image of the {self.student.title} is augmented in two ways in the same '
-                              'view: a transform of train_dataloader.dataset.pipeline has random numbers of its own, '
+            raise ConfigError(f'distill.cache: an image of the {self.student.title} is augmented in two '
+                              'ways in the same '
+                              'view: a transform of train_dataloader.dataset.pipeline has random numbers of '
+                              'its own, '
                               'which are not of python, numpy or torch')
 
     def report(self, run: Run, result: TargetsResult) -> Section:
@@ -250,21 +268,25 @@ def require_unmixed_images(config: Config) -> None:
         config: of a student's training.
 
     Raises:
-        ConfigError: it is trained on mixed images, of which no target can be cached, or later on others than at first.
+        ConfigError: it is trained on mixed images, of which no target can be cached, or later on others than
+            at first.
     """
     model = model_config_of(config)
     found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
              'model.train_cfg.augments': (model.get('train_cfg') or {}).get('augments')}
     for name, value in found.items():
         if value:
-            raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single images cannot '
+            raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single '
+                              'images cannot '
                               f'be cached; take {name} or distill.cache out')
     for hook in config.get('custom_hooks') or []:
         switched = [key for key in SWITCHES.get(type_name(hook), ()) for part in hook.get('schedule', [hook])
                     if part.get(key)]
         if switched:
-            raise ConfigError(f'custom_hooks: {type_name(hook)} changes {switched[0]} while the student learns, and '
-                              'targets are cached of images as they are at its start; take the hook or distill.cache out')
+            raise ConfigError(f'custom_hooks: {type_name(hook)} changes {switched[0]} while the student '
+                              'learns, and '
+                              'targets are cached of images as they are at its start; take the hook or '
+                              'distill.cache out')
 
 
 def _check_loss(distill: Any, classes: int) -> None:
@@ -274,6 +296,8 @@ def _check_loss(distill: Any, classes: int) -> None:
         distill.built_loss()(logits, SoftTarget(logits.log_softmax(dim=1), None, labels),
                              *([labels] if distill.needs_labels else []))
     except Exception as error:  # a loss may fail in any way when it is given a SoftTarget instead of logits
-        raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, which is what is '
-                          f'cached, instead of the logits of teachers: {type(error).__name__}: {error}. Let its '
+        raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, '
+                          'which is what is '
+                          f'cached, instead of the logits of teachers: {type(error).__name__}: {error}. Let '
+                          'its '
                           '`forward` take both, or take distill.cache out') from error

@@ -62,11 +62,14 @@ class SnapshotSettings(WhenSettings):
 @dataclass(frozen=True, kw_only=True)
 class TeacherSettings(TrainingSettings):
     """``teacher``: the network whose checkpoints teach, and how it is trained otherwise than the student."""
-    model: dict | None = setting(None, help='mmpretrain classifier; or dict(cfg_path=FILE, ...), the `model` of that '
+    model: dict | None = setting(None, help='mmpretrain classifier; or dict(cfg_path=FILE, ...), the '
+                                            '`model` of that '
                                  'config with other settings merged over it')
     snapshots: SnapshotSettings | None = setting(None, help='when to keep it while it is trained')
-    trajectory: str | Path | list | tuple | None = setting(None, help='instead of a training: folder of snapshots that '
-                                                           'exist (trajectory.json or epoch_*.pth), or several')
+    trajectory: str | Path | list | tuple | None = setting(None, help='instead of a training: folder of '
+                                                                      'snapshots that '
+                                                           'exist (trajectory.json or epoch_*.pth), or '
+                                                           'several')
 
     def check(self, name: str) -> None:
         super().check(name)
@@ -76,7 +79,8 @@ class TeacherSettings(TrainingSettings):
             for key in ('model', 'snapshots'):
                 if not self.given.get(key):
                     raise ConfigError(f'{name}.{key} is missing: give {name}=dict(model=..., snapshots=dict('
-                                      f'interval=...)), or {name}=dict(trajectory=FOLDER) to use snapshots that exist')
+                                      f'interval=...)), or {name}=dict(trajectory=FOLDER) to use snapshots '
+                                      'that exist')
         elif not self.folders:
             raise ConfigError(f'{name}.trajectory is empty: give a folder, or a list of folders')
 
@@ -114,7 +118,8 @@ def check_no_own_hook(name: str, hook: Any) -> None:
     if kind in schedule_names():
         raise ConfigError(f'{name}: {kind} belongs into distill.schedule; every stage would inherit it')
     if kind == 'SnapshotHook' or (kind == 'InfoPlaneHook' and name == 'custom_hooks'):
-        raise ConfigError(f'{name}: {kind} stands for what `teacher.snapshots` and `probe` ask for in this config, and '
+        raise ConfigError(f'{name}: {kind} stands for what `teacher.snapshots` and `probe` ask for in this '
+                          'config, and '
                           'every stage would inherit it; take it out')
 
 
@@ -183,7 +188,8 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if missing:
             raise CkdError(f'the teacher is trained, but snapshots of epochs {missing} are missing in '
                            f'{folder / MANIFEST}; remove {runner.work_dir}/last_checkpoint to train it again')
-        return TeacherResult(trajectories=[str(folder)], epochs=epochs, trained=True, stage_seconds=runner.seconds)
+        return TeacherResult(trajectories=[str(folder)], epochs=epochs, trained=True,
+                             stage_seconds=runner.seconds)
 
     def trajectories(self, run: Run) -> list[Trajectory]:
         return [Trajectory.open(self.folder(run))]
@@ -207,13 +213,16 @@ class TeacherStage(TrainingStage[TeacherResult]):
         weights), the old one and the new."""
         network, runs = run.network('teacher', model_config_of(self.training(run))), self.selector.runs
         weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-        there = len([*run.work_dir.glob('snapshots/epoch_*.pth'), *run.work_dir.glob('teacher_*/snapshots/epoch_*.pth')])
+        there = len([
+            *run.work_dir.glob('snapshots/epoch_*.pth'), *run.work_dir.glob('teacher_*/snapshots/epoch_*.pth')
+        ])
         wanted = runs * len(self.epochs(run))
         needed = weights * (max(wanted - there, 0) + 4 * runs)
         folder, free = free_disk(run.work_dir)
         if needed > free:
             raise CkdError(f'the trajectory needs about {needed / 2**30:.1f} GiB ({wanted} snapshots of '
-                           f'{weights / 2**20:.0f} MiB) and {folder} has {free / 2**30:.1f} GiB free; keep fewer '
+                           f'{weights / 2**20:.0f} MiB) and {folder} has {free / 2**30:.1f} GiB free; keep '
+                           'fewer '
                            'snapshots (teacher.snapshots), or choose another --work-dir')
         return f'about {needed / 2**20:.0f} MiB needed, {free / 2**30:.0f} GiB free'
 
@@ -256,8 +265,8 @@ class GivenTeacherStage(Stage[TeacherResult]):
 
     def execute(self, run: Run) -> TeacherResult:
         found = self.trajectories(run)
-        return TeacherResult(trajectories=[str(trajectory.folder) for trajectory in found], epochs=found[0].epochs,
-                             trained=False)
+        return TeacherResult(trajectories=[str(trajectory.folder) for trajectory in found],
+                             epochs=found[0].epochs, trained=False)
 
     def example(self, run: Run) -> Snapshot:
         return self.trajectories(run)[0].last
@@ -288,14 +297,16 @@ class GivenTeacherStage(Stage[TeacherResult]):
         classes = getattr(getattr(network, 'head', None), 'num_classes', None)
         wanted = (run.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
-            raise ConfigError(f'teacher {snapshot} has {classes} classes and model.head.num_classes={wanted}; '
+            raise ConfigError(f'teacher {snapshot} has {classes} classes and '
+                              f'model.head.num_classes={wanted}; '
                               'distillation of logits needs the same classes')
         images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
         require_same_classes(snapshot, classes_of(images), 'the classes of its training set')
         measured = check_recorded_accuracy(snapshot, config)
         said = f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to ' \
                f'{trajectory.epochs[-1]}'
-        return said if measured is None else (f'{said}, the last is right on {measured:.1f} % of some validation images '
+        return said if measured is None else (f'{said}, the last is right on {measured:.1f} % of some '
+                                              'validation images '
                                               f'(recorded {snapshot.accuracy:.1f} %)')
 
     def describe(self, run: Run) -> str:

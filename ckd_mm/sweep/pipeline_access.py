@@ -15,9 +15,11 @@ from ..trajectory import Trajectory
 
 OWN_KEYS = tuple(RunSettings.names())
 
-__all__ = ['METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SELECTION', 'SUMMARY', 'baseline_loader', 'check_settings',
-           'given_trajectories', 'require_teacher_unchanged', 'snapshot_epochs', 'stage_states', 'teacher_epochs',
-           'teacher_seed']
+__all__ = [
+    'METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SELECTION', 'SUMMARY', 'baseline_loader', 'check_settings',
+    'given_trajectories', 'require_teacher_unchanged', 'snapshot_epochs', 'stage_states', 'teacher_epochs',
+    'teacher_seed'
+]
 
 
 def check_settings(config: Config) -> None:
@@ -52,7 +54,8 @@ def given_trajectories(config: Config) -> list[Trajectory]:
 
 
 def baseline_loader(config: Config) -> dict:
-    """The ``train_dataloader`` of the student without a teacher: a schedule may hold out images, and cached targets
+    """The ``train_dataloader`` of the student without a teacher: a schedule may hold out images, and cached
+    targets
     show views."""
     config = copy.deepcopy(config)
     config.student_alone = 1

@@ -26,7 +26,8 @@ def config_of(name):
 
 def settings():
     tree = ast.parse((Path(__file__).parents[1] / 'test_pipeline' / 'test_bad_input.py').read_text())
-    node = next(node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == 'SETTINGS')
+    node = next(
+        node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == 'SETTINGS')
     return eval(compile(ast.Expression(node.value), 'SETTINGS', 'eval'))
 
 

@@ -243,7 +243,8 @@ def test_teachers_that_are_there_before(tmp_path):
 def test_the_whole_method(distil_run):
     """In all its stages: teacher, probe, student; what they leave loads strictly, in the usual order."""
     config = distil_run(custom_hooks=[HOOK])
-    # in torch 2.15 the backward pass of 1x1 convolutions of 4 channels and stride 2 corrupts memory on some CPUs
+    # in torch 2.15 the backward pass of 1x1 convolutions of 4 channels and stride 2 corrupts memory on some
+    # CPUs
     config.teacher.model = resnet(2, channels=8)
     summary = RUNNERS.build(config).train()
     folder = Path(config.work_dir)

@@ -585,7 +585,8 @@ def test_bad_starts_are_named(starts):
 def test_schedules_go_by_their_registered_names():
     assert isinstance(build_schedule(dict(type='ckd_mm.ProgressiveTeacherHook', starts=[0, 2])),
                       ProgressiveTeacherHook)
-    known = 'ckd_mm.AnnealDistillationHook, ckd_mm.ProgressiveTeacherHook, ckd_mm.StopDistillationHook, ckd_mm.StopWhenOvertakenHook'
+    known = ', '.join(f'ckd_mm.{name}Hook' for name in ('AnnealDistillation', 'ProgressiveTeacher',
+                                                        'StopDistillation', 'StopWhenOvertaken'))
     for wrong in ('anneal', 'ckd_mm.SnapshotHook', None):
         with pytest.raises(ConfigError) as caught:
             build_schedule(dict(type=wrong))

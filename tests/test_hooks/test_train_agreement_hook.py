@@ -101,7 +101,8 @@ def test_numbers_are_those_of_the_definition(agreement_run):
                     for name in ('kd_error', 'kd_loss', 'ce')})
     assert 'train/kd_error' not in runner.message_hub.log_scalars
     # no listener is left behind
-    assert not runner.model.kd_loss._forward_hooks and not runner.model.student.head.loss_module._forward_hooks
+    model = runner.model
+    assert not model.kd_loss._forward_hooks and not model.student.head.loss_module._forward_hooks
 
 
 def test_training_is_the_same_with_it(agreement_run):
@@ -114,7 +115,8 @@ def test_training_is_the_same_with_it(agreement_run):
 
 def test_validation_does_not_count(agreement_run, digits_run):
     plain, config = digits_run(), agreement_run(folder='validated')
-    config.val_dataloader, config.val_cfg, config.val_evaluator = plain.val_dataloader, plain.val_cfg, plain.val_evaluator
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        config[key] = plain[key]
     train(config)
     without = agreement_run(folder='not_validated')
     train(without)
