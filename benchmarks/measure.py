@@ -78,8 +78,7 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
 
 def peak_memory(make_pair: Callable[[], Pair], device: torch.device) -> int | None:
     """Bytes that torch's allocator has given out at most in a step of the pair's first contender, while the
-    second one is not there.
-    None on a CPU, whose memory torch does not count."""
+    second one is not there. None on a CPU, whose memory torch does not count."""
     if device.type != 'cuda':
         return None
     ours = make_pair()[0]

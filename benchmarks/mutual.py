@@ -13,8 +13,8 @@ from ckd_mm.students import DeepMutualLearning
 
 def dml_vs_students(work: Workload) -> list[float]:
     """``DeepMutualLearning.train_step`` of two of the preset's students / ``train_step`` of one plain
-    mmpretrain classifier and then of
-    the other, each with an optimizer of its own. That they do the same work is checked with ``kd_weight=0``.
+    mmpretrain classifier and then of the other, each with an optimizer of its own. That they do the same work
+    is checked with ``kd_weight=0``.
 
     Mutual learning holds the activations of both students at once, and must: each learns from the other's
     prediction.

@@ -1,7 +1,7 @@
 """Speed and size of ckd_mm as ratios to something that anyone would accept as a yardstick.
 
     python benchmarks/run.py [NAME ...] --json FILE [--device cpu|cuda] [--preset NAME] [--dtype fp32|bf16]
-                             [--repeats N]
+    [--repeats N]
 
 Contenders alternate in this one process. Prints a table, and has written FILE after each line of it; exit
 status 1 if a median is above its limit, or if something could not be measured. See README.md here.

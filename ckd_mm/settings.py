@@ -33,8 +33,7 @@ def setting(default: Any = MISSING, *, help: str, at_least: float | None = None,
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A dict of a config, read and checked. None means the default: a command line can set an inherited key
-    to
-    None, but not take it out.
+    to None, but not take it out.
 
     Attributes:
         given: what was given, as it was; fields that are None are left out.
@@ -123,6 +122,5 @@ def read_value(name: str, item: Any, value: Any) -> Any:
         return check_int(name, value, limits['at_least'])
     if not isinstance(value, tuple(kinds) + ((tuple, ) if list in kinds else ())):
         raise ConfigError(f'{name}={value!r} should be '
-                          f'{" or ".join(f"a {kind.__name__}" for kind in kinds)}: '
-                          f'{limits["help"]}')
+                          f'{" or ".join(f"a {kind.__name__}" for kind in kinds)}: {limits["help"]}')
     return value

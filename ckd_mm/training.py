@@ -20,8 +20,7 @@ COMPARING = ('KDMetric', 'TrainAgreementHook')  # metrics and hooks that compare
 
 def apply_overrides(config: Config, overrides: dict[str, Any]) -> Config:
     """``config`` with other training settings, each merged over its own as a derived config would; ``model``
-    is
-    replaced.
+    is replaced.
 
     Args:
         overrides: keys that are neither ``model`` nor of :data:`RUNNER_KEYS` are left out.
@@ -95,8 +94,7 @@ def without_comparison(config: Config) -> Config:
 
 def with_comparison(config: Config, own: Config, cohort: dict) -> Config:
     """``config`` with the comparing metrics and hooks of the student's ``own`` config, against this cohort;
-    in
-    place."""
+    in place."""
     tau = (own.get('distill') or {}).get('tau')
     for key in ('val_evaluator', 'test_evaluator', 'custom_hooks'):
         found = [copy.deepcopy(item) for item in as_list(own.get(key)) if compares(item)]
@@ -129,8 +127,7 @@ def trained_model(runner: Any) -> nn.Module:
 # ------------------------------------------------------------ values of configs
 def type_name(item: Any) -> str:
     """Name of what a config (of a hook, a metric, ...) builds, or of what is built already, without its
-    scope.
-    Configs in pure Python have classes and functions in ``type``."""
+    scope. Configs in pure Python have classes and functions in ``type``."""
     kind = item.get('type') if isinstance(item, dict) else type(item)
     return getattr(kind, '__name__', str(kind)).split('.')[-1]
 

@@ -38,8 +38,8 @@ def pytest_unconfigure():
 @pytest.fixture(scope='module', autouse=True)
 def forget_runs():
     """mmengine keeps the loggers, message hubs, visualizers and scopes of all runs of a process; with some
-    thousand runs every data set
-    (a garbage collection) and every switch of scope (a copy of them all) takes a second."""
+    thousand runs every data set (a garbage collection) and every switch of scope (a copy of them all) takes a
+    second."""
     yield
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:

@@ -99,8 +99,8 @@ def train(config, *hooks) -> Runner:
 
 
 def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
-    """A run and its stages by name, as if each had left something: their configs can be made.
-    Of the teacher no snapshot is chosen."""
+    """A run and its stages by name, as if each had left something: their configs can be made. Of the teacher
+    no snapshot is chosen."""
     run, stages = open_run(config)
     run.results = {stage.name: SimpleNamespace(checkpoint=f'{stage.name}.pth', sha256='') for stage in stages}
     named = {stage.name: stage for stage in stages}

@@ -3,8 +3,7 @@
 Fig. 5).
 
     python tools/class_correlation.py CONFIG work_dirs/run                    # the half-way snapshot and the
-    last
-    python tools/class_correlation.py CONFIG work_dirs/run --epochs 120 200 --tau 4
+    last python tools/class_correlation.py CONFIG work_dirs/run --epochs 120 200 --tau 4
 
 The config gives the images. Written: class_correlation.png, .json (mean and spread of each map), .npz (the
 maps).
@@ -26,8 +25,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tau', type=float, default=5.0, help='temperature of the softened probabilities; '
                                                                'default: 5')
     parser.add_argument('--split', choices=['test', 'held_out'], default='test',
-                        help='images: the test set, as in the paper, or those held out from the training '
-                             'set by `probe`')
+                        help='images: the test set, as in the paper, or those held out from the training set '
+                             'by `probe`')
     parser.add_argument('--num-images', type=int, default=10000, help='at most this many images; default: '
                                                                       '10000')
     parser.add_argument('--out', help='folder to write to; default: that of the trajectory')
@@ -59,9 +58,8 @@ def main() -> None:
         for name in ('half_way', 'last')
     ]
     if epochs[0] == epochs[1]:
-        raise ConfigError(f'both snapshots are of epoch {epochs[0]}: nothing to compare. '
-                          f'{trajectory.folder} has epochs '
-                          f'{trajectory.epochs}; choose two with --epochs')
+        raise ConfigError(f'both snapshots are of epoch {epochs[0]}: nothing to compare. {trajectory.folder} '
+                          f'has epochs {trajectory.epochs}; choose two with --epochs')
     snapshots = [trajectory.at(epoch) for epoch in epochs]
     probe = Probe(config, **dict(config.get('probe') or {}, probe_split=args.split,
                                  num_images=args.num_images))
@@ -73,8 +71,7 @@ def main() -> None:
     absent = int(maps[epochs[0]]['logits'].diagonal().isnan().sum())
     if absent:
         print(f'{absent} classes have no image among these {len(images)}: they are grey in the figure and '
-              'NaN in the maps; '
-              'raise --num-images')
+              'NaN in the maps; raise --num-images')
     rows = [
         dict(epoch=epoch, kind=kind, **diversity(maps[epoch][kind])) for kind in KINDS for epoch in epochs
     ]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Compare selectors: which of them foretells what students learn from each snapshot, and at what cost?
 
-    python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2
-    python tools/compare_selectors.py CONFIG work_dirs/sweep
+    python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2 python tools/compare_selectors.py
+    CONFIG work_dirs/sweep
 
 The truth is a finished sweep: students taught by each snapshot. Of each selector the table says what it
 chose, the rank correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, its
@@ -28,8 +28,8 @@ def parse_args() -> argparse.Namespace:
         help='each chooses one snapshot; say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
     parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in '
                                       'each sweep, of several the first')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings '
-                                                           'of the student')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings of '
+                                                           'the student')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
                                                                      'size actually used')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as they were given to the '
@@ -64,8 +64,8 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
     results = load_results(sweep)
     truth = {epoch: found for epoch, found in results.by_epoch().items() if found}
     if len(truth) < 3:
-        raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least '
-                       '3 (tools/sweep.py --epochs)')
+        raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least 3 '
+                       '(tools/sweep.py --epochs)')
     folder = Path(sweep) / 'selectors'
     opened, scores = {}, []
     for text in selectors:  # all of them before the first is put to work
@@ -118,11 +118,11 @@ def main() -> None:
         scores, truth = compare(config, Path(sweep), args.selectors)
         found.append(scores)
         agreement = reliability(truth)
-        lines = [table_of(scores), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students '
-                                       'of each.']
+        lines = [table_of(scores), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students of '
+                                   'each.']
         if agreement is not None:
-            lines.append('One half of the students foretells the order of the other with a rank '
-                         f'correlation of {agreement:+.2f}.')
+            lines.append('One half of the students foretells the order of the other with a rank correlation '
+                         f'of {agreement:+.2f}.')
         out = Path(args.out or Path(sweep) / 'selectors')
         out = out if args.out is None or len(args.sweeps) == 1 else out / Path(sweep).name
         write_json(

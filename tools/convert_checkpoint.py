@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument('out', help='folder to write epoch_N.pth to')
     parser.add_argument('--epoch', type=int, help='N; default: the epoch in the file')
-    parser.add_argument('--teacher', action='store_true', help="the network is the config's "
-                                                               "`teacher.model`, not its `model`")
+    parser.add_argument('--teacher', action='store_true', help="the network is the config's `teacher.model`, "
+                                                               "not its `model`")
     return parser.parse_args()
 
 

@@ -3,8 +3,8 @@
 2).
 
     python tools/head_probabilities.py CONFIG work_dirs/run                          # the first three test
-    images
-    python tools/head_probabilities.py CONFIG work_dirs/run/heads.pth --images 0 17 --tau 10 --out figure.png
+    images python tools/head_probabilities.py CONFIG work_dirs/run/heads.pth --images 0 17 --tau 10 --out
+    figure.png
 
 The config gives the images: its test set, else its validation set. Written: head_probabilities.png and .json,
 the numbers.
@@ -26,8 +26,8 @@ def parse_args() -> argparse.Namespace:
                         help='images of the test set, counted from 0; default: 0 1 2')
     parser.add_argument('--tau', type=float, default=10.0, help="temperature; default: 10, the paper's for "
                                                                 "this figure")
-    parser.add_argument('--out', help='figure to write, .png or .svg; default: head_probabilities.png '
-                                      'beside the heads')
+    parser.add_argument('--out', help='figure to write, .png or .svg; default: head_probabilities.png beside '
+                                      'the heads')
     return parser.parse_args()
 
 

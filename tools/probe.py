@@ -40,8 +40,8 @@ def main() -> None:
     draw_information_plane(plane, path.with_suffix('.png'))
     print(f'{"epoch":>6} {"I(X;F) nats":>12} {"I(Y;F)":>8} {"sum":>6}')
     for point, row in zip(plane.points, plane.normalised()):
-        print(f'{point.epoch:>6} {point.information_x:>12.5f} {point.information_y:>8.4f} {row["sum"]:>6.3f}'
-              f'{"  <- T*" if point.epoch == plane.best_epoch else ""}')
+        print(f'{point.epoch:>6} {point.information_x:>12.5f} {point.information_y:>8.4f} '
+              f'{row["sum"]:>6.3f}{"  <- T*" if point.epoch == plane.best_epoch else ""}')
     print(f'Written: {path} and {path.with_suffix(".png")}')
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Say which snapshots of a trajectory would teach, and why; writes selection.json.
 
-    python tools/select_teacher.py work_dirs/run information_plane
-    python tools/select_teacher.py work_dirs/run even --options k=4
-    python tools/select_teacher.py work_dirs/run cmi --config configs/ckd/demo_digits.py
+    python tools/select_teacher.py work_dirs/run information_plane python tools/select_teacher.py
+    work_dirs/run even --options k=4 python tools/select_teacher.py work_dirs/run cmi --config
+    configs/ckd/demo_digits.py
 """
 
 import argparse
@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the '
                                                                                     'selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
-    parser.add_argument('--config', help='config of the student, for selectors that look at images or at '
-                                         'the student')
+    parser.add_argument('--config', help='config of the student, for selectors that look at images or at the '
+                                         'student')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         help='override settings of the config: key=value')
     parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')

@@ -6,10 +6,8 @@
 
 The teacher is trained once and in WORK_DIR/teacher; each student is a run of its own in WORK_DIR/ARM:
 
-    alone   no teacher
-    full    distilled from the last snapshot
-    inter   distilled from the snapshot of --inter-selector
-    smooth  no teacher, labels smoothed by 0.1
+    alone   no teacher full    distilled from the last snapshot inter   distilled from the snapshot of
+    --inter-selector smooth  no teacher, labels smoothed by 0.1
 
 All are trained on the same images and probed with the same decoder on the same others (`probe` of the
 config). The config's `student_snapshots` says how often a student is kept; default: at the ends of 10 equal
@@ -105,8 +103,8 @@ def main() -> None:
             schedule_class(item).needs_one_teacher
             for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):
         raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on images that neither learns '
-                          'from, and here the probe has '
-                          'them: take it out, say with --cfg-options distill.schedule=None')
+                          'from, and here the probe has them: take it out, say with --cfg-options '
+                          'distill.schedule=None')
     work_dir = Path(config.work_dir)
     runner = CheckpointDistillRunner(teacher_config(config, work_dir, args.inter_selector))
     runner.train(until='select')

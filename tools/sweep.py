@@ -2,9 +2,9 @@
 """Configs and commands that distil a student from each of several snapshots of a teacher, over seeds.
 
     python tools/sweep.py CONFIG --work-dir W --epochs 50 100 150 200 --seeds 0 1 2  CheckpointKD, Figure 2
-    python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4    Figure 3
-    python tools/sweep.py CONFIG --work-dir W --search distill.tau=1,2,4,8 distill.kd_weight=0.5,0.9
-    python tools/sweep.py --collect W
+    python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4    Figure 3 python
+    tools/sweep.py CONFIG --work-dir W --search distill.tau=1,2,4,8 distill.kd_weight=0.5,0.9 python
+    tools/sweep.py --collect W
 
 Nothing is trained: each training gets an ordinary config in W, and each that is not finished a command in
 W/teachers.txt (first) or W/students.txt (then). xargs, GNU parallel, a slurm array or your own hands run
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
                         help='of the ensembles; default: 1 2 4 7 10')
     parser.add_argument('--search', nargs='+', action=DictAction,
                         help='key=value,value,...: try every combination; "key+key=[(value,value),...]": '
-                        'keys that change together')
+                             'keys that change together')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every training')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate by the batch size actually used')

@@ -14,8 +14,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for everything the run writes; default: work_dirs/<name '
                                            'of the config>')
     parser.add_argument('--resume', nargs='?', const='auto',
-                        help='go on with the run in the work_dir; with a path: the student goes on from '
-                             'that checkpoint')
+                        help='go on with the run in the work_dir; with a path: the student goes on from that '
+                             'checkpoint')
     parser.add_argument('--until', metavar='STAGE', help='stop after this stage, say teacher')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that '
                                                            'trains')

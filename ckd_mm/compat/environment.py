@@ -44,8 +44,7 @@ def check_environment() -> None:
             names = ' and '.join(f'{name} {version}' for name, version in found.items())
             raise EnvironmentConflict(
                 f'{names} are both installed and both provide the module "{module}": their files overwrite '
-                'each other. '
-                f'Make a fresh environment with one stack: {INSTALL_HINT}')
+                f'each other. Make a fresh environment with one stack: {INSTALL_HINT}')
         if not found and importlib.util.find_spec(module) is None:
             raise EnvironmentConflict(f'ckd_mm needs the module "{module}", which is not installed: '
                                       f'{INSTALL_HINT}')

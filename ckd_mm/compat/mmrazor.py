@@ -35,8 +35,7 @@ def require_mmrazor(wanted_by: str) -> ModuleType:
     for name in ('mmrazor', 'joblib'):
         if importlib.util.find_spec(name) is None:
             raise EnvironmentConflict(f'{wanted_by} needs {name}, which is not installed: pip install '
-                                      'mmrazor==1.0.0 joblib '
-                                      '(distillation of logits does not need it)')
+                                      'mmrazor==1.0.0 joblib (distillation of logits does not need it)')
     try:
         importlib.import_module('mmrazor.models')
         importlib.import_module('mmrazor.engine')

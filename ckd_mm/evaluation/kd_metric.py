@@ -154,7 +154,7 @@ def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: 
 
     - ``kl``: :math:`\tau^2 \sum_k p_k \log(p_k / q_k)`;
     - ``cross_entropy``: :math:`-\tau^2 \sum_k p_k \log q_k`, as ESKD prints it in Sec. 3; the entropy of p
-    times tau squared more.
+      times tau squared more.
 
     Args:
         student_logits: (N, C), up to a constant of each image: log-probabilities will do.

@@ -24,8 +24,7 @@ def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None]
 
     Returns:
         ``members``: name to metrics, in mmengine's words, say ``{'head 0': {'accuracy/top1': 71.2}}``;
-            ``ensemble``: metrics.
-        Metrics are empty where the config has neither set; ``KDMetric`` is left out.
+        ``ensemble``: metrics. Metrics are empty where the config has neither set; ``KDMetric`` is left out.
 
     Raises:
         ConfigError: ``names`` are not one a teacher, or not all different.

@@ -28,6 +28,5 @@ class FiniteLossHook(Hook):
         loss = float(outputs['loss'].detach())
         if not math.isfinite(loss):
             raise CkdError(f'the loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}): '
-                           'the training has diverged. '
-                           'Lower the learning rate (optim_wrapper.optimizer.lr), warm it up, or clip '
-                           'gradients (optim_wrapper.clip_grad)')
+                           'the training has diverged. Lower the learning rate (optim_wrapper.optimizer.lr), '
+                           'warm it up, or clip gradients (optim_wrapper.clip_grad)')

@@ -33,15 +33,14 @@ class ProgressiveTeacherHook(ScheduleHook):
                 isinstance(start, int) and not isinstance(start, bool) for start in starts)
             if not rising or list(starts[:1]) != [0] or any(later <= start
                                                             for start, later in zip(starts, starts[1:])):
-                raise ConfigError(f'ProgressiveTeacherHook: starts={starts!r} should be rising epochs of '
-                                  'the student, the first 0')
+                raise ConfigError(f'ProgressiveTeacherHook: starts={starts!r} should be rising epochs of the '
+                                  'student, the first 0')
         self.starts = starts
 
     def check(self, max_epochs, distilled_epochs, teachers) -> None:
         if self.starts is not None and self.starts[-1] >= distilled_epochs:
             raise ConfigError(f'ProgressiveTeacherHook: starts={list(self.starts)}: the last teacher would '
-                              'never teach, there are '
-                              f'{distilled_epochs} epochs with distillation')
+                              f'never teach, there are {distilled_epochs} epochs with distillation')
         if teachers is None:
             return
         if teachers < 2:
@@ -53,8 +52,7 @@ class ProgressiveTeacherHook(ScheduleHook):
                               'epochs, one for each snapshot')
         if teachers > distilled_epochs:
             raise ConfigError(f'ProgressiveTeacherHook: {teachers} snapshots cannot take turns in '
-                              f'{distilled_epochs} epochs with '
-                              'distillation; choose fewer')
+                              f'{distilled_epochs} epochs with distillation; choose fewer')
         self.turns = list(self.starts
                           or [phase_end(distilled_epochs, index, teachers) for index in range(teachers)])
 
@@ -73,5 +71,5 @@ class ProgressiveTeacherHook(ScheduleHook):
         self.turn = turn
         snapshot = model.cohort_config['snapshots'][turn]
         model.replace_cohort(dict(model.cohort_config, snapshots=[snapshot]))
-        runner.logger.info(f'After {runner.epoch} epochs teacher {turn + 1} of {len(self.turns)} takes '
-                           f'over: {snapshot}')
+        runner.logger.info(f'After {runner.epoch} epochs teacher {turn + 1} of {len(self.turns)} takes over: '
+                           f'{snapshot}')

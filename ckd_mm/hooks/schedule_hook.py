@@ -56,8 +56,8 @@ class ScheduleHook(Hook):
     def before_train(self, runner) -> None:
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ConfigError(f'{type(self).__name__} counts epochs, but train_cfg makes a '
-                              f'{type(runner.train_loop).__name__}; '
-                              'use an EpochBasedTrainLoop (train_cfg=dict(by_epoch=True, max_epochs=...))')
+                              f'{type(runner.train_loop).__name__}; use an EpochBasedTrainLoop '
+                              '(train_cfg=dict(by_epoch=True, max_epochs=...))')
         snapshots = (self.model_of(runner).cohort_config or {}).get('snapshots')
         check_schedules([hook for hook in runner.hooks if isinstance(hook, ScheduleHook)], runner.max_epochs,
                         None if snapshots is None else len(snapshots))
@@ -118,8 +118,7 @@ def check_schedules(hooks: Sequence[ScheduleHook], max_epochs: int, teachers: in
         for other in hooks:
             if hook.changes_teacher and other.needs_one_teacher:
                 raise ConfigError(f'schedule: {type(other).__name__} compares the student with its teacher, '
-                                  f'which {type(hook).__name__} '
-                                  'changes; keep one of them')
+                                  f'which {type(hook).__name__} changes; keep one of them')
     distilled = min([hook.stop_epoch_known for hook in hooks if hook.stop_epoch_known is not None],
                     default=max_epochs)
     for hook in hooks:

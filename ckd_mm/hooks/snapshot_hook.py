@@ -98,9 +98,9 @@ class SnapshotHook(Hook):
         # a run that goes on from a checkpoint of another work_dir leaves its snapshots there
         start, here = runner._load_from, Path(runner.work_dir).resolve()
         if lost and (start is None or here in Path(start).resolve().parents):
-            raise CkdError(f'{trajectory.manifest} has no snapshots of epochs {sorted(lost)}, which '
-                           'were on disk when this run stopped, and training is past them. Restore the file, '
-                           'or start anew in another --work-dir')
+            raise CkdError(f'{trajectory.manifest} has no snapshots of epochs {sorted(lost)}, which were on '
+                           'disk when this run stopped, and training is past them. Restore the file, or '
+                           'start anew in another --work-dir')
         if missing:
             runner.logger.warning(f'The snapshots of epochs {sorted(missing)} are missing and training is '
                                   'past them; to have them, start anew')

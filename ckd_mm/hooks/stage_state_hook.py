@@ -17,8 +17,7 @@ KEY = 'ckd_mm_stage'
 @HOOKS.register_module()
 class StageStateHook(Hook):
     """Carry the place inside an epoch, the random state, the seconds spent and the distiller's own weights
-    (connectors)
-    through checkpoints.
+    (connectors) through checkpoints.
 
     With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for
     bit, when data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
@@ -56,9 +55,8 @@ class StageStateHook(Hook):
         done, batches = self.place['batches_done'], len(runner.train_dataloader)
         if not hasattr(runner.train_loop, 'skip') or self.place['batches'] != batches:
             runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {done} of '
-                                  f'{self.place["batches"]} batches and now has '
-                                  f'{batches} (other batch size or number of processes?): it is started '
-                                  'again')
+                                  f'{self.place["batches"]} batches and now has {batches} (other batch size '
+                                  'or number of processes?): it is started again')
             return
         runner.train_loop.skip = done
         runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {done} of {batches} batches.')

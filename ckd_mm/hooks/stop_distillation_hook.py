@@ -31,8 +31,7 @@ class StopDistillationHook(ScheduleHook):
     def check(self, max_epochs, distilled_epochs, teachers) -> None:
         if self.stop_epoch > max_epochs:
             raise ConfigError(f'stop_epoch={self.stop_epoch} is never reached: the run has {max_epochs} '
-                              'epochs; '
-                              'leave stop_epoch out to distil to the end')
+                              'epochs; leave stop_epoch out to distil to the end')
 
     def before_train(self, runner) -> None:
         super().before_train(runner)

@@ -62,8 +62,7 @@ class StopWhenOvertakenHook(ScheduleHook):
     def check(self, max_epochs, distilled_epochs, teachers) -> None:
         if self.interval * self.patience > max_epochs:
             raise ConfigError(f'StopWhenOvertakenHook: {self.patience} evaluations, one every '
-                              f'{self.interval} epochs, never come: the run '
-                              f'has {max_epochs} epochs')
+                              f'{self.interval} epochs, never come: the run has {max_epochs} epochs')
 
     def is_over(self, checkpoint: dict[str, Any]) -> bool:
         return checkpoint.get(KEY, {}).get('overtaken', False)

@@ -22,9 +22,9 @@ class TrainAgreementHook(Hook):
     """Log once an epoch, from the forward passes of training itself:
 
     - ``train/kd_error``: share of images, in percent, of which student and teachers predict different
-    classes;
+      classes;
     - ``train/kd_loss``: what the model's ``kd_loss`` said, before ``kd_weight``; with ``CohortKDLoss`` tau
-    squared KL;
+      squared KL;
     - ``train/ce``: what the loss of the student's head said, before ``ce_weight``.
 
     These are means over the images as the student saw them: augmented, in train mode, and while it learned,
@@ -52,13 +52,12 @@ class TrainAgreementHook(Hook):
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not isinstance(model, CheckpointDistill):
-            runner.logger.info('TrainAgreementHook: the model is no ckd_mm.CheckpointDistill, so there is '
-                               'no agreement to log.')
+            runner.logger.info('TrainAgreementHook: the model is no ckd_mm.CheckpointDistill, so there is no '
+                               'agreement to log.')
             return
         if model.distilling and model.kd_weight == 0:
             runner.logger.info('TrainAgreementHook: with kd_weight=0 the logits of student and teachers are '
-                               'not compared, so there is no '
-                               'agreement to log.')
+                               'not compared, so there is no agreement to log.')
         self._handles = [model.kd_loss.register_forward_hook(self._count)]
         loss_module = getattr(model.student.head, 'loss_module', None)
         if isinstance(loss_module, nn.Module):

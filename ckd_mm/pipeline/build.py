@@ -13,21 +13,16 @@ from ..selection import Selector, build_selector
 from ..settings import Settings, setting
 from ..stages.distillation import Distillation, DistillSettings, Schedule
 from ..stages.ensembles import EnsemblesStage
+from ..stages.given_teacher import GivenTeacherStage
 from ..stages.heads import HeadSettings, HeadsStage
 from ..stages.hint import HINT, HintSettings, HintStage
+from ..stages.networks import BASELINE, STUDENT, AssistantSettings, Network, networks_of
 from ..stages.peers import MutualSettings, PeerSettings, PeersStage
 from ..stages.probe import ProbeSettings, ProbeStage, make_probe
 from ..stages.select import SelectStage
-from ..stages.student import (
-    BASELINE,
-    STUDENT,
-    AssistantSettings,
-    Network,
-    StudentStage,
-    networks_of,
-)
+from ..stages.student import StudentStage
 from ..stages.student_task import StudentTask
-from ..stages.teacher import GivenTeacherStage, TeacherSettings, TeacherStage, WhenSettings, check_no_own_hook
+from ..stages.teacher import TeacherSettings, TeacherStage, WhenSettings, check_no_own_hook
 from .model_files import resolve_model_files
 from .run import Run
 from .stage import Stage, TeachingStage, numbered
@@ -41,33 +36,28 @@ class RunSettings(Settings):
     runner_type: str | None = setting(None, help="'ckd_mm.CheckpointDistillRunner': mmpretrain's own tools "
                                                  "run it, too")
     teacher: TeacherSettings | None = setting(None, help='whose checkpoints teach; None: the student is '
-                                                         'trained on its '
-                                              'own loss, and the run ends with the same table and page')
+                                                         'trained on its own loss, and the run ends with the '
+                                                         'same table and page')
     peer: PeerSettings | None = setting(None, help='instead of a teacher: a network that learns together '
-                                                   'with the '
-                                        'student')
+                                                   'with the student')
     probe: ProbeSettings | None = setting(None, help='of the information plane; None: it is measured only '
-                                                     'where the '
-                                          'selector needs it')
+                                                     'where the selector needs it')
     selector: str | dict = setting('last', help="name or config of a selector, say 'information_plane' or "
-                                   "dict(type='ensemble', kind='snapshot', k=4)")
+                                                "dict(type='ensemble', kind='snapshot', k=4)")
     heads: HeadSettings | None = setting(None, help="classifier heads on the teacher's stages (DIH)")
     hint: HintSettings | None = setting(None, help='a first stage of the student on the features of the '
-                                                   'teacher '
-                                        '(FitNets)')
-    assistants: list | None = setting(None, help='networks between teacher and student (TAKD), from large '
-                                                 'to small, each '
-                                      'taught by the one before; the n-th has the seed randomness.seed + '
-                                      '100 n')
+                                                   'teacher (FitNets)')
+    assistants: list | None = setting(None, help='networks between teacher and student (TAKD), from large to '
+                                                 'small, each taught by the one before; the n-th has the '
+                                                 'seed randomness.seed + 100 n')
     generations: int | None = setting(None, at_least=1, help="how often the student's network is trained, "
                                                              "each time "
                                       'taught by the one before (sequential KD); the n-th has the seed '
                                       'randomness.seed + n')
     distill: DistillSettings | MutualSettings = setting(None, help='how the student is distilled')
     student_alone: int | bool = setting(0, at_least=0, help='also train so many students without a teacher, '
-                                                            'with seeds '
-                                        'randomness.seed, randomness.seed + 1, ..., and measure them '
-                                        'together')
+                                                            'with seeds randomness.seed, randomness.seed + '
+                                                            '1, ..., and measure them together')
     student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
     listed: ClassVar[dict[str, type[Settings]]] = dict(assistants=AssistantSettings)
 
@@ -101,8 +91,7 @@ class RunSettings(Settings):
         assistants = found.pop('assistants', None) or []
         if not isinstance(assistants, (list, tuple)):
             raise ConfigError(f'assistants={assistants!r} should be a list of dict(model=..., <training '
-                              'settings>), from '
-                              'large to small')
+                              'settings>), from large to small')
         read = cls.read('', found)
         listed = [AssistantSettings.read(f'assistants[{index}]', own) for index, own in enumerate(assistants)]
         return cls(**{field.name: getattr(read, field.name) for field in cls.own_fields()} |
@@ -111,8 +100,7 @@ class RunSettings(Settings):
 
 def require_no_misspelled(settings: type[Settings], config: Config) -> None:
     """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key that is close
-    to one
-    of ours is refused, unless it is a dict that could not be meant for that one, say ``head =
+    to one of ours is refused, unless it is a dict that could not be meant for that one, say ``head =
     dict(num_classes=10)``.
 
     Raises:
@@ -133,8 +121,8 @@ def _refuse(config: Config, why: str, *keys: str) -> None:
     found = [key for key in keys if config.get(key)]
     if found:
         raise ConfigError(f'{", ".join(found)}: {why}; take {"it" if len(found) == 1 else "them"} out, or '
-                          'override what '
-                          f'is inherited, --cfg-options {" ".join(f"{key}=None" for key in found)}')
+                          'override what is inherited, --cfg-options '
+                          f'{" ".join(f"{key}=None" for key in found)}')
 
 
 # ------------------------------------------------------------ the method
@@ -235,9 +223,8 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage], 
         raise ConfigError('hint: it is a stage of one student; it cannot be combined with assistants or '
                           'generations')
     if len(students) > 1 and schedule.progressive:
-        raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot '
-                          'be combined '
-                          'with assistants or generations, which learn from one network each')
+        raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot be '
+                          'combined with assistants or generations, which learn from one network each')
     for student in students[:-1]:
         student.check_schedule(run)
     _check_cache(settings.distill, select, students)
@@ -255,22 +242,18 @@ def _check_cache(distill: DistillSettings, select: SelectStage, students: list[S
         return
     file, schedule = distill.cache.file, select.distillation.schedule
     if distill.distiller is not None:
-        raise ConfigError('distill.cache: a distiller reads the features of teachers in every step, and '
-                          'what is cached '
-                          'are their targets; take distill.cache or distill.distiller out')
+        raise ConfigError('distill.cache: a distiller reads the features of teachers in every step, and what '
+                          'is cached are their targets; take distill.cache or distill.distiller out')
     if schedule.progressive:
         raise ConfigError('distill.cache: what is cached is the target of one cohort, and '
-                          'ProgressiveTeacherHook changes '
-                          'it; take distill.cache or the hook out')
+                          'ProgressiveTeacherHook changes it; take distill.cache or the hook out')
     if not distill.is_cacheable:
         raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} has no method `target` (and property '
                           '`target_settings`), so what it needs of the teachers cannot be cached; take '
-                          'distill.cache out, '
-                          'or choose ckd_mm.CohortKDLoss')
+                          'distill.cache out, or choose ckd_mm.CohortKDLoss')
     if distill.kd_weight == 0 and not schedule.anneals:
         raise ConfigError('distill.cache: with distill.kd_weight=0 no teacher is used, so there is nothing '
-                          'to cache; take '
-                          'it out')
+                          'to cache; take it out')
     trained = select.teachers[0].settings.is_trained
     if file is not None and (trained or len(students) > 1):
         raise ConfigError(f'distill.cache.file={str(file)!r} is of teachers that are trained already: ' + (

@@ -40,5 +40,4 @@ def cost_text(cost: dict[str, Any]) -> str:
     heads = f' + {cost["head_epochs"]} of their heads' if 'head_epochs' in cost else ''
     students = f'the {cost["students"]} students' if 'students' in cost else 'the student'
     return (f'training cost: {cost["teacher_epochs"]} epochs of teachers, up to the last that '
-            f'teaches,{heads} + '
-            f'{cost["student_epochs"]} of {students} = {cost["total_epochs"]}{hours}')
+            f'teaches,{heads} + {cost["student_epochs"]} of {students} = {cost["total_epochs"]}{hours}')

@@ -51,10 +51,10 @@ def require_own_settings(what: str, dataset: Any) -> None:
     inner = dataset.get('dataset') if isinstance(dataset, dict) else None
     if isinstance(inner, dict) and not _takes(kind_of(dataset), 'dataset'):
         kind = dataset['type'] if isinstance(dataset['type'], str) else dataset['type'].__name__
-        raise ConfigError(f'{what}: {kind} takes no `dataset`, but inherits that of ckd_mm.InMemory, of '
-                          f'type {inner.get("type")}. Write '
-                          f'dataset=dict(dataset=dict(type={kind!r}, ...)) to have {kind} in memory, too, or '
-                          f'dataset=dict(_delete_=True, type={kind!r}, ...) to inherit nothing')
+        raise ConfigError(f'{what}: {kind} takes no `dataset`, but inherits that of ckd_mm.InMemory, of type '
+                          f'{inner.get("type")}. Write dataset=dict(dataset=dict(type={kind!r}, ...)) to '
+                          f'have {kind} in memory, too, or dataset=dict(_delete_=True, type={kind!r}, ...) '
+                          'to inherit nothing')
 
 
 def _takes(kind: Any, key: str) -> bool:

@@ -10,9 +10,8 @@ from ..training import overrides_of
 
 def resolve_model_files(config: Config) -> None:
     """Replace ``teacher.model = dict(cfg_path=FILE, ...)`` by the ``model`` of that config file, in place,
-    with the other
-    keys merged over it as those of a derived config are; likewise ``peer.model`` and the ``model`` of each of
-    ``assistants``.
+    with the other keys merged over it as those of a derived config are; likewise ``peer.model`` and the
+    ``model`` of each of ``assistants``.
 
     ``cfg_path``, mmrazor's word, is a path from the working folder, or from that of the config where it
     begins with ``{{fileDirname}}``, or a config that a package ships:

@@ -55,8 +55,8 @@ def check_metrics(stage: 'TrainingStage', run: Run, config: Config) -> str:
             except Exception as error:  # an unknown type, a setting that it does not take or cannot use
                 own = f'; did you mean ckd_mm.{metric["type"]}?' if metric[
                     'type'] in OUR_METRICS.module_dict else ''
-                raise ConfigError(f'{name}: {metric["type"]} cannot be built: {type(error).__name__}: {error}'
-                                  f'{own}') from error
+                raise ConfigError(f'{name}: {metric["type"]} cannot be built: {type(error).__name__}: '
+                                  f'{error}{own}') from error
     return ', '.join(sorted({str(item['type'])
                              for metrics in found.values()
                              for item in as_list(metrics)})) or 'none'
@@ -84,8 +84,7 @@ def check_network(name: str, run: Run, config: Config) -> str:
     wanted = number_of_classes('student', run.student_network(), run)
     if None not in (classes, wanted) and classes != wanted:
         raise ConfigError(f'{name}.model.head.num_classes={classes} and model.head.num_classes={wanted} '
-                          'should be '
-                          'equal')
+                          'should be equal')
     return f'{number_of_parameters(network):,} parameters, {classes} classes'
 
 
@@ -110,8 +109,7 @@ def logits_of_two_images(name: str, network: nn.Module, dataset: Any) -> Tensor:
     """
     if not isinstance(getattr(network, 'head', None), nn.Module):
         raise ConfigError(f'the {name} network of type {type(network).__name__} has no `head` whose logits '
-                          'could be '
-                          'distilled')
+                          'could be distilled')
     try:
         batch = network.data_preprocessor(default_collate([dataset[0], dataset[len(dataset) // 2]]), False)
         logits = network(batch['inputs'], mode='tensor')
@@ -121,6 +119,5 @@ def logits_of_two_images(name: str, network: nn.Module, dataset: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(f'the head of the {name} network, {type(network.head).__name__}, should return '
-                          'logits '
-                          f'(N, C); got {found}')
+                          f'logits (N, C); got {found}')
     return logits

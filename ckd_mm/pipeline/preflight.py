@@ -97,8 +97,8 @@ def check_work_dir(run: Run) -> str:
         found.append('finished stages')
     if found and not run.resumes:
         raise ConfigError(f'work_dir={run.work_dir} holds the results of an earlier run '
-                          f'({", ".join(found)}). Pass '
-                          '--resume to go on with it, or choose another --work-dir; nothing was overwritten')
+                          f'({", ".join(found)}). Pass --resume to go on with it, or choose another '
+                          '--work-dir; nothing was overwritten')
     return f'{run.work_dir}, {"resuming" if found else "new"}'
 
 

@@ -2,22 +2,24 @@
 docs/config.md``."""
 
 import sys
+import textwrap
 from dataclasses import MISSING
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
 from ..settings import RUNNER_KEYS, Settings, TrainingSettings
+from ..stages.networks import AssistantSettings
 from ..stages.peers import MutualSettings
-from ..stages.student import AssistantSettings
 from .build import RunSettings
 
 HEAD = """# Keys of a config
 
 *Written by `python -m ckd_mm.pipeline.reference docs/config.md`; do not edit.*
 
-The config itself is the student's, an ordinary mmpretrain config. Beside mmengine's keys it may have those
-below. A key that is set to `None` has its default. Unknown keys are refused; helper variables of a config are not.
+The config itself is the student's, an ordinary mmpretrain config. Beside mmengine's keys it may have
+those below. A key that is set to `None` has its default. Unknown keys are refused; helper variables of a
+config are not.
 """
 
 
@@ -45,9 +47,9 @@ def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
             nested += [(f'`{prefix}{field.name}`', f'{prefix}{field.name}.', kind)
                        for kind in _settings_in(field.type)]
     if issubclass(settings, TrainingSettings):
-        lines += ['', 'And any of mmengine\'s keys to train it otherwise, each merged over the inherited '
-                      'one: ' +
-                  ', '.join(f'`{key}`' for key in RUNNER_KEYS) + '.']
+        keys = ', '.join(f'`{key}`' for key in RUNNER_KEYS)
+        text = f"And any of mmengine's keys to train it otherwise, merged over the inherited: {keys}."
+        lines += ['', *textwrap.wrap(text, 110)]
     lines.append('')
     for inner in nested:
         lines += _section(*inner)

@@ -62,8 +62,7 @@ class Run:
     @cached_property
     def initial_weights(self) -> str | None:
         """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint
-        in
-        its place."""
+        in its place."""
         if not self.resumes:
             return self.config.get('load_from')
         return Config.fromfile(self.config.filename).get('load_from') if self.config.filename else None
@@ -93,8 +92,7 @@ class Run:
                     self._networks[key] = MODELS.build(copy.deepcopy(model)).eval()
             except Exception as error:  # whatever a constructor says, the user needs to know which network
                 raise ConfigError(f'the {name} network cannot be built from its `model`: '
-                                  f'{type(error).__name__}: '
-                                  f'{error}') from error
+                                  f'{type(error).__name__}: {error}') from error
         return self._networks[key]
 
     def student_network(self) -> nn.Module:

@@ -89,8 +89,7 @@ class TeachingStage(Stage[R]):
 
     def fingerprint(self, run: 'Run') -> list[dict[str, Any]]:
         """By what the teachers can be known again: the SHA-256 of their files, and what else decides what
-        they
-        compute."""
+        they compute."""
         raise NotImplementedError
 
     def verify(self, run: 'Run') -> None:

@@ -44,12 +44,11 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
         None)
     if found is None:
         raise CkdError(f'{folder}/last_checkpoint names {noted or "no file"}, and no checkpoint in {folder} '
-                       'is whole. Bring one back, or '
-                       'remove last_checkpoint to train this stage from its start')
+                       'is whole. Bring one back, or remove last_checkpoint to train this stage from its '
+                       'start')
     if warn is not None and found not in written:
         warn(f'{folder}/last_checkpoint names {noted or "no file"}, which is not whole (the run stopped '
-             'while writing it); going on from '
-             f'{found}')
+             f'while writing it); going on from {found}')
     return str(found)
 
 
@@ -68,8 +67,7 @@ def close_log(logger: logging.Logger) -> None:
 
 class StageRunner(Runner):
     """Like any Runner, except that ``compile`` compiles backbone and neck, not ``train_step``: hooks and
-    recorders go on
-    working, and checkpoints keep their names."""
+    recorders go on working, and checkpoints keep their names."""
 
     def __init__(self, *args, experiment_name: str | None = None, **kwargs) -> None:
         # mmengine names a run by the second in which it begins, and of a name that it knows it takes the log,

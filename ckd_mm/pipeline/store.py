@@ -53,8 +53,7 @@ class Store:
         stage = next(stage for stage in self.stages if stage.name == name)
         if not all(map(self.is_done, stage.requires)):
             raise ConfigError(f'--resume {checkpoint} names a checkpoint of the {name}, but the stages '
-                              'before it are '
-                              f'not finished in {self.work_dir}; pass --resume alone')
+                              f'before it are not finished in {self.work_dir}; pass --resume alone')
 
     def _require_nothing_between(self) -> None:
         for stage in (stage for stage in self.stages if not stage.is_cheap):
@@ -62,8 +61,7 @@ class Store:
                 if stage.name in self.records and before not in self.records:
                     how = 'finished' if self.is_done(stage.name) else 'started'
                     raise ConfigError(f'stage {before} comes before stage {stage.name}, which was {how} '
-                                      'without it. '
-                                      f'Restore the settings, or {ELSEWHERE}')
+                                      f'without it. Restore the settings, or {ELSEWHERE}')
 
     def _all_required(self, stage: Stage) -> list[str]:
         """Directly or by way of others."""
@@ -108,8 +106,7 @@ class Store:
             before = self.processes(stage.name)
             if before != processes:
                 run.warn(f'Stage {stage.name} was started on {before} processes and goes on on {processes}: '
-                         'the '
-                         'images a step change with it')
+                         'the images a step change with it')
         self.records[stage.name] = dict(state=RUNNING, processes=processes,
                                         settings=self._flat(stage.depends_on(run)))
         self._save()
@@ -148,9 +145,8 @@ class Store:
         changed = differences(self.records[stage.name]['settings'], self._flat(stage.depends_on(run)))
         if changed:
             how = 'finished' if self.is_done(stage.name) else 'started'
-            raise ConfigError(f'stage {stage.name} was {how} with other settings: {listed(changed)}. '
-                              'Restore them, or '
-                              f'{ELSEWHERE}')
+            raise ConfigError(f'stage {stage.name} was {how} with other settings: {listed(changed)}. Restore '
+                              f'them, or {ELSEWHERE}')
 
 
 def read_records(work_dir: Path) -> dict[str, dict]:

@@ -159,8 +159,7 @@ def write_network(file: Path, runner: StageRunner, network: nn.Module, config: C
     broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
     if broken:  # the loss of the next step would have shown it
         raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower '
-                       'the learning '
-                       'rate')
+                       'the learning rate')
     classes = runner.train_dataloader.dataset.metainfo.get('classes')
     return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
                           model=copy.deepcopy(model_config_of(config)), classes=classes,

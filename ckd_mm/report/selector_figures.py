@@ -48,6 +48,6 @@ def draw_selectors(selectors: Sequence[SelectorScore], truth: dict[int, list[flo
         axes.set_xlabel('score', fontsize=9)
     for axes in grid[:, 0]:
         axes.set_ylabel('accuracy of its student, %', fontsize=9)
-    figure.suptitle('Who foretells which snapshot teaches best? '
-                    '(star: chosen; dashed: the best; numbers: epochs)', fontsize=10)
+    figure.suptitle('Who foretells which snapshot teaches best? (star: chosen; dashed: the best; numbers: '
+                    'epochs)', fontsize=10)
     return save_figure(figure, path)

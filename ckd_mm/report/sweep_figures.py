@@ -49,8 +49,7 @@ def draw_sweep(rows: Rows, alone: dict | None = None, path: Path | None = None) 
 
 def draw_ensembles(rows: Rows, alone: dict | None = None, path: Path | None = None) -> Figure:
     """Against the size of the ensemble: test accuracy of students, and the cost of teachers and distillation
-    together, in epochs and,
-    where it was measured of all, in hours or minutes.
+    together, in epochs and, where it was measured of all, in hours or minutes.
 
     Args:
         rows: one a ``kind`` and size ``k``: as of :func:`draw_sweep`, with ``cost`` (``total_epochs``,

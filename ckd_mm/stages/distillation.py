@@ -32,9 +32,10 @@ class DistillSettings(Settings):
     """``distill``: how a student learns from its teachers."""
     tau: float = setting(4.0, above=0, help='temperature of the softened probabilities')
     aggregation: str = setting('prob', choices=('prob', 'logit', 'loss'), help='what is averaged over the '
-                                                                               'teachers: '
-                               'softened probabilities (Eq. 2 of CheckpointKD), logits, or losses (Eq. 4 of '
-                               'DIH)')
+                                                                               'teachers: softened '
+                                                                               'probabilities (Eq. 2 of '
+                                                                               'CheckpointKD), logits, or '
+                                                                               'losses (Eq. 4 of DIH)')
     teacher_weights: list | None = setting(None, help='one number for each teacher, at least 0; default: '
                                                       'equal')
     standardize: bool = setting(False, help='bring logits to mean 0 and standard deviation 1 first')
@@ -46,18 +47,20 @@ class DistillSettings(Settings):
     ce_weight_after_stop: float = setting(1.0, at_least=0, help="weight of the student's own loss after an "
                                                                 "early stop")
     reduction: str = setting('mean', choices=('mean', 'sum'), help="over the teachers: 'mean' as in the "
-                                                                   "papers; 'sum' "
-                             "as the DIH authors' code, where each teacher brings its own cross-entropy")
+                                                                   "papers; 'sum' as the DIH authors' code, "
+                                                                   "where each teacher brings its own "
+                                                                   "cross-entropy")
     stop_epoch: int | None = setting(None, at_least=0, help='distil for so many epochs, then train on the '
                                      "student's own loss (ESKD)")
     schedule: list | dict | None = setting(None, help='hook or list of hooks that change distillation: '
-                                           'ckd_mm.AnnealDistillationHook, ckd_mm.StopWhenOvertakenHook, '
-                                           'ckd_mm.ProgressiveTeacherHook')
+                                                      'ckd_mm.AnnealDistillationHook, '
+                                                      'ckd_mm.StopWhenOvertakenHook, '
+                                                      'ckd_mm.ProgressiveTeacherHook')
     distiller: dict | None = setting(None, help='config of an mmrazor.ConfigurableDistiller, for losses of '
                                                 'features')
     cohort: dict | None = setting(None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is '
-                                             'given the '
-                                  'selected `snapshots` and the `model` of those that do not name their own')
+                                             'given the selected `snapshots` and the `model` of those that '
+                                             'do not name their own')
     cache: CacheSettings | None = setting(None, help='teacher forwards are done once, before the training, '
                                                      'and cached')
 
@@ -67,10 +70,9 @@ class DistillSettings(Settings):
             return
         both = [key for key in LOSS_KEYS if key in self.given]
         if both:
-            raise ConfigError(f'{name}.{both[0]}={self.given[both[0]]!r} is a setting of the usual loss, '
-                              f'and {name}.loss '
-                              f'names another: say it there, and take {name}.{both[0]} out (or set it to '
-                              'None)')
+            raise ConfigError(f'{name}.{both[0]}={self.given[both[0]]!r} is a setting of the usual loss, and '
+                              f'{name}.loss names another: say it there, and take {name}.{both[0]} out (or '
+                              'set it to None)')
         try:
             MODELS.build(copy.deepcopy(self.loss))
         except Exception as error:  # an unknown type, a setting that it does not take, ...
@@ -130,8 +132,8 @@ class Schedule:
         if distill.stop_epoch is not None:
             if distill.stop_epoch > self.epochs:
                 raise ConfigError(f'distill.stop_epoch={distill.stop_epoch!r} should be a whole number of '
-                                  'epochs, 0 to '
-                                  f'{self.epochs} (train_cfg.max_epochs), or None to distil to the end')
+                                  f'epochs, 0 to {self.epochs} (train_cfg.max_epochs), or None to distil to '
+                                  'the end')
             listed.insert(0, dict(type='ckd_mm.StopDistillationHook', stop_epoch=distill.stop_epoch))
         for item in listed:
             kind = schedule_class(item)
@@ -146,20 +148,17 @@ class Schedule:
         if 'ce_weight_after_stop' in distill.given and any(
                 isinstance(hook, AnnealDistillationHook) and hook.stops for hook in self.hooks):
             raise ConfigError(f'distill.ce_weight_after_stop={distill.ce_weight_after_stop}: what the '
-                              'cross-entropy '
-                              'weighs after annealing is ce_end_value of AnnealDistillationHook; take '
-                              'ce_weight_after_stop out')
+                              'cross-entropy weighs after annealing is ce_end_value of '
+                              'AnnealDistillationHook; take ce_weight_after_stop out')
         if self.progressive and distill.teacher_weights is not None:
             raise ConfigError('distill.teacher_weights: with ProgressiveTeacherHook one snapshot teaches at '
-                              'a time; '
-                              'take the weights out')
+                              'a time; take the weights out')
 
     def _with_images(self, item: dict, student: Config, probe: Probe | None) -> dict:
         given = {key: item.pop(key) for key in IMAGES if key in item}
         if 'dataset' in item or (given and probe is not None):
             raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on the held-out images of '
-                              '`probe`; say '
-                              f'{next(iter(given), "dataset")!r} there')
+                              f'`probe`; say {next(iter(given), "dataset")!r} there')
         if probe is not None:
             given = {key: getattr(probe, key) for key in IMAGES}
         self.comparison = Probe(student, **given)
@@ -191,13 +190,10 @@ class Schedule:
         wanted = plain(held_out_record(self.comparison.held_out, self.comparison.seed))
         for trajectory in trajectories:
             if trajectory.info.get('held_out') != wanted:
-                raise ConfigError('distill.schedule: StopWhenOvertakenHook needs a teacher that was '
-                                  'trained without '
-                                  f'{wanted}, and {trajectory.folder} says '
-                                  f'{trajectory.info.get("held_out")}: on images '
-                                  'it has seen no student would overtake it. Use a trajectory of such a '
-                                  'run, or '
-                                  'distill.stop_epoch')
+                raise ConfigError('distill.schedule: StopWhenOvertakenHook needs a teacher that was trained '
+                                  f'without {wanted}, and {trajectory.folder} says '
+                                  f'{trajectory.info.get("held_out")}: on images it has seen no student '
+                                  'would overtake it. Use a trajectory of such a run, or distill.stop_epoch')
 
     @property
     def anneals(self) -> bool:

@@ -65,9 +65,8 @@ def check_distiller(student: nn.Module, teacher: nn.Module, distiller: dict, inp
             return type(built).__name__  # others have rules of their own
         unused = [name for name in built.distill_losses if name not in built.loss_forward_mappings]
         if unused or not built.distill_losses:
-            raise ConfigError(f'{key}: {unused[0] if unused else "distill_losses"} is never computed: say '
-                              'in loss_forward_mappings what '
-                              'each loss compares')
+            raise ConfigError(f'{key}: {unused[0] if unused else "distill_losses"} is never computed: say in '
+                              'loss_forward_mappings what each loss compares')
         for name, mapping in built.loss_forward_mappings.items():
             _check_loss(built, name, mapping, key)
         return ', '.join(f'{name} ({type(loss).__name__})' for name, loss in built.distill_losses.items())
@@ -122,8 +121,7 @@ def _check_loss(distiller: nn.Module, name: str, mapping: dict[str, dict], key: 
                 value = distiller.connectors[connector](value)
             except Exception as error:  # torch, mmcv and mmrazor each raise what they like
                 raise ConfigError(f'{key}: {name}: {where} gives {_shape(value)}, which the connector '
-                                  f'{connector!r} cannot take: '
-                                  f'{_one_line(error)}') from error
+                                  f'{connector!r} cannot take: {_one_line(error)}') from error
             where += f' through {connector!r}'
         if record.get('connector_idx') is not None:
             value = value[record['connector_idx']]
@@ -136,12 +134,11 @@ def _check_loss(distiller: nn.Module, name: str, mapping: dict[str, dict], key: 
         if len({value.shape[2:] for value in tensors}) > 1:
             sizes = ', '.join(
                 f'{where} gives {value.shape[2]}x{value.shape[3]} maps' for where, value in given.items())
-            raise ConfigError(f'{key}: {name}: {sizes}: {MAP_LOSSES[kind]} compares maps of one size; '
-                              'choose stages of one size')
+            raise ConfigError(f'{key}: {name}: {sizes}: {MAP_LOSSES[kind]} compares maps of one size; choose '
+                              'stages of one size')
     if kind in SHAPE_LOSSES and len({value.shape for value in tensors}) > 1:
         raise ConfigError(f'{key}: {name}: {_listed(given)}: {kind} compares features of one shape; choose '
-                          'other layers, or a connector '
-                          'that makes the one out of the other')
+                          'other layers, or a connector that makes the one out of the other')
     try:
         loss(**values)
     except Exception as error:

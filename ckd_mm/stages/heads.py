@@ -27,7 +27,8 @@ from ..settings import TrainingSettings, setting
 from ..teachers import HeadTraining, read_heads
 from ..teachers.dih_teacher import TEACHER, read_use
 from ..training import apply_overrides, exclude_held_out, trained_model
-from .select import SelectStage, percent, who_teaches
+from .select import SelectStage
+from .selection_page import percent, who_teaches
 from .teacher import teacher_training
 
 HEADS = 'heads.pth'  # left in the work_dir
@@ -37,8 +38,7 @@ TRAINED_KEYS = ('out_indices', 'kind', 'grid')
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(TrainingSettings):
     """``heads``: classifier heads on the chosen snapshot's stages, trained like the teacher but for what is
-    said
-    otherwise."""
+    said otherwise."""
     out_indices: list | tuple | None = setting(None, help='outputs of the backbone that get a head, say (0, '
                                                           '1, 2)')
     kind: str | None = setting(None, help="'flatten', a linear layer on the whole map (the paper); 'pool', "
@@ -59,16 +59,13 @@ class HeadSettings(TrainingSettings):
         if (self.file is None) == (self.out_indices is None):
             both = 'both' if self.file is not None else 'none of them'
             raise ConfigError(f'{name}: give either out_indices=(...), the stages of the teacher that get a '
-                              'classifier '
-                              f'head, or file=..., the heads.pth of an earlier run; not {both}')
+                              f'classifier head, or file=..., the heads.pth of an earlier run; not {both}')
         if self.file is not None and not Path(self.file).is_file():
             raise ConfigError(f'{name}.file={str(self.file)!r} does not exist; name the heads.pth of a run '
-                              'with '
-                              f'{name}.out_indices')
+                              f'with {name}.out_indices')
         if self.file is None and not self.out_indices:
             raise ConfigError(f'{name}.out_indices={self.out_indices!r} should list at least one stage of '
-                              'the teacher, '
-                              'say (0, 1, 2)')
+                              'the teacher, say (0, 1, 2)')
 
     @property
     def trained(self) -> dict[str, Any]:
@@ -115,13 +112,11 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         distillation = select.distillation
         if distillation.settings.cohort is not None:
             raise ConfigError('heads: they teach with the snapshot that they are mounted on, as '
-                              'ckd_mm.DIHTeacher; take '
-                              'distill.cohort or heads out')
+                              'ckd_mm.DIHTeacher; take distill.cohort or heads out')
         if settings.file is not None and self.teacher.is_trained:
             raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained '
-                              'already: name it '
-                              'with teacher.trajectory, or give heads.out_indices to train heads for the '
-                              'new one')
+                              'already: name it with teacher.trajectory, or give heads.out_indices to train '
+                              'heads for the new one')
         if distillation.schedule.progressive or (not self.teacher.is_trained
                                                  and len(self.teacher.folders) > 1):
             raise ConfigError('heads: they are mounted on one snapshot, and several teach; take ' + (
@@ -134,13 +129,12 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             ConfigError: heads are on one snapshot, and every teacher has a weight.
         """
         if chosen != 1:
-            raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {selector} '
-                              f'chooses {chosen}')
+            raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {selector} chooses '
+                              f'{chosen}')
         teachers, weights = self.settings.members(), self.select.distillation.settings.teacher_weights
         if None not in (weights, teachers) and len(weights) != teachers:
             raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one '
-                              'for each '
-                              'teacher')
+                              'for each teacher')
 
     # ------------------------------------------------------------ the training
     def training(self, run: Run) -> Config:
@@ -198,8 +192,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         self.select.verify(run)
         if sha256_of_file(self.file(run)) != run.results[self.name].sha256:
             raise SnapshotError(f'heads {self.file(run)} are not those that this run evaluated: their '
-                                'SHA-256 is another. '
-                                'Restore them, or choose another --work-dir')
+                                'SHA-256 is another. Restore them, or choose another --work-dir')
 
     def example(self, run: Run) -> nn.Module:
         return self.select.example(run)
@@ -222,8 +215,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         used, weights = read_use(self.settings.use, heads), self.select.distillation.settings.teacher_weights
         if weights is not None and len(weights) != len(used):
             raise ConfigError(f'distill.teacher_weights={list(weights)} should be {len(used)} numbers, one '
-                              'for each of '
-                              f'{used}')
+                              f'for each of {used}')
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
 
     def _check_heads(self, run: Run) -> str:

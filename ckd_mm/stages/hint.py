@@ -27,8 +27,7 @@ class HintSettings(TrainingSettings):
     """``hint``: a first stage of the student, trained like it but for what is said otherwise."""
     distiller: dict = setting(
         help='config of an mmrazor.ConfigurableDistiller, whose losses are the hints',
-        remedy='give the config of an mmrazor.ConfigurableDistiller, whose losses are the '
-        'hints')
+        remedy='give the config of an mmrazor.ConfigurableDistiller, whose losses are the hints')
 
 
 @dataclass(kw_only=True)

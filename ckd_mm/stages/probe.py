@@ -27,8 +27,7 @@ class ProbeSettings(Settings):
                                "the choice "
                                'of teacher see the test labels')
     held_out: float | int = setting(0.1, above=0, help='how much of the training set is held out: a '
-                                                       'fraction, or a '
-                                    'number of images')
+                                                       'fraction, or a number of images')
     num_images: int | None = setting(5000, at_least=3, help='at most so many of them are looked at')
     seed: int = setting(0, at_least=0, help="of the held-out part, of the draw of images, and of the decoder")
     decoder_epochs: int = setting(10, at_least=1, help='passes of the decoder over its part of the images')
@@ -36,11 +35,10 @@ class ProbeSettings(Settings):
     decoder_batch: int = setting(64, at_least=1, help='images a step of the decoder')
     decoder_widen: int = setting(1, at_least=1, help='12 times so many channels inside the decoder')
     fit_fraction: float = setting(0.8, above=0, help='part of the images that the decoder learns from; its '
-                                                     'loss is '
-                                  'measured on the rest')
+                                                     'loss is measured on the rest')
     reconstruct_size: int | None = setting(None, at_least=1, help='height and width in pixels to which '
-                                                                  'images are '
-                                           'averaged before they are reconstructed; default: their own')
+                                                                  'images are averaged before they are '
+                                                                  'reconstructed; default: their own')
 
 
 def make_probe(run: Run, selector: Selector) -> Probe | None:
@@ -53,8 +51,7 @@ def make_probe(run: Run, selector: Selector) -> Probe | None:
         return Probe(run.student_training(), **run.settings.probe.given)
     if selector.needs_plane and 'probe' in run.config:
         raise ConfigError(f'probe=None, but the selector {run.config.get("selector")} needs the information '
-                          'plane; give '
-                          'a probe, or choose another selector')
+                          'plane; give a probe, or choose another selector')
     return Probe(run.student_training()) if selector.needs_plane or selector.needs_images else None
 
 
@@ -115,14 +112,13 @@ def _show_plane(section: Section, plane: InformationPlane, epochs: Sequence[int]
     notes = plane.notes
     section.planes.append(Plane(file, list(epochs)))
     seen, where = notes.get('teacher_trained_on_probe_images'), WHERE.get(notes.get('probe_split'), 'images')
-    warnings = ['Nothing says that this teacher was trained without these images: its accuracy on them '
-                'means little.'] \
+    warnings = ['Nothing says that this teacher was trained without these images: its accuracy on them means '
+                'little.'] \
         if seen else []
     if plane.uninformed:
         warnings.append(
             f'At epochs {", ".join(map(str, plane.uninformed))} the decoder reconstructs images no better '
-            'than their '
-            'mean: I(X;F) says little there. Probe longer (decoder_epochs) or more images.')
+            'than their mean: I(X;F) says little there. Probe longer (decoder_epochs) or more images.')
     rows = [[point.epoch, point.information_x, 100 * point.information_y, row['x'], row['y'], row['sum']]
             for point, row in zip(plane.points, plane.normalised())]
     section.tables.append(
@@ -131,7 +127,5 @@ def _show_plane(section: Section, plane: InformationPlane, epochs: Sequence[int]
                 'epoch': 'd', 'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised X': '.3f',
                 'normalised Y': '.3f', 'sum': '.3f'
             }, rows, [index for index, point in enumerate(plane.points) if point.epoch in epochs],
-            f'Probed on {notes.get("images")} {where}. I(X;F): how much '
-            'better a '
-            'decoder reconstructs the image with the features than without (nats per pixel and channel). '
-            'I(Y;F): accuracy.', warnings))
+            f'Probed on {notes.get("images")} {where}. I(X;F): how much better a decoder reconstructs the '
+            'image with the features than without (nats per pixel and channel). I(Y;F): accuracy.', warnings))

@@ -16,13 +16,14 @@ from ..pipeline.data_sets import class_names
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, TeachingStage, without_files
 from ..registry import MODELS
-from ..report.section import Accuracy, Section, Table
+from ..report.section import Accuracy, Section
 from ..selection import Selection, SelectionContext, Selector
 from ..teachers import BaseCohort, SnapshotEnsemble
 from ..teachers.snapshot_ensemble import find_snapshot
 from ..trajectory import Snapshot, Trajectory
 from .distillation import Distillation
 from .probe import Probe, ProbeStage
+from .selection_page import percent, score_table, selector_text, training_cost, who_teaches
 
 SELECTION = 'selection.json'
 
@@ -57,10 +58,9 @@ class SelectStage(TeachingStage[SelectResult]):
         probe: images that it may look at.
         plane: measures the information plane, if the config asks for it.
         distillation: what the student wants of its teachers.
-        student: gives selectors that train for a short time what they train.
+        make_task: from run and folder what selectors that train for a short time train.
     """
-    name = 'select'
-    Result = SelectResult
+    name, Result = 'select', SelectResult
 
     def __init__(self, selector: Selector, teachers: Sequence[Any], probe: Probe | None,
                  plane: ProbeStage | None, distillation: Distillation, make_task: Any) -> None:
@@ -79,8 +79,7 @@ class SelectStage(TeachingStage[SelectResult]):
 
     def expected(self, run: Run) -> int:
         """How many snapshots will be chosen: the epochs tell, and a selector that looks at more chooses one
-        of each
-        training."""
+        of each training."""
         first = self.teachers[0]
         if first.settings.is_trained:
             each = len(self.selector.epochs(first.epochs(run),
@@ -109,8 +108,7 @@ class SelectStage(TeachingStage[SelectResult]):
                 schedule.check(self.expected(run) // len(self.teachers))
         elif schedule.progressive and len(self.teachers[0].settings.folders) > 1:
             raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory, but '
-                              'there are '
-                              f'{len(self.teachers[0].settings.folders)}')
+                              f'there are {len(self.teachers[0].settings.folders)}')
 
     def checks(self, run: Run) -> Iterator[Check]:
         if not self.teachers[0].settings.is_trained:
@@ -130,8 +128,8 @@ class SelectStage(TeachingStage[SelectResult]):
         cohort = self.example(run)
         if not isinstance(cohort, BaseCohort):
             raise ConfigError(f'distill.cohort={self.distillation.settings.cohort!r} builds a '
-                              f'{type(cohort).__name__}, '
-                              'which is no ckd_mm.teachers.BaseCohort; subclass that')
+                              f'{type(cohort).__name__}, which is no ckd_mm.teachers.BaseCohort; subclass '
+                              'that')
         return type(cohort).__name__
 
     def check_chosen(self, chosen: int) -> None:
@@ -212,8 +210,7 @@ class SelectStage(TeachingStage[SelectResult]):
 
     def chosen(self, run: Run) -> list[dict]:
         """The snapshots that were selected, in the folders where the config has their trajectories now: they
-        may
-        have been moved."""
+        may have been moved."""
         result = run.results[self.name]
         folders = dict(zip((part['trajectory'] for part in result.by_trajectory),
                            (str(trajectory.folder) for trajectory in self.trajectories(run))))
@@ -237,8 +234,8 @@ class SelectStage(TeachingStage[SelectResult]):
             snapshot.check_file()
             if snapshot.sha256 != member['sha256']:
                 raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest '
-                                    'says another '
-                                    'SHA-256. Restore the trajectory, or choose another --work-dir')
+                                    'says another SHA-256. Restore the trajectory, or choose another '
+                                    '--work-dir')
             require_same_classes(snapshot, classes, 'the classes of its training set')
 
     def example(self, run: Run) -> nn.Module:
@@ -283,11 +280,10 @@ class SelectStage(TeachingStage[SelectResult]):
         spent = [part['cost'] for part in parts if part['cost'].get('seconds')]
         if spent:
             section.paragraphs.append(
-                f'Choosing took {sum(cost["teacher_forwards"] for cost in spent):,.0f} forward passes of '
-                'one image '
-                'through the teacher, or what equals them in operations, and '
+                f'Choosing took {sum(cost["teacher_forwards"] for cost in spent):,.0f} forward passes of one '
+                'image through the teacher, or what equals them in operations, and '
                 f'{sum(cost["seconds"] for cost in spent):.1f} s.')
-        section.tables.extend(table for table in map(_score_table, parts) if table is not None)
+        section.tables.extend(table for table in map(score_table, parts) if table is not None)
         return section
 
 
@@ -302,54 +298,3 @@ def _part(trajectory: Trajectory, selection: Selection) -> dict[str, Any]:
                 epochs=[snapshot.epoch for snapshot in selection.snapshots], reason=selection.reason,
                 candidates=trajectory.epochs, scores=selection.scores, score_unit=selection.score_unit,
                 cost=selection.cost, training=training_cost(selection.snapshots))
-
-
-def training_cost(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
-    """Of one training, up to the last of its snapshots that teach: ``epochs``, and ``hours`` where they were
-    measured (CheckpointKD, Figure 3).
-
-    What was trained beyond it is not needed by the student and is not counted: a half-way teacher costs half
-    a training.
-    """
-    if not snapshots:
-        return dict(epochs=0, hours=0.0)
-    last = max(snapshots, key=lambda snapshot: snapshot.epoch)
-    return dict(epochs=last.epoch, hours=None if last.seconds is None else last.seconds / 3600)
-
-
-def who_teaches(result: SelectResult, in_turn: bool, members: Sequence[str] = ()) -> str:
-    """
-    Args:
-        members: names of those who teach, where a teacher has heads.
-    """
-    trainings = [part['epochs'] for part in result.by_trajectory if part['epochs']]
-    if len(result.epochs) == 1:
-        return f'epoch {result.epochs[0]}' + (f': {", ".join(members)}' if members else '')
-    if len(trainings) > 1:
-        return 'ensemble of ' + ', '.join(f'epoch {epoch} of training {number}'
-                                          for number, part in enumerate(trainings, 1) for epoch in part)
-    return ('in turn epochs ' if in_turn else 'ensemble of epochs ') + ', '.join(map(str, result.epochs))
-
-
-def selector_text(selector: Any) -> str:
-    if isinstance(selector, str):
-        return selector
-    settings = ', '.join(f'{key}={value}' for key, value in selector.items() if key != 'type')
-    return selector['type'] + (f'({settings})' if settings else '')
-
-
-def percent(value: float | None) -> str:
-    return 'not measured' if value is None else f'{value:.2f} %'
-
-
-def _score_table(part: dict) -> Table | None:
-    """Scores that are measured; those of the information plane stand in its own table, an epoch needs
-    none."""
-    rows = [row for row in part['scores'] if 'teacher_forwards' in row]
-    if not rows:
-        return None
-    return Table(
-        {
-            'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f', 'seconds': '.1f'
-        }, [[row['epoch'], row['score'], row['teacher_forwards'], row['seconds']] for row in rows],
-        [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']])

@@ -3,7 +3,6 @@ alone."""
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -20,41 +19,13 @@ from ..pipeline.stage import Check, TeachingStage
 from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
-from ..settings import TrainingSettings, setting
 from ..training import apply_overrides, exclude_held_out, result_settings, shift_seed, unwrap, with_comparison
 from ..trajectory import model_config_of, snapshot_epochs
 from .distillation import Distillation
 from .distiller_check import CohortOfOne, distiller_checks
+from .networks import BASELINE, STUDENT, Network
 from .targets import TargetsStage, require_unmixed_images, targets_folder, views_of
 from .teacher import WhenSettings
-
-STUDENT, BASELINE = 'student', 'student_alone'
-ASSISTANT_SEED = 100  # the n-th assistant has a seed higher by so many times n
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssistantSettings(TrainingSettings):
-    """``assistants[i]``: a network between teacher and student (TAKD; Mirzadeh et al., arXiv 1902.03393)."""
-    model: dict = setting(help='mmpretrain classifier; or dict(cfg_path=FILE, ...)',
-                          remedy='give assistants=[dict(model=...)], each an mmpretrain classifier')
-
-
-@dataclass
-class Network:
-    """What a student stage trains.
-
-    Args:
-        name: of the stage.
-        settings: what it says otherwise than the student.
-        key: where the config says so, 'assistants[0]'.
-        seed_shift: added to the seed: a network that began with its teacher's weights would be no new one.
-        generation: how many have learned so before it, counted from 1; 0: it is no generation.
-    """
-    name: str
-    settings: TrainingSettings | None = None
-    key: str = ''
-    seed_shift: int = 0
-    generation: int = 0
 
 
 class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
@@ -186,12 +157,10 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         file = run.work_dir / result.checkpoint
         if not file.is_file():
             raise CkdError(f'{file}, which the {self.title} left, does not exist; restore it, or choose '
-                           'another '
-                           '--work-dir')
+                           'another --work-dir')
         if sha256_of_file(file) != result.sha256:
             raise CkdError(f'{file}, which the {self.title} left, is damaged: its SHA-256 is another; '
-                           'restore it, or '
-                           'choose another --work-dir')
+                           'restore it, or choose another --work-dir')
 
     def example(self, run: Run) -> nn.Module:
         return CohortOfOne(run.network(self.title, model_config_of(self.training(run))))
@@ -235,20 +204,17 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             cache.show_views(config)
             if cache.views > distilled:
                 raise ConfigError(f'distill.cache.views={cache.views}: the {self.title} learns from its '
-                                  'teachers for '
-                                  f'{distilled} epochs, so the views after the first {distilled} would '
-                                  'never be seen; the '
-                                  'fewer views, the less the teachers work')
+                                  f'teachers for {distilled} epochs, so the views after the first '
+                                  f'{distilled} would never be seen; the fewer views, the less the teachers '
+                                  'work')
         return f'distilled for {distilled} of {epochs} epochs'
 
     def _check_labels(self, run: Run) -> str:
         network = run.network(self.title, model_config_of(self.training(run)))
         if getattr(network.data_preprocessor, 'to_onehot', False):
             raise ConfigError(f'distill.loss={self.distillation.settings.loss["type"]} needs one label an '
-                              'image, but the '
-                              f'{self.title} is trained on mixed images (train_cfg.augments, to_onehot); '
-                              'take them out, or '
-                              'leave distill.loss out')
+                              f'image, but the {self.title} is trained on mixed images (train_cfg.augments, '
+                              'to_onehot); take them out, or leave distill.loss out')
         return 'one an image'
 
     def _check_size(self, run: Run) -> str:
@@ -257,10 +223,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         if own > teacher:
             before = self.teachers.title if isinstance(self.teachers, StudentStage) else 'teacher'
             run.warn(f'{self.title} has {own:,} parameters, more than the {before} that it learns from '
-                     f'({teacher:,}): '
-                     'assistants are meant to stand between teacher and student. Is the order of '
-                     '`assistants` from large '
-                     'to small?')
+                     f'({teacher:,}): assistants are meant to stand between teacher and student. Is the '
+                     'order of `assistants` from large to small?')
         return f'{own:,} parameters, its teacher {teacher:,}'
 
     # ------------------------------------------------------------ the page
@@ -304,22 +268,3 @@ def schedule_text(hooks: list[dict]) -> str:
                      ', '.join(f'{key}={value}'
                                for key, value in hook.items() if key not in ('type', 'dataset')) + ')'
                      for hook in hooks)
-
-
-def networks_of(run: Run) -> list[Network]:
-    """From teacher to student: assistants, then generations, of which the last is the student.
-
-    Raises:
-        ConfigError: ``assistants`` is no list.
-    """
-    settings, found = run.settings, []
-    for number, own in enumerate(settings.assistants or [], 1):
-        found.append(Network(f'assistant_{number}', own, f'assistants[{number - 1}]',
-                             ASSISTANT_SEED * number))
-    if settings.generations is None:
-        return [*found, Network(STUDENT)]
-    count = settings.generations
-    return found + [
-        Network(STUDENT if number == count else f'generation_{number}', seed_shift=number, generation=number)
-        for number in range(1, count + 1)
-    ]

@@ -62,8 +62,7 @@ class StudentTask:
 
     def distil(self, trajectory: Trajectory, snapshot: Snapshot, epochs: int) -> tuple[float, int, int]:
         """Distil from one snapshot for the first ``epochs`` epochs of the student's schedule, going on from
-        where an
-        earlier call for fewer epochs stopped.
+        where an earlier call for fewer epochs stopped.
 
         Returns:
             Accuracy in percent on the images of the probe's split, all of them; images trained on from the

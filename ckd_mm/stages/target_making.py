@@ -65,22 +65,20 @@ def take_over(folder: Path, wanted: dict[str, Any], batch: int, warn: Callable[[
     changed = differences(flatten(record['fingerprint']), flatten(wanted))
     if changed:
         raise ConfigError(f'distill.cache.file={str(folder)!r} was made with other settings: '
-                          f'{listed(changed)}. Restore them, or leave '
-                          'distill.cache.file out to make new targets')
+                          f'{listed(changed)}. Restore them, or leave distill.cache.file out to make new '
+                          'targets')
     file.check()
     if record['batch'] != batch:
-        warn(f'The targets in {folder} were made {record["batch"]} images at a time and this run has '
-             f'batches of {batch}: they differ from '
-             'its own by rounding')
+        warn(f'The targets in {folder} were made {record["batch"]} images at a time and this run has batches '
+             f'of {batch}: they differ from its own by rounding')
     return _result(folder, record)
 
 
 def make_targets(config: Config, folder: Path, settings: Any, wanted: dict[str, Any],
                  log: Callable[[str], None]) -> dict[str, Any]:
     """Ask the teachers, in eval mode and without gradients, with the student's mixed precision and batch
-    size; the processes of a
-    distributed run share the images in contiguous ranges. What an earlier run had finished is not asked
-    again.
+    size; the processes of a distributed run share the images in contiguous ranges. What an earlier run had
+    finished is not asked again.
 
     Args:
         config: of the stage.
@@ -116,8 +114,7 @@ def make_targets(config: Config, folder: Path, settings: Any, wanted: dict[str, 
             raise CkdError(f'making targets failed in another process: {text}')
     record = on_main(writer.finish)
     log(f'Targets of {layout.images} images in {layout.views} views, {layout.classes} classes, '
-        f'{layout.teachers} teachers: '
-        f'{layout.bytes / 2**20:.1f} MiB in {folder}')
+        f'{layout.teachers} teachers: {layout.bytes / 2**20:.1f} MiB in {folder}')
     return dict(_result(folder, record), stage_seconds=record['seconds'])
 
 

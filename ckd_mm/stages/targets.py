@@ -40,15 +40,14 @@ PAIRS = 32
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings(Settings):
     """``distill.cache``: teacher forwards are done once for each image in each of a few views."""
-    views: int = setting(at_least=1, help='each image is seen in so many augmentations: epoch e shows view '
-                                          'e mod views',
+    views: int = setting(at_least=1, help='each image is seen in so many augmentations: epoch e shows view e '
+                                          'mod views',
                          remedy='say in how many views each image is seen, distill.cache=dict(views=4)')
     dtype: str = setting('float32', choices=('float32', 'float16'), help='of the log-probabilities on disk')
     top_k: int | None = setting(None, at_least=1, help='store only so many classes of each image, and what '
                                                        'is left')
     file: str | Path | None = setting(None, help='the folder `targets` of an earlier run with the same '
-                                                 'teachers, loss '
-                                      'and images')
+                                                 'teachers, loss and images')
 
     def show_views(self, config: Config) -> Config:
         """``config`` with training images in these views; in place, and once or twice alike.
@@ -60,18 +59,15 @@ class CacheSettings(Settings):
         for key in ('batch_sampler', 'num_batch_per_epoch'):
             if loader.get(key) is not None:
                 raise ConfigError(f'train_dataloader.{key}={loader[key]!r}: distill.cache counts the views '
-                                  'of an image by '
-                                  f'epochs; take {key} or distill.cache out')
+                                  f'of an image by epochs; take {key} or distill.cache out')
         if type(loader.get('batch_size')) is not int:
             raise ConfigError(f'train_dataloader.batch_size={loader.get("batch_size")!r} should be a whole '
-                              'number: with '
-                              'distill.cache teacher forwards take so many images at a time')
+                              'number: with distill.cache teacher forwards take so many images at a time')
         sampler = dict(loader.get('sampler') or {})
         if type_name(sampler) not in ('DefaultSampler',
                                       'ViewSampler') or sampler.get('views') not in (None, self.views):
             raise ConfigError(f'train_dataloader.sampler={sampler!r}: with distill.cache it should be a '
-                              'DefaultSampler, '
-                              f'which is replaced by ckd_mm.ViewSampler(views={self.views})')
+                              f'DefaultSampler, which is replaced by ckd_mm.ViewSampler(views={self.views})')
         replayable = replayable_part(loader.dataset)
         if replayable is None:
             loader.dataset = ConfigDict(type='ckd_mm.Views', dataset=loader.dataset, seed=SEED)
@@ -93,19 +89,16 @@ class CacheSettings(Settings):
         found, name = TargetFile(Path(self.file)), f'distill.cache.file={str(self.file)!r}'
         if not found.is_complete:
             raise ConfigError(f'{name} should be the folder of finished targets, with {FILE}; name the '
-                              'folder `targets` '
-                              'of an earlier run with distill.cache')
+                              'folder `targets` of an earlier run with distill.cache')
         layout = found.layout
         for key in ('views', 'dtype', 'top_k'):
             if getattr(self, key) != getattr(layout, key):
                 raise ConfigError(f'distill.cache.{key}={getattr(self, key)!r}, and the targets in {name} '
-                                  'have '
-                                  f'{getattr(layout, key)!r}; say the same')
+                                  f'have {getattr(layout, key)!r}; say the same')
         if layout.images != images:
             raise ConfigError(f'{name} has targets of {layout.images} images, and the student is trained on '
-                              f'{images}: '
-                              'name the targets of this data set, or leave distill.cache.file out to make '
-                              'them')
+                              f'{images}: name the targets of this data set, or leave distill.cache.file out '
+                              'to make them')
 
 
 @dataclass(kw_only=True)
@@ -184,8 +177,7 @@ class TargetsStage(Stage[TargetsResult]):
         file = TargetFile(self.folder(run))
         if file.record()['sha256'] != run.results[self.name].sha256:
             raise CkdError(f'the targets in {file.folder} are not those that this run began with: their '
-                           'SHA-256 is '
-                           'another. Restore them, or choose another --work-dir')
+                           'SHA-256 is another. Restore them, or choose another --work-dir')
         file.check()
 
     # ------------------------------------------------------------ before anything is trained
@@ -209,8 +201,7 @@ class TargetsStage(Stage[TargetsResult]):
         if needed > free:
             raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {place} has '
                            f'{free / 2**30:.2f} GiB free; store less of them (fewer views, '
-                           'dtype=\'float16\', top_k=16), '
-                           'or choose another --work-dir')
+                           'dtype=\'float16\', top_k=16), or choose another --work-dir')
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
 
     def _dataset(self, run: Run) -> Any:
@@ -238,11 +229,9 @@ class TargetsStage(Stage[TargetsResult]):
             first = [dataset[place]['inputs'] for place in places]
             again = [dataset[place]['inputs'] for place in reversed(places)][::-1]
         if not all(map(torch.equal, first, again)):
-            raise ConfigError(f'distill.cache: an image of the {self.student.title} is augmented in two '
-                              'ways in the same '
-                              'view: a transform of train_dataloader.dataset.pipeline has random numbers of '
-                              'its own, '
-                              'which are not of python, numpy or torch')
+            raise ConfigError(f'distill.cache: an image of the {self.student.title} is augmented in two ways '
+                              'in the same view: a transform of train_dataloader.dataset.pipeline has random '
+                              'numbers of its own, which are not of python, numpy or torch')
 
     def report(self, run: Run, result: TargetsResult) -> Section:
         return Section(cost=dict(student_hours=run.seconds[self.name] / 3600))
@@ -277,16 +266,14 @@ def require_unmixed_images(config: Config) -> None:
     for name, value in found.items():
         if value:
             raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single '
-                              'images cannot '
-                              f'be cached; take {name} or distill.cache out')
+                              f'images cannot be cached; take {name} or distill.cache out')
     for hook in config.get('custom_hooks') or []:
         switched = [key for key in SWITCHES.get(type_name(hook), ()) for part in hook.get('schedule', [hook])
                     if part.get(key)]
         if switched:
             raise ConfigError(f'custom_hooks: {type_name(hook)} changes {switched[0]} while the student '
-                              'learns, and '
-                              'targets are cached of images as they are at its start; take the hook or '
-                              'distill.cache out')
+                              'learns, and targets are cached of images as they are at its start; take the '
+                              'hook or distill.cache out')
 
 
 def _check_loss(distill: Any, classes: int) -> None:
@@ -297,7 +284,6 @@ def _check_loss(distill: Any, classes: int) -> None:
                              *([labels] if distill.needs_labels else []))
     except Exception as error:  # a loss may fail in any way when it is given a SoftTarget instead of logits
         raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, '
-                          'which is what is '
-                          f'cached, instead of the logits of teachers: {type(error).__name__}: {error}. Let '
-                          'its '
-                          '`forward` take both, or take distill.cache out') from error
+                          'which is what is cached, instead of the logits of teachers: '
+                          f'{type(error).__name__}: {error}. Let its `forward` take both, or take '
+                          'distill.cache out') from error

@@ -2,20 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ..distributed import on_main
 from ..errors import CkdError, ConfigError
-from ..evaluation.evaluate import check_recorded_accuracy, require_same_classes
 from ..infoplane.probe import Probe, held_out_record
-from ..pipeline.data_sets import classes_of
-from ..pipeline.network_checks import logits_of_two_images
 from ..pipeline.run import Run
-from ..pipeline.stage import Check, Result, Stage, numbered
+from ..pipeline.stage import Check, Result, numbered
 from ..pipeline.training_stage import KEPT_CHECKPOINTS, StageRunner, TrainingStage, stage_config, train
 from ..pipeline.untrained import UntrainedSnapshot
 from ..report.section import Section
@@ -62,14 +58,12 @@ class SnapshotSettings(WhenSettings):
 @dataclass(frozen=True, kw_only=True)
 class TeacherSettings(TrainingSettings):
     """``teacher``: the network whose checkpoints teach, and how it is trained otherwise than the student."""
-    model: dict | None = setting(None, help='mmpretrain classifier; or dict(cfg_path=FILE, ...), the '
-                                            '`model` of that '
-                                 'config with other settings merged over it')
+    model: dict | None = setting(None, help='mmpretrain classifier; or dict(cfg_path=FILE, ...), the `model` '
+                                            'of that config with other settings merged over it')
     snapshots: SnapshotSettings | None = setting(None, help='when to keep it while it is trained')
     trajectory: str | Path | list | tuple | None = setting(None, help='instead of a training: folder of '
-                                                                      'snapshots that '
-                                                           'exist (trajectory.json or epoch_*.pth), or '
-                                                           'several')
+                                                                      'snapshots that exist (trajectory.json '
+                                                                      'or epoch_*.pth), or several')
 
     def check(self, name: str) -> None:
         super().check(name)
@@ -78,9 +72,9 @@ class TeacherSettings(TrainingSettings):
         if self.trajectory is None:
             for key in ('model', 'snapshots'):
                 if not self.given.get(key):
-                    raise ConfigError(f'{name}.{key} is missing: give {name}=dict(model=..., snapshots=dict('
-                                      f'interval=...)), or {name}=dict(trajectory=FOLDER) to use snapshots '
-                                      'that exist')
+                    raise ConfigError(f'{name}.{key} is missing: give {name}=dict(model=..., '
+                                      f'snapshots=dict(interval=...)), or {name}=dict(trajectory=FOLDER) to '
+                                      'use snapshots that exist')
         elif not self.folders:
             raise ConfigError(f'{name}.trajectory is empty: give a folder, or a list of folders')
 
@@ -119,8 +113,7 @@ def check_no_own_hook(name: str, hook: Any) -> None:
         raise ConfigError(f'{name}: {kind} belongs into distill.schedule; every stage would inherit it')
     if kind == 'SnapshotHook' or (kind == 'InfoPlaneHook' and name == 'custom_hooks'):
         raise ConfigError(f'{name}: {kind} stands for what `teacher.snapshots` and `probe` ask for in this '
-                          'config, and '
-                          'every stage would inherit it; take it out')
+                          'config, and every stage would inherit it; take it out')
 
 
 def teacher_training(run: Run, settings: TeacherSettings) -> Config:
@@ -222,8 +215,7 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if needed > free:
             raise CkdError(f'the trajectory needs about {needed / 2**30:.1f} GiB ({wanted} snapshots of '
                            f'{weights / 2**20:.0f} MiB) and {folder} has {free / 2**30:.1f} GiB free; keep '
-                           'fewer '
-                           'snapshots (teacher.snapshots), or choose another --work-dir')
+                           'fewer snapshots (teacher.snapshots), or choose another --work-dir')
         return f'about {needed / 2**20:.0f} MiB needed, {free / 2**30:.0f} GiB free'
 
     def describe(self, run: Run) -> str:
@@ -234,98 +226,9 @@ class TeacherStage(TrainingStage[TeacherResult]):
         return Section(curves={'teacher': curve})
 
 
-class GivenTeacherStage(Stage[TeacherResult]):
-    """Trajectories that exist.
-
-    Args:
-        settings: ``teacher``, with ``trajectory``.
-        selector: of them.
-        probed: whether the information plane needs their feature maps.
-    """
-    Result = TeacherResult
-    name = 'teacher'
-
-    def __init__(self, settings: TeacherSettings, selector: Selector, probed: bool) -> None:
-        self.settings, self.selector, self.probed = settings, selector, probed
-        self._opened: list[Trajectory] | None = None
-
-    def trajectories(self, run: Run) -> list[Trajectory]:
-        if self._opened is None:  # to know a folder of checkpoints means to read one of them: once is enough
-            model = self.settings.model
-            self._opened = [Trajectory.open(folder, None if model is None else dict(model))
-                            for folder in self.settings.folders]
-            statistics = teacher_training(run, self.settings).get('data_preprocessor')
-            for trajectory in self._opened:
-                trajectory.snapshots = [_with_statistics(snapshot, statistics) for snapshot in trajectory]
-        return self._opened
-
-    def depends_on(self, run: Run) -> dict[str, Any]:
-        return dict(snapshots=[[snapshot.epoch, snapshot.sha256, snapshot.size]
-                               for trajectory in self.trajectories(run) for snapshot in trajectory])
-
-    def execute(self, run: Run) -> TeacherResult:
-        found = self.trajectories(run)
-        return TeacherResult(trajectories=[str(trajectory.folder) for trajectory in found],
-                             epochs=found[0].epochs, trained=False)
-
-    def example(self, run: Run) -> Snapshot:
-        return self.trajectories(run)[0].last
-
-    def checks(self, run: Run) -> Iterator[Check]:
-        yield Check('snapshots', lambda: on_main(lambda: self._check_files(run)))
-        yield Check('trajectory', lambda: '; '.join(self._check_one(trajectory, run)
-                                                    for trajectory in self._checked(run)))
-
-    def _check_files(self, run: Run) -> str:
-        """All are whole. To read them once is enough."""
-        for trajectory in self.trajectories(run):
-            trajectory.check()
-        return f'{sum(map(len, self.trajectories(run)))} whole'
-
-    def _checked(self, run: Run) -> list[Trajectory]:
-        found = self.trajectories(run)
-        self.selector.check([item.epochs for item in found], [item.max_epochs for item in found])
-        return found
-
-    def _check_one(self, trajectory: Trajectory, run: Run) -> str:
-        snapshot, config = trajectory.last, run.student_training()
-        network = snapshot.build()
-        if run.test_set() is not None:
-            logits_of_two_images('teacher', network, run.test_set())
-        if self.probed:
-            check_maps(network, run)
-        classes = getattr(getattr(network, 'head', None), 'num_classes', None)
-        wanted = (run.config.model.get('head') or {}).get('num_classes')
-        if None not in (classes, wanted) and classes != wanted:
-            raise ConfigError(f'teacher {snapshot} has {classes} classes and '
-                              f'model.head.num_classes={wanted}; '
-                              'distillation of logits needs the same classes')
-        images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
-        require_same_classes(snapshot, classes_of(images), 'the classes of its training set')
-        measured = check_recorded_accuracy(snapshot, config)
-        said = f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to ' \
-               f'{trajectory.epochs[-1]}'
-        return said if measured is None else (f'{said}, the last is right on {measured:.1f} % of some '
-                                              'validation images '
-                                              f'(recorded {snapshot.accuracy:.1f} %)')
-
-    def describe(self, run: Run) -> str:
-        return f'given, {", ".join(map(str, self.settings.folders))}'
-
-    def report(self, run: Run, result: TeacherResult) -> Section:
-        return Section(curves={'teacher': validation_curve(run.work_dir / self.name, self.trajectories(run))})
-
-
 def free_disk(work_dir: Path) -> tuple[Path, int]:
     """Where a run will write, and the bytes that are free there."""
     folder = work_dir.absolute()
     while not folder.exists():
         folder = folder.parent
     return folder, shutil.disk_usage(folder).free
-
-
-def _with_statistics(snapshot: Snapshot, statistics: dict | None) -> Snapshot:
-    """A snapshot that does not say how its inputs were normalised was trained as the config says."""
-    if snapshot.model is None or statistics is None or snapshot.model.get('data_preprocessor') is not None:
-        return snapshot
-    return replace(snapshot, model=dict(snapshot.model, data_preprocessor=dict(statistics)))

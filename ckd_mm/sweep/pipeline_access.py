@@ -55,8 +55,7 @@ def given_trajectories(config: Config) -> list[Trajectory]:
 
 def baseline_loader(config: Config) -> dict:
     """The ``train_dataloader`` of the student without a teacher: a schedule may hold out images, and cached
-    targets
-    show views."""
+    targets show views."""
     config = copy.deepcopy(config)
     config.student_alone = 1
     run, stages = open_run(config)

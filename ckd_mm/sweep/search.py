@@ -67,8 +67,8 @@ def make_search(config: Config, settings: dict[str, Any], seeds: Sequence[int],
         if key.split('.')[0] not in {*config, *OWN_KEYS}:  # all values would seem equally good
             raise ConfigError(f'--search {key}: the config has no {key.split(".")[0]!r}')
     if comparing_schedules(config):
-        raise ConfigError('a search chooses on held-out images, and StopWhenOvertakenHook compares on '
-                          'such images: search without it, --cfg-options distill.schedule=None')
+        raise ConfigError('a search chooses on held-out images, and StopWhenOvertakenHook compares on such '
+                          'images: search without it, --cfg-options distill.schedule=None')
     probe = Probe(config, **dict(config.get('probe') or {}, probe_split='held_out'))
     trials = [Trial(EPOCH, seed, epoch=epoch, overrides=chosen) for seed in seeds for epoch in epochs
               for chosen in grid(settings)]
@@ -77,8 +77,8 @@ def make_search(config: Config, settings: dict[str, Any], seeds: Sequence[int],
     sweep = Sweep(students, trials, teacher, search=dict(images=probe.dataset, held_out=held_out))
     if any(trajectory.info.get('held_out') != held_out for trajectory in sweep.teachers.given):
         print('Warning: the trajectory does not say that its teacher was trained without the held-out '
-              'images; the temperature and weights that fit such a teacher need not fit on images '
-              'it has not seen')
+              'images; the temperature and weights that fit such a teacher need not fit on images it has not '
+              'seen')
     return sweep
 
 
@@ -123,8 +123,8 @@ def search_lines(trials: list[dict[str, Any]], info: dict[str, Any], work_dir: P
     for row in rows:
         row['teacher'] = 'last' if row['epoch'] is None else f'epoch {row["epoch"]}'
         settings = [f'{key}={str(value).replace(" ", "")}' for key, value in row['overrides'].items()]
-        lines.append(f'{row["teacher"]:<12} {shown(row["mean"]):>16} {shown(row["spread"]):>7} '
-                     f'{row["n"]:>6}  {" ".join(settings)}{"  <- best" if row["best"] else ""}')
+        lines.append(f'{row["teacher"]:<12} {shown(row["mean"]):>16} {shown(row["spread"]):>7} {row["n"]:>6} '
+                     f' {" ".join(settings)}{"  <- best" if row["best"] else ""}')
         if row['best'] and done:
             best.append(dict(row, cfg_options=' '.join(['--cfg-options', *settings])))
     write_json(work_dir / 'search.json', dict(info['search'], best=best, settings=rows, trials=trials))

@@ -500,7 +500,8 @@ CROP, FLIP, PACK = AUGMENTED
 @pytest.mark.parametrize(
     'pipeline, message', [
         ([CROP, dict(type='ColorJitter'), PACK], 'ColorJitter, number 1 of the pipeline.*of RandomCrop, '
-         'RandomFlip, and.*Or leave InMemory out, with num_workers=4 and persistent_workers=True'),
+                                                 'RandomFlip, and.*Or leave InMemory out, with num_workers=4 '
+                                                 'and persistent_workers=True'),
         ([CROP, dict(type='CenterCrop', crop_size=4), PACK
           ], 'CenterCrop, number 1'),  # known, but not after a random one
         ([dict(type='RandomResizedCrop', scale=8), PACK], 'RandomResizedCrop, number 0'),
@@ -532,8 +533,8 @@ def test_other_data_sets_are_refused(dataset, message):
 
 def test_images_of_two_sizes(folder, tmp_path):
     Image.new('RGB', (9, 13)).save(tmp_path / 'b' / '3.png')
-    with pytest.raises(ConfigError, match=r'image \d+ has 13x9 pixels of 3 channels, others have 12x9 '
-                                          r'pixels of 3 channels; add.*Resize'):
+    with pytest.raises(ConfigError, match=r'image \d+ has 13x9 pixels of 3 channels, others have 12x9 pixels '
+                                          r'of 3 channels; add.*Resize'):
         loader(in_memory(folder))
 
 

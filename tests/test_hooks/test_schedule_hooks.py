@@ -254,8 +254,7 @@ def test_progressive_is_spread_over_the_epochs_with_distillation(scheduled, teac
 
 def test_each_teacher_teaches_as_if_it_were_alone(scheduled):
     """Frozen student, teachers whose input statistics differ from the student's: the loss of each epoch is
-    that of a run with
-    this teacher."""
+    that of a run with this teacher."""
     still = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0, momentum=0.0)), epochs=3,
                  statistics=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True))
     log = StepLog()
@@ -432,8 +431,7 @@ def test_averaged_weights_are_what_is_compared(scheduled):
                                                       (2, [60, 40, 60, 60], 1), (2, [40, 60, 60], 3)])
 def test_overtaken_resumed(scheduled, accuracies, tmp_path, monkeypatch, patience, student, epoch):
     """The decision, the count of wins and the teacher's accuracy travel in the checkpoint: a second part of
-    the run evaluates no
-    teacher, and past the stop loads none."""
+    the run evaluates no teacher, and past the stop loads none."""
     logs = [StepLog(), StepLog()]
     accuracies(50, *student)
     whole = train(scheduled(overtaken(patience=patience)), logs[0])

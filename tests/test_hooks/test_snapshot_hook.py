@@ -84,8 +84,7 @@ def test_a_run_by_iterations_is_refused(digits_run):
 # ---------------------------------------------------------------- what
 def test_manifest_and_files_of_a_run(digits_run):
     """The weights are those of mmengine's checkpoint, with the BatchNorm statistics that PreciseBNHook
-    measures anew
-    at the end of an epoch."""
+    measures anew at the end of an epoch."""
     config = digits_run(**snapshots(interval=1, info=dict(note='mine')), **CHECKPOINTS,
                         param_scheduler=dict(type='MultiStepLR', milestones=[1], gamma=0.1))
     config.custom_hooks.append(dict(type='mmpretrain.PreciseBNHook', num_samples=32))

@@ -23,8 +23,8 @@ HOOK = dict(type='ckd_mm.TrainAgreementHook')
 @pytest.fixture
 def agreement_run(digits_run, tmp_path):
     """A distillation in batches of 24, 24 and 16, of the same images in each epoch. The student begins as one
-    of its two teachers and
-    never changes, but in train mode it is normalised by its batch, so that it agrees with them sometimes."""
+    of its two teachers and never changes, but in train mode it is normalised by its batch, so that it agrees
+    with them sometimes."""
     teacher = digits_run(epochs=8, images=64, work_dir=tmp_path / 'teacher', model=NETWORK)
     teacher.default_hooks.checkpoint.max_keep_ckpts = 8
     train(teacher)
@@ -171,8 +171,8 @@ class Kill(Hook):
     ('ckd_mm.ResumableEpochLoop', 5), ('EpochBasedTrainLoop', 5), ('ckd_mm.ResumableEpochLoop', 3)])
 def test_a_resumed_run_counts_each_image_once(agreement_run, loop, iteration):
     """Killed inside the second epoch, after two of its three batches, or at the end of the first. ckd_mm's
-    loop goes on there,
-    mmengine's starts the epoch again: the means are those of the unbroken run either way."""
+    loop goes on there, mmengine's starts the epoch again: the means are those of the unbroken run either
+    way."""
     settings = {'train_cfg': dict(type=loop, max_epochs=2, _delete_=True), 'default_hooks.checkpoint': dict(
         type='CheckpointHook', by_epoch=False, interval=1)}
     hooks = [dict(type='ckd_mm.StageStateHook')]

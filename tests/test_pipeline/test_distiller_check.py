@@ -98,8 +98,8 @@ def test_what_works_passes(config, expected):
                                             "is no data_idx=1"),
     # connectors and shapes
     (distiller(loss=L2, connector=convolution(16)), "loss_at_1: 'backbone.layer1' of the student gives (2, "
-                                                    "4, 8, 8), which the connector "
-     "'adapt' cannot take: RuntimeError: "),
+                                                    "4, 8, 8), which the connector 'adapt' cannot take: "
+                                                    "RuntimeError: "),
     (distiller(loss=L2),
      "loss_at_1: 'backbone.layer1' of the student gives (2, 4, 8, 8), 'networks.0.backbone.layer1' of the "
      "teacher gives "

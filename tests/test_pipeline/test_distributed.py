@@ -20,8 +20,7 @@ def free_port() -> str:
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
     """The same run by one process with batches of 16 and by two with batches of 8; GroupNorm, since BatchNorm
-    would take its
-    statistics from half a batch."""
+    would take its statistics from half a batch."""
     folder = tmp_path_factory.mktemp('distributed')
     norm = dict(norm_cfg=dict(type='GN', num_groups=2))
     config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
@@ -105,9 +104,8 @@ def test_dist_test_evaluates_the_student(both):
 
 def test_batch_norm_and_no_validation(tmp_path):
     """With BatchNorm each process has statistics of its own: what is reported should be the accuracy of what
-    is written. Without
-    validation nothing but the runner itself makes rank 1 wait for the last snapshot. The selector's short
-    distillations take both processes, too."""
+    is written. Without validation nothing but the runner itself makes rank 1 wait for the last snapshot. The
+    selector's short distillations take both processes, too."""
     config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
     config.merge_from_dict({
         'train_cfg.max_epochs': 2, 'teacher.train_cfg.max_epochs': 4, 'teacher.snapshots.interval': 2,

@@ -25,8 +25,7 @@ APPENDED = re.compile(r'\.log$|/vis_data/')  # nothing is read back from them
 
 def writes(work_dir: Path, kill_at: int = -1) -> list:
     """What this process writes under ``work_dir`` from now on, in order; at number ``kill_at`` it dies. A
-    file that is opened then is
-    there, and empty, as between ``open`` and ``write``."""
+    file that is opened then is there, and empty, as between ``open`` and ``write``."""
     seen, within = [], []
 
     def hook(event: str, arguments: tuple) -> None:
@@ -70,8 +69,7 @@ def outcome(work_dir: Path) -> dict:
 
 def kinds(seen: list) -> list:
     """Of each file the last but one time that it is written, so that there is an older one to lose. A file
-    that is not renamed is as one
-    that is not finished."""
+    that is not renamed is as one that is not finished."""
     found = {}
     for index, what in enumerate(seen):
         if not what.startswith('os.rename'):

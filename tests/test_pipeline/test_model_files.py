@@ -103,8 +103,7 @@ def test_the_folder_is_that_of_the_file_which_names_it(network_file, tmp_path):
     """Also where a config elsewhere inherits it, and the command line changes the network."""
     (tmp_path / 'base').mkdir()
     (tmp_path / 'base' / 'row.py').write_text(
-        "teacher = "
-        "dict(model=dict(cfg_path='{{fileDirname}}/../networks/resnet34.py'))\n")
+        "teacher = dict(model=dict(cfg_path='{{fileDirname}}/../networks/resnet34.py'))\n")
     derived = tmp_path / 'far' / 'away' / 'derived.py'
     derived.parent.mkdir(parents=True)
     derived.write_text("_base_ = '../../base/row.py'\n")

@@ -213,8 +213,8 @@ def test_a_started_stage_resumed_with_other_settings_names_them(distil_run, monk
     monkeypatch.undo()
     config.resume = True
     config.probe.seed = 7
-    with pytest.raises(ConfigError, match=r'stage teacher was started with other settings: .*seed was 0, '
-                                          r'now 7'):
+    with pytest.raises(ConfigError, match=r'stage teacher was started with other settings: .*seed was 0, now '
+                                          r'7'):
         RUNNERS.build(config).train()
     config.probe.pop('seed')
     assert len(RUNNERS.build(config).train()['selection']['epochs']) == 1

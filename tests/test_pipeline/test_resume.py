@@ -105,9 +105,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize('at', [3, 6])
 def test_inside_an_epoch(digits_run, distil_run, tmp_path, monkeypatch, at):
     """Checkpoints every 2 iterations of epochs of 4: the run goes on with the next batch, as if nothing had
-    been, although images are
-    augmented at random and the network drops at random. Killed in the student's iteration 3 (inside its first
-    epoch) and 6."""
+    been, although images are augmented at random and the network drops at random. Killed in the student's
+    iteration 3 (inside its first epoch) and 6."""
 
     def config(name):
         made = distil_run(work_dir=str(tmp_path / name))

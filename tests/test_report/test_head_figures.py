@@ -55,8 +55,7 @@ def test_of_many_classes_the_telling_ones():
     assert shown_classes(values[:, :8], label=3) == list(range(8))
     figure = draw_head_probabilities([np.zeros((4, 4, 3), np.uint8)], [3], values[None], NAMES[1:], 10)
     assert [axes.get_xlabel() for axes in panels(figure)] == [
-        'the other 90: '
-        f'{1 - rows[shown_classes(values, 3)].sum():.2f}' for rows in values
+        f'the other 90: {1 - rows[shown_classes(values, 3)].sum():.2f}' for rows in values
     ]
 
 

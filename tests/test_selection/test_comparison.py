@@ -50,8 +50,8 @@ def test_no_scores_no_correlation():
 
 
 def test_a_choice_that_nobody_was_taught_by():
-    with pytest.raises(CkdError, match=r'late chose epochs \[50\], but students were taught by the '
-                                       r'snapshots of epochs \[10, 20, 30, 40\]'):
+    with pytest.raises(CkdError, match=r'late chose epochs \[50\], but students were taught by the snapshots '
+                                       r'of epochs \[10, 20, 30, 40\]'):
         selector_score('late', selection({}, 50), TRUTH)
 
 

@@ -139,8 +139,8 @@ class Images(NoImages):
 def test_labels_that_are_no_class_of_the_teacher(tmp_path, selector):
     run = trajectory(tmp_path / 'run', epochs=(1, ), model=with_statistics(resnet(2, classes=5)),
                      classes=tuple('01234'))
-    with pytest.raises(ConfigError, match=rf'{selector}: an image has label 7, but the teacher '
-                                          r'.*epoch_1.pth \(epoch 1\) has 5 classes'):
+    with pytest.raises(ConfigError, match=rf'{selector}: an image has label 7, but the teacher .*epoch_1.pth '
+                                          r'\(epoch 1\) has 5 classes'):
         build_selector(selector).select(run, SelectionContext(probe=Images([0, 7]), log=lambda line: None))
 
 

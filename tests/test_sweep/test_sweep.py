@@ -159,8 +159,8 @@ def test_one_process_is_not_eight(config):
                                 r'3 epochs'),
     (plan_trials([0], [1, 1]), {}, 'trial epoch_1_seed_0 is asked for twice'),
     (plan_trials([0], [1]), dict(distill=dict(tau=-1.0)), 'tau=-1.0'),
-    ([Trial('epoch', 0, epoch=1, overrides={'distill.tauu': 1})], {}, "trial epoch_1_tauu_1_seed_0: "
-                                                                      "distill: unknown key 'tauu'")])
+    ([Trial('epoch', 0, epoch=1, overrides={'distill.tauu': 1})], {}, "trial epoch_1_tauu_1_seed_0: distill: "
+                                                                      "unknown key 'tauu'")])
 def test_found_before_anything_is_written(config, tmp_path, trials, settings, message):
     with pytest.raises(ConfigError, match=message):
         Sweep(config(**settings), trials)

@@ -144,8 +144,8 @@ def test_they_may_be_moved_but_not_exchanged(config_of, tmp_path, monkeypatch):
     record = read_json(others / 'targets.json')
     record['sha256']['log_p'] = hashlib.sha256((others / 'log_p.npy').read_bytes()).hexdigest()
     write_json(others / 'targets.json', record)
-    with pytest.raises(CkdError, match='others/targets are not those that this run began with: their '
-                                       'SHA-256 is another'):
+    with pytest.raises(CkdError, match='others/targets are not those that this run began with: their SHA-256 '
+                                       'is another'):
         run(resumed(taking(config_of, tmp_path, folder='others')))
     run(resumed(taking(config_of, tmp_path, folder='moved')))
     assert_same_weights(student(taking(config_of, tmp_path)), student(unmoved))

@@ -182,8 +182,8 @@ def test_the_text_mmengine_writes_is_read_back():
 def test_classes_are_read_as_their_names():
     # what mmengine 0.10.12 writes for dict(kinds=[int, nn.Linear], optimizer=dict(type=torch.optim.SGD));
     # 0.10.7 cannot write it
-    text = ('kinds = [\n    int,\n    torch.nn.modules.linear.Linear,\n]\n'
-            'optimizer = dict(type=torch.optim.sgd.SGD)\n')
+    text = ('kinds = [\n    int,\n    torch.nn.modules.linear.Linear,\n]\noptimizer = '
+            'dict(type=torch.optim.sgd.SGD)\n')
     assert parse_config_text(text, 'here') == dict(
         optimizer=dict(type='torch.optim.sgd.SGD'), kinds=['int', 'torch.nn.modules.linear.Linear'])
 
