@@ -221,7 +221,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         own = number_of_parameters(run.network(self.title, model_config_of(self.training(run))))
         teacher = number_of_parameters(self.teachers.example(run).networks[0])
         if own > teacher:
-            before = self.teachers.title if isinstance(self.teachers, StudentStage) else 'teacher'
+            before = 'teacher' if self.weighted else self.teachers.title
             run.warn(f'{self.title} has {own:,} parameters, more than the {before} that it learns from '
                      f'({teacher:,}): assistants are meant to stand between teacher and student. Is the '
                      'order of `assistants` from large to small?')
