@@ -96,7 +96,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         parser.error(f'--repeats {args.repeats} should be at least 1')
 
 
-def make_workload(preset: str, device: str, dtype: str, repeats: int, fast_teachers: bool = True) -> Workload:
+def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
     torch.manual_seed(0)
     *models, data, size, batch = PRESETS[preset]
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor

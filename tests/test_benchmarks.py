@@ -198,16 +198,6 @@ def test_arguments_that_cannot_be_are_refused(benchmarks, monkeypatch, capsys, a
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['resnet43'], "no network 'resnet43'; there are resnet34_cifar10, "),
-    (['--repeats', '0'], '--repeats 0 should be at least 1')])
-def test_what_is_not_there_is_refused(benchmarks, capsys, arguments, message):
-    import teachers
-    with pytest.raises(SystemExit, match='2'):
-        teachers.parse_args(arguments)
-    assert message in capsys.readouterr().err
-
-
 def test_what_was_measured_is_kept_when_the_next_fails(benchmarks, monkeypatch, tmp_path, capsys):
     """The file is written before the next begins; the one after it is measured all the same."""
     run, file = benchmarks['run'], tmp_path / 'results.json'
@@ -318,17 +308,6 @@ def test_what_heads_are_compared_with(benchmarks, monkeypatch):
     assert trained == {f'heads.{index}.fc.{part}' for index in (0, 1) for part in ('weight', 'bias')}
     assert trained == {name for name, _ in training.named_parameters()}
     assert {'backbone.conv1.weight', 'head.fc.weight'} <= whole and teacher.training
-
-
-def test_fast_teachers_are_timed_beside_the_same_as_saved(benchmarks, monkeypatch):
-    """A WideResNet normalises first: fused are the 6 of its 13 BatchNorm layers that stand between the two
-    convolutions of a block."""
-    import teachers
-    monkeypatch.setitem(teachers.NETWORKS, 'wrn16-1_cifar10', (2, 16))
-    found = teachers.measured(dataclasses.replace(benchmarks['work'], teacher=with_statistics(resnet(2))),
-                              'wrn16-1_cifar10')
-    assert found['norms'] == 13 and found['left'] == 7
-    assert min(found['fused']['low'], found['channels_last']['low']) > 0 and found['fused']['n'] == 2
 
 
 def test_cached_targets_are_read_from_files(benchmarks, monkeypatch):

@@ -69,7 +69,7 @@ def test_a_cohort_of_ones_own(my_lab, distil_run, tool, tmp_path):
     found = json.loads((tmp_path / 'run' / 'selection.json').read_text())
     assert found['epochs'] == [1, 2, 3] and found['cohort_metrics']
     snapshots = [snapshot.file for snapshot in trajectory(tmp_path / 'others')]
-    cohort = MODELS.build(dict(type='MedianEnsemble', snapshots=list(map(str, snapshots))))
+    cohort = MODELS.build(dict(type='ckd_mm.MedianEnsemble', snapshots=list(map(str, snapshots))))
     inputs = cohort.data_preprocessor(batch(), False)['inputs']
     expected = torch.stack(
         [network(inputs, mode='tensor') for network in cohort.networks]).median(dim=0).values
