@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from mmengine.config import Config
 
@@ -59,7 +59,6 @@ class RunSettings(Settings):
                                                             'with seeds randomness.seed, randomness.seed + '
                                                             '1, ..., and measure them together')
     student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
-    listed: ClassVar[dict[str, type[Settings]]] = dict(assistants=AssistantSettings)
 
     @classmethod
     def of(cls, config: Config) -> 'RunSettings':
@@ -197,10 +196,8 @@ def held_out_of_teacher(probe: Probe | None, distillation: Distillation) -> Prob
 
 
 def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]) -> Iterator[Stage]:
-    generations = [
-        stage for stage in stages if stage.name in {own.name
-                                                    for own in networks_of(run) if own.generation}
-    ]
+    names = {network.name for network in networks_of(run) if network.generation}
+    generations = [stage for stage in stages if stage.name in names]
     select = next((stage for stage in stages if stage.name == SelectStage.name), None)
     members, taught = {}, None
     if len(generations) > 1:

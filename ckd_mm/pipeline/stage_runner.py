@@ -16,8 +16,8 @@ from ..compat import compile_in_place, stop_workers
 from ..errors import CkdError
 from ..hooks import StageStateHook
 
-NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth'
-                      )  # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
+# as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
+NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
 def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = None) -> str | None:

@@ -158,9 +158,3 @@ def read_records(work_dir: Path) -> dict[str, dict]:
     if not isinstance(records, dict):
         raise CkdError(f'{path} is damaged: it is no table of stages. Remove it to start every stage anew')
     return records
-
-
-def is_finished(work_dir: Path) -> bool:
-    """Whether all stages that were started there are finished."""
-    records = read_records(work_dir)
-    return bool(records) and all(record['state'] == DONE for record in records.values())

@@ -109,8 +109,8 @@ def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Conf
     if config.train_cfg.get('by_epoch') and 'type' not in config.train_cfg:
         del config.train_cfg['by_epoch']
         config.train_cfg.type = 'ckd_mm.ResumableEpochLoop'
-    for key in ('test_dataloader', 'test_cfg',
-                'test_evaluator'):  # the final accuracy is measured once, afterwards
+    # the final accuracy is measured once, afterwards
+    for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):
         config[key] = None
     return config
 

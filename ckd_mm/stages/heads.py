@@ -13,6 +13,7 @@ from mmpretrain.registry import DATASETS
 from torch import nn
 
 from ..compat import versions
+from ..distributed import on_main
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate_members, top1
 from ..files import sha256_of_file
@@ -158,7 +159,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             return dict(file=str(self.settings.file), use=self.settings.use)
         found = super().depends_on(run)
         found['model'].pop('snapshot')
-        return dict(found, teachers=self.select.fingerprint(run))
+        return dict(found, teachers=on_main(lambda: self.select.fingerprint(run)))
 
     def file(self, run: Run) -> Path:
         return Path(self.settings.file or run.work_dir / HEADS)

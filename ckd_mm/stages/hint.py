@@ -71,7 +71,7 @@ class HintStage(TrainingStage[HintResult]):
     def depends_on(self, run: Run) -> dict[str, Any]:
         found = result_settings(self.config(run))
         found['model'].pop('cohort')
-        return dict(found, teachers=self.teachers.fingerprint(run))
+        return dict(found, teachers=on_main(lambda: self.teachers.fingerprint(run)))
 
     def checks(self, run: Run) -> Iterator[Check]:
         yield from super().checks(run)

@@ -25,8 +25,7 @@ from ..report.section import Accuracy, Section
 from ..settings import Settings, setting
 from ..training import as_list, trained_model, type_name
 from ..trajectory import model_config_of
-
-STUDENT = 'student'
+from .networks import STUDENT
 
 
 @dataclass(frozen=True, kw_only=True)

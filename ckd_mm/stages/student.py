@@ -78,21 +78,26 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
                 config.load_from = str(run.work_dir / self.starts_from)
             if self.cache is not None:
                 self.cache.show_views(config)
-            config = self.distilled(config, cohort, None if self.cache is None else str(
-                targets_folder(self.cache, self.name, run)))
+            targets = None if self.cache is None else str(targets_folder(self.cache, self.name, run))
+            config = self.distilled(config, cohort, targets, self.weighted)
         elif self.baseline_views is not None:
             self.baseline_views.show_views(config)
         return stage_config(run, config, self.name, hooks + self._snapshot_hooks(config))
 
-    def distilled(self, config: Config, cohort: dict, targets: str | None) -> Config:
-        """``config`` with its network distilled; in place."""
+    def distilled(self, config: Config, cohort: dict, targets: str | None, weighted: bool) -> Config:
+        """``config`` with its network distilled; in place.
+
+        Args:
+            targets: folder of cached ones.
+            weighted: whether ``teacher_weights`` are of this cohort.
+        """
         own: dict[str, Any] = {} if targets is None else dict(targets=targets)
         distill = self.distillation.settings
         if targets is None and views_of(config) is not None and distill.distiller is None and \
                 distill.is_cacheable:
             # so that cached targets are the same, bit for bit
             own['teacher_batch'] = config.train_dataloader.batch_size
-        return self.distillation.model(config, cohort, self.weighted, **own)
+        return self.distillation.model(config, cohort, weighted, **own)
 
     def short_config(self, run: Run, teachers: list[dict]) -> Config:
         """Distilled to the end from these snapshots all alike, on all images, as short trials do."""
@@ -100,11 +105,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         if self.cache is not None:
             self.cache.show_views(config)
         cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=teachers, model=run.settings.teacher.model)
-        weighted, self.weighted = self.weighted, False
-        try:
-            return stage_config(run, self.distilled(config, cohort, None), self.name, [])
-        finally:
-            self.weighted = weighted
+        return stage_config(run, self.distilled(config, cohort, None, weighted=False), self.name, [])
 
     def _snapshot_hooks(self, config: Config) -> list[dict]:
         if self.snapshots is None:

@@ -142,8 +142,8 @@ class TargetsStage(Stage[TargetsResult]):
         """The student's training, of which only images and teachers are used."""
         config = self.student.training(run)
         config.load_from = config.val_dataloader = config.val_cfg = config.val_evaluator = None
-        config = self.student.distilled(self.settings.show_views(config), self.student.teachers.cohort(run),
-                                        None)
+        cohort = self.student.teachers.cohort(run)
+        config = self.student.distilled(self.settings.show_views(config), cohort, None, self.student.weighted)
         return stage_config(run, config, self.name, [])
 
     def depends_on(self, run: Run) -> dict[str, Any]:
