@@ -10,7 +10,7 @@ Curve = list[list[float]]
 
 def read_curve(folder: Path, metric: str = ACCURACY) -> Curve:
     """Points [epoch, ``metric``] of the validations that mmengine logged below ``folder``; of an epoch that
-    was run twice the later counts."""
+    was run twice the later one."""
     points: dict[float, float] = {}
     for log in sorted(Path(folder).glob('*/vis_data/scalars.json')):
         for line in log.read_text().splitlines():

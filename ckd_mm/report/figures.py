@@ -1,4 +1,4 @@
-"""Figures of a run, for eyes and for pages."""
+"""Figures. Every ``draw_*`` function returns its figure and, given a ``path``, writes it as .png or .svg."""
 
 import io
 from collections.abc import Sequence
@@ -7,47 +7,41 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..files import atomic_write
 from ..infoplane.plane import InformationPlane
 
-# told apart by the colour-blind, too
+# distinct for the colour-blind, too
 TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'
 Curve = Sequence[tuple[float, float]]
 
 
 def draw_information_plane(plane: InformationPlane, path: Path | None = None,
                            chosen: Sequence[int] = ()) -> Figure:
-    """A trajectory on the normalised plane, with the maximum of the sum (Fig. 7 of CheckpointKD).
-
-    Args:
-        path: a .png or .svg to write, or None.
-        chosen: epochs that teach, starred; default: T*.
-    """
+    """A trajectory on the normalised plane, with the maximum of the sum (Fig. 7 of CheckpointKD); the
+    ``chosen`` epochs, by default T*, are starred."""
     rows = plane.normalised()
     chosen = set(chosen) or {plane.best_epoch}
     figure, axes = one_panel(5.4, 4.6)
     xs, ys = [row['x'] for row in rows], [row['y'] for row in rows]
     axes.plot(xs, ys, color=TEACHER, linewidth=1.2, alpha=0.6, zorder=1)
     axes.scatter(xs, ys, s=26, color=TEACHER, zorder=2)
-    best = max(rows, key=lambda row: row['sum'])['sum']
+    best = max(row['sum'] for row in rows)
     # where x + y is the greatest sum: no snapshot lies above this line
     axes.plot([best - 1.05, 1.05], [1.05, best - 1.05], color='#b0b0b0', linewidth=1, linestyle='--',
               zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
-    for row in rows:
-        if row['epoch'] in chosen:
-            star(axes, row['x'], row['y'], 260, label=f'teaches: epoch {row["epoch"]}')
-    first = [row for row in rows if row['epoch'] in chosen] + [rows[-1], rows[0]]  # their labels matter most
-    for row in _spread_labels(first + rows):
-        axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points', xytext=(6, -11),
-                      fontsize=8, color='#444444')
-    axes.set_xlim(-0.06, 1.08)
-    axes.set_ylim(-0.06, 1.08)
-    axes.set_xlabel('I(X;F), normalised')
-    axes.set_ylabel('I(Y;F), normalised')
+    stars = [row for row in rows if row['epoch'] in chosen]
+    for row in stars:
+        star(axes, row['x'], row['y'], 260, label=f'teaches: epoch {row["epoch"]}')
+    labelled: list[dict] = []
+    for row in [*stars, rows[-1], rows[0], *rows]:  # no label overprints one before
+        if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > 0.05 for other in labelled):
+            labelled.append(row)
+            axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points',
+                          xytext=(6, -11), fontsize=8, color='#444444')
+    axes.set(xlim=(-0.06, 1.08), ylim=(-0.06, 1.08), xlabel='I(X;F), normalised', ylabel='I(Y;F), normalised')
     axes.set_title(f'Information plane of the teacher, {len(rows)} snapshots (numbers: epochs)', fontsize=10)
     axes.legend(loc='lower left' if rows[0]['x'] > 0.4 else 'lower right', fontsize=8, frameon=False)
     return save_figure(figure, path)
@@ -69,68 +63,53 @@ def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | 
                     for index, name in enumerate(others)})
     for name, curve in curves.items():
         axes.plot(*zip(*curve), color=colours[name], label=name, linewidth=1.6, marker='o', markersize=3)
-    stars = [(epoch, dict(curves[name])[epoch]) for name, epochs in (starred or {}).items()
-             for epoch in epochs if epoch in dict(curves.get(name, ()))]
+    stars = [point for name, epochs in (starred or {}).items() for point in curves.get(name, ())
+             if point[0] in epochs]
     if stars:
         star(axes, *zip(*stars), label='teaches')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel('epoch')
-    axes.set_ylabel('top-1 accuracy on validation images, %')
+    axes.set(xlabel='epoch', ylabel='top-1 accuracy on validation images, %')
     axes.set_title('Training', fontsize=10)
     axes.legend(loc='lower right', fontsize=8, frameon=False)
     return save_figure(figure, path)
 
 
-def as_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({'svg.hashsalt': 'ckd_mm', 'svg.fonttype': 'none'}):
-        figure.savefig(buffer, format='svg', metadata={'Date': None})
-    text = buffer.getvalue()
-    return text[text.index('<svg'):]
-
-
 def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure, in inches, with one panel."""
     figure = canvas(width, height)
-    axes = figure.add_subplot()
-    plain_axes(axes)
-    return figure, axes
+    return figure, plain_axes(figure.add_subplot())
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches, outside of pyplot: nothing global, no display."""
-    figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
+    """An empty figure, in inches, outside of pyplot: no global state, no display."""
+    return Figure(figsize=(width, height), layout='constrained')
+
+
+def plain_axes(axes: Axes) -> Axes:
+    """A light grid behind what is drawn, and no frame above and to the right."""
+    axes.grid(True, color='#ececec')
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    return axes
 
 
 def star(axes: Axes, x: Any, y: Any, size: float = 220, **options) -> None:
     axes.scatter(x, y, s=size, marker='*', edgecolor='black', linewidth=0.8,
-                 **dict(dict(color=CHOSEN, zorder=3), **options))
-
-
-def plain_axes(axes: Axes) -> None:
-    """A light grid behind what is drawn, and no frame above and to the right."""
-    axes.grid(True, color='#ececec')
-    axes.set_axisbelow(True)
-    for side in ('top', 'right'):
-        axes.spines[side].set_visible(False)
-
-
-def _spread_labels(rows: list[dict], distance: float = 0.05) -> list[dict]:
-    """Rows whose labels do not overprint that of a row before."""
-    kept: list[dict] = []
-    for row in rows:
-        if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > distance for other in kept):
-            kept.append(row)
-    return kept
+                 **{'color': CHOSEN, 'zorder': 3, **options})
 
 
 def save_figure(figure: Figure, path: Path | None) -> Figure:
-    """Writes a .png or .svg, unless ``path`` is None."""
     if path is not None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=Path(path).suffix[1:], dpi=130)
         atomic_write(path, buffer.getvalue())
     return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element, the same text for the same figure."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({'svg.hashsalt': 'ckd_mm', 'svg.fonttype': 'none'}):
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    text = buffer.getvalue()
+    return text[text.index('<svg'):]

@@ -1,4 +1,4 @@
-"""What each head says about an image (Fig. 2 of DIH)."""
+"""Probabilities that each head gives to an image (Fig. 2 of DIH)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +16,19 @@ PANEL, ROW = 1.75, 2.3  # inches
 def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int], probabilities: np.ndarray,
                             names: Sequence[str], tau: float, path: Path | None = None,
                             classes: Sequence[str] | None = None) -> Figure:
-    """A row an image: the image, and a bar chart of the probabilities of each head, of the teacher and of
-    their ensemble, for at most ten classes (:func:`shown_classes`). The true class is coloured.
+    """A row an image: the image, and a bar chart of the probabilities of each head, the teacher and their
+    ensemble, for at most ten classes (:func:`shown_classes`). The true class is coloured.
 
     Args:
         images: (H, W, 3) each, uint8, RGB.
         labels: true class of each.
-        probabilities: (images, panels, classes).
+        probabilities: (images, panels, classes), at temperature ``tau``.
         names: of the panels, say head 0, head 1, teacher, ensemble.
-        tau: temperature of the probabilities.
-        path: a .png or .svg to write, or None.
         classes: their names; default: their numbers.
     """
     count, panels, total = probabilities.shape
-    classes = [_short(name) for name in (map(str, range(total)) if classes is None else classes)]
+    classes = [name if len(name) <= LETTERS else f'{name[:LETTERS - 1]}…'
+               for name in classes or map(str, range(total))]
     figure = canvas(1.5 + PANEL * panels + 0.075 * max(map(len, classes)), ROW * count + 0.35)
     grid = figure.subplots(count, panels + 1, squeeze=False, width_ratios=[0.85] + [1] * panels)
     for axes, image, label, rows in zip(grid, images, labels, probabilities):
@@ -38,12 +37,10 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
         axes[0].set_title(f'true class\n{classes[label]}', fontsize=9, color='#a06f00')
         shown = shown_classes(rows, label)
         for place, name, values in zip(axes[1:], names, rows):
-            plain_axes(place)
-            place.grid(False, axis='y')
-            place.barh(range(len(shown)), values[shown],
-                       color=[CHOSEN if index == label else STUDENT for index in shown], height=0.72)
-            place.set_xlim(0, 1.05 * rows[:, shown].max())
-            place.set_ylim(len(shown) - 0.4, -0.6)
+            plain_axes(place).grid(False, axis='y')
+            place.barh(range(len(shown)), values[shown], height=0.72,
+                       color=[CHOSEN if index == label else STUDENT for index in shown])
+            place.set(xlim=(0, 1.05 * rows[:, shown].max()), ylim=(len(shown) - 0.4, -0.6))
             named = [classes[index] for index in shown] if place is axes[1] else []
             place.set_yticks(range(len(shown)), named, fontsize=8)
             place.tick_params(axis='x', labelsize=7)
@@ -57,15 +54,12 @@ def draw_head_probabilities(images: Sequence[np.ndarray], labels: Sequence[int],
     return save_figure(figure, path)
 
 
-def shown_classes(probabilities: np.ndarray, label: int, most: int = SHOWN) -> list[int]:
-    """Of (panels, C) probabilities with at most ten classes all, in their order; else the true one, the most
-    probable one of each panel and those that the last panel finds most probable, from its top."""
-    if probabilities.shape[1] <= most:
-        return list(range(probabilities.shape[1]))
+def shown_classes(probabilities: np.ndarray, label: int) -> list[int]:
+    """At most ten classes of (panels, C) probabilities: all, in their order; or the true one, the most
+    probable one of each panel and those of the last panel, as it ranks them."""
+    total = probabilities.shape[1]
+    if total <= SHOWN:
+        return list(range(total))
     ranked = np.argsort(-probabilities[-1], kind='stable')
-    chosen = list(dict.fromkeys([label, *probabilities.argmax(axis=1)[::-1], *ranked]))[:most]
+    chosen = list(dict.fromkeys([label, *probabilities.argmax(axis=1)[::-1], *ranked]))[:SHOWN]
     return [int(index) for index in ranked if index in chosen]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LETTERS else name[:LETTERS - 1] + '…'

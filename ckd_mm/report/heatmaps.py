@@ -21,26 +21,25 @@ def draw_class_correlation(maps: dict[int, dict[str, Tensor]], tau: float, path:
     without images grey.
 
     Args:
-        maps: epoch to ``logits`` and ``probabilities``, (C, C) each, see
-            :func:`ckd_mm.evaluation.correlation_maps`; two epochs.
+        maps: two epochs to ``logits`` and ``probabilities`` of :func:`ckd_mm.evaluation.correlation_maps`,
+            (C, C) each.
         tau: temperature of the probabilities.
-        path: a .png or .svg to write, or None.
         classes: names, written beside the maps where they are few.
     """
     (first, left), (second, right) = maps.items()
     figure = canvas(12.6, 7.6)
     grid = figure.subplots(2, 3)
-    similar = matplotlib.colormaps['viridis'].with_extremes(bad=NO_IMAGES)
-    change = matplotlib.colormaps['RdBu_r'].with_extremes(bad=NO_IMAGES)
+    similar, change = (matplotlib.colormaps[name].with_extremes(bad=NO_IMAGES)
+                       for name in ('viridis', 'RdBu_r'))
     kinds = dict(logits='logits', probabilities=rf'softmax(logits / {tau:g})')
     for axes, (kind, name) in zip(grid, kinds.items()):
         both, difference = torch.stack([left[kind], right[kind]]), left[kind] - right[kind]
-        known = both[~both.isnan()]
+        lowest = both[~both.isnan()].min().item()
         for place, epoch, values in zip(axes, (first, second), both):
-            drawn = place.imshow(values.numpy(), cmap=similar, vmin=known.min().item(), vmax=1)
+            drawn = place.imshow(values.numpy(), cmap=similar, vmin=lowest, vmax=1)
             place.set_title(f'epoch {epoch}, {name}', fontsize=10)
         figure.colorbar(drawn, ax=list(axes[:2]), label='cosine similarity', shrink=0.9)
-        # of a million pairs the oddest would pale all others
+        # of a million pairs the largest difference would make all others pale
         most = max(np.nanquantile(difference.abs().numpy(), 0.995), 1e-12)
         drawn = axes[2].imshow(difference.numpy(), cmap=change, vmin=-most, vmax=most)
         axes[2].set_title(f'epoch {first} - epoch {second}', fontsize=10)
@@ -51,6 +50,5 @@ def draw_class_correlation(maps: dict[int, dict[str, Tensor]], tau: float, path:
             place.set_xticks(range(len(classes)), classes, fontsize=7, rotation=turned)
             place.set_yticks(range(len(classes)), classes, fontsize=7)
         else:
-            place.set_xlabel('class')
-            place.set_ylabel('class')
+            place.set(xlabel='class', ylabel='class')
     return save_figure(figure, path)

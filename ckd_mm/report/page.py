@@ -1,4 +1,4 @@
-"""One self-contained page about a run, out of ``report.json`` and ``page.html.j2``."""
+"""One self-contained page about a run, made of ``report.json`` and ``page.html.j2``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,18 +19,17 @@ PAGE, TEMPLATE = 'report.html', 'page.html.j2'
 def write_page(work_dir: Path) -> Path:
     """Write ``report.html``, and its figures as .png, from the ``report.json`` of a finished run.
 
-    Raises:
-        CkdError: that file, or one of an information plane, is missing or damaged.
+    Raises CkdError if that file, or one of an information plane, is missing or damaged.
     """
     work_dir = Path(work_dir)
     report = Report.load(work_dir)
-    # whatever a name is called, it is text; only the figures are markup
+    # autoescape: names are text, whatever they contain; only the figures are markup
     templates = Environment(loader=PackageLoader('ckd_mm', 'report'), autoescape=True, trim_blocks=True,
                             lstrip_blocks=True, undefined=StrictUndefined)
-    accuracies = Table({'network': '', 'what it is': '', 'top-1, %': '.2f'},
-                       [[row.name, row.what, row.top1] for row in accuracy_rows(report)])
     text = templates.get_template(TEMPLATE).render(
-        report=report, accuracies=accuracies, further=further_percentages(report),
+        report=report, further=further_percentages(report),
+        accuracies=Table({'network': '', 'what it is': '', 'top-1, %': '.2f'},
+                         [[row.name, row.what, row.top1] for row in accuracy_rows(report)]),
         seconds=Table({'stage': '', 'seconds': '.1f'}, list(map(list, report.seconds.items()))),
         versions=Table({'package': '', 'version': ''}, list(map(list, report.versions.items()))),
         figures=[Markup(figure) for figure in _figures(report, work_dir)])
@@ -46,8 +45,8 @@ def _figures(report: Report, work_dir: Path) -> Iterator[str]:
         if Path(plane.file).is_absolute() or '..' in Path(plane.file).parts:
             raise CkdError(f'the report in {work_dir} has an information plane outside of it: {plane.file}')
         if file.exists():  # it may have been removed since; the page can do without its figure
-            yield as_svg(draw_information_plane(InformationPlane.load(file), file.with_suffix('.png'),
-                                                plane.epochs))
+            measured = InformationPlane.load(file)
+            yield as_svg(draw_information_plane(measured, file.with_suffix('.png'), plane.epochs))
     curves = {name: curve for section in sections for name, curve in section.curves.items() if curve}
     starred = {name: epochs for section in sections for name, epochs in section.starred.items()}
     if curves:

@@ -27,48 +27,29 @@ def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
 
     Args:
         planes: role (a key of :data:`STYLES`) to its plane; all measured with one probe.
-        path: a .png or .svg to write, or None.
         teaches: 'full' and 'inter' to the epochs that taught them, starred on the teacher's curve.
     """
     figure, axes = one_panel(7.2, 6.2)
-    for role, plane in planes.items():
+    places = {role: {point.epoch: (point.information_x, point.information_y) for point in plane.points}
+              for role, plane in planes.items()}
+    starred = {epoch for epochs in (teaches or {}).values() for epoch in epochs}
+    for index, (role, curve) in enumerate(places.items()):
         label, colour, marker = STYLES[role]
-        places = [(point.information_x, point.information_y) for point in plane.points]
-        axes.plot(*zip(*places), color=colour, linewidth=1.3, alpha=0.75, zorder=2)
-        axes.scatter(*zip(*places), s=np.linspace(10, 60, len(places)), color=colour, marker=marker, zorder=3,
-                     label=label)
-    teacher = {point.epoch: (point.information_x, point.information_y) for point in planes['teacher'].points}
+        axes.plot(*zip(*curve.values()), color=colour, linewidth=1.3, alpha=0.75, zorder=2)
+        axes.scatter(*zip(*curve.values()), s=np.linspace(10, 60, len(curve)), color=colour, marker=marker,
+                     zorder=3, label=label)
+        angle = 2 * np.pi * index / len(places)  # each curve has its labels on another side
+        in_legend = starred if role == 'teacher' else set()
+        for epoch in {min(curve), max(curve)} - in_legend:
+            axes.annotate(str(epoch), curve[epoch], textcoords='offset points', ha='center', va='center',
+                          xytext=(11 * np.cos(angle), 11 * np.sin(angle)), fontsize=9, color=colour, zorder=5,
+                          path_effects=[withStroke(linewidth=2.5, foreground='white')])
     for role, epochs in (teaches or {}).items():
         label, size = STARS[role]
-        star(axes, *zip(*(teacher[epoch] for epoch in epochs)), size, color=STYLES[role][1], zorder=4,
-             label=f'{label}: epoch {", ".join(map(str, epochs))}')
+        star(axes, *zip(*(places['teacher'][epoch] for epoch in epochs)), size, color=STYLES[role][1],
+             zorder=4, label=f'{label}: epoch {", ".join(map(str, epochs))}')
     axes.margins(0.07)
-    _label_ends(axes, planes, {epoch for epochs in (teaches or {}).values() for epoch in epochs})
-    axes.set_xlabel('I(X;F), nats per pixel and channel')
-    axes.set_ylabel('I(Y;F), accuracy')
+    axes.set(xlabel='I(X;F), nats per pixel and channel', ylabel='I(Y;F), accuracy')
     axes.set_title('Information plane: markers grow with time, numbers are epochs', fontsize=10)
     axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.11), ncol=2, fontsize=8, frameon=False)
     return save_figure(figure, path)
-
-
-def _label_ends(axes, planes: dict[str, InformationPlane], starred: set[int]) -> None:
-    """The first and the last epoch of each curve, on the side of the marker with most room."""
-    along = np.linspace(0, 1, 30)[:, None]
-    taken = []  # points on the curves, and labels, in pixels
-    for plane in planes.values():
-        places = [(point.information_x, point.information_y) for point in plane.points]
-        corners = axes.transData.transform(places)
-        taken += [corners] + [start + along * (end - start) for start, end in zip(corners, corners[1:])]
-    angles = np.arange(16) * np.pi / 8
-    offsets = 11 * np.stack([np.cos(angles), np.sin(angles)], axis=1)  # typographic points
-    for role, plane in planes.items():
-        for point in (plane.points[0], plane.points[-1])[:len(plane.points)]:
-            if role == 'teacher' and point.epoch in starred:
-                continue  # the legend says which epochs the stars are
-            place = (point.information_x, point.information_y)
-            spots = axes.transData.transform(place) + offsets * axes.figure.dpi / 72
-            room = np.linalg.norm(spots[:, None] - np.concatenate(taken), axis=2).min(axis=1)
-            taken.append(spots[[room.argmax()]])
-            axes.annotate(str(point.epoch), place, textcoords='offset points', xytext=offsets[room.argmax()],
-                          fontsize=9, zorder=5, color=STYLES[role][1], ha='center', va='center',
-                          path_effects=[withStroke(linewidth=2.5, foreground='white')])

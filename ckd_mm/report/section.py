@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import CkdError
-from ..files import read_json, write_json
+from ..files import write_json
+from ..record import read_record
 
-REPORT = 'report.json'
-FORMAT = 'ckd_mm.report/1'
+REPORT, FORMAT = 'report.json', 'ckd_mm.report/1'
+REMEDY = 'A run with --resume writes it anew'
 
 
 def number(value: str | float | None, form: str = '.2f') -> str:
@@ -31,10 +32,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Table:
-    """
-    Raises:
-        TypeError: a row does not fit the columns.
-    """
+    """Raises TypeError where a row does not fit the columns."""
     columns: dict[str, str] = field(default_factory=dict)  # name to format of its numbers, '.2f'; '' for text
     rows: list[list[Any]] = field(default_factory=list)  # of texts, numbers and None, which is shown as n/a
     chosen: list[int] = field(default_factory=list)  # indices of rows, highlighted
@@ -72,7 +70,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     planes: list[Plane] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # further ones below the table in the terminal
-    summary: dict[str, Any] = field(default_factory=dict)  # what summary.json says of the stage
+    summary: dict[str, Any] = field(default_factory=dict)  # the stage's part of summary.json
     cost: dict[str, Any] = field(default_factory=dict)  # in the keys of pipeline.cost.cost_section
 
 
@@ -100,31 +98,26 @@ class Report:
 
     @classmethod
     def load(cls, work_dir: Path) -> 'Report':
-        """
-        Raises:
-            CkdError: ``report.json`` is missing, damaged or another kind of file.
-        """
+        """Raises CkdError if ``report.json`` is missing, damaged or another kind of file."""
         path = Path(work_dir) / REPORT
-        found = read_json(path)
-        if not isinstance(found, dict) or found.pop('format', None) != FORMAT:
-            raise CkdError(f'{path} is no report: its "format" is not "{FORMAT}"')
+        found = read_record(path, FORMAT, 'report', REMEDY)
+        found.pop('format')
         try:
             return from_plain(cls, found, 'report')
         except TypeError as error:
-            raise CkdError(f'{path} is damaged: {error}. A run with --resume writes it anew') from error
+            raise CkdError(f'{path} is damaged: {error}. {REMEDY}') from error
 
 
 def from_plain(kind: Any, value: Any, name: str) -> Any:
     """``value``, made of JSON's types, as a dataclass or whatever else the annotation ``kind`` says.
 
-    Raises:
-        TypeError: it is of another type, or has a field too many or too few; names the place.
+    Raises TypeError, with the place, where it is of another type or has a field too many or too few.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
-        missing = {part.name for part in fields(kind) if part.default is MISSING is part.default_factory}
-        if value.keys() <= hints.keys() and missing <= value.keys():
+        required = {part.name for part in fields(kind) if part.default is MISSING is part.default_factory}
+        if required <= value.keys() <= hints.keys():
             return kind(**{key: from_plain(hints[key], item, f'{name}.{key}') for key, item in value.items()})
     elif origin is list and isinstance(value, list):
         return [from_plain(parts[0], item, f'{name}[{index}]') for index, item in enumerate(value)]
@@ -132,7 +125,7 @@ def from_plain(kind: Any, value: Any, name: str) -> Any:
         return {key: from_plain(parts[1], item, f'{name}.{key}') for key, item in value.items()}
     elif origin in (Union, types.UnionType):
         return value if value is None else from_plain(parts[0], value, name)  # all of ours are "or None"
-    elif kind is Any or (value in parts if origin is Literal else type(value) is kind) or (
-            kind is float and type(value) is int):
+    elif kind is Any or type(value) is kind or (kind, type(value)) == (float, int) or (
+            origin is Literal and value in parts):
         return value
     raise TypeError(f'{name} should be {getattr(kind, "__name__", kind)}, is {str(value)[:60]!r}')

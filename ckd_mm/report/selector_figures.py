@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..selection.comparison import SelectorScore
-from .figures import CHOSEN, STUDENT, canvas, plain_axes, save_figure
+from .figures import STUDENT, canvas, plain_axes, save_figure, star
 
 
 def draw_selectors(selectors: Sequence[SelectorScore], truth: dict[int, list[float]],
@@ -17,7 +17,7 @@ def draw_selectors(selectors: Sequence[SelectorScore], truth: dict[int, list[flo
     (mean and standard deviation over seeds), with the snapshot that was chosen.
 
     Args:
-        truth: accuracies in percent by seed, of each epoch.
+        truth: epoch to the accuracies of its students, percent.
     """
     shown = [score for score in selectors if score.scores]
     columns = min(4, max(len(shown), 1))
@@ -27,16 +27,14 @@ def draw_selectors(selectors: Sequence[SelectorScore], truth: dict[int, list[flo
     for axes in grid.flat[len(shown):]:
         axes.set_axis_off()
     for score, axes in zip(shown, grid.flat):
-        plain_axes(axes)
         epochs = sorted(score.scores)
-        scores, means = [score.scores[epoch]
-                         for epoch in epochs], [float(np.mean(truth[epoch])) for epoch in epochs]
-        spread = [float(np.std(truth[epoch], ddof=1)) if len(truth[epoch]) > 1 else 0.0 for epoch in epochs]
+        scores, means = [score.scores[epoch] for epoch in epochs], [np.mean(truth[epoch]) for epoch in epochs]
+        spread = [np.std(truth[epoch], ddof=1) if len(truth[epoch]) > 1 else 0.0 for epoch in epochs]
+        plain_axes(axes)
         axes.errorbar(scores, means, spread, fmt='o', markersize=4, color=STUDENT, ecolor='#a8c7e6',
                       elinewidth=1.2, zorder=2)
         chosen = epochs.index(score.chosen)
-        axes.scatter(scores[chosen], means[chosen], s=190, marker='*', color=CHOSEN, edgecolor='black',
-                     linewidth=0.8, zorder=3)
+        star(axes, scores[chosen], means[chosen], 190)
         for row in {0, len(epochs) - 1, chosen}:
             axes.annotate(str(epochs[row]), (scores[row], means[row]), textcoords='offset points',
                           xytext=(6, 4), fontsize=8)
@@ -48,6 +46,6 @@ def draw_selectors(selectors: Sequence[SelectorScore], truth: dict[int, list[flo
         axes.set_xlabel('score', fontsize=9)
     for axes in grid[:, 0]:
         axes.set_ylabel('accuracy of its student, %', fontsize=9)
-    figure.suptitle('Who foretells which snapshot teaches best? (star: chosen; dashed: the best; numbers: '
-                    'epochs)', fontsize=10)
+    figure.suptitle('Scores and students of each snapshot (star: chosen; dashed: the best; numbers: epochs)',
+                    fontsize=10)
     return save_figure(figure, path)

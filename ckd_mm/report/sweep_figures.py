@@ -1,13 +1,13 @@
-"""Students against their teacher's epoch (Fig. 2 of CheckpointKD) and against the size of an ensemble (Fig.
-3)."""
+"""Students by the epoch of their teacher (Fig. 2 of CheckpointKD) and the size of an ensemble (Fig. 3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import ALONE, CHOSEN, STUDENT, TEACHER, canvas, plain_axes, save_figure
+from .figures import ALONE, STUDENT, TEACHER, canvas, plain_axes, save_figure, star
 
 KINDS = dict(snapshot=('Snapshot Ensemble', STUDENT, 'o'), full=('Full Ensemble', TEACHER, 's'),
              mixed=('mixed ensemble', '#2e8b57', '^'))
@@ -15,14 +15,12 @@ Rows = Sequence[dict[str, Any]]
 
 
 def draw_sweep(rows: Rows, alone: dict | None = None, path: Path | None = None) -> Figure:
-    """Test accuracy of a teacher (above) and of the students that its snapshots taught (below) against its
-    epoch.
+    """Test accuracy of a teacher (above) and of the students that its snapshots taught (below), by epoch.
 
     Args:
-        rows: one a teacher epoch: ``epoch``, ``cohort_accuracy_top1``, and of the students ``mean``,
+        rows: one a teacher epoch: ``epoch``, ``cohort_accuracy_top1``, and of the ``n`` students ``mean``,
             ``spread`` and ``accuracies``, percent.
         alone: the same of the student without a teacher.
-        path: a .png or .svg to write; None: only return the figure.
     """
     figure = canvas(6.4, 5.4)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(1, 2)))
@@ -36,25 +34,22 @@ def draw_sweep(rows: Rows, alone: dict | None = None, path: Path | None = None) 
         below.scatter([row['epoch']] * row['n'], row['accuracies'], s=9, color=STUDENT, alpha=0.45,
                       linewidth=0, zorder=3)
     best = max(rows, key=lambda row: row['mean'])
-    below.scatter(best['epoch'], best['mean'], s=200, marker='*', color=CHOSEN, edgecolor='black',
-                  linewidth=0.8, zorder=4, label=f'highest mean: epoch {best["epoch"]}')
+    star(below, best['epoch'], best['mean'], 200, zorder=4, label=f'highest mean: epoch {best["epoch"]}')
     above.set_ylabel('teacher, top-1 %')
-    below.set_ylabel('student, top-1 %')
-    below.set_xlabel('teacher, epochs trained')
+    below.set(xlabel='teacher, epochs trained', ylabel='student, top-1 %')
     below.xaxis.get_major_locator().set_params(integer=True)
     above.set_title(f'Students by the epoch of their teacher, {_seeds(rows)}', fontsize=10)
-    _finish(figure, [above, below])
-    return save_figure(figure, path)
+    return _finish(figure, [above, below], path)
 
 
 def draw_ensembles(rows: Rows, alone: dict | None = None, path: Path | None = None) -> Figure:
-    """Against the size of the ensemble: test accuracy of students, and the cost of teachers and distillation
+    """By the size of the ensemble: test accuracy of students, and the cost of teachers and distillation
     together, in epochs and, where it was measured of all, in hours or minutes.
 
     Args:
         rows: one a ``kind`` and size ``k``: as of :func:`draw_sweep`, with ``cost`` (``total_epochs``,
             ``total_hours``).
-        alone, path: as of :func:`draw_sweep`.
+        alone: as of :func:`draw_sweep`.
     """
     costs = [('epochs', 'total_epochs', 1)]
     hours = [row['cost'].get('total_hours') for row in rows]
@@ -70,32 +65,29 @@ def draw_ensembles(rows: Rows, alone: dict | None = None, path: Path | None = No
         if not own:
             continue
         style = dict(color=colour, marker=marker, linewidth=1.6, markersize=5)
+        ks = [row['k'] for row in own]
         # side by side: bars of equal sizes would hide each other
-        left.errorbar([row['k'] + 0.012 * (place - 1) * (sizes[-1] - sizes[0]) for row in own],
+        left.errorbar([k + 0.012 * (place - 1) * (sizes[-1] - sizes[0]) for k in ks],
                       [row['mean'] for row in own], [row['spread'] or 0.0 for row in own], capsize=3,
                       elinewidth=1, label=f'student of the {label}', **style)
-        left.plot([row['k'] for row in own], [row['cohort_accuracy_top1'] for row in own],
-                  label=f'the {label} itself',
-                  **dict(style, linewidth=1, linestyle=':', markersize=3, markerfacecolor='white'))
+        left.plot(ks, [row['cohort_accuracy_top1'] for row in own], label=f'the {label} itself',
+                  **{**style, 'linewidth': 1, 'linestyle': ':', 'markersize': 3, 'markerfacecolor': 'white'})
         for axes, (_, key, scale) in zip(right, costs):
-            axes.plot([row['k'] for row in own], [row['cost'][key] * scale for row in own], **style)
+            axes.plot(ks, [row['cost'][key] * scale for row in own], **style)
     for axes in (left, *right):
-        axes.set_xticks(sizes)
-        axes.set_xlabel('size of the ensemble, k')
+        axes.set(xticks=sizes, xlabel='size of the ensemble, k')
     left.set_ylabel('top-1 %')
     left.set_title(f'Accuracy, {_seeds(rows)}', fontsize=10)
     for axes, (unit, _, _) in zip(right, costs):
         axes.set_ylabel(f'teachers and distillation, {unit}')
         axes.set_ylim(bottom=0)
         axes.set_title(f'Training cost in {unit}', fontsize=10)
-    _finish(figure, [left, *right])
-    return save_figure(figure, path)
+    return _finish(figure, [left, *right], path)
 
 
-def _band(axes, places: list[float], rows: Rows, colour: str, label: str, **line) -> None:
+def _band(axes: Axes, places: list[float], rows: Rows, colour: str, label: str, **line) -> None:
     """A line through the means, and a band of one standard deviation."""
-    means = [row['mean'] for row in rows]
-    spreads = [row['spread'] or 0.0 for row in rows]
+    means, spreads = [row['mean'] for row in rows], [row['spread'] or 0.0 for row in rows]
     axes.plot(places, means, color=colour, linewidth=1.6, markersize=5, label=label, zorder=2, **line)
     axes.fill_between(places, [mean - spread for mean, spread in zip(means, spreads)],
                       [mean + spread for mean, spread in zip(means, spreads)], color=colour, alpha=0.15,
@@ -110,9 +102,9 @@ def _seeds(rows: Rows) -> str:
     return f'mean and standard deviation over {over} seeds'
 
 
-def _finish(figure: Figure, axes: Sequence) -> None:
-    for part in axes:
-        plain_axes(part)
-    found = [pair for part in axes for pair in zip(*part.get_legend_handles_labels())]
-    figure.legend(*zip(*found), loc='outside lower center', ncols=min(len(found), 4), fontsize=8,
+def _finish(figure: Figure, axes: Sequence[Axes], path: Path | None) -> Figure:
+    """One legend for all panels, below them."""
+    entries = [pair for part in axes for pair in zip(*plain_axes(part).get_legend_handles_labels())]
+    figure.legend(*zip(*entries), loc='outside lower center', ncols=min(len(entries), 4), fontsize=8,
                   frameon=False)
+    return save_figure(figure, path)

@@ -20,43 +20,39 @@ SCRIPT = '<script>alert(1)</script>'
 
 @pytest.fixture
 def report() -> Report:
-    """Of a run whose stages nobody here has heard of."""
-    return Report(
-        'demo', 'A run.', dict(
-            teacher=Section([Accuracy('teacher', 'after its last epoch, 30', 98, 'teacher')],
-                            dict(teacher=[[1, 50.0], [2, 97.5]]), dict(teacher=[2]),
-                            summary=dict(teacher=dict(epoch=30))),
-            search=Section(title='Search', paragraphs=['Three were tried.'], warnings=['Too few.'],
-                           tables=[Table({'size': 'd', 'loss': '.3f', 'why': ''}, [[10, 0.5, 'small'],
-                                                                                   [20, None, 'large']], [1],
-                                         'All sizes:', ['Only two.'])],
-                           planes=[Plane(epochs=[2])], lines=['searched: 2 sizes'],
-                           summary=dict(sizes=[10], best=10)),
-            student=Section([Accuracy('student', 'distilled', 90.456, also={'KD error': 3.25})],
-                            dict(student=[[1, 40.0]])),
-            again=Section([Accuracy('quantised', '', None, also={'KD error': 4, 'size': 25.0})],
-                          summary=dict(sizes=[20], best=20)),
-            student_alone=Section([Accuracy('student alone', 'no teacher', 84.2, 'baseline')])),
-        dict(teacher=10.4, search=2.0), dict(torch='2.15'), 'model = dict()')
+    """Of a run with a stage that this package does not have."""
+    sizes = Table({'size': 'd', 'loss': '.3f', 'why': ''}, [[10, 0.5, 'small'], [20, None, 'large']], [1],
+                  'All sizes:', ['Only two.'])
+    sections = dict(
+        teacher=Section([Accuracy('teacher', 'after its last epoch, 30', 98, 'teacher')],
+                        dict(teacher=[[1, 50.0], [2, 97.5]]), dict(teacher=[2]),
+                        summary=dict(teacher=dict(epoch=30))),
+        search=Section(title='Search', paragraphs=['Three were tried.'], warnings=['Too few.'],
+                       tables=[sizes], planes=[Plane(epochs=[2])], lines=['searched: 2 sizes'],
+                       summary=dict(sizes=[10], best=10)),
+        student=Section([Accuracy('student', 'distilled', 90.456, also={'KD error': 3.25})],
+                        dict(student=[[1, 40.0]])),
+        again=Section([Accuracy('quantised', '', None, also={'KD error': 4, 'size': 25.0})],
+                      summary=dict(sizes=[20], best=20)),
+        student_alone=Section([Accuracy('student alone', 'no teacher', 84.2, 'baseline')]))
+    return Report('demo', 'A run.', sections, dict(teacher=10.4, search=2.0), dict(torch='2.15'),
+                  'model = dict()')
 
 
 @pytest.fixture
 def saved(report, tmp_path) -> Path:
     report.save(tmp_path)
-    plane = InformationPlane([PlanePoint(1, 0.1, 0.5), PlanePoint(2, 0.2, 0.9)])
-    plane.save(tmp_path / 'information_plane.json')
+    points = [PlanePoint(1, 0.1, 0.5), PlanePoint(2, 0.2, 0.9)]
+    InformationPlane(points).save(tmp_path / 'information_plane.json')
     return tmp_path
 
 
-def test_report_on_disk(report, saved):
+def test_report_on_disk_in_summary_and_terminal(report, saved):
     assert Report.load(saved) == report
     assert report.summary() == dict(
         teacher=dict(epoch=30), sizes=[10, 20], best=20, seconds=dict(teacher=10.4, search=2.0),
         config=dict(name='demo', text='model = dict()'), versions=dict(torch='2.15'))
-
-
-def test_table(report):
-    """Teachers, baselines, then what students there are; 'n/a' where nothing was measured."""
+    # teachers, baselines, then what students there are; 'n/a' where nothing was measured
     assert results_table(report).splitlines() == [
         '                                          top-1 %',
         'teacher        after its last epoch, 30     98.00',
@@ -113,7 +109,7 @@ def test_a_run_of_hostile_names(distil_run, tmp_path):
 
 @pytest.mark.parametrize('change, message', [
     (('{',), 'report.json cannot be read as JSON'), (('[]',), 'is no report'),
-    (('report/1', 'report/0'), 'its "format" is not "ckd_mm.report/1"'),
+    (('report/1', 'report/0'), '"format" is .ckd_mm.report/0., expected .ckd_mm.report/1.'),
     (('"name": "demo",', ''), 'report should be Report'),
     (('"epochs": [', '"epoch": ['), r'report.sections.search.planes\[0\] should be Plane'),
     (('98,', '"98",'), r"report.sections.teacher.accuracies\[0\].top1 should be float, is '98'"),
@@ -131,16 +127,15 @@ def test_damaged(saved, change, message):
     assert not (saved / 'report.html').exists()
 
 
-def test_missing(tool, tmp_path):
-    status, _, err = tool('report.py', tmp_path)
-    assert status == 1 and err.strip().startswith(f'error: {tmp_path}/report.json does not exist')
+def test_missing(tmp_path):
+    with pytest.raises(CkdError, match=f'^{tmp_path}/report.json does not exist'):
+        write_page(tmp_path)
 
 
-def test_a_row_fits_its_columns():
-    with pytest.raises(TypeError, match='does not fit the columns .*size.*shorter'):
-        Table({'size': 'd'}, [[1, 2]])
-    with pytest.raises(TypeError, match="does not fit the columns .*size.*'float'"):
-        Table({'size': 'd'}, [[0.5]])
+@pytest.mark.parametrize('row, message', [([1, 2], 'shorter'), ([0.5], "'float'")])
+def test_a_row_fits_its_columns(row, message):
+    with pytest.raises(TypeError, match=f'does not fit the columns .*size.*{message}'):
+        Table({'size': 'd'}, [row])
 
 
 def test_curve_of_a_run_in_two_parts(tmp_path):
