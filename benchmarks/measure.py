@@ -1,7 +1,5 @@
-"""Two contenders against each other: timed, on a machine that does other things too, and by count of
-operations."""
+"""Two contenders timed against each other, on a machine that does other things too."""
 
-import ctypes
 import gc
 import math
 import time
@@ -32,12 +30,8 @@ FRESH_AFTER = 25  # repetitions
 
 
 class Ratios(list[float]):
-    """Time of one contender over that of another, and of the one alone:
-
-    Attributes:
-        seconds: of a step, the mean of each repetition.
-        peak_memory: see :func:`peak_memory`.
-    """
+    """Time of one contender over that of another. Of the one alone: ``seconds`` of a step, the mean of each
+    repetition, and ``peak_memory`` (:func:`peak_memory`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,8 +44,8 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
     """Time of the pair's first contender over time of its second, ``repeats`` times.
 
     The two halves of a repetition follow each other at once, so that a slow moment of the machine meets both,
-    and who goes first alternates. The pair is made anew now and then, so that how one of them happens to lie
-    in memory does not decide.
+    and which goes first alternates. The pair is made anew now and then, so that where one of them happens to
+    lie in memory does not decide.
 
     Args:
         steps: training steps in a half. The device is waited for at its end only, as in training.
@@ -77,8 +71,8 @@ def paired_ratios(make_pair: Callable[[], Pair], repeats: int, steps: int, devic
 
 
 def peak_memory(make_pair: Callable[[], Pair], device: torch.device) -> int | None:
-    """Bytes that torch's allocator has given out at most in a step of the pair's first contender, while the
-    second one is not there. None on a CPU, whose memory torch does not count."""
+    """The most bytes that torch's allocator holds in a step of the pair's first contender, while the second
+    one is not there. None on a CPU, whose memory torch does not count."""
     if device.type != 'cuda':
         return None
     ours = make_pair()[0]
@@ -93,28 +87,13 @@ def check_same_work(pair: Pair, tolerance: float, steps: int = 3) -> None:
     """The losses of the first steps agree, the later ones only if gradients and optimizer do too. Also the
     warm-up.
 
-    Raises:
-        RuntimeError: they do not, so a ratio of their times would mean nothing.
+    Raises RuntimeError where they do not, so that a ratio of their times would mean nothing.
     """
     for step in range(1, steps + 1):
         losses = [contender.step(contender.batch()).item() for contender in pair]
         if not math.isclose(*losses, rel_tol=tolerance):
             raise RuntimeError(f'the contenders do not do the same work: in step {step} their losses are '
                                f'{losses[0]} and {losses[1]}')
-
-
-def keep_freed_memory() -> None:
-    """From here on the C library keeps what is freed, as torch's own allocator does on a GPU.
-
-    By default glibc gives the top of its heap back to the system when a step ends and takes it again, page by
-    page, in the next one. Whether a step pays for that depends on how high its memory reaches and on what
-    happens to lie above it, not on what it computes. Does nothing where there is no glibc.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is not None:
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**25)  # the most that glibc takes; larger blocks still come from the system
 
 
 def _seconds(contender: Contender, steps: int, device: torch.device) -> float:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from measure import Contender, Pair, paired_ratios
 from torch import Tensor, nn
-from workload import Workload, build, normaliser, sgd, snapshots, sure_teachers
+from workload import Workload, build, confident_teachers, normaliser, sgd, snapshots
 
 from ckd_mm.students import CheckpointDistill
 
@@ -20,46 +20,30 @@ def kd_step_vs_floor(work: Workload) -> list[float]:
 
 
 def ensemble4_vs_floor(work: Workload) -> list[float]:
-    """``CheckpointDistill.train_step`` with a ``SnapshotEnsemble`` of four / the hand-written step with the
-    same four networks, one after another."""
+    """The same with a ``SnapshotEnsemble`` of four, in the hand-written step one after another."""
     return step_vs_floor(work, 4)
 
 
 def step_vs_floor(work: Workload, count: int) -> list[float]:
-    teachers, student = sure_teachers(work, count), build(work.student)
+    teachers, student = confident_teachers(work, count), build(work.student)
     with snapshots(work, teachers) as files:
 
         def make_pair() -> Pair:
             floor = hand_written_step(copy.deepcopy(teachers), copy.deepcopy(student), work)
-            return mmengine_contender(distilling(work, copy.deepcopy(student), files), work), Contender(
-                floor, work.tensors)
+            ours = distilling(copy.deepcopy(student), files)
+            return mmengine_contender(ours, work), Contender(floor, work.tensors)
 
         return compare(make_pair, work)
 
 
-def after_stop_vs_plain(work: Workload) -> list[float]:
-    """``CheckpointDistill.train_step`` after ``stop_distillation()`` / ``train_step`` of the plain mmpretrain
-    classifier."""
-    student = build(work.student)
-
-    def make_pair() -> Pair:
-        algorithm = distilling(work, copy.deepcopy(student), ['never read'])
-        algorithm.stop_distillation()
-        return mmengine_contender(algorithm, work), mmengine_contender(copy.deepcopy(student), work)
-
-    return compare(make_pair, work)
-
-
 def compare(make_pair: Callable[[], Pair], work: Workload) -> list[float]:
-    return paired_ratios(make_pair, work.repeats, work.steps, work.device, tolerance=5e-2 if work.dtype
-                         == 'bf16' else 1e-3)
+    tolerance = 5e-2 if work.dtype == 'bf16' else 1e-3
+    return paired_ratios(make_pair, work.repeats, work.steps, work.device, tolerance)
 
 
-def distilling(work: Workload, student: nn.Module, snapshots: Sequence[str]) -> CheckpointDistill:
-    return CheckpointDistill(student=student,
-                             cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=list(snapshots)),
-                             kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU),
-                             ce_weight=CE_WEIGHT,
+def distilling(student: nn.Module, snapshots: Sequence[str]) -> CheckpointDistill:
+    return CheckpointDistill(student, cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=list(snapshots)),
+                             kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=TAU), ce_weight=CE_WEIGHT,
                              kd_weight=KD_WEIGHT)
 
 

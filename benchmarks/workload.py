@@ -1,6 +1,5 @@
 """What the contenders work on: two networks and a batch of random images."""
 
-import argparse
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ PRESETS = {  # teacher, student, data set of the configs; pixels and images of a
     'wrn': ('wrn40-2_cifar100', 'wrn40-1_cifar100', 'cifar100_bs128', 32, 128),
     'imagenet': ('resnet34', 'resnet18', 'imagenet_bs32', 224, 256),
     'imagenet_r50': ('resnet50', 'resnet18', 'imagenet_bs32', 224, 256)}
-SURE = 4.0  # standard deviation of a teacher's logits over the classes
+CONFIDENT = 4.0  # standard deviation of a teacher's logits over the classes
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Workload:
 
     def collated(self) -> dict:
         """The batch as mmpretrain's data loaders collate it."""
-        return dict(inputs=self.images,
-                    data_samples=[DataSample().set_gt_label(label) for label in self.labels])
+        samples = [DataSample().set_gt_label(label) for label in self.labels]
+        return dict(inputs=self.images, data_samples=samples)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """The same batch as torch's own data loader collates it."""
@@ -69,41 +68,12 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
-    """Those that all commands have which time steps.
-
-    Args:
-        repeats: the default.
-    """
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--preset', choices=PRESETS, default='small', help='networks and batch: small takes '
-                                                                           'a fraction of a second a step on '
-                                                                           'one core, cifar some seconds, '
-                                                                           'the others are for GPUs')
-    parser.add_argument('--dtype', choices=('fp32', 'bf16'), default='fp32', help='bf16: autocast, on cuda '
-                                                                                  'only')
-    parser.add_argument('--repeats', type=int, default=repeats, help='paired repetitions of each timed '
-                                                                     f'benchmark; default: {repeats}')
-
-
-def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Ends the program with a message where they ask for what cannot be done."""
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda: torch sees no GPU here')
-    if args.dtype == 'bf16' and args.device == 'cpu':
-        parser.error("--dtype bf16 needs --device cuda: mmengine's AmpOptimWrapper runs on accelerators only")
-    if args.repeats < 1:
-        parser.error(f'--repeats {args.repeats} should be at least 1')
-
-
 def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workload:
     torch.manual_seed(0)
     *models, data, size, batch = PRESETS[preset]
     preprocessor = Config.fromfile(CONFIGS / 'datasets' / f'{data}.py').data_preprocessor
-    teacher = Config.fromfile(CONFIGS / 'models' / f'{models[0]}.py').model
-    student = Config.fromfile(CONFIGS / 'models' / f'{models[1]}.py').model
-    teacher, student = (dict(model.to_dict(), data_preprocessor=preprocessor.to_dict())
-                        for model in (teacher, student))
+    teacher, student = (dict(Config.fromfile(CONFIGS / 'models' / f'{model}.py').model.to_dict(),
+                             data_preprocessor=preprocessor.to_dict()) for model in models)
     if preset == 'small':  # the CIFAR networks with a quarter of the channels
         for model in (teacher, student):
             model['backbone'].update(stem_channels=16, base_channels=16)
@@ -116,7 +86,7 @@ def make_workload(preset: str, device: str, dtype: str, repeats: int) -> Workloa
 
 
 def normaliser(model: dict, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Makes of uint8 images on the device what the network of this config wants, with torch alone."""
+    """Normalises uint8 images on the device as the network of this config wants them, with torch alone."""
     statistics = model['data_preprocessor']
     mean, std = (torch.tensor(statistics[name], device=device).view(3, 1, 1) for name in ('mean', 'std'))
     return lambda images: ((images.flip(1) if statistics['to_rgb'] else images).float() - mean) / std
@@ -128,11 +98,10 @@ def build(model: dict) -> nn.Module:
     return network
 
 
-def sure_teachers(work: Workload, count: int = 1) -> list[nn.Module]:
-    """Networks of the preset's teacher, each with weights of its own, which are as sure of what they say as
-    trained ones.
+def confident_teachers(work: Workload, count: int = 1) -> list[nn.Module]:
+    """Networks of the preset's teacher, each with weights of its own, as confident as trained ones.
 
-    As they are initialised, all say nearly the same of every class: to learn from one, from another or from
+    As initialised, all give nearly the same logits to every class: to learn from one, from another or from
     none gives nearly the same loss, and :func:`measure.check_same_work` would see no difference. So the last
     layer is scaled.
     """
@@ -140,7 +109,7 @@ def sure_teachers(work: Workload, count: int = 1) -> list[nn.Module]:
     images = normaliser(work.teacher, torch.device('cpu'))(work.images[:8])
     with torch.no_grad():
         for teacher in teachers:
-            factor = SURE / teacher(images).std(dim=1).mean()
+            factor = CONFIDENT / teacher(images).std(dim=1).mean()
             for parameter in teacher.head.fc.parameters():
                 parameter.mul_(factor)
     return teachers
