@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from ..errors import ConfigError
 from ..infoplane.probe import Probe
+from ..infoplane.settings import ProbeSettings
 from ..selection import Selector, build_selector
 from ..settings import Settings, setting
 from ..stages.distillation import Distillation, DistillSettings, Schedule
@@ -18,7 +19,7 @@ from ..stages.heads import HeadSettings, HeadsStage
 from ..stages.hint import HINT, HintSettings, HintStage
 from ..stages.networks import BASELINE, STUDENT, AssistantSettings, Network, networks_of
 from ..stages.peers import MutualSettings, PeerSettings, PeersStage
-from ..stages.probe import ProbeSettings, ProbeStage, make_probe
+from ..stages.probe import ProbeStage, make_probe
 from ..stages.select import SelectStage
 from ..stages.student import StudentStage
 from ..stages.student_task import StudentTask
@@ -227,11 +228,7 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage], 
     _check_cache(settings.distill, select, students)
     select.check_trained(run)
     if settings.teacher.is_trained:
-        chosen = select.expected(run)
-        if settings.heads is not None:
-            students[0].teachers.check_chosen(chosen, run.config.get('selector'))
-        else:
-            select.check_chosen(chosen)
+        students[0].teachers.check_chosen(run)
 
 
 def _check_cache(distill: DistillSettings, select: SelectStage, students: list[StudentStage]) -> None:

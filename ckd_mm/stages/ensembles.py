@@ -1,4 +1,4 @@
-"""Measure students together: all generations (ESKD, Table 4), and all students without a teacher."""
+"""Evaluate students together: all generations (ESKD, Table 4), and all students without a teacher."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,15 @@ WITH_TEACHER = 'generations and teacher'
 
 @dataclass(kw_only=True)
 class EnsemblesResult(Result):
-    """
-    Args:
-        ensembles: ``size`` and ``metrics`` by name.
-    """
+    """``size`` and ``metrics`` of each ensemble, by its name."""
     ensembles: dict[str, dict]
 
 
 class EnsemblesStage(Stage[EnsemblesResult]):
     """
     Args:
-        members: stages whose networks are measured together, by the name of the ensemble.
-        select: chose the teachers of the first generation, who are measured with all generations; None:
-            nobody did.
+        members: stages whose networks are evaluated together, by the name of the ensemble.
+        select: of the teachers of the first generation, who are evaluated with all generations; or None.
     """
     name = 'ensembles'
     Result = EnsemblesResult
@@ -49,27 +45,21 @@ class EnsemblesStage(Stage[EnsemblesResult]):
         return {name: [stage.fingerprint(run) for stage in stages] for name, stages in self.members.items()}
 
     def is_current(self, run: Run, result: EnsemblesResult) -> bool:
-        """More students may have been asked for since; to measure them anew costs little."""
+        """False where the config has more students than before: to evaluate them anew costs little."""
         return {name: len(found) for name, found in self.snapshots(run).items()} == {
             name: found['size'] for name, found in result.ensembles.items()}
 
     def execute(self, run: Run) -> EnsemblesResult:
-        return EnsemblesResult(
-            ensembles={
-                name:
-                dict(size=len(found),
-                     metrics=evaluate(SnapshotEnsemble(found), run.student_training(), run.log, name))
-                for name, found in self.snapshots(run).items()
-            })
+        config = run.student_training()
+        return EnsemblesResult(ensembles={
+            name: dict(size=len(found), metrics=evaluate(SnapshotEnsemble(found), config, run.log, name))
+            for name, found in self.snapshots(run).items()})
 
     def report(self, run: Run, result: EnsemblesResult) -> Section:
-        rows = [Accuracy('ensemble', _what(name, found['size']), top1(found['metrics']))
-                for name, found in result.ensembles.items()]
-        return Section(rows, summary=dict(
-                           ensembles={
-                               name: dict(accuracy_top1=top1(found['metrics']), **found)
-                               for name, found in result.ensembles.items()
-                           }))
+        shown = {name: dict(accuracy_top1=top1(found['metrics']), **found)
+                 for name, found in result.ensembles.items()}
+        return Section([Accuracy('ensemble', _what(name, found['size']), found['accuracy_top1'])
+                        for name, found in shown.items()], summary=dict(ensembles=shown))
 
 
 def _what(name: str, size: int) -> str:

@@ -15,7 +15,6 @@ from ..report.section import Section
 from ..selection import Selector
 from ..trajectory import Snapshot, Trajectory
 from .checks import check_maps
-from .curves import validation_curve
 from .teacher import TeacherResult, TeacherSettings, teacher_training
 
 
@@ -25,7 +24,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
     Args:
         settings: ``teacher``, with ``trajectory``.
         selector: of them.
-        probed: whether the information plane needs their feature maps.
+        probed: whether their feature maps will be probed.
     """
     Result = TeacherResult
     name = 'teacher'
@@ -35,11 +34,10 @@ class GivenTeacherStage(Stage[TeacherResult]):
         self._opened: list[Trajectory] | None = None
 
     def trajectories(self, run: Run) -> list[Trajectory]:
-        if self._opened is None:  # to know a folder of checkpoints means to read one of them: once is enough
-            model = self.settings.model
-            self._opened = [Trajectory.open(folder, None if model is None else dict(model))
-                            for folder in self.settings.folders]
+        if self._opened is None:  # once: to open a folder of checkpoints one of them is read
+            model = None if self.settings.model is None else dict(self.settings.model)
             statistics = teacher_training(run, self.settings).get('data_preprocessor')
+            self._opened = [Trajectory.open(folder, model) for folder in self.settings.folders]
             for trajectory in self._opened:
                 trajectory.snapshots = [_with_statistics(snapshot, statistics) for snapshot in trajectory]
         return self._opened
@@ -58,21 +56,20 @@ class GivenTeacherStage(Stage[TeacherResult]):
 
     def checks(self, run: Run) -> Iterator[Check]:
         yield Check('snapshots', lambda: on_main(lambda: self._check_files(run)))
-        yield Check('trajectory', lambda: '; '.join(self._check_one(trajectory, run)
-                                                    for trajectory in self._checked(run)))
+        yield Check('trajectory', lambda: self._check_trajectories(run))
 
     def _check_files(self, run: Run) -> str:
-        """All are whole. To read them once is enough."""
         for trajectory in self.trajectories(run):
             trajectory.check()
         return f'{sum(map(len, self.trajectories(run)))} whole'
 
-    def _checked(self, run: Run) -> list[Trajectory]:
+    def _check_trajectories(self, run: Run) -> str:
         found = self.trajectories(run)
         self.selector.check([item.epochs for item in found], [item.max_epochs for item in found])
-        return found
+        return '; '.join(self._check_last(trajectory, run) for trajectory in found)
 
-    def _check_one(self, trajectory: Trajectory, run: Run) -> str:
+    def _check_last(self, trajectory: Trajectory, run: Run) -> str:
+        """The last snapshot fits the student's images, classes and its recorded accuracy."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
         if run.test_set() is not None:
@@ -88,16 +85,16 @@ class GivenTeacherStage(Stage[TeacherResult]):
         images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
         require_same_classes(snapshot, classes_of(images), 'the classes of its training set')
         measured = check_recorded_accuracy(snapshot, config)
-        said = f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to ' \
-               f'{trajectory.epochs[-1]}'
-        return said if measured is None else (f'{said}, the last is right on {measured:.1f} % of some '
-                                              f'validation images (recorded {snapshot.accuracy:.1f} %)')
-
-    def describe(self, run: Run) -> str:
-        return f'given, {", ".join(map(str, self.settings.folders))}'
+        accuracy = '' if measured is None else (f', the last is right on {measured:.1f} % of some validation '
+                                                f'images (recorded {snapshot.accuracy:.1f} %)')
+        return (f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
+                f'{trajectory.epochs[-1]}{accuracy}')
 
     def report(self, run: Run, result: TeacherResult) -> Section:
-        return Section(curves={'teacher': validation_curve(run.work_dir / self.name, self.trajectories(run))})
+        """The validation curve that the first trajectory recorded."""
+        return Section(curves={'teacher': [[snapshot.epoch, snapshot.accuracy]
+                                           for snapshot in self.trajectories(run)[0]
+                                           if snapshot.accuracy is not None]})
 
 
 def _with_statistics(snapshot: Snapshot, statistics: dict | None) -> Snapshot:

@@ -1,5 +1,4 @@
-"""Train classifier heads on the frozen teacher's stages (DIH, Sec. 3.2), and measure each and all (Sec.
-4.4)."""
+"""Mount k classifier heads on the frozen teacher, train them, and teach with all k + 1 (DIH, Sec. 3.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..evaluation import evaluate_members, top1
 from ..files import sha256_of_file
 from ..infoplane.probe import Probe
 from ..pipeline.data_sets import image_shape
+from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, TeachingStage
 from ..pipeline.training_stage import TrainingStage, stage_config, train
@@ -28,63 +28,63 @@ from ..settings import TrainingSettings, setting
 from ..teachers import HeadTraining, read_heads
 from ..teachers.dih_teacher import TEACHER, read_use
 from ..training import apply_overrides, exclude_held_out, trained_model
+from .checks import check_teacher_weights
 from .select import SelectStage
 from .selection_page import percent, who_teaches
 from .teacher import teacher_training
 
 HEADS = 'heads.pth'  # left in the work_dir
-TRAINED_KEYS = ('out_indices', 'kind', 'grid')
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(TrainingSettings):
     """``heads``: classifier heads on the chosen snapshot's stages, trained like the teacher but for what is
     said otherwise."""
-    out_indices: list | tuple | None = setting(None, help='outputs of the backbone that get a head, say (0, '
-                                                          '1, 2)')
-    kind: str | None = setting(None, help="'flatten', a linear layer on the whole map (the paper); 'pool', "
-                                          "on its "
-                               'average over a grid; default: by the size of the images')
+    out_indices: list | tuple | None = setting(None, help='mounting positions: outputs of the backbone that '
+                                                          'get a head, say (0, 1, 2)')
+    kind: str | None = setting(None, help=(
+        "'flatten', a linear layer on the whole map (the paper); 'pool', on its average over a grid; "
+        'default: by the size of the images'))
     grid: int | None = setting(None, at_least=1, help="side of the grid of 'pool'")
     file: str | Path | None = setting(None, help='instead of a training: the heads.pth of an earlier run')
-    use: list | tuple | None = setting(None, help="which teach, say ['teacher', 0, 2]; default: all heads "
-                                                  "and the "
-                                       'teacher')
+    use: list | tuple | None = setting(None, help=(
+        "which teach, say ['teacher', 0, 2]; default: all heads and the teacher"))
 
     def check(self, name: str) -> None:
         super().check(name)
         if self.use is not None and not self.use:
             raise ConfigError(f"{name}.use={self.use!r} should list who teaches, say ['teacher', 0, 2], or "
-                              "be None for "
-                              'all')
+                              'be None for all')
         if (self.file is None) == (self.out_indices is None):
-            both = 'both' if self.file is not None else 'none of them'
+            both = 'none of them' if self.file is None else 'both'
             raise ConfigError(f'{name}: give either out_indices=(...), the stages of the teacher that get a '
                               f'classifier head, or file=..., the heads.pth of an earlier run; not {both}')
-        if self.file is not None and not Path(self.file).is_file():
-            raise ConfigError(f'{name}.file={str(self.file)!r} does not exist; name the heads.pth of a run '
-                              f'with {name}.out_indices')
-        if self.file is None and not self.out_indices:
+        if self.file is not None:
+            if not Path(self.file).is_file():
+                raise ConfigError(f'{name}.file={str(self.file)!r} does not exist; name the heads.pth of a '
+                                  f'run with {name}.out_indices')
+            return
+        if not self.out_indices:
             raise ConfigError(f'{name}.out_indices={self.out_indices!r} should list at least one stage of '
                               'the teacher, say (0, 1, 2)')
+        used, known = self.use or (), [*self.out_indices, TEACHER]
+        for item in used:
+            if item not in known:
+                raise ConfigError(f'{name}.use names {item!r}, which is none of {known}')
+        if len(set(used)) != len(used):
+            raise ConfigError(f'{name}.use={list(used)} should name who teaches once each')
 
     @property
-    def trained(self) -> dict[str, Any]:
+    def mounting(self) -> dict[str, Any]:
         """Settings of :class:`ckd_mm.teachers.HeadTraining`."""
-        return {key: self.given[key] for key in TRAINED_KEYS if key in self.given}
-
-    def members(self) -> int | None:
-        """How many teach; None where only the file of the heads knows."""
-        if self.use is not None:
-            return len(self.use)
-        return None if self.file is not None else len(self.out_indices) + 1
+        return {key: self.given[key] for key in ('out_indices', 'kind', 'grid') if key in self.given}
 
 
 @dataclass(kw_only=True)
 class HeadsResult(Result):
     """
     Args:
-        members: metrics on the test set by name, heads from shallow to deep and the teacher.
+        members: metrics on the test set by name, heads from shallow to deep and the teacher (Sec. 4.4).
         ensemble: of all together.
         file: of the heads, and its SHA-256.
         epochs: that they were trained; 0 of given ones.
@@ -99,7 +99,6 @@ class HeadsResult(Result):
 class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     """
     Args:
-        settings: ``heads``.
         select: chooses the one snapshot.
         held_out: images that the teacher was not trained on.
     """
@@ -110,34 +109,20 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     def __init__(self, settings: HeadSettings, select: SelectStage, held_out: Probe | None) -> None:
         self.settings, self.select, self.held_out = settings, select, held_out
         self.teacher = select.teachers[0].settings
-        distillation = select.distillation
-        if distillation.settings.cohort is not None:
+        distill, schedule = select.distillation.settings, select.distillation.schedule
+        self.teacher_weights = distill.teacher_weights
+        if distill.cohort is not None:
             raise ConfigError('heads: they teach with the snapshot that they are mounted on, as '
                               'ckd_mm.DIHTeacher; take distill.cohort or heads out')
         if settings.file is not None and self.teacher.is_trained:
             raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained '
                               'already: name it with teacher.trajectory, or give heads.out_indices to train '
                               'heads for the new one')
-        if distillation.schedule.progressive or (not self.teacher.is_trained
-                                                 and len(self.teacher.folders) > 1):
+        if schedule.progressive or len(self.teacher.folders) > 1:
             raise ConfigError('heads: they are mounted on one snapshot, and several teach; take ' + (
-                'ProgressiveTeacherHook' if distillation.schedule.progressive else 'all but one trajectory') +
-                              ' out')
+                'ProgressiveTeacherHook' if schedule.progressive else 'all but one trajectory') + ' out')
 
-    def check_chosen(self, chosen: int, selector: Any) -> None:
-        """
-        Raises:
-            ConfigError: heads are on one snapshot, and every teacher has a weight.
-        """
-        if chosen != 1:
-            raise ConfigError(f'heads: they are mounted on one snapshot, but the selector {selector} chooses '
-                              f'{chosen}')
-        teachers, weights = self.settings.members(), self.select.distillation.settings.teacher_weights
-        if None not in (weights, teachers) and len(weights) != teachers:
-            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one '
-                              'for each teacher')
-
-    # ------------------------------------------------------------ the training
+    # ------------------------------------------------------------ k heads learn from the frozen backbone
     def training(self, run: Run) -> Config:
         return apply_overrides(teacher_training(run, self.teacher), self.settings.overrides)
 
@@ -150,7 +135,8 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         shape = input_shape or image_shape(DATASETS.build(config.train_dataloader.dataset))
         exclude_held_out(config, self.held_out)
         config.model = ConfigDict(type='ckd_mm.HeadTraining', snapshot=self.select.chosen(run)[0],
-                                  model=self.teacher.model, input_shape=tuple(shape), **self.settings.trained)
+                                  model=self.teacher.model, input_shape=tuple(shape),
+                                  **self.settings.mounting)
         config.compile = config.load_from = None
         return stage_config(run, config, self.name, [])
 
@@ -165,29 +151,27 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         return Path(self.settings.file or run.work_dir / HEADS)
 
     def execute(self, run: Run) -> HeadsResult:
-        epochs, seconds = 0, None
+        epochs, seconds, file = 0, None, self.file(run)
         if self.settings.file is None:
             runner = train(run, self.config(run))
             epochs, seconds = runner.epoch, runner.seconds
             if is_main_process():
-                trained_model(runner).write(self.file(run), dict(versions=versions()))
+                trained_model(runner).write(file, dict(versions=versions()))
             barrier()
         found = evaluate_members(MODELS.build(self.cohort(run)), run.student_training(), run.log)
-        for name, metrics in found['members'].items():
+        for name, metrics in [*found['members'].items(), ('ensemble', found['ensemble'])]:
             run.log(f'{name}: {percent(top1(metrics))} top-1')
-        run.log(f'Together: {percent(top1(found["ensemble"]))} top-1')
-        return HeadsResult(members=found['members'], ensemble=found['ensemble'], file=str(self.file(run)),
-                           sha256=sha256_of_file(self.file(run)), epochs=epochs, stage_seconds=seconds)
+        return HeadsResult(**found, file=str(file), sha256=sha256_of_file(file), epochs=epochs,
+                           stage_seconds=seconds)
 
-    # ------------------------------------------------------------ teaching
+    # ------------------------------------------------------------ the cohort of k + 1 teachers
     def cohort(self, run: Run) -> dict[str, Any]:
         return dict(type='ckd_mm.DIHTeacher', snapshot=self.select.chosen(run)[0], heads=str(self.file(run)),
                     use=self.settings.use, model=self.teacher.model)
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
-        return [
-            *self.select.fingerprint(run), dict(heads=run.results[self.name].sha256, use=self.settings.use)
-        ]
+        heads = dict(heads=run.results[self.name].sha256, use=self.settings.use)
+        return [*self.select.fingerprint(run), heads]
 
     def verify(self, run: Run) -> None:
         self.select.verify(run)
@@ -203,37 +187,37 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         if self.settings.file is None:
             yield from super().checks(run)
         if not self.teacher.is_trained:
-            yield Check('teacher', lambda: self._check_given(run))
-        yield Check('heads', lambda: self._check_file()
-                    if self.settings.file is not None else self._check_heads(run))
+            yield Check('teacher', lambda: self.check_chosen(run))
+        yield Check('heads', lambda: self._check_mounting(run)
+                    if self.settings.file is None else self._check_file())
 
-    def _check_given(self, run: Run) -> str:
-        self.check_chosen(self.select.expected(run), run.config.get('selector'))
+    def check_chosen(self, run: Run) -> str:
+        """
+        Raises:
+            ConfigError: several snapshots are chosen, or not every teacher has a weight.
+        """
+        chosen, settings = self.select.expected(run), self.settings
+        if chosen != 1:
+            raise ConfigError('heads: they are mounted on one snapshot, but the selector '
+                              f'{run.config.get("selector")} chooses {chosen}')
+        if settings.file is None:
+            check_teacher_weights(self.teacher_weights, len(settings.use or [*settings.out_indices, TEACHER]))
         return 'one snapshot'
 
     def _check_file(self) -> str:
         heads = read_heads(self.settings.file)
-        used, weights = read_use(self.settings.use, heads), self.select.distillation.settings.teacher_weights
-        if weights is not None and len(weights) != len(used):
-            raise ConfigError(f'distill.teacher_weights={list(weights)} should be {len(used)} numbers, one '
-                              f'for each of {used}')
+        used = read_use(self.settings.use, heads)
+        check_teacher_weights(self.teacher_weights, len(used), f'of {used}')
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
 
-    def _check_heads(self, run: Run) -> str:
-        images = run.data.get(self.training(run).train_dataloader.dataset, 'train_dataloader.dataset of the '
-                                                                           'heads')
-        teacher = self.select.teachers[0].example(run)
+    def _check_mounting(self, run: Run) -> str:
+        images = run.data.get(self.training(run).train_dataloader.dataset,
+                              'train_dataloader.dataset of the heads')
         with torch.random.fork_rng(devices=[]):
-            training = HeadTraining(teacher, input_shape=image_shape(images), model=self.teacher.model,
-                                    **self.settings.trained)
-        known, used = [*map(int, training.heads), TEACHER], self.settings.use or []
-        unknown = [item for item in used if item not in known]
-        if unknown:
-            raise ConfigError(f'heads.use names {unknown[0]!r}, which is none of {known}')
-        if len(set(used)) != len(used):
-            raise ConfigError(f'heads.use={list(used)} should name who teaches once each')
-        size = sum(parameter.numel() for parameter in training.heads.parameters())
-        return f'{len(training.heads)} heads of {size:,} parameters on outputs {known[:-1]}'
+            training = HeadTraining(self.select.teachers[0].example(run), input_shape=image_shape(images),
+                                    model=self.teacher.model, **self.settings.mounting)
+        return (f'{len(training.heads)} heads of {number_of_parameters(training.heads):,} parameters on '
+                f'outputs {[*map(int, training.heads)]}')
 
     # ------------------------------------------------------------ the page
     def report(self, run: Run, result: HeadsResult) -> Section:
@@ -242,7 +226,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         ensemble = dict(accuracy_top1=top1(result.ensemble), metrics=result.ensemble)
         rows = [Accuracy(member['name'], 'on its feature maps', member['accuracy_top1'], 'teacher')
                 for member in members if member['name'] != TEACHER]
-        together = who_teaches(run.results['select'], False, list(result.members))
+        together = who_teaches(run.results['select'], members=list(result.members))
         return Section(
             accuracies=[*rows, Accuracy('who teaches', together, ensemble['accuracy_top1'], 'teacher')],
             cost=dict(head_epochs=result.epochs, head_hours=run.seconds[self.name] / 3600),

@@ -1,5 +1,5 @@
-"""Train the student's lower half on the teacher's hint layer (FitNets; Romero et al., arXiv 1412.6550, Sec.
-2.2)."""
+"""Train the student up to its guided layer on the teacher's hint layer (FitNets; Romero et al., arXiv
+1412.6550, Sec. 2.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from ..distributed import on_main
 from ..infoplane.probe import Probe
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, TeachingStage
-from ..pipeline.training_stage import StageRunner, TrainingStage, stage_config, train, write_network
+from ..pipeline.training_stage import StageRunner, TrainingStage, stage_config, write_network
 from ..report.section import Section
 from ..settings import TrainingSettings, setting
-from ..training import apply_overrides, exclude_held_out, result_settings, trained_model
+from ..training import apply_overrides, exclude_held_out, trained_model
 from ..trajectory import model_config_of
 from .distiller_check import distiller_checks
 
@@ -32,11 +32,7 @@ class HintSettings(TrainingSettings):
 
 @dataclass(kw_only=True)
 class HintResult(Result):
-    """
-    Args:
-        epochs: that it was trained.
-        work_dir: of the training.
-    """
+    """``work_dir`` of the training, and its length in ``epochs``."""
     epochs: int
     work_dir: str
 
@@ -44,7 +40,6 @@ class HintResult(Result):
 class HintStage(TrainingStage[HintResult]):
     """
     Args:
-        settings: ``hint``.
         teachers: of the hint.
         held_out: images that the student is not trained on.
     """
@@ -56,20 +51,20 @@ class HintStage(TrainingStage[HintResult]):
         self.requires = (teachers.name, )
 
     def training(self, run: Run) -> Config:
-        return exclude_held_out(apply_overrides(run.student_training(), self.settings.overrides),
-                                self.held_out)
+        config = apply_overrides(run.student_training(), self.settings.overrides)
+        return exclude_held_out(config, self.held_out)
 
     def config(self, run: Run) -> Config:
         config = self.training(run)
         config.model = ConfigDict(type='ckd_mm.HintTraining', student=model_config_of(config),
                                   cohort=self.teachers.cohort(run), distiller=self.settings.distiller,
                                   compile=config.get('compile') or False)
-        # its classifier learns nothing yet
+        # its classifier is not trained yet
         config.compile = config.val_dataloader = config.val_cfg = config.val_evaluator = None
         return stage_config(run, config, self.name, [])
 
     def depends_on(self, run: Run) -> dict[str, Any]:
-        found = result_settings(self.config(run))
+        found = super().depends_on(run)
         found['model'].pop('cohort')
         return dict(found, teachers=on_main(lambda: self.teachers.fingerprint(run)))
 
@@ -80,7 +75,7 @@ class HintStage(TrainingStage[HintResult]):
 
     def execute(self, run: Run) -> HintResult:
         on_main(lambda: self.teachers.verify(run))
-        return self.finish(run, train(run, self.config(run)))
+        return super().execute(run)
 
     def finish(self, run: Run, runner: StageRunner) -> HintResult:
         if is_main_process():

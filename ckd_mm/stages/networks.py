@@ -6,7 +6,7 @@ from ..pipeline.run import Run
 from ..settings import TrainingSettings, setting
 
 STUDENT, BASELINE = 'student', 'student_alone'
-ASSISTANT_SEED = 100  # the n-th assistant has a seed higher by so many times n
+ASSISTANT_SEED = 100  # added n times to the seed of the n-th assistant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class Network:
 
     Args:
         name: of the stage.
-        settings: what it says otherwise than the student.
-        key: where the config says so, 'assistants[0]'.
-        seed_shift: added to the seed: a network that began with its teacher's weights would be no new one.
-        generation: how many have learned so before it, counted from 1; 0: it is no generation.
+        settings: of an assistant.
+        key: where the config says them, 'assistants[0]'.
+        seed_shift: added to the seed, so that a network does not begin with its teacher's first weights.
+        generation: counted from 1; 0: it is none.
     """
     name: str
     settings: TrainingSettings | None = None
@@ -35,19 +35,11 @@ class Network:
 
 
 def networks_of(run: Run) -> list[Network]:
-    """From teacher to student: assistants, then generations, of which the last is the student.
-
-    Raises:
-        ConfigError: ``assistants`` is no list.
-    """
-    settings, found = run.settings, []
-    for number, own in enumerate(settings.assistants or [], 1):
-        found.append(Network(f'assistant_{number}', own, f'assistants[{number - 1}]',
-                             ASSISTANT_SEED * number))
-    if settings.generations is None:
-        return [*found, Network(STUDENT)]
-    count = settings.generations
-    return found + [
-        Network(STUDENT if number == count else f'generation_{number}', seed_shift=number, generation=number)
-        for number in range(1, count + 1)
-    ]
+    """From teacher to student: assistants, then generations, of which the last is the student."""
+    assistants = [Network(f'assistant_{number}', own, f'assistants[{number - 1}]', ASSISTANT_SEED * number)
+                  for number, own in enumerate(run.settings.assistants or [], 1)]
+    count = run.settings.generations
+    if count is None:
+        return [*assistants, Network(STUDENT)]
+    return assistants + [Network(STUDENT if number == count else f'generation_{number}', seed_shift=number,
+                                 generation=number) for number in range(1, count + 1)]

@@ -9,17 +9,10 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..evaluation import top1
-from ..pipeline import network_checks
+from ..pipeline.network_checks import check_network
 from ..pipeline.run import Run
 from ..pipeline.stage import Check
-from ..pipeline.training_stage import (
-    NetworkResult,
-    StageRunner,
-    TrainingStage,
-    evaluated,
-    stage_config,
-    train,
-)
+from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
 from ..settings import Settings, setting
@@ -46,19 +39,11 @@ class MutualSettings(Settings):
 
 @dataclass(kw_only=True)
 class PeersResult(NetworkResult):
-    """
-    Args:
-        peer: what :class:`NetworkResult` says of the student, of its peer.
-    """
+    """Of the student, and in ``peer`` the same of its peer."""
     peer: dict[str, Any] = field(default_factory=dict)
 
 
 class PeersStage(TrainingStage[PeersResult]):
-    """
-    Args:
-        settings: ``peer``.
-        distill: ``distill``.
-    """
     name = STUDENT
     Result = PeersResult
 
@@ -82,20 +67,19 @@ class PeersStage(TrainingStage[PeersResult]):
         config.compile = None
         if config.get('val_evaluator') is not None:
             metrics = as_list(config.val_evaluator)
-            config.val_evaluator = metrics + [
-                _of_the_peer(item) for item in metrics if type_name(item) == 'Accuracy'
-            ]
+            config.val_evaluator = metrics + [_of_the_peer(metric) for metric in metrics
+                                              if type_name(metric) == 'Accuracy']
         return stage_config(run, config, self.name, [])
 
     def checks(self, run: Run) -> Iterator[Check]:
         yield from super().checks(run)
-        yield Check('peer', lambda: network_checks.check_network('peer', run, self.peer_training(run)))
+        yield Check('peer', lambda: check_network('peer', run, self.peer_training(run)))
 
     def execute(self, run: Run) -> PeersResult:
         resume_from = run.config.get('load_from') if run.resumes else None
         return self.finish(run, train(run, self.config(run), resume_from))
 
-    def finish(self, run: Run, runner: StageRunner) -> PeersResult:
+    def finish(self, run: Run, runner: Any) -> PeersResult:
         student, peer = trained_model(runner).students
         found = evaluated(run, runner, self.training(run), run.work_dir / 'student.pth', student)
         other = evaluated(run, runner, self.peer_training(run), run.work_dir / 'peer.pth', peer)
@@ -105,13 +89,11 @@ class PeersStage(TrainingStage[PeersResult]):
         peer, folder = NetworkResult(**result.peer), run.work_dir / self.name
         rows = [Accuracy('student', f'with its peer, after epoch {result.epochs}', top1(result.metrics)),
                 Accuracy('peer', f'with the student, after epoch {peer.epochs}', top1(peer.metrics))]
+        summary = {name: dict(accuracy_top1=top1(found.metrics), epoch=found.epochs, metrics=found.metrics,
+                              checkpoint=found.checkpoint) for name, found in (('student', result),
+                                                                               ('peer', peer))}
         return Section(rows, {'student': read_curve(folder), 'peer': read_curve(folder, 'peer/top1')},
-                       summary=dict(student=_summary(result), peer=_summary(peer)))
-
-
-def _summary(result: NetworkResult) -> dict[str, Any]:
-    return dict(accuracy_top1=top1(result.metrics), epoch=result.epochs, metrics=result.metrics,
-                checkpoint=result.checkpoint)
+                       summary=summary)
 
 
 def _of_the_peer(metric: dict) -> dict:

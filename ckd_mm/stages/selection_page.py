@@ -1,29 +1,45 @@
-"""How a selection is told: who teaches, by which scores, at what cost."""
+"""What the page says of a selection: who teaches, by which scores, at what cost."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..report.section import Table
+from ..evaluation import top1
+from ..report.section import Accuracy, Section, Table
 from ..trajectory import Snapshot
 
 
-def training_cost(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
-    """Of one training, up to the last of its snapshots that teach: ``epochs``, and ``hours`` where they were
-    measured (CheckpointKD, Figure 3).
-
-    What was trained beyond it is not needed by the student and is not counted: a half-way teacher costs half
-    a training.
-    """
-    if not snapshots:
-        return dict(epochs=0, hours=0.0)
-    last = max(snapshots, key=lambda snapshot: snapshot.epoch)
-    return dict(epochs=last.epoch, hours=None if last.seconds is None else last.seconds / 3600)
-
-
-def who_teaches(result: Any, in_turn: bool, members: Sequence[str] = ()) -> str:
+def selection_section(result: Any, in_turn: bool) -> Section:
     """
     Args:
-        members: names of those who teach, where a teacher has heads.
+        result: a :class:`ckd_mm.stages.select.SelectResult`.
+        in_turn: whether the snapshots teach one after the other.
+    """
+    parts, selector = result.by_trajectory, selector_text(result.selector)
+    teacher, cohort = top1(result.teacher_metrics), top1(result.cohort_metrics)
+    reason, hours = '; '.join(part['reason'] for part in parts), [part['training']['hours'] for part in parts]
+    candidates = [f'{part["reason"]}; candidates: epochs {", ".join(map(str, part["candidates"]))}.'
+                  for part in parts]
+    return Section(
+        title='Who teaches, and why',
+        accuracies=[Accuracy('teacher', f'after its last epoch, {result.teacher_epoch}', teacher, 'teacher'),
+                    Accuracy('who teaches', who_teaches(result, in_turn), cohort, 'teacher')],
+        paragraphs=[f'Selector: {selector}.', *candidates, *selection_cost([part['cost'] for part in parts])],
+        lines=[f'selected by {selector}: {reason}'],
+        starred={'teacher': result.epochs} if len(parts) == 1 else {},
+        tables=[score_table(part) for part in parts if _measured_scores(part)],
+        cost=dict(teacher_epochs=sum(part['training']['epochs'] for part in parts),
+                  teacher_hours=None if None in hours else sum(hours)),
+        summary=dict(
+            teacher=dict(accuracy_top1=teacher, epoch=result.teacher_epoch, metrics=result.teacher_metrics),
+            cohort=dict(accuracy_top1=cohort, size=len(result.epochs), metrics=result.cohort_metrics),
+            selection=dict(epochs=result.epochs, by_training=[part['epochs'] for part in parts],
+                           in_turn=in_turn, selector=result.selector, reason=reason)))
+
+
+def who_teaches(result: Any, in_turn: bool = False, members: Sequence[str] = ()) -> str:
+    """
+    Args:
+        members: names of the heads and of the teacher itself, where it has heads.
     """
     trainings = [part['epochs'] for part in result.by_trajectory if part['epochs']]
     if len(result.epochs) == 1:
@@ -34,7 +50,38 @@ def who_teaches(result: Any, in_turn: bool, members: Sequence[str] = ()) -> str:
     return ('in turn epochs ' if in_turn else 'ensemble of epochs ') + ', '.join(map(str, result.epochs))
 
 
-def selector_text(selector: Any) -> str:
+def training_cost(snapshots: Sequence[Snapshot]) -> dict[str, float | None]:
+    """``epochs`` and ``hours`` (None: not measured) of a training up to the last of its snapshots that teach:
+    a half-way teacher costs half a training (CheckpointKD, Figure 3)."""
+    if not snapshots:
+        return dict(epochs=0, hours=0.0)
+    last = max(snapshots, key=lambda snapshot: snapshot.epoch)
+    return dict(epochs=last.epoch, hours=None if last.seconds is None else last.seconds / 3600)
+
+
+def selection_cost(costs: Sequence[dict]) -> list[str]:
+    """A sentence, where selecting took measurable time."""
+    forwards, seconds = (sum(cost.get(key) or 0 for cost in costs) for key in ('teacher_forwards', 'seconds'))
+    return [f'Selecting took {forwards:,.0f} forward passes of one image through the teacher, or as many '
+            f'operations, and {seconds:.1f} s.'] if seconds else []
+
+
+def score_table(part: dict) -> Table:
+    rows = _measured_scores(part)
+    columns = {'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f',
+               'seconds': '.1f'}
+    return Table(columns, [[row['epoch'], row['score'], row['teacher_forwards'], row['seconds']]
+                           for row in rows],
+                 [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']])
+
+
+def _measured_scores(part: dict) -> list[dict]:
+    """Without scores that are the epoch itself, and those of the information plane, which has its own
+    table."""
+    return [row for row in part['scores'] if 'teacher_forwards' in row]
+
+
+def selector_text(selector: str | dict) -> str:
     if isinstance(selector, str):
         return selector
     settings = ', '.join(f'{key}={value}' for key, value in selector.items() if key != 'type')
@@ -43,16 +90,3 @@ def selector_text(selector: Any) -> str:
 
 def percent(value: float | None) -> str:
     return 'not measured' if value is None else f'{value:.2f} %'
-
-
-def score_table(part: dict) -> Table | None:
-    """Scores that are measured; those of the information plane stand in its own table, an epoch needs
-    none."""
-    rows = [row for row in part['scores'] if 'teacher_forwards' in row]
-    if not rows:
-        return None
-    return Table(
-        {
-            'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f', 'seconds': '.1f'
-        }, [[row['epoch'], row['score'], row['teacher_forwards'], row['seconds']] for row in rows],
-        [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']])

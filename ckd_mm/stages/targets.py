@@ -24,8 +24,8 @@ from ..targets import Layout, TargetFile
 from ..targets.target_file import FILE
 from ..training import type_name
 from ..trajectory import model_config_of
+from .checks import check_disk
 from .target_making import SEED, make_targets, take_over, targets_fingerprint
-from .teacher import free_disk
 
 if TYPE_CHECKING:
     from .student import StudentStage
@@ -197,11 +197,8 @@ class TargetsStage(Stage[TargetsResult]):
         self._check_replay(dataset)
         layout = self._layout(run)
         _check_loss(self.student.distillation.settings, layout.classes or 2)
-        needed, (place, free) = self._needed(run), free_disk(run.work_dir)
-        if needed > free:
-            raise CkdError(f'the targets of distill.cache need {needed / 2**30:.2f} GiB and {place} has '
-                           f'{free / 2**30:.2f} GiB free; store less of them (fewer views, '
-                           'dtype=\'float16\', top_k=16), or choose another --work-dir')
+        check_disk(run.work_dir, self._needed(run), 'the targets of distill.cache',
+                   "store less of them (fewer views, dtype='float16', top_k=16)")
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
 
     def _dataset(self, run: Run) -> Any:

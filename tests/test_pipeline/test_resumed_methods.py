@@ -109,7 +109,7 @@ def test_resume_from_a_path_is_the_students_alone(config_of, tmp_path):
 
 
 def test_resume_from_a_path_needs_the_hint_stage(config_of, monkeypatch):
-    from .test_methods import HINT
+    from ..test_stages.test_hint import HINT
     config = config_of(hint=dict(distiller=HINT, train_cfg=dict(max_epochs=2)), model=resnet(2))
     stopped_at(monkeypatch, config, 'hint', 1)
     config.load_from = str(Path(config.work_dir) / 'teacher' / 'epoch_3.pth')

@@ -62,7 +62,7 @@ def test_both_students_leave_plain_classifiers(distil_run, tmp_path, plug):
 
 
 @pytest.mark.parametrize('given, message', [
-    (dict(interval=0), '^student_snapshots: interval=0 should be a whole number, at least 1'),
+    (dict(interval=0), '^student_snapshots.interval=0 should be a whole number, at least 1'),
     (dict(epochs=[1, 5]), r'^student_snapshots: epochs=\[1, 5\] asks for epoch 5, but the run ends after 2 '
                           r'epochs'),
     (dict(phases=3), '^student_snapshots: phases=3 but the run has only 2 epochs'),
