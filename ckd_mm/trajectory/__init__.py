@@ -6,7 +6,5 @@ from .shared_work import share_snapshots
 from .snapshot import Snapshot, write_snapshot
 from .trajectory import MANIFEST, Trajectory
 
-__all__ = [
-    'MANIFEST', 'Snapshot', 'Trajectory', 'check_schedule', 'model_config_of', 'phase_end', 'share_snapshots',
-    'snapshot_epochs', 'write_snapshot'
-]
+__all__ = ['MANIFEST', 'Snapshot', 'Trajectory', 'check_schedule', 'model_config_of', 'phase_end',
+           'share_snapshots', 'snapshot_epochs', 'write_snapshot']

@@ -12,11 +12,12 @@ import torch
 from ..errors import SnapshotError
 
 # the only things a pickle may name; everything else becomes an inert Placeholder
-ALLOWED = {
-    'collections': ('OrderedDict', 'defaultdict', 'deque'), 'torch': ('Size', 'device'),
-    'torch._utils': ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter'),
-    'torch.nn.parameter': ('Parameter', ), 'torch.storage': ('UntypedStorage', 'TypedStorage'),
-    'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'slice'), }
+ALLOWED = {'collections': ('OrderedDict', 'defaultdict', 'deque'),
+           'torch': ('Size', 'device'),
+           'torch._utils': ('_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_parameter'),
+           'torch.nn.parameter': ('Parameter', ),
+           'torch.storage': ('UntypedStorage', 'TypedStorage'),
+           'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'slice')}
 DTYPE = re.compile(r'(float|bfloat|int|uint|bool|complex|half|double|long|short)\d*$')
 WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # of data parallel and of compiled networks
 
@@ -33,8 +34,8 @@ class Placeholder:
 class SafeUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in ALLOWED.get(module, ()) or (module == 'torch' and
-                                               (DTYPE.match(name) or name.endswith('Storage'))):
+        is_dtype = module == 'torch' and (DTYPE.match(name) or name.endswith('Storage'))
+        if is_dtype or name in ALLOWED.get(module, ()):
             return super().find_class(module, name)
         return type(name, (Placeholder, ), {})
 
@@ -45,10 +46,9 @@ SAFE_PICKLE = SimpleNamespace(Unpickler=SafeUnpickler, __name__='ckd_mm safe pic
 
 
 def load_safely(path: Path, what: str = 'snapshot') -> Any:
-    """What ``torch.save`` wrote, on the CPU. Nothing in the file is executed: tensors, numbers, text and
-    containers are read, objects of other types become placeholders.
-
-    Raises SnapshotError, in which ``what`` names the file, if it is missing or damaged.
+    """What ``torch.save`` wrote, on the CPU. Nothing in the file is executed: objects that are no tensors,
+    numbers, text or containers become placeholders. Raises SnapshotError, where ``what`` names the file, if
+    it is missing or damaged.
     """
     if not Path(path).is_file():
         raise SnapshotError(f'{what} {path} does not exist')
@@ -62,9 +62,8 @@ def load_safely(path: Path, what: str = 'snapshot') -> Any:
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:
     """A checkpoint of any OpenMMLab run, or a bare state dict, as a dict with ``meta`` and ``state_dict``
-    whose keys lose the prefixes of wrappers. Nothing in the file is executed.
-
-    Raises SnapshotError if the file is missing, damaged or no checkpoint.
+    whose keys lose the prefixes of wrappers. Nothing in the file is executed. Raises SnapshotError if it is
+    missing, damaged or no checkpoint.
     """
     checkpoint = load_safely(path)
     if not isinstance(checkpoint, dict):
@@ -72,9 +71,9 @@ def load_checkpoint_file(path: Path) -> dict[str, Any]:
     if 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint)
     meta, weights = checkpoint.get('meta'), checkpoint['state_dict']
+    weights = weights if isinstance(weights, dict) else {}
     tensors = OrderedDict((WRAPPERS.sub('', key).replace('._orig_mod.', '.'), value)
-                          for key, value in (weights.items() if isinstance(weights, dict) else ())
-                          if isinstance(value, torch.Tensor))
+                          for key, value in weights.items() if isinstance(value, torch.Tensor))
     if not tensors:
         raise SnapshotError(f'{path} holds no weights')
     return dict(checkpoint, meta=meta if isinstance(meta, dict) else {}, state_dict=tensors)

@@ -8,7 +8,7 @@ from ..errors import SnapshotError
 
 
 def model_config_of(config: dict) -> dict | None:
-    """The classifier that a run trains (of a distillation algorithm: its student), with its input statistics
+    """The classifier that a run trains (of a distillation: its student), with its input statistics
     (``data_preprocessor``); None if the run was not built from a config."""
     model = config.get('model')
     if not isinstance(model, dict):
@@ -25,11 +25,8 @@ def model_config_of(config: dict) -> dict | None:
 
 def network_and_classes(meta: dict, source: str,
                         model: dict | None = None) -> tuple[dict | None, tuple[str, ...] | None]:
-    """The model config and the class names in the ``meta`` of the checkpoint ``source``; None if unknown.
-
-    Args:
-        model: to use instead of the checkpoint's own; without input statistics it gets the checkpoint's.
-    """
+    """The model config and the class names in the ``meta`` of the checkpoint ``source``; None if unknown. A
+    ``model`` replaces the checkpoint's own, and gets its input statistics where it has none."""
     if model is None or 'data_preprocessor' not in model:
         own = meta.get('model') if isinstance(meta.get('model'), dict) else None
         if own is None and meta.get('cfg'):
@@ -44,20 +41,17 @@ def network_and_classes(meta: dict, source: str,
 
 
 def parse_config_text(text: str, source: str) -> dict[str, Any]:
-    """The values of an mmengine config as it stands in a checkpoint's ``meta``.
-
-    mmengine's own ``Config.fromstring`` executes the text. Here only assignments of literals, ``dict(...)``
-    and names (as text) are read, which is what mmengine writes. Raises SnapshotError for any other text.
+    """The values of an mmengine config as text. ``Config.fromstring`` executes it; here only assignments of
+    literals, ``dict(...)`` and names (as text) are read, which is what mmengine writes. Raises SnapshotError
+    for any other text.
     """
     try:
-        return {
-            target.id: _literal(statement.value)
-            for statement in ast.parse(text).body if isinstance(statement, ast.Assign)
-            for target in statement.targets if isinstance(target, ast.Name)
-        }
+        return {target.id: _literal(statement.value)
+                for statement in ast.parse(text).body if isinstance(statement, ast.Assign)
+                for target in statement.targets if isinstance(target, ast.Name)}
     except (SyntaxError, ValueError) as error:
-        raise SnapshotError(f'the config inside {source} cannot be read without running it: '
-                            f'{error}') from error
+        message = f'the config inside {source} cannot be read without running it: {error}'
+        raise SnapshotError(message) from error
 
 
 def _literal(node: ast.AST) -> Any:

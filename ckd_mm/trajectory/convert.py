@@ -28,19 +28,18 @@ KEYS = dict(
          (r'block([123])\.layer\.(\d+)\.convShortcut\.weight', r'backbone.layer\1.\2.shortcut.weight')))
 
 
-def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[str, 'OrderedDict[str, Tensor]']:
+def convert_state_dict(state_dict: dict[str, Tensor]) -> 'OrderedDict[str, Tensor]':
     """Weights of a ResNet or WRN of theirs under the names of an ``ImageClassifier`` with a ``CIFARResNet``
-    or ``WideResNet``, global average pooling and a ``LinearClsHead``.
-
-    Returns ``resnet`` or ``wrn``, and the weights, each of the given once. Where no BatchNorm has counted its
-    batches, all begin at 0. Raises SnapshotError for a key that such a network does not have, or has twice.
+    or ``WideResNet``, global average pooling and a ``LinearClsHead``, each once. Where no BatchNorm has
+    counted its batches, all begin at 0. Raises SnapshotError for a key that such a network does not have, or
+    has twice.
     """
     names = {key: re.sub(r'^module\.', '', key) for key in state_dict}
     network = 'wrn' if any(name.startswith('block1.') for name in names.values()) else 'resnet'
     converted = OrderedDict()
     for key, name in names.items():
-        new = next((re.sub(pattern, becomes, name)
-                    for pattern, becomes in KEYS[network] if re.fullmatch(pattern, name)), None)
+        new = next((re.sub(pattern, becomes, name) for pattern, becomes in KEYS[network]
+                    if re.fullmatch(pattern, name)), None)
         if new is None:
             raise SnapshotError(f'{key!r} is no weight of a CIFAR {network} of RepDistiller or mdistiller: '
                                 'only their ResNets with basic blocks and their WRNs can be converted, from '
@@ -52,39 +51,29 @@ def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[str, 'OrderedDict
     if not any(key.endswith('num_batches_tracked') for key in converted):  # before torch 0.4.1
         for key in [key for key in converted if key.endswith('running_var')]:
             converted[key.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
-    return network, converted
+    return converted
 
 
 def convert_checkpoint(source: Path, model: dict, folder: Path, epoch: int | None = None) -> Snapshot:
     """A checkpoint file of theirs as ``folder/epoch_N.pth``: a folder of such files is a trajectory. Nothing
-    in the file is executed.
+    in the file is executed. Raises SnapshotError if it is missing, damaged, or not of this network, and
+    ConfigError if no epoch is known, or the folder holds a trajectory with a manifest.
 
     Args:
-        source: holds a state dict, by itself or as one of ``WEIGHTS``.
         model: mmpretrain config of the network, with its input statistics (``data_preprocessor``).
         epoch: N, finished epochs; default: what the file says.
-
-    Raises:
-        SnapshotError: the file is missing, damaged, or not of this network.
-        ConfigError: no epoch is known, or the folder holds a trajectory with a manifest.
     """
     from mmpretrain.registry import MODELS
-    state_dict, trained = _read(source)
-    epoch = check_int('epoch', trained if epoch is None else epoch, 1,
-                      f' of epochs after which {source} was taken (--epoch)')
-    if (Path(folder) / MANIFEST).exists():
-        raise ConfigError(f'{folder} holds the trajectory of a run, {MANIFEST}: choose another folder')
-    _, converted = convert_state_dict(state_dict)
-    load_strictly(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
-    return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, model=model)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], int | None]:
-    """The weights, and the epoch if the file says it."""
-    checkpoint = load_safely(path, 'checkpoint')
+    checkpoint = load_safely(source, 'checkpoint')
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
     weights = next((checkpoint[key] for key in WEIGHTS if key in checkpoint), checkpoint)
     if not isinstance(weights, dict) or not weights or not all(
             isinstance(value, Tensor) for value in weights.values()):
-        raise SnapshotError(f'checkpoint {path} holds no state dict, neither alone nor as one of {WEIGHTS}')
-    return weights, checkpoint.get('epoch')
+        raise SnapshotError(f'checkpoint {source} holds no state dict, neither alone nor as one of {WEIGHTS}')
+    epoch = check_int('epoch', checkpoint.get('epoch') if epoch is None else epoch, 1,
+                      f' of epochs after which {source} was taken (--epoch)')
+    if (Path(folder) / MANIFEST).exists():
+        raise ConfigError(f'{folder} holds the trajectory of a run, {MANIFEST}: choose another folder')
+    converted = convert_state_dict(weights)
+    load_strictly(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
+    return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, model=model)

@@ -17,19 +17,16 @@ def check_schedule(interval: int | None = None, epochs: Sequence[int] | None = N
     if epochs is None:
         (name, value), = given.items()
         check_int(f'snapshots: {name}', value, 1)
-    elif not isinstance(epochs, (list, tuple)) or not epochs or any(type(item) is not int or item < 1
-                                                                    for item in epochs):
+    elif not isinstance(epochs, (list, tuple)) or not epochs or any(
+            type(item) is not int or item < 1 for item in epochs):
         raise ConfigError(f'snapshots: epochs={epochs!r} should be a list of epochs, counted from 1')
 
 
 def snapshot_epochs(max_epochs: int, interval: int | None = None, epochs: Sequence[int] | None = None,
                     phases: int | None = None) -> list[int]:
-    """The epochs after which a run of ``max_epochs`` leaves snapshots. Exactly one of the three is given.
-
-    ``interval`` M: after every M epochs, and after the last (Algorithm 1 of CheckpointKD). ``epochs``: just
-    these. ``phases`` k: the run is cut in k equal phases and each leaves its end (Sec. 3.4 of CheckpointKD).
-    Raises ConfigError, naming the setting.
-    """
+    """The epochs after which a run leaves snapshots: after every ``interval`` and the last (Algorithm 1 of
+    CheckpointKD), just these ``epochs``, or at the ends of equal ``phases`` (Sec. 3.4 of CheckpointKD).
+    Raises ConfigError, naming the setting."""
     check_schedule(interval, epochs, phases)
     if interval is not None:
         return sorted({*range(interval, max_epochs + 1, interval), max_epochs})

@@ -12,32 +12,24 @@ from .snapshot import Snapshot
 
 def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot], Any],
                     keep: Callable[[list[Any]], None], log: Callable[[str], None], what: str) -> None:
-    """Each process measures every ``world_size``-th snapshot.
-
-    Args:
-        measure: called on one process.
-        keep: called on every process with the results of a round, so that they can be written down at once.
-        what: names the work in log lines.
-
-    Raises:
-        CkdError: it failed in another process; in that process whatever was raised there.
-    """
+    """Each process measures every ``world_size``-th snapshot; ``keep`` is called on every process with the
+    results of a round, so that they can be written at once. Raises CkdError if it failed in another process,
+    and there whatever was raised."""
     rank, world, started = get_rank(), get_world_size(), time.perf_counter()
     for start in range(0, len(snapshots), world):
         result = problem = None
         if start + rank < len(snapshots):
             try:
                 result = measure(snapshots[start + rank])
-            except Exception as error:  # other processes should neither wait nor lose what they found
+            except Exception as error:  # other processes should neither wait nor lose their results
                 problem = error
         text = None if problem is None else f'{type(problem).__name__}: {problem}'
-        found = all_gather_object((result, text))
-        keep([result for result, _ in found if result is not None])
+        results, texts = zip(*all_gather_object((result, text)))
+        keep([result for result in results if result is not None])
         if problem is not None:
             raise problem
-        for _, text in found:
-            if text is not None:
-                raise CkdError(f'{what} failed in another process: {text}')
+        if any(texts):
+            raise CkdError(f'{what} failed in another process: {next(filter(None, texts))}')
         done = start + world
         if done < len(snapshots):
             left = (time.perf_counter() - started) / done * (len(snapshots) - done)

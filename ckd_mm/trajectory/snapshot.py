@@ -60,14 +60,9 @@ class Snapshot:
         return load_checkpoint_file(self.file)['state_dict']
 
     def build(self, model: dict | None = None) -> nn.Module:
-        """The network with these weights, in eval mode, without gradients, on the CPU.
-
-        Args:
-            model: the network's config; default: that of the run.
-
-        Raises:
-            SnapshotError: the file is missing or damaged, or its weights are not of this network.
-        """
+        """The network with these weights, in eval mode, without gradients, on the CPU; its config is
+        ``model``, or that of the run. Raises SnapshotError if the file is missing, damaged or of another
+        network."""
         from mmpretrain.registry import MODELS
         config = copy.deepcopy(model if model is not None else self.model)
         if config is None:
@@ -88,13 +83,11 @@ def load_strictly(network: nn.Module, state_dict: dict[str, Tensor], name: str, 
     """Raises SnapshotError, with this name and config, where a weight is missing, unknown or misshapen."""
     wanted = network.state_dict()
     problems = {
-        'weights of another shape': [
-            f'{key} is {tuple(state_dict[key].shape)}, expected {tuple(value.shape)}'
-            for key, value in wanted.items() if key in state_dict and state_dict[key].shape != value.shape
-        ],
+        'weights of another shape': [f'{key} is {tuple(state_dict[key].shape)}, expected {tuple(value.shape)}'
+                                     for key, value in wanted.items()
+                                     if key in state_dict and state_dict[key].shape != value.shape],
         'weights missing': [key for key in wanted if key not in state_dict],
-        'weights unknown': [key for key in state_dict if key not in wanted],
-    }
+        'weights unknown': [key for key in state_dict if key not in wanted]}
     if any(problems.values()):
         found = '; '.join(f'{len(keys)} {what}, first: {keys[0]}' for what, keys in problems.items() if keys)
         parts = {part: dict(config.get(part) or {}) for part in ('backbone', 'head')}
@@ -108,15 +101,9 @@ def write_snapshot(path: Path, state_dict: dict[str, Tensor], *, epoch: int, mod
                    classes: Sequence[str] | None = None, iteration: int | None = None,
                    lr: float | None = None, seconds: float | None = None,
                    extra: dict[str, Any] | None = None) -> Snapshot:
-    """Write weights, whole or not at all, for ``torch.load(weights_only=True)`` and mmpretrain's tools.
-
-    Args:
-        seconds: of training up to here; not in the file, which would differ from run to run.
-        extra: further facts for the file's ``meta``.
-
-    Raises:
-        CkdError: the disk is full or the folder cannot be written.
-    """
+    """Write weights atomically, for ``torch.load(weights_only=True)`` and mmpretrain's tools. ``extra`` are
+    further facts for ``meta``; ``seconds`` are not in the file, which would differ from run to run. Raises
+    CkdError if the disk is full or the folder cannot be written."""
     meta = dict(epoch=epoch, iter=iteration, lr=lr, model=plain(model), **plain(extra or {}))
     if classes is not None:
         meta['dataset_meta'] = dict(classes=list(classes))

@@ -49,7 +49,7 @@ class Trajectory:
 
     @property
     def last(self) -> Snapshot:
-        return self.at(max(self.epochs))
+        return self.snapshots[-1]
 
     @property
     def max_epochs(self) -> int:
@@ -66,14 +66,9 @@ class Trajectory:
 
     @classmethod
     def open(cls, path: Path, model: dict | None = None) -> 'Trajectory':
-        """A trajectory on disk: a ``trajectory.json``, a folder with one, or a folder of ``epoch_*.pth``.
-
-        Args:
-            model: the network's config, for checkpoints that do not carry their own.
-
-        Raises:
-            SnapshotError: nothing of the kind is there, or it is empty.
-        """
+        """A trajectory on disk: a ``trajectory.json``, a folder with one, or a folder of ``epoch_*.pth``,
+        whose network is ``model`` if they do not name it. Raises SnapshotError if there is none, or it is
+        empty."""
         path = Path(path)
         manifest = path if path.suffix == '.json' and path.is_file() else path / MANIFEST
         if manifest.is_file():

@@ -52,10 +52,8 @@ class TheirResNet(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = Conv(3, 16), nn.BatchNorm2d(16)
         for stage, (before, after, stride) in enumerate(((16, 16, 1), (16, 32, 2), (32, 64, 2)), 1):
-            blocks = [
-                TheirBasicBlock(before if index == 0 else after, after, stride if index == 0 else 1, shortcut)
-                for index in range((depth - 2) // 6)
-            ]
+            blocks = [TheirBasicBlock(before, after, stride, shortcut)]
+            blocks += [TheirBasicBlock(after, after, 1, shortcut) for _ in range((depth - 2) // 6 - 1)]
             self.add_module(f'layer{stage}', nn.Sequential(*blocks))
         self.head = 'linear' if shortcut == 'A' else 'fc'
         self.add_module(self.head, nn.Linear(64, classes))
@@ -84,10 +82,10 @@ class TheirWRN(nn.Module):
     def __init__(self, depth, k, classes=10):
         super().__init__()
         self.conv1 = Conv(3, 16)
-        for stage, (before, after, stride) in enumerate(
-            ((16, 16 * k, 1), (16 * k, 32 * k, 2), (32 * k, 64 * k, 2)), 1):
-            blocks = [TheirWideBlock(before if index == 0 else after, after, stride if index == 0 else 1)
-                      for index in range((depth - 4) // 6)]
+        widths = ((16, 16 * k, 1), (16 * k, 32 * k, 2), (32 * k, 64 * k, 2))
+        for stage, (before, after, stride) in enumerate(widths, 1):
+            blocks = [TheirWideBlock(before, after, stride)]
+            blocks += [TheirWideBlock(after, after, 1) for _ in range((depth - 4) // 6 - 1)]
             self.add_module(f'block{stage}', nn.Module())
             getattr(self, f'block{stage}').layer = nn.Sequential(*blocks)
         self.bn1, self.fc = nn.BatchNorm2d(64 * k), nn.Linear(64 * k, classes)
@@ -113,15 +111,14 @@ NETWORKS = {
     'resnet of the authors': (lambda: TheirResNet(8, 'A'),
                               classifier('CIFARResNet', 64, 10, depth=8, shortcut='A')),
     'wrn': (lambda: TheirWRN(16, 2), classifier('WideResNet', 128, 10, depth=16, widen_factor=2)),
-    'wrn of width 1': (lambda: TheirWRN(10, 1), classifier('WideResNet', 64, 10, depth=10, widen_factor=1)),
-}
+    'wrn of width 1': (lambda: TheirWRN(10, 1), classifier('WideResNet', 64, 10, depth=10, widen_factor=1))}
 # what their files hold; those of mdistiller are of students, those of the authors of DataParallel
 FILES = dict(
     repdistiller=lambda weights: dict(epoch=240, model=weights, best_acc=torch.tensor(75.6), optimizer={}),
     mdistiller=lambda weights: dict(model=weights), bare=lambda weights: weights,
     authors=lambda weights: dict(epoch=240, model_state={f'module.{key}': weights[key] for key in weights}),
-    before_torch_041=lambda weights: dict(model={
-        key: weights[key] for key in weights if 'num_batches' not in key}))
+    before_torch_041=lambda weights: dict(
+        model={key: weights[key] for key in weights if 'num_batches' not in key}))
 
 
 @pytest.fixture(params=NETWORKS)
@@ -153,23 +150,22 @@ def test_converted_network_gives_the_logits_of_the_original(pair, file, tmp_path
 
 def test_every_weight_is_used_once(pair):
     theirs, _ = pair
-    family, converted = convert_state_dict(theirs.state_dict())
-    assert family == ('wrn' if isinstance(theirs, TheirWRN) else 'resnet')
-    originals = list(theirs.state_dict().values())
-    assert [value.data_ptr() for value in converted.values()] == [value.data_ptr() for value in originals]
+    converted = convert_state_dict(theirs.state_dict())
+    assert [value.data_ptr() for value in converted.values()] == [
+        value.data_ptr() for value in theirs.state_dict().values()]
 
 
 def test_tool_makes_a_trajectory_that_teaches(tool, tmp_path):
     model = with_statistics(NETWORKS['resnet'][1])
-    (tmp_path / 'config.py').write_text(f"default_scope = 'mmpretrain'\nmodel = {model!r}\nteacher = "
-                                        f"dict(model={model!r})\n")
+    (tmp_path / 'config.py').write_text(f"default_scope = 'mmpretrain'\nmodel = {model!r}\n"
+                                        f"teacher = dict(model={model!r})\n")
     for epoch in (120, 240):
         torch.manual_seed(epoch)
         network = TheirResNet(14).eval()
         torch.save(dict(epoch=epoch, model=network.state_dict()), tmp_path / f'ckpt_epoch_{epoch}.pth')
+        options = ['--teacher'] if epoch == 240 else []
         status, out, _ = tool('convert_checkpoint.py', tmp_path / f'ckpt_epoch_{epoch}.pth',
-                              tmp_path / 'config.py', tmp_path / 'r14',
-                              *(['--teacher'] if epoch == 240 else []))
+                              tmp_path / 'config.py', tmp_path / 'r14', *options)
         assert status == 0 and out.startswith(f'Written: {tmp_path / "r14"}/epoch_{epoch}.pth, ')
     assert Trajectory.open(tmp_path / 'r14').epochs == [120, 240]
     ensemble = SnapshotEnsemble(
@@ -178,8 +174,8 @@ def test_tool_makes_a_trajectory_that_teaches(tool, tmp_path):
     (tmp_path / 'empty.py').write_text('')
     status, _, err = tool('convert_checkpoint.py', tmp_path / 'ckpt_epoch_120.pth', tmp_path / 'empty.py',
                           tmp_path / 'x', '--teacher')
-    assert status == 1 and err.startswith('error: ') and 'has no `teacher.model`' in err and not (
-        tmp_path / 'x').exists()
+    assert status == 1 and err.startswith('error: ') and 'has no `teacher.model`' in err
+    assert not (tmp_path / 'x').exists()
 
 
 # ---------------------------------------------------------------- what does not
@@ -204,8 +200,7 @@ def also(key, shape=(1, )):
     ('resnet', also('layer1.7.conv1.weight'), '1 weights unknown, first: backbone.layer1.7.conv1.weight'),
     ('resnet', also('fc.bias', (100, )), r'first: head.fc.bias is \(100,\), expected \(10,\)'),
     ('resnet of the authors', also('layer2.0.downsample.0.weight'),
-     '1 weights unknown, first: backbone.layer2.0.downsample.0.weight'),
-])
+     '1 weights unknown, first: backbone.layer2.0.downsample.0.weight')])
 def test_weights_that_do_not_fit_are_one_line(network, damage, message, tmp_path):
     make, model = NETWORKS[network]
     torch.save(dict(epoch=3, model=damage(make().state_dict())), tmp_path / 'theirs.pth')
@@ -214,7 +209,7 @@ def test_weights_that_do_not_fit_are_one_line(network, damage, message, tmp_path
     assert '\n' not in str(caught.value) and not (tmp_path / 'ours').exists()
 
 
-def test_files_that_cannot_be_converted_are_one_line(tmp_path):
+def test_files_that_cannot_be_converted(tmp_path):
     make, model = NETWORKS['wrn of width 1']
     (tmp_path / 'text.pth').write_text('hello')
     torch.save([1, 2], tmp_path / 'list.pth')

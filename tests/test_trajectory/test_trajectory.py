@@ -30,14 +30,12 @@ IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
 # ---------------------------------------------------------------- a folder of ordinary checkpoints
 @pytest.mark.parametrize('model', [resnet(2), vision_transformer()], ids=['resnet', 'transformer'])
 def test_a_folder_of_ordinary_checkpoints(digits_run, model):
-    """With no plugin in the run: epochs, the network with the run's statistics, and networks that predict as
-    they did."""
+    """With no plugin in the run: epochs, and networks with the run's statistics that predict as they did."""
     config = digits_run(epochs=3, default_hooks=dict(checkpoint=dict(max_keep_ckpts=-1)))
     config.model = model
     config.optim_wrapper.optimizer.weight_decay = 1e-4
-    config.optim_wrapper.paramwise_cfg = dict(custom_keys={
-        '.cls_token': dict(decay_mult=0.0), 'backbone.layer1': dict(lr_mult=0.5)
-    })
+    config.optim_wrapper.paramwise_cfg = dict(custom_keys={'.cls_token': dict(decay_mult=0.0),
+                                                           'backbone.layer1': dict(lr_mult=0.5)})
     runner = train(config)
     folder = Path(runner.work_dir)
     run = Trajectory.open(folder)
@@ -87,9 +85,8 @@ def test_the_network_of_a_distilled_student_is_the_student(kind):
 
 def test_hostile_config_text_in_a_checkpoint(tmp_path):
     marker = tmp_path / 'marker'
-    torch.save(
-        dict(state_dict=network(resnet(2), 1).state_dict(),
-             meta=dict(cfg=f"model = __import__('os').mkdir({str(marker)!r})\n")), tmp_path / 'epoch_1.pth')
+    meta = dict(cfg=f"model = __import__('os').mkdir({str(marker)!r})\n")
+    torch.save(dict(state_dict=network(resnet(2), 1).state_dict(), meta=meta), tmp_path / 'epoch_1.pth')
     with pytest.raises(SnapshotError, match=r'epoch_1\.pth cannot be read without running it'):
         Trajectory.open(tmp_path)
     assert not marker.exists()
@@ -157,8 +154,7 @@ def test_nothing_there(tmp_path):
     ('{"format": "ckd_mm.trajectory/99"}', r'not a trajectory: its "format" is not "ckd_mm\.trajectory/1"'),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}', "is damaged: a snapshot lacks 'file'"),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": [3]}', r'is damaged'),
-    ('{"format": "ckd_mm.trajectory/1", "snapshots": 3}', r'is damaged'),
-])
+    ('{"format": "ckd_mm.trajectory/1", "snapshots": 3}', r'is damaged')])
 def test_damaged_manifests(tmp_path, text, message):
     (tmp_path / 'trajectory.json').write_text(text)
     with pytest.raises(CkdError, match=message):
