@@ -5,7 +5,5 @@ from .logits import predict_logits
 from .members import evaluate_members, member_probabilities
 from .peer_accuracy import PeerAccuracy
 
-__all__ = [
-    'KDMetric', 'PeerAccuracy', 'check_recorded_accuracy', 'class_correlation', 'correlation_maps',
-    'diversity', 'evaluate', 'evaluate_members', 'member_probabilities', 'predict_logits', 'top1'
-]
+__all__ = ['KDMetric', 'PeerAccuracy', 'check_recorded_accuracy', 'class_correlation', 'correlation_maps',
+           'diversity', 'evaluate', 'evaluate_members', 'member_probabilities', 'predict_logits', 'top1']

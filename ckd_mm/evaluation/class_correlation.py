@@ -9,38 +9,20 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..infoplane.estimators import ProbeImages
 from ..validate import check_number
-from .logits import logit_batches
+from .logits import predict_logits
 
 KINDS = ('logits', 'probabilities')
 
 
-class ClassMeans:
-    """The vectors V of Eq. 8, the mean output of each class's images, summed batch by batch in float64.
-
-    Raises:
-        ConfigError: a label is no class.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        self.sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-        self.counts = torch.zeros(num_classes, dtype=torch.float64)
-
-    def add(self, outputs: Tensor, labels: Tensor) -> None:
-        """
-        Args:
-            outputs: (N, C).
-            labels: (N,), 0 to C - 1.
-        """
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.counts):
-            raise ConfigError(f'labels go from {int(labels.min())} to {int(labels.max())}, but the network '
-                              f'knows {len(self.counts)} classes, counted from 0; use the data set it was '
-                              'trained for')
-        self.sums.index_add_(0, labels, outputs.double())
-        self.counts += torch.bincount(labels, minlength=len(self.counts))
-
-    def result(self) -> Tensor:
-        """(C, C), float64, row i the mean of class i; NaN for a class without images."""
-        return self.sums / self.counts[:, None]
+def class_means(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The vectors V of Eq. 8, (C, C), float64: row i is the mean output (N, C) of class i, NaN without
+    images. Raises ConfigError for a label (N,) that is no class."""
+    classes = outputs.shape[1]
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ConfigError(f'labels go from {int(labels.min())} to {int(labels.max())}, but the network has '
+                          f'{classes} classes, counted from 0; use the data set it was trained for')
+    sums = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, labels, outputs.double())
+    return sums / torch.bincount(labels, minlength=classes)[:, None]
 
 
 def class_correlation(means: Tensor) -> Tensor:
@@ -52,23 +34,17 @@ def class_correlation(means: Tensor) -> Tensor:
 
 def correlation_maps(network: nn.Module, images: ProbeImages, device: torch.device, tau: float = 5.0,
                      batch: int = 128, log: Callable[[str], None] = print) -> dict[str, Tensor]:
-    """Both maps of Fig. 5, (C, C) each, from one pass: of the ``logits`` and of the ``probabilities``
-    softmax(logits / tau)."""
+    """Both maps of Fig. 5, (C, C) each: of the ``logits`` and of the ``probabilities`` softmax(logits /
+    tau)."""
     check_number('tau', tau, above=0)
-    means: dict[str, ClassMeans] = {}
-    for logits, labels in zip(logit_batches(network, images, device, batch, log), images.labels.split(batch)):
-        for kind, outputs in zip(KINDS, (logits, (logits.double() / tau).softmax(dim=1))):
-            means.setdefault(kind, ClassMeans(logits.shape[1])).add(outputs, labels)
-    return {kind: class_correlation(found.result()) for kind, found in means.items()}
+    logits = predict_logits(network, images, device, batch, log)
+    return {kind: class_correlation(class_means(outputs, images.labels))
+            for kind, outputs in zip(KINDS, (logits, (logits.double() / tau).softmax(dim=1)))}
 
 
 def diversity(correlation: Tensor) -> dict[str, float]:
-    """How alike different classes are: ``mean`` and ``std`` of the off-diagonal entries of a map, classes
-    without images left out.
-
-    A lower mean: classes are told apart more sharply; a higher std: some are much more alike than others,
-    which is what a student can learn beyond the label.
-    """
+    """How alike different classes are: ``mean`` and ``std`` of the off-diagonal entries of a map. With a high
+    ``std`` some classes are much more alike than others, which a student can learn beyond the label."""
     pairs = correlation[~torch.eye(len(correlation), dtype=torch.bool)]
     pairs = pairs[~pairs.isnan()]
     return dict(mean=pairs.mean().item(), std=pairs.std(unbiased=False).item())

@@ -25,19 +25,17 @@ NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in t
 class KDMetric(BaseMetric):
     r"""``kd/error``: the share of images, in percent, of which student and teachers predict different classes
     (ESKD, Table 2). ``kd/divergence`` (or ``kd/cross_entropy``): the KD loss, mean over the images (ESKD,
-    Table 3). No name has "loss" in it: what has is logged by mmengine as the mean over the last ten
-    validations.
+    Table 3). No name has "loss" in it: mmengine would log the mean over the last ten validations.
 
     Sec. 3 of ESKD prints the KD loss as a cross-entropy, :math:`-\tau^2 \sum p \log q`, which cannot be what
     Table 3 lists (1.4 to 3.4, tau = 4, 1,000 classes): it is never below tau squared times the entropy of p,
     which would have to be under 0.21 nats. So the default is :math:`\tau^2 KL(p \| q)`.
 
-    Teachers see the images of the evaluation that is going on, through their own data preprocessor. Their
-    answers are remembered by the content of an image (C float32 numbers each, 200 MB for ImageNet's
-    validation set), so teachers are built for the first validation, for images that have changed, and
-    released afterwards: no checkpoint has them. Of several teachers the mean of their probabilities predicts,
-    that of their softened ones is p. The student's logits are recovered from its probabilities, those below
-    the smallest float of their type (1e-38; 6e-5 in half precision) as that.
+    Targets are cached by the content of an image (C float32 numbers each, 200 MB for ImageNet's validation
+    set); teachers are built for the first validation and for images that have changed, and released
+    afterwards: no checkpoint has them. Of several teachers the mean of their probabilities predicts, that of
+    their softened ones is p. The student's logits are recovered from its probabilities, at least the smallest
+    float of their type (1e-38; 6e-5 in half precision).
 
     Args:
         teacher: a cohort or its config, say ``dict(type='ckd_mm.SnapshotEnsemble',
@@ -45,8 +43,7 @@ class KDMetric(BaseMetric):
         tau: temperature, above 0.
         loss: 'kl', logged as ``kd/divergence``, or 'cross_entropy'.
 
-    Raises:
-        ConfigError: no teacher; a setting; teachers and data of other classes; predictions without scores.
+    Raises ConfigError without a teacher, for teachers of other classes and predictions without scores.
     """
     default_prefix = 'kd'
 
@@ -55,22 +52,17 @@ class KDMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         if not isinstance(teacher, (dict, nn.Module)):
             raise ConfigError(f'KDMetric: teacher={teacher!r} should be a cohort to compare the student '
-                              'with, say '
-                              "dict(type='ckd_mm.SnapshotEnsemble', snapshots=['teacher.pth'])")
+                              "with, say dict(type='ckd_mm.SnapshotEnsemble', snapshots=['teacher.pth'])")
         check_number('KDMetric: tau', tau, above=0)
         check_choice('KDMetric: loss', loss, tuple(NAMES))
         self.teacher, self.tau, self.loss = teacher, tau, loss
         self._cohort: nn.Module | None = None
-        # by the content of an image: softened target (C,), predicted class
+        # by the content of an image: softened target (C,), predicted class; all, and of this evaluation
         self._known: dict[Hashable, tuple[Tensor, int]] = {}
-        self._seen: set[Hashable] = set()  # the images of this evaluation
+        self._seen: dict[Hashable, tuple[Tensor, int]] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """
-        Args:
-            data_batch: of the dataloader; its ``inputs`` are the images.
-            data_samples: the student's predictions of them.
-        """
+        """The student's predictions of the ``inputs`` of a batch."""
         if not isinstance(data_batch, dict) or 'inputs' not in data_batch:
             raise ConfigError('KDMetric needs the images that were predicted: it works in evaluations of a '
                               'model, not of dumped results')
@@ -80,35 +72,29 @@ class KDMetric(BaseMetric):
         scores = torch.stack([sample['pred_score'] for sample in data_samples]).cpu()
         targets, predicted = self._teacher_targets(data_batch['inputs'])
         if targets.shape != scores.shape:
-            raise ConfigError(f'KDMetric: the teacher tells {targets.shape[1]} classes apart, the student '
+            raise ConfigError(f'KDMetric: the teacher has {targets.shape[1]} classes, the student '
                               f'{scores.shape[1]}; compare networks of the same classes')
         student = scores.clamp_min(torch.finfo(scores.dtype).tiny).float().log()
         losses = kd_loss_by_image(student, targets, self.tau, self.loss)
         self.results.extend(zip((scores.argmax(dim=1) != predicted).tolist(), losses.tolist()))
 
     def compute_metrics(self, results: list[tuple[bool, float]]) -> dict[str, float]:
-        """
-        Args:
-            results: of each image, whether student and teachers disagree, and the loss.
-        """
+        """Of each image: whether student and teachers disagree, and the loss."""
         differs, losses = zip(*results)
         return {'error': 100 * sum(differs) / len(differs), NAMES[self.loss]: math.fsum(losses) / len(losses)}
 
     def evaluate(self, size: int) -> dict[str, float]:
         metrics = super().evaluate(size)
-        # or memory would grow without end where images are augmented at random
-        self._known = {image: self._known[image] for image in self._seen}
-        self._seen = set()
-        self._cohort = None
+        # other images are forgotten: memory would grow without end where they are augmented at random
+        self._known, self._seen, self._cohort = self._seen, {}, None
         return metrics
 
-    # ------------------------------------------------------------ the teachers
     def _teacher_targets(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Softened targets (N, C) and predicted classes (N,), on the CPU."""
         names = [_digest(image) for image in images]
         if any(name not in self._known for name in names):
             self._teacher_forward(names, images)
-        self._seen.update(names)
+        self._seen.update((name, self._known[name]) for name in names)
         targets, predicted = zip(*(self._known[name] for name in names))
         return torch.stack(targets), torch.tensor(predicted)
 
@@ -131,17 +117,14 @@ class KDMetric(BaseMetric):
                               "dict(type='ckd_mm.SnapshotEnsemble', snapshots=[...])")
         known, wanted = getattr(cohort, 'classes', None), (self.dataset_meta or {}).get('classes')
         if None not in (known, wanted) and tuple(known) != tuple(wanted):
-            raise ConfigError(f'KDMetric: the teacher knows the classes {_in_short(known)}, the images are '
-                              f'of {_in_short(wanted)}: compare networks of the same classes in the same '
-                              'order')
+            raise ConfigError(f'KDMetric: the teacher has the classes {_in_short(known)}, the images are of '
+                              f'{_in_short(wanted)}: compare networks of the same classes in the same order')
         return cohort.to(get_device()).eval()
 
 
 def _digest(image: Tensor) -> Hashable:
-    """A name for the content of an image."""
-    pixels = image.detach().cpu().contiguous()
-    return tuple(pixels.shape), hashlib.blake2b(pixels.view(-1).view(torch.uint8).numpy(),
-                                                digest_size=16).digest()
+    pixels = image.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return tuple(image.shape), hashlib.blake2b(pixels, digest_size=16).digest()
 
 
 def _in_short(classes: Sequence[str]) -> str:
@@ -159,7 +142,6 @@ def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: 
     Args:
         student_logits: (N, C), up to a constant of each image: log-probabilities will do.
         targets: (N, C), ``log_p`` of :func:`ckd_mm.losses.soft_target`.
-        loss: 'kl' or 'cross_entropy'.
     """
     log_q = F.log_softmax(student_logits.float() / tau, dim=1)
     compared = targets - log_q if loss == 'kl' else -log_q

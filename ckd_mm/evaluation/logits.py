@@ -1,7 +1,7 @@
-"""What a network answers to images in memory."""
+"""The logits of a network for images in memory."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,13 @@ from ..progress import Progress
 
 
 @torch.no_grad()
-def logit_batches(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
-                  log: Callable[[str], None] = print) -> Iterator[Tensor]:
-    """Logits (n, C), float32 on the CPU, of one batch of images after the other, in eval mode and the order
-    of the images."""
-    network = network.to(device).eval()
+def predict_logits(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
+                   log: Callable[[str], None] = print) -> Tensor:
+    """Logits (N, C), float32 on the CPU, of a classifier in eval mode, with its own data preprocessor."""
+    network, logits = network.to(device).eval(), []
     progress = Progress(log, 'Logits of batch', math.ceil(len(images) / batch))
     for pixels in images.pixels.split(batch):
         inputs = network.data_preprocessor(dict(inputs=pixels), training=False)['inputs']
-        yield network(inputs, mode='tensor').float().cpu()
+        logits.append(network(inputs, mode='tensor').float().cpu())
         progress.step()
-
-
-def predict_logits(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
-                   log: Callable[[str], None] = print) -> Tensor:
-    """Logits (N, C), float32 on the CPU, of all images.
-
-    Args:
-        network: classifier with its data preprocessor, as :meth:`ckd_mm.trajectory.Snapshot.build` gives it.
-        batch: images a forward pass.
-    """
-    return torch.cat(list(logit_batches(network, images, device, batch, log)))
+    return torch.cat(logits)

@@ -10,12 +10,7 @@ from ..registry import METRICS
 @METRICS.register_module()
 class PeerAccuracy(Accuracy):
     """mmpretrain's ``Accuracy``, ``peer/top1``, of a peer in :class:`ckd_mm.students.DeepMutualLearning`,
-    from its ``peer_scores``.
-
-    Args:
-        peer: which of the peers, counted from 0; the first student is none.
-        settings: those of ``Accuracy``, such as ``topk``.
-    """
+    counted from 0; the first student is none. ``settings`` are those of ``Accuracy``, such as ``topk``."""
     default_prefix = 'peer'
 
     def __init__(self, peer: int = 0, **settings) -> None:
@@ -23,6 +18,5 @@ class PeerAccuracy(Accuracy):
         self.peer = peer
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        super().process(
-            data_batch,
-            [dict(sample, pred_score=sample['peer_scores'][self.peer]) for sample in data_samples])
+        samples = [dict(sample, pred_score=sample['peer_scores'][self.peer]) for sample in data_samples]
+        super().process(data_batch, samples)

@@ -1,4 +1,4 @@
-"""KD error and KD loss: values by hand, the teacher asked once, in plain runs of mmpretrain.
+"""KD error and KD loss: values by hand, each image passes the teacher once, in ordinary runs of mmpretrain.
 
 See test_agreement_distributed.py for several processes.
 """
@@ -7,7 +7,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
@@ -21,7 +20,7 @@ from ckd_mm.losses.soft_target import ensemble_prediction, soft_target
 from ckd_mm.teachers import BaseCohort, SnapshotEnsemble
 
 from ..conftest import resnet
-from ..helpers import batch, train, trajectory, weights_of, with_statistics
+from ..helpers import assert_same_weights, batch, train, trajectory, weights_of, with_statistics
 
 
 # ---------------------------------------------------------------- the formulas
@@ -32,18 +31,18 @@ def test_kd_loss_by_hand():
     torch.testing.assert_close(targets.exp(), torch.tensor([[.75, .25]]))
     divergence = 4 * (.75 * math.log(1.5) + .25 * math.log(.5))
     assert kd_loss_by_image(student, targets, 2).item() == pytest.approx(divergence, rel=1e-6)
-    assert kd_loss_by_image(student, targets, 2, 'cross_entropy').item() == pytest.approx(4 * math.log(2),
-                                                                                          rel=1e-6)
+    cross_entropy = kd_loss_by_image(student, targets, 2, 'cross_entropy').item()
+    assert cross_entropy == pytest.approx(4 * math.log(2), rel=1e-6)
 
 
 def test_kd_loss_is_that_of_training():
     torch.manual_seed(0)
     student, teachers = 3 * torch.randn(16, 10), 3 * torch.randn(3, 16, 10)
-    losses = kd_loss_by_image(student, soft_target(teachers, 4.0).log_p, 4.0)
+    target = soft_target(teachers, 4.0).log_p
+    losses = kd_loss_by_image(student, target, 4.0)
     assert losses.shape == (16, )
     torch.testing.assert_close(losses.mean(), cohort_kd_loss(student, teachers, 4.0, 'prob'))
-    torch.testing.assert_close(
-        kd_loss_by_image(student.log_softmax(1), soft_target(teachers, 4.0).log_p, 4.0), losses)
+    torch.testing.assert_close(kd_loss_by_image(student.log_softmax(1), target, 4.0), losses)
     same = kd_loss_by_image(teachers[0], soft_target(teachers[:1], 4.0).log_p, 4.0)
     torch.testing.assert_close(same, torch.zeros(16), atol=1e-5, rtol=0)
 
@@ -56,8 +55,8 @@ def test_ensemble_predicts_by_its_mean_probability():
 
 
 # ---------------------------------------------------------------- the metric
-class Asked(BaseCohort):
-    """A real cohort that counts the images it is asked about."""
+class Counting(BaseCohort):
+    """A real cohort that counts the images of its forward passes."""
 
     def __init__(self, cohort: BaseCohort) -> None:
         super().__init__()
@@ -83,153 +82,122 @@ def predictions(logits: torch.Tensor) -> list:
     return [DataSample().set_pred_score(row.softmax(0)).set_pred_label(row.argmax()) for row in logits]
 
 
-def teacher_logits(cohort: BaseCohort, data: dict) -> torch.Tensor:
-    pixels = torch.stack(data['inputs']).float()
+def evaluate(evaluator: Evaluator, logits: torch.Tensor, images: list, batch_size: int = 16) -> dict:
+    """In batches of which the last may be smaller."""
+    for start in range(0, len(logits), batch_size):
+        part = slice(start, start + batch_size)
+        evaluator.process(predictions(logits[part]), dict(inputs=images[part]))
+    return evaluator.evaluate(len(logits))
+
+
+def teacher_logits(cohort: BaseCohort, images: list) -> torch.Tensor:
     statistics = cohort.data_preprocessor
-    return torch.stack(
-        [network((pixels - statistics.mean) / statistics.std, mode='tensor') for network in cohort.networks])
+    inputs = (torch.stack(images).float() - statistics.mean) / statistics.std
+    return torch.stack([network(inputs, mode='tensor') for network in cohort.networks])
 
 
 def test_error_and_loss_are_those_of_the_definition(cohort):
-    data = batch(40, seed=3)
+    images = batch(40, seed=3)['inputs']
     student = 2 * torch.randn(40, 10, generator=torch.Generator().manual_seed(1))
-    logits = teacher_logits(cohort, data)
+    logits = teacher_logits(cohort, images)
     teacher = logits.softmax(2).mean(0).argmax(1)
-    student[:25] = 9 * torch.nn.functional.one_hot(teacher[:25], 10) + student[:25]  # agrees on most of these
-    expected = np.mean((student.argmax(1) != teacher).numpy()) * 100
+    student[:25] += 9 * torch.nn.functional.one_hot(teacher[:25], 10)  # agrees on most of these
+    error = 100 * (student.argmax(1) != teacher).float().mean().item()
     soft = (logits / 3).softmax(2).mean(0)
     divergence = 9 * (soft * (soft.log() - (student / 3).log_softmax(1))).sum(1).mean()
-    evaluator = metric(teacher=cohort, tau=3)
-    for part in (slice(0, 16), slice(16, 32), slice(32, 40)):  # the last batch is smaller
-        evaluator.process(predictions(student[part]), dict(inputs=data['inputs'][part]))
-    result = evaluator.evaluate(40)
-    assert result == {
-        'kd/error': pytest.approx(expected), 'kd/divergence': pytest.approx(divergence.item(), rel=1e-5)
-    }
-    assert 20 < result['kd/error'] < 60
-    evaluator = metric(teacher=cohort, tau=3, loss='cross_entropy')
-    evaluator.process(predictions(student), data)
-    entropy = -9 * (soft * soft.log()).sum(1).mean()
-    assert evaluator.evaluate(40)['kd/cross_entropy'] == pytest.approx((divergence + entropy).item(),
-                                                                       rel=1e-5)
+    cross_entropy = divergence - 9 * (soft * soft.log()).sum(1).mean()
+    assert 20 < error < 60
+    assert evaluate(metric(teacher=cohort, tau=3), student, images) == {
+        'kd/error': pytest.approx(error), 'kd/divergence': pytest.approx(divergence.item(), rel=1e-5)}
+    assert evaluate(metric(teacher=cohort, tau=3, loss='cross_entropy'), student, images) == {
+        'kd/error': pytest.approx(error), 'kd/cross_entropy': pytest.approx(cross_entropy.item(), rel=1e-5)}
 
 
 def test_a_student_that_is_the_teacher_disagrees_nowhere(cohort):
-    data = batch(8)
-    one = SnapshotEnsemble(cohort.snapshots[:1])
-    evaluator = metric(teacher=one)
-    evaluator.process(predictions(teacher_logits(one, data)[0]), data)
-    result = evaluator.evaluate(8)
+    images, one = batch(8)['inputs'], SnapshotEnsemble(cohort.snapshots[:1])
+    result = evaluate(metric(teacher=one), teacher_logits(one, images)[0], images)
     assert result['kd/error'] == 0 and abs(result['kd/divergence']) < 1e-4
 
 
 def test_probabilities_that_underflow_stay_finite(cohort):
-    data = batch(2)
-    evaluator = metric(teacher=cohort)
-    evaluator.process(predictions(torch.tensor([[500.] + [0.] * 9] * 2)), data)
+    images = batch(2)['inputs']
+    result = evaluate(metric(teacher=cohort), torch.tensor([[500.] + [0.] * 9] * 2), images)
     # classes 1 to 9 count as the smallest float, log 1.2e-38 = -87.3; at tau 4 -21.8
-    soft = soft_target(teacher_logits(cohort, data), 4.0).log_p
+    soft = soft_target(teacher_logits(cohort, images), 4.0).log_p
     log_q = (torch.tensor([0.] + [math.log(torch.finfo(torch.float32).tiny)] * 9) / 4).log_softmax(0)
-    assert evaluator.evaluate(2)['kd/divergence'] == pytest.approx(
-        (16 * (soft.exp() * (soft - log_q)).sum(1)).mean().item(), rel=1e-4)
+    expected = (16 * (soft.exp() * (soft - log_q)).sum(1)).mean().item()
+    assert result['kd/divergence'] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_teacher_is_asked_once_about_an_image(cohort):
-    teacher = Asked(cohort)
-    evaluator, data = metric(teacher=teacher), batch(12)
-    logits = torch.randn(12, 10, generator=torch.Generator().manual_seed(0))
-
-    def evaluate(order, inputs=data['inputs']):
-        for start in range(0, len(order), 5):
-            part = order[start:start + 5]
-            evaluator.process(predictions(logits[part]), dict(inputs=[inputs[row] for row in part]))
-        return evaluator.evaluate(len(order))
-
-    first = evaluate(list(range(12)))
-    assert teacher.count == 12
-    assert evaluate(list(range(12))) == first and teacher.count == 12
-    again = evaluate(list(reversed(range(12))))  # in another order, in other batches
-    assert again == {
-        name: pytest.approx(value, rel=1e-6)
-        for name, value in first.items()
-    } and teacher.count == 12
-    # one changed pixel is another image, and gets an answer of its own
-    changed = [image.clone() for image in data['inputs']]
+def test_an_image_passes_the_teacher_once(cohort):
+    teacher, images = Counting(cohort), batch(12)['inputs']
+    evaluator, logits = metric(teacher=teacher), torch.randn(12, 10)
+    first = evaluate(evaluator, logits, images, 5)
+    order = [7, 0, 11, 3, 5, 1, 2, 4, 6, 8, 9, 10]
+    again = evaluate(evaluator, logits[order], [images[row] for row in order], 5)
+    assert again == pytest.approx(first, rel=1e-5) and teacher.count == 12
+    # also where the dataloader stacks them
+    assert evaluate(evaluator, logits, torch.stack(images), 5) == first and teacher.count == 12
+    # one changed pixel is another image
+    changed = [image.clone() for image in images]
     changed[7][0, 0, 0] ^= 255
-    evaluated = evaluate(list(range(12)), changed)
+    evaluated = evaluate(evaluator, logits, changed, 5)
     assert teacher.count == 17  # the batch of five with the changed image
-    fresh = metric(teacher=cohort)
-    fresh.process(predictions(logits), dict(inputs=changed))
-    assert evaluated == {name: pytest.approx(value, rel=1e-5) for name, value in fresh.evaluate(12).items()}
+    assert evaluated == pytest.approx(evaluate(metric(teacher=cohort), logits, changed), rel=1e-5)
     # images that have not come again are forgotten: memory does not grow where they are augmented at random
     assert len(evaluator.metrics[0]._known) == 12
-
-
-def test_images_stacked_by_the_dataloader_are_the_same_images(cohort):
-    data, teacher = batch(6), Asked(cohort)
-    evaluator = metric(teacher=teacher)
-    logits = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
-    evaluator.process(predictions(logits), data)
-    first = evaluator.evaluate(6)
-    evaluator.process(predictions(logits), dict(inputs=torch.stack(data['inputs'])))
-    assert evaluator.evaluate(6) == first and teacher.count == 6
 
 
 def test_a_teacher_from_a_config_is_released_between_evaluations(cohort):
     config = dict(type='ckd_mm.SnapshotEnsemble',
                   snapshots=[str(snapshot.file) for snapshot in cohort.snapshots])
-    evaluator, data = metric(teacher=config), batch(4)
-    state = torch.get_rng_state()
-    evaluator.process(predictions(torch.randn(4, 10, generator=torch.Generator().manual_seed(0))), data)
+    evaluator, data, state = metric(teacher=config), batch(4), torch.get_rng_state()
+    evaluator.process(predictions(torch.zeros(4, 10)), data)
     assert isinstance(evaluator.metrics[0]._cohort, SnapshotEnsemble)
     assert torch.equal(torch.get_rng_state(), state)
     evaluator.evaluate(4)
     assert evaluator.metrics[0]._cohort is None
 
 
-# ---------------------------------------------------------------- in a plain run of mmpretrain
-def plain_run(digits_run, cohort, **settings):
+# ---------------------------------------------------------------- in ordinary runs of mmpretrain
+def run_with_metric(digits_run, cohort, **settings):
     config = digits_run(epochs=3)
-    config.val_evaluator = [dict(type='Accuracy'), dict(type='ckd_mm.KDMetric', tau=2.0, teacher=dict(
-        type='ckd_mm.SnapshotEnsemble', snapshots=[str(snapshot.file) for snapshot in cohort.snapshots]))]
+    teacher = dict(type='ckd_mm.SnapshotEnsemble',
+                   snapshots=[str(snapshot.file) for snapshot in cohort.snapshots])
+    config.val_evaluator = [dict(type='Accuracy'), dict(type='ckd_mm.KDMetric', tau=2.0, teacher=teacher)]
     config.merge_from_dict(settings)
     return config
 
 
-def test_in_a_plain_run(digits_run, cohort, monkeypatch):
-    """Logged at each validation, its teacher asked in the first; the training is the same bit for bit and its
-    checkpoints are too."""
-    asked, forward = [], SnapshotEnsemble.member_logits
+def test_in_an_ordinary_run(digits_run, cohort, monkeypatch):
+    """Logged at each validation, with a teacher forward in the first alone; training and checkpoints are the
+    same bit for bit."""
+    images, forward = [], SnapshotEnsemble.member_logits
     monkeypatch.setattr(SnapshotEnsemble, 'member_logits',
-                        lambda self, inputs: asked.append(len(inputs)) or forward(self, inputs))
-    config = plain_run(digits_run, cohort, **{'default_hooks.checkpoint.max_keep_ckpts': 3})
-    runner = train(config)
-    assert asked == [100]  # one batch of 100 test images
-    rows = [
-        json.loads(line) for file in Path(config.work_dir).glob('*/vis_data/scalars.json')
-        for line in file.read_text().splitlines()
-    ]
+                        lambda self, inputs: images.append(len(inputs)) or forward(self, inputs))
+    config = run_with_metric(digits_run, cohort, **{'default_hooks.checkpoint.max_keep_ckpts': 3})
+    runner, folder = train(config), Path(config.work_dir)
+    assert images == [100]  # one batch of 100 test images
+    file, = folder.glob('*/vis_data/scalars.json')
+    rows = map(json.loads, file.read_text().splitlines())
     logged = [(row['kd/error'], row['kd/divergence']) for row in rows if 'kd/error' in row]
     assert len(set(logged)) == 3
     # each against a second evaluation by hand, of the checkpoint of that epoch
     (data, ) = runner.val_dataloader
     for epoch, found in enumerate(logged, 1):
-        runner.model.load_state_dict(weights_of(Path(config.work_dir) / f'epoch_{epoch}.pth'))
+        runner.model.load_state_dict(weights_of(folder / f'epoch_{epoch}.pth'))
         with torch.no_grad():
             student = runner.model.eval()(runner.model.data_preprocessor(data)['inputs'], mode='tensor')
-            teachers = teacher_logits(cohort, data)
+            teachers = teacher_logits(cohort, data['inputs'])
             differ = student.argmax(1) != teachers.softmax(2).mean(0).argmax(1)
         assert found == (pytest.approx(100 * differ.float().mean().item()),
                          pytest.approx(cohort_kd_loss(student, teachers, 2.0).item(), rel=1e-4)), epoch
-    file = torch.load(Path(config.work_dir) / 'epoch_3.pth', map_location='cpu', weights_only=False)
-    without = train(digits_run(epochs=3, work_dir=Path(config.work_dir).parent / 'without'))
-    assert list(file['state_dict']) == list(without.model.state_dict())
-    assert all(
-        torch.equal(file['state_dict'][key], value) for key, value in without.model.state_dict().items())
+    without = train(digits_run(epochs=3, work_dir=folder.parent / 'without'))
+    assert_same_weights(weights_of(folder / 'epoch_3.pth'), without.model.state_dict())
 
 
 def test_as_test_evaluator(digits_run, cohort):
-    config = plain_run(digits_run, cohort)
+    config = run_with_metric(digits_run, cohort)
     config.test_evaluator = config.val_evaluator
     config.experiment_name = 'kd_metric_as_test_evaluator'
     found = Runner.from_cfg(config).test()
@@ -254,16 +222,15 @@ def test_what_cannot_be_compared_is_said(cohort):
     data, scores = batch(4), predictions(torch.zeros(4, 10))
     with pytest.raises(ConfigError, match='needs the images that were predicted'):
         metric(teacher=cohort).process(scores)
-    with pytest.raises(ConfigError, match='the teacher tells 10 classes apart, the student 7'):
+    with pytest.raises(ConfigError, match='the teacher has 10 classes, the student 7'):
         metric(teacher=cohort).process(predictions(torch.zeros(4, 7)), data)
     with pytest.raises(ConfigError, match='needs the scores of all classes, `pred_score`'):
         metric(teacher=cohort).process([DataSample().set_pred_label(1) for _ in range(4)], data)
     with pytest.raises(ConfigError, match='teacher of type ImageClassifier is no cohort'):
-        metric(teacher=dict(
-            with_statistics(resnet()), type='mmpretrain.ImageClassifier', _scope_='mmpretrain')).process(
-                scores, data)
+        single = dict(with_statistics(resnet()), type='mmpretrain.ImageClassifier', _scope_='mmpretrain')
+        metric(teacher=single).process(scores, data)
     other = metric(teacher=cohort)
     other.dataset_meta = dict(classes=[str(9 - digit) for digit in range(10)])
-    with pytest.raises(ConfigError, match=r'the teacher knows the classes 0, 1, 2, ... \(10\), the images '
+    with pytest.raises(ConfigError, match=r'the teacher has the classes 0, 1, 2, ... \(10\), the images '
                                           r'are of 9, 8, 7, ... \(10\)'):
         other.process(scores, data)

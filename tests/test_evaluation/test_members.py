@@ -6,7 +6,6 @@ import torch
 from scipy.special import softmax
 
 from ckd_mm.data import Digits
-from ckd_mm.errors import ConfigError
 from ckd_mm.evaluation import evaluate, evaluate_members
 from ckd_mm.teachers import DIHTeacher, HeadTraining, SnapshotEnsemble
 
@@ -18,9 +17,7 @@ TEACHER = with_statistics(resnet(3))
 
 def digits() -> tuple:
     """Normalised test images and their labels, as digits_run evaluates them."""
-    data = [
-        Digits(split='test', indices=100, pipeline=[dict(type='PackInputs')])[index] for index in range(100)
-    ]
+    data = list(Digits(split='test', indices=100, pipeline=[dict(type='PackInputs')]))
     images = torch.stack([item['inputs'] for item in data]).float().sub(77.9).div(95.9)
     return images, np.array([int(item['data_samples'].gt_label) for item in data])
 
@@ -40,16 +37,14 @@ def test_accuracies_by_hand(digits_run, tmp_path):
     found = evaluate_members(cohort, digits_run(test_evaluator=dict(topk=(1, 3))))
     assert calls == [100], 'every image should pass once'
 
-    teacher, weights = cohort.snapshot.build(), torch.load(tmp_path / 'heads.pth',
-                                                           weights_only=True)['state_dict']
-    logits = []
+    teacher, logits = cohort.snapshot.build(), []
+    weights = torch.load(tmp_path / 'heads.pth', weights_only=True)['state_dict']
     with torch.no_grad():
         features = teacher.backbone.relu(teacher.backbone.norm1(teacher.backbone.conv1(images)))
         for index in range(3):
             features = getattr(teacher.backbone, f'layer{index + 1}')(features)
-            logits.append(
-                features.flatten(1).double().numpy() @ weights[f'heads.{index}.fc.weight'].double().numpy().T
-                + weights[f'heads.{index}.fc.bias'].double().numpy())
+            weight, bias = (weights[f'heads.{index}.fc.{name}'].double() for name in ('weight', 'bias'))
+            logits.append((features.flatten(1).double() @ weight.T + bias).numpy())
         logits.append(teacher(images, mode='tensor').double().numpy())
     together = softmax(np.stack(logits), axis=2).mean(axis=0)
     assert list(found['members']) == ['head 0', 'head 1', 'head 2', 'teacher']
@@ -60,41 +55,22 @@ def test_accuracies_by_hand(digits_run, tmp_path):
 
 
 def test_members_are_what_each_says_alone(digits_run, tmp_path):
-    """A snapshot ensemble: the metrics of each network, and of the ensemble as :func:`evaluate` has it;
-    several metrics."""
-    run = trajectory(tmp_path, epochs=(1, 2, 3))
-    cohort = SnapshotEnsemble(list(run))
-    config = digits_run()
+    """A snapshot ensemble: the metrics of each network, and of the ensemble as :func:`evaluate` has it."""
+    run = trajectory(tmp_path, epochs=(1, 2))
+    cohort, config = SnapshotEnsemble(list(run)), digits_run()
     config.test_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='SingleLabelMetric')]
     found = evaluate_members(cohort, config)
-    assert list(found['members']) == ['snapshot 1 (epoch 1)', 'snapshot 2 (epoch 2)', 'snapshot 3 (epoch 3)']
-    for snapshot, metrics in zip(run, found['members'].values()):
-        assert metrics == evaluate(snapshot.build(), config)
-    assert found['ensemble'] == evaluate(cohort, config)
-    assert set(found['ensemble']) == {
-        'accuracy/top1', 'single-label/precision', 'single-label/recall', 'single-label/f1-score'
-    }
-    named = evaluate_members(cohort, config, names=['generation 1', 'generation 2', 'teacher'])
-    assert list(named['members'].values()) == list(
-        found['members'].values()) and 'generation 2' in named['members']
+    assert found == dict(members={f'snapshot {epoch} (epoch {epoch})': evaluate(run.at(epoch).build(), config)
+                                  for epoch in (1, 2)}, ensemble=evaluate(cohort, config))
+    assert set(found['ensemble']) == {'accuracy/top1', 'single-label/precision', 'single-label/recall',
+                                      'single-label/f1-score'}
 
 
-def test_without_a_test_set_and_without_questions_to_a_teacher(digits_run, tmp_path):
-    cohort = SnapshotEnsemble(list(trajectory(tmp_path)))
+def test_without_a_test_set_and_without_metrics_that_compare_with_a_teacher(digits_run, tmp_path):
+    cohort, config = SnapshotEnsemble(list(trajectory(tmp_path, epochs=(1, )))), digits_run()
     nothing = digits_run(val_dataloader=None, val_evaluator=None, test_dataloader=None, test_evaluator=None)
-    assert evaluate_members(cohort, nothing, names=['a', 'b', 'c']) == dict(members=dict(a={}, b={}, c={}),
-                                                                            ensemble={})
-    config = digits_run()
+    assert evaluate_members(cohort, nothing) == dict(members={'snapshot 1 (epoch 1)': {}}, ensemble={})
     config.test_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='ckd_mm.KDMetric', tau=4.0)]
     assert set(evaluate_members(cohort, config)['ensemble']) == {'accuracy/top1'}
-    config.test_evaluator = dict(type='ckd_mm.KDMetric', tau=4.0)  # alone: only what can be asked is asked
+    config.test_evaluator = dict(type='ckd_mm.KDMetric', tau=4.0)
     assert evaluate_members(cohort, config)['ensemble'] == {}
-
-
-def test_names(digits_run, tmp_path):
-    cohort = SnapshotEnsemble(list(trajectory(tmp_path)))
-    with pytest.raises(ConfigError, match=r"names=\['a', 'b'\] of the members should be 3, one for each "
-                                          r"teacher"):
-        evaluate_members(cohort, digits_run(), names=['a', 'b'])
-    with pytest.raises(ConfigError, match=r"names=\['a', 'a', 'b'\] of the members should differ"):
-        evaluate_members(cohort, digits_run(), names=['a', 'a', 'b'])
