@@ -2,8 +2,8 @@
 """Draw which classes two snapshots of a trajectory find alike, and the difference (CheckpointKD, Eq. 8 and
 Fig. 5).
 
-    python tools/class_correlation.py CONFIG work_dirs/run                    # the half-way snapshot and the
-    last python tools/class_correlation.py CONFIG work_dirs/run --epochs 120 200 --tau 4
+    python tools/class_correlation.py CONFIG work_dirs/run          # the half-way snapshot and the last
+    python tools/class_correlation.py CONFIG work_dirs/run --epochs 120 200 --tau 4
 
 The config gives the images. Written: class_correlation.png, .json (mean and spread of each map), .npz (the
 maps).

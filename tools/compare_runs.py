@@ -3,8 +3,8 @@
 
 A folder holds the runs of one method, which differ in their seeds alone:
 
-    python tools/train.py CONFIG --work-dir work_dirs/dih/seed_3 --cfg-options randomness.seed=3 python
-    tools/compare_runs.py work_dirs/kd work_dirs/dih
+    python tools/train.py CONFIG --work-dir work_dirs/dih/seed_3 --cfg-options randomness.seed=3
+    python tools/compare_runs.py work_dirs/kd work_dirs/dih
 """
 
 import argparse

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Compare selectors: which of them foretells what students learn from each snapshot, and at what cost?
+"""Compare selectors: which of them predicts what students learn from each snapshot, and at what cost?
 
-    python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2 python tools/compare_selectors.py
-    CONFIG work_dirs/sweep
+    python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2
+    python tools/compare_selectors.py CONFIG work_dirs/sweep
 
-The truth is a finished sweep: students taught by each snapshot. Of each selector the table says what it
+The truth is a finished sweep: students taught by each snapshot. For each selector the table shows what it
 chose, the rank correlation (Spearman, with a 95 % interval) of its scores with the students' accuracies, its
 regret (accuracy below that of the best choice), and its cost in forward passes of one image through the
 teacher and in seconds. Several sweeps, of teachers trained with other seeds, give means over them.
@@ -12,6 +12,7 @@ teacher and in seconds. Several sweeps, of teachers trained with other seeds, gi
 
 import argparse
 import ast
+from dataclasses import asdict
 from pathlib import Path
 
 SELECTORS = ['last', 'half_way', 'information_plane', 'cmi', 'calibration', 'short_probe']
@@ -56,13 +57,14 @@ def selector_of(text: str) -> dict:
 def compare(config, sweep: Path, selectors: list) -> tuple:
     """Scores of all selectors on one sweep, and its truth. What was scored before is not scored again."""
     from ckd_mm.errors import CkdError
+    from ckd_mm.files import read_json
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
     from ckd_mm.pipeline.build import open_run, stage_of
     from ckd_mm.selection.comparison import selector_score
-    from ckd_mm.sweep import check_batch, load_results
-    results = load_results(sweep)
-    truth = {epoch: found for epoch, found in results.by_epoch().items() if found}
+    from ckd_mm.sweep import check_batch
+    results = read_json(Path(sweep, 'results.json'))
+    truth = {row['epoch']: row['accuracies'] for row in results['epochs']}
     if len(truth) < 3:
         raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least 3 '
                        '(tools/sweep.py --epochs)')
@@ -71,7 +73,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
     for text in selectors:  # all of them before the first is put to work
         own = config.copy()
         own.work_dir, own.selector = str(folder), selector_of(text)
-        own.teacher = dict(trajectory=str(results.trajectory[0]),
+        own.teacher = dict(trajectory=str(results['trajectory'][0]),
                            model=(config.get('teacher') or {}).get('model'))
         run, stages = open_run(own)
         opened[text] = run, stage_of(stages, 'select')
@@ -121,13 +123,13 @@ def main() -> None:
         lines = [table_of(scores), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students of '
                                    'each.']
         if agreement is not None:
-            lines.append('One half of the students foretells the order of the other with a rank correlation '
+            lines.append('One half of the students predicts the order of the other with a rank correlation '
                          f'of {agreement:+.2f}.')
         out = Path(args.out or Path(sweep) / 'selectors')
         out = out if args.out is None or len(args.sweeps) == 1 else out / Path(sweep).name
         write_json(
             out / 'comparison.json', dict(sweep=str(sweep), truth=truth, reliability=agreement,
-                 selectors=[score.to_dict() for score in scores]))
+                 selectors=[asdict(score) for score in scores]))
         draw_selectors(scores, truth, out / 'comparison.png')
         pages.append('\n\n'.join(lines))
         atomic_write(out / 'comparison.md', (pages[-1] + '\n').encode())

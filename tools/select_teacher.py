@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Say which snapshots of a trajectory would teach, and why; writes selection.json.
 
-    python tools/select_teacher.py work_dirs/run information_plane python tools/select_teacher.py
-    work_dirs/run even --options k=4 python tools/select_teacher.py work_dirs/run cmi --config
-    configs/ckd/demo_digits.py
+    python tools/select_teacher.py work_dirs/run information_plane
+    python tools/select_teacher.py work_dirs/run even --options k=4
+    python tools/select_teacher.py work_dirs/run cmi --config configs/ckd/demo_digits.py
 """
 
 import argparse

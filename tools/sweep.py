@@ -2,14 +2,14 @@
 """Configs and commands that distil a student from each of several snapshots of a teacher, over seeds.
 
     python tools/sweep.py CONFIG --work-dir W --epochs 50 100 150 200 --seeds 0 1 2  CheckpointKD, Figure 2
-    python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4    Figure 3 python
-    tools/sweep.py CONFIG --work-dir W --search distill.tau=1,2,4,8 distill.kd_weight=0.5,0.9 python
-    tools/sweep.py --collect W
+    python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4    Figure 3
+    python tools/sweep.py CONFIG --work-dir W --search distill.tau=1,2,4,8 distill.kd_weight=0.5,0.9
+    python tools/sweep.py --collect W
 
 Nothing is trained: each training gets an ordinary config in W, and each that is not finished a command in
-W/teachers.txt (first) or W/students.txt (then). xargs, GNU parallel, a slurm array or your own hands run
-them; a command that is repeated goes on where it stopped. --collect gathers what is finished. The same call
-again lists what is left; with more epochs, seeds or sizes it adds to what is there (docs/sweeps.md).
+W/teachers.txt (first) or W/students.txt (then). xargs, GNU parallel or a slurm array runs them; a command
+that is repeated resumes where it stopped. --collect gathers what is finished. The same call again lists what
+is left; with more epochs, seeds or sizes it adds to what is there (docs/sweeps.md).
 """
 
 import argparse
@@ -56,7 +56,7 @@ def build(args: argparse.Namespace):
     from ckd_mm.errors import ConfigError
     from ckd_mm.registry import use_scope
     from ckd_mm.sweep import Sweep, make_search, plan_trials
-    from ckd_mm.sweep.pipeline_access import snapshot_epochs
+    from ckd_mm.sweep.teachers import snapshot_epochs
     config = load_config(args)
     if args.trajectory:
         config.setdefault('teacher', {})['trajectory'] = args.trajectory

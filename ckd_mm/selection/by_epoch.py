@@ -1,11 +1,11 @@
-"""Selectors that look at nothing but the epoch."""
+"""Selectors that read nothing but the epoch."""
 
 from collections.abc import Sequence
 
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..validate import check_int, check_number
-from .selector import Selector, all_there, phase_ends
+from .selector import Selector, phase_ends, require_available
 
 
 @SELECTORS.register_module(name='last')
@@ -38,13 +38,13 @@ class EpochSelector(Selector):
         self.listed = sorted(set(listed))
 
     def epochs(self, available, max_epochs):
-        return all_there(self.wanted(max_epochs), available)
+        return require_available(self.listed, available)
 
     def wanted(self, max_epochs, run=0):
         return self.listed
 
     def reason(self, epochs, max_epochs):
-        return 'asked for by number'
+        return 'named by `selector.epochs`'
 
 
 @SELECTORS.register_module(name='fraction')
@@ -88,7 +88,7 @@ class EvenSelector(Selector):
         self.k = check_int('selector: k', k, 1)
 
     def epochs(self, available, max_epochs):
-        return all_there(self.wanted(max_epochs), available)
+        return require_available(self.wanted(max_epochs), available)
 
     def wanted(self, max_epochs, run=0):
         return phase_ends(max_epochs, self.k)

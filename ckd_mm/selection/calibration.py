@@ -24,13 +24,13 @@ MEASURES = dict(nll=(negative_log_likelihood, 'nats'), brier=(brier_score, 'squa
 
 @SELECTORS.register_module(name='calibration')
 class CalibrationSelector(LogitSelector):
-    """The snapshot whose probabilities are nearest to the truth on held-out images. A student of soft targets
-    has the less variance the nearer these are to the Bayes class probabilities (Menon et al., ICML 2021,
-    arXiv 2005.10419), and both measures are proper: those probabilities minimise them. One forward pass.
+    """The snapshot whose probabilities are nearest to the truth on held-out images, by a proper score: the
+    nearer they are to the Bayes class probabilities, the less variance a student has (Menon et al., ICML
+    2021, arXiv 2005.10419).
 
     Args:
-        measure: 'nll': :func:`negative_log_likelihood`; 'brier': :func:`brier_score`. The score is its
-            negative.
+        measure: 'nll': :func:`negative_log_likelihood`; 'brier': :func:`brier_score`. The selector score is
+            its negative.
     """
 
     name = 'calibration'

@@ -1,4 +1,4 @@
-"""How much a teacher tells beside the label, I(X;Ŷ|Y)."""
+"""What predictions tell about an image besides its label, I(X;Ŷ|Y)."""
 
 import torch
 from torch import Tensor
@@ -33,12 +33,10 @@ def conditional_mutual_information(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 @SELECTORS.register_module(name='cmi')
 class ConditionalMutualInformationSelector(LogitSelector):
-    """The snapshot whose predictions tell most about the image beside its class: the maximum of
-    :func:`conditional_mutual_information` on held-out images. One forward pass, no decoder.
+    """The maximum of :func:`conditional_mutual_information` on held-out images.
 
-    An untrained network, too, can tell images of a class apart, without knowing the class: the paper trains
-    its teachers for the sum of log-likelihood and weighted CMI. ``likelihood_weight`` makes a sum of the
-    score as well.
+    An untrained network, too, can tell images of a class apart: the paper trains its teachers for the sum of
+    log-likelihood and weighted CMI, which the score is with ``likelihood_weight``.
 
     Args:
         tau: temperature of the predictions; the paper takes 1.
@@ -53,11 +51,11 @@ class ConditionalMutualInformationSelector(LogitSelector):
 
     def fill(self, todo, table, trajectory, context) -> None:
         labels = context.probe.images.labels
-        found = len(labels) / len(labels.unique())
-        if found < FEW:
-            context.log(f'Warning: cmi: there are {found:.1f} images a class, and of so few their mean '
+        each = len(labels) / len(labels.unique())
+        if each < FEW:
+            context.log(f'Warning: cmi: there are {each:.1f} images a class, and of so few their mean '
                         'prediction is known badly: scores are too low, high ones most, and at most log '
-                        f'{found:.1f}. Raise probe.num_images (and probe.held_out)')
+                        f'{each:.1f}. Raise probe.num_images (and probe.held_out)')
         super().fill(todo, table, trajectory, context)
 
     def value(self, logits, labels):

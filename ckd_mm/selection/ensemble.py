@@ -3,7 +3,7 @@
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..validate import check_choice, check_int
-from .selector import Selection, Selector, all_there, phase_ends
+from .selector import Selection, Selector, phase_ends, require_available
 
 
 @SELECTORS.register_module(name='ensemble')
@@ -32,8 +32,9 @@ class EnsembleSelector(Selector):
         return ends if self.kind == 'snapshot' else [ends[run]]
 
     def epochs(self, available, max_epochs, run=0):
-        # a folder of checkpoints may have been cut short: its last is the full teacher there
-        return [max(available)] if self.kind == 'full' else all_there(self.wanted(max_epochs, run), available)
+        if self.kind == 'full':  # of a folder of checkpoints that was cut short the last is the full teacher
+            return [max(available)]
+        return require_available(self.wanted(max_epochs, run), available)
 
     def check(self, available, max_epochs):
         if len(available) < self.runs:
@@ -52,13 +53,12 @@ class EnsembleSelector(Selector):
         self.check([trajectory.epochs for trajectory in trajectories],
                    [trajectory.max_epochs for trajectory in trajectories])
         found = []
-        for run, trajectory in enumerate(trajectories):
-            epochs = self.epochs(trajectory.epochs, trajectory.max_epochs, run) if run < self.runs else []
-            reason = self.reason(epochs, trajectory.max_epochs) if epochs else f'not needed for k={self.k}'
-            if self.runs > 1 and epochs:
-                reason = f'training {run + 1}: epoch {epochs[0]}, {reason}'
-            found.append(Selection([trajectory.at(epoch) for epoch in epochs], reason))
-        return found
+        for run, trajectory in enumerate(trajectories[:self.runs]):
+            epochs = self.epochs(trajectory.epochs, trajectory.max_epochs, run)
+            training = f'training {run + 1}: epoch {epochs[0]}, ' if self.runs > 1 else ''
+            found.append(Selection([trajectory.at(epoch) for epoch in epochs],
+                                   training + self.reason(epochs, trajectory.max_epochs)))
+        return found + [Selection([], f'not needed for k={self.k}') for _ in trajectories[self.runs:]]
 
     def select(self, trajectory, context=None):
         return self.select_all([trajectory], [context])[0]

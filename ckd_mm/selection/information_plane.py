@@ -8,13 +8,9 @@ from .selector import Selection, Selector
 
 @SELECTORS.register_module(name='information_plane')
 class InformationPlaneSelector(Selector):
-    """T*, the snapshot with the most information: the maximum of normalised I(X;F) + I(Y;F) (Algorithm 1, Eq.
-    11)."""
+    """T*, the maximum of normalised I(X;F) + I(Y;F) (Algorithm 1, Eq. 11)."""
 
     needs_plane = True
-
-    def epochs(self, available, max_epochs):
-        return sorted(available)  # all are candidates
 
     def select(self, trajectory, context=None):
         plane = None if context is None else context.plane
@@ -27,12 +23,12 @@ class InformationPlaneSelector(Selector):
                               f'{trajectory.folder}, or was measured on others of these epochs; run the '
                               'probe again')
         plane = InformationPlane([point for point in plane.points if point.epoch in trajectory.epochs])
-        rows, best = plane.normalised(), plane.best_epoch
-        top = next(row for row in rows if row['epoch'] == best)
-        reason = (f'T*: normalised I(X;F) {top["x"]:.3f} + I(Y;F) {top["y"]:.3f} = {top["sum"]:.3f} is the '
-                  f'most of {len(rows)} snapshots')
+        rows = plane.normalised()
+        best = next(row for row in rows if row['epoch'] == plane.best_epoch)
+        reason = (f'T*: normalised I(X;F) {best["x"]:.3f} + I(Y;F) {best["y"]:.3f} = {best["sum"]:.3f} is '
+                  f'the most of {len(rows)} snapshots')
         cost = {key: sum(getattr(point, key) or 0.0 for point in plane.points)
                 for key in ('teacher_forwards', 'seconds')}
-        return Selection([trajectory.at(best)], reason,
+        return Selection([trajectory.at(best['epoch'])], reason,
                          [dict(epoch=row['epoch'], score=row['sum']) for row in rows],
                          'sum of two min-max normalised axes, 0 to 2', cost)

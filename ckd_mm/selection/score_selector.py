@@ -22,15 +22,9 @@ FORMAT = 'ckd_mm.scores/1'
 
 
 class ScoreTable:
-    """Scores of snapshots in a file, so that a killed selection goes on where it stopped.
-
-    Args:
-        path: None: only in memory.
-        settings: everything the scores depend on besides the snapshots.
-
-    Raises:
-        ConfigError: the file holds scores of other settings.
-    """
+    """Scores of snapshots in a file (or only in memory), so that a killed selection is resumed where it
+    stopped. Raises ConfigError if the file holds scores of other ``settings``, that is of anything that they
+    depend on besides the snapshots."""
 
     def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
         self.path, self.settings = path, plain(settings)
@@ -45,25 +39,33 @@ class ScoreTable:
         return next((row for row in self.rows if (row['epoch'], row['sha256']) == wanted), None)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add or replace rows, and write the file."""
         new = {(row['epoch'], row['sha256']) for row in rows}
         kept = [row for row in self.rows if (row['epoch'], row['sha256']) not in new]
-        self.rows = sorted(kept + [plain(row) for row in rows], key=lambda row: row['epoch'])
+        self.rows = sorted(kept + plain(rows), key=lambda row: row['epoch'])
         if self.path is not None and get_rank() == 0:
             write_json(self.path, dict(format=FORMAT, settings=self.settings, rows=self.rows))
 
 
-class ScoreSelector(Selector):
-    """Chooses the snapshot with the highest score; of equals the earliest, the cheapest to train.
+def open_table(context: SelectionContext, name: str, settings: dict[str, Any]) -> ScoreTable:
+    """The table in the context's folder, the same on every process."""
+    path = None if context.folder is None else Path(context.folder) / f'scores_{name}.json'
 
-    Subclasses name themselves and their unit and write :meth:`score`.
-    """
+    def begin() -> ScoreTable:
+        table = ScoreTable(path, settings)
+        if not table.rows:
+            table.add([])  # before the work: what a killed selection leaves belongs to these settings
+        return table
+
+    return on_main(begin)
+
+
+class ScoreSelector(Selector):
+    """Chooses the snapshot with the highest score; of equals the earliest, the cheapest to train."""
 
     name: str
     unit: str
     needs_images = True
-
-    def epochs(self, available, max_epochs):
-        return sorted(available)  # all are candidates
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class ScoreSelector(Selector):
         reason = f'{best["score"]:.5g} {self.unit} is the most of {len(rows)} snapshots'
         return Selection([trajectory.at(best['epoch'])], reason, rows, self.unit, cost)
 
-    def table(self, trajectory, context: SelectionContext | None) -> list[dict[str, Any]]:
+    def table(self, trajectory: Trajectory, context: SelectionContext | None) -> list[dict[str, Any]]:
         """Rows of all snapshots, measured where the table on disk lacks them."""
         if context is None or context.probe is None or (self.needs_student and context.student is None):
             student = ' and at the student' if self.needs_student else ''
@@ -93,7 +95,7 @@ class ScoreSelector(Selector):
         todo = [snapshot for snapshot in trajectory if table.find(snapshot) is None]
         if todo:
             images = len(context.probe.images)  # on all processes: some data sets wait for each other
-            context.log(f'Selector {self.name}: {len(todo)} of {len(trajectory)} snapshots to look at, with '
+            context.log(f'Selector {self.name}: scoring {len(todo)} of {len(trajectory)} snapshots on '
                         f'{images} images')
             context.probe.warn_if_seen(trajectory, context.log)
             self.fill(todo, table, trajectory, context)
@@ -116,14 +118,10 @@ class ScoreSelector(Selector):
 
 
 class LogitSelector(ScoreSelector):
-    """Scores that one forward pass over the held-out images is enough for."""
+    """A score of one forward pass over the held-out images."""
 
     def value(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
-        """
-        Args:
-            logits: (N, C), float64.
-            labels: (N,).
-        """
+        """The score of float64 logits (N, C) and labels (N,)."""
         raise NotImplementedError
 
     def score(self, snapshot, context):
@@ -137,16 +135,3 @@ class LogitSelector(ScoreSelector):
         return dict(score=self.value(logits, images.labels),
                     teacher_accuracy=(logits.argmax(1) == images.labels).double().mean().item(),
                     teacher_forwards=float(len(images)))
-
-
-def open_table(context: SelectionContext, name: str, settings: dict[str, Any]) -> ScoreTable:
-    """The table in the context's folder, the same on every process."""
-    path = None if context.folder is None else Path(context.folder) / f'scores_{name}.json'
-
-    def begin() -> ScoreTable:
-        table = ScoreTable(path, settings)
-        if path is not None and not path.exists():
-            table.add([])  # before the work: what a killed selection leaves behind belongs to these settings
-        return table
-
-    return on_main(begin)

@@ -14,78 +14,48 @@ from ..trajectory import Snapshot, Trajectory, phase_end
 
 @dataclass
 class Selection:
-    """
-    Args:
-        snapshots: who teaches, in the order of their epochs.
-        reason: why, for a person.
-        scores: one row for each candidate, ``epoch``, ``score`` (more is better) and what it was made of.
-        score_unit: what the scores are in.
-        cost: ``seconds``, and ``teacher_forwards``: what the scores cost in forward passes of one image
-            through the teacher, counted in operations; a backward pass is two forward passes.
-    """
+    """The snapshots that teach, in the order of their epochs, and why."""
     snapshots: list[Snapshot]
     reason: str
+    # of each candidate ``epoch``, ``score`` (more is better) and what it was made of
     scores: list[dict[str, Any]] = field(default_factory=list)
     score_unit: str | None = None
+    # forward passes of one image through the teacher, counted in operations; a backward pass is two of them
     cost: dict[str, float] = field(default_factory=lambda: dict(teacher_forwards=0.0, seconds=0.0))
 
 
 @dataclass
 class SelectionContext:
-    """What a selector may look at besides the snapshots.
-
-    Args:
-        plane: information plane of the trajectory, for selectors with ``needs_plane``.
-        probe: images that the teacher was not trained on, for those with ``needs_images``.
-        student: the student's config as a task (:class:`ckd_mm.pipeline.student_task.StudentTask`), for those
-            with ``needs_student``.
-        folder: where scores are written, so that a killed selection goes on.
-    """
-    plane: InformationPlane | None = None
-    probe: Probe | None = None
-    student: Any = None
-    folder: Path | None = None
+    """What a selector may read besides the snapshots."""
+    plane: InformationPlane | None = None  # of the trajectory, where ``needs_plane``
+    probe: Probe | None = None  # images that the teacher was not trained on, where ``needs_images``
+    student: Any = None  # a :class:`ckd_mm.stages.student_task.StudentTask`, where ``needs_student``
+    folder: Path | None = None  # for scores, so that a killed selection can be resumed
     log: Callable[[str], None] = print
 
 
 class Selector:
-    """Chooses epochs, then snapshots.
+    """Chooses epochs, then snapshots."""
 
-    Attributes:
-        runs: trainings of the teacher that it chooses among.
-        needs_plane, needs_images, needs_student: what it wants of the :class:`SelectionContext`.
-    """
-
-    runs = 1
-    needs_plane = False
-    needs_images = False
-    needs_student = False
+    runs = 1  # trainings of the teacher that it chooses among
+    needs_plane = needs_images = needs_student = False  # of the :class:`SelectionContext`
 
     def epochs(self, available: Sequence[int], max_epochs: int) -> list[int]:
-        """The wanted ones of the ``available`` snapshot epochs of a run of ``max_epochs``.
-
-        Raises:
-            ConfigError: the trajectory lacks one.
-        """
-        raise NotImplementedError
+        """The candidates among the ``available`` snapshot epochs of a run of ``max_epochs``; default: all.
+        Raises ConfigError if the trajectory lacks one."""
+        return sorted(available)
 
     def wanted(self, max_epochs: int, run: int = 0) -> list[int]:
         """Epochs at which the ``run``-th training of a teacher must leave a snapshot, if known before."""
         return []
 
     def check(self, available: Sequence[Sequence[int]], max_epochs: Sequence[int]) -> None:
-        """
-        Args:
-            available: snapshot epochs of each trajectory.
-
-        Raises:
-            ConfigError: it cannot choose among these.
-        """
+        """Raises ConfigError if it cannot choose among the ``available`` epochs of each trajectory."""
         for epochs, last in zip(available, max_epochs):
             self.epochs(epochs, last)
 
     def score_of_epoch(self, epoch: int, max_epochs: int) -> float | None:
-        """How much the epoch alone speaks for a snapshot, None where there is no such order."""
+        """The score of a snapshot where it follows from the epoch alone."""
         return None
 
     def reason(self, epochs: Sequence[int], max_epochs: int) -> str:
@@ -101,26 +71,20 @@ class Selector:
 
     def select_all(self, trajectories: Sequence[Trajectory],
                    contexts: Sequence[SelectionContext]) -> list[Selection]:
-        """Choose among several trajectories, one selection for each; all that are chosen teach together."""
+        """One selection for each of several trajectories; all chosen snapshots teach together."""
         return [self.select(trajectory, context) for trajectory, context in zip(trajectories, contexts)]
 
 
 def phase_ends(max_epochs: int, k: int) -> list[int]:
-    """
-    Raises:
-        ConfigError: there are fewer epochs than phases.
-    """
+    """Raises ConfigError if there are fewer epochs than phases."""
     if k > max_epochs:
         raise ConfigError(f'selector: k={k} snapshots at the ends of equal phases, but the teacher trains '
                           f'for only {max_epochs} epochs; lower k, or raise teacher.train_cfg.max_epochs')
     return [phase_end(max_epochs, phase, k) for phase in range(1, k + 1)]
 
 
-def all_there(wanted: list[int], available: Sequence[int]) -> list[int]:
-    """
-    Raises:
-        ConfigError: not all of the wanted epochs are available.
-    """
+def require_available(wanted: list[int], available: Sequence[int]) -> list[int]:
+    """The wanted epochs; raises ConfigError if one is missing."""
     missing = [epoch for epoch in wanted if epoch not in available]
     if missing:
         raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at '
@@ -130,11 +94,7 @@ def all_there(wanted: list[int], available: Sequence[int]) -> list[int]:
 
 
 def build_selector(config: str | dict) -> Selector:
-    """From ``'half_way'`` or ``dict(type='even', k=2)``.
-
-    Raises:
-        ConfigError: there is no such selector, or it does not take these settings.
-    """
+    """From ``'half_way'`` or ``dict(type='even', k=2)``; raises ConfigError for unknown types or settings."""
     config = dict(type=config) if isinstance(config, str) else dict(config or {})
     kind = config.pop('type', None)
     selector = SELECTORS.get(kind) if isinstance(kind, str) else None

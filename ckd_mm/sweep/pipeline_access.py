@@ -1,65 +1,35 @@
-"""All that sweeps need to know of the pipeline."""
+"""All that sweeps need to know of the pipeline: what a config would run, and how far its run has come."""
 
 import copy
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from ..cli import set_loader_defaults
+from ..files import atomic_write
 from ..pipeline.build import METHOD_KEYS, RunSettings, open_run, stage_of
+from ..pipeline.run import Run
 from ..pipeline.runner import SUMMARY
 from ..pipeline.store import Store, read_records
+from ..record import differences, flatten
 from ..settings import RUNNER_KEYS
 from ..stages.select import SELECTION
-from ..trajectory import Trajectory
+from ..training import method_settings
+from ..trajectory.configs import parse_config_text
 
 OWN_KEYS = tuple(RunSettings.names())
 
-__all__ = [
-    'METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SELECTION', 'SUMMARY', 'baseline_loader', 'check_settings',
-    'given_trajectories', 'require_teacher_unchanged', 'snapshot_epochs', 'stage_states', 'teacher_epochs',
-    'teacher_seed'
-]
+__all__ = ['METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SELECTION', 'SUMMARY', 'changed_settings',
+           'config_file', 'is_finished', 'open_stage', 'read_config', 'require_teacher_unchanged',
+           'stage_states', 'write_config']
 
 
-def check_settings(config: Config) -> None:
-    """
-    Raises:
-        ConfigError: the run cannot work. The folders of ``teacher.trajectory`` need not exist yet.
-    """
-    open_run(copy.deepcopy(config))
-
-
-def teacher_epochs(config: Config) -> int:
+def open_stage(config: Config, name: str = 'teacher') -> tuple[Run, Any]:
+    """The run of a config, which is left as it is, and one of its stages. Raises ConfigError if it cannot
+    work; the folders of ``teacher.trajectory`` need not exist yet."""
     run, stages = open_run(copy.deepcopy(config))
-    return stage_of(stages, 'teacher').max_epochs(run)
-
-
-def teacher_seed(config: Config) -> int | None:
-    run, stages = open_run(copy.deepcopy(config))
-    return (stage_of(stages, 'teacher').training(run).get('randomness') or {}).get('seed')
-
-
-def snapshot_epochs(config: Config) -> list[int]:
-    """After which epochs the (first) teacher of a config leaves, or left, a snapshot."""
-    run, stages = open_run(copy.deepcopy(config))
-    teacher = stage_of(stages, 'teacher')
-    return teacher.epochs(run) if run.settings.teacher.is_trained else teacher.trajectories(run)[0].epochs
-
-
-def given_trajectories(config: Config) -> list[Trajectory]:
-    """Those of ``teacher.trajectory``; none where the teacher is to be trained."""
-    run, stages = open_run(copy.deepcopy(config))
-    return [] if run.settings.teacher.is_trained else stage_of(stages, 'teacher').trajectories(run)
-
-
-def baseline_loader(config: Config) -> dict:
-    """The ``train_dataloader`` of the student without a teacher: a schedule may hold out images, and cached
-    targets show views."""
-    config = copy.deepcopy(config)
-    config.student_alone = 1
-    run, stages = open_run(config)
-    return stage_of(stages, 'student_alone').config(run).train_dataloader
+    return run, stage_of(stages, name)
 
 
 def stage_states(work_dir: Path) -> dict[str, bool]:
@@ -67,12 +37,39 @@ def stage_states(work_dir: Path) -> dict[str, bool]:
     return {name: record['state'] == 'done' for name, record in read_records(work_dir).items()}
 
 
+def is_finished(work_dir: Path) -> bool:
+    states = stage_states(work_dir)
+    return bool(states) and all(states.values()) and (work_dir / SUMMARY).exists()
+
+
 def require_teacher_unchanged(config: Config) -> None:
-    """
-    Raises:
-        ConfigError: the finished teacher in the config's ``work_dir`` was trained with other settings.
-    """
+    """Raises ConfigError if the finished teacher in the ``work_dir`` was trained with other settings."""
     config = copy.deepcopy(config)
     set_loader_defaults(config)  # as tools/train.py did
-    run, stages = open_run(config)
-    Store(run.work_dir, stages).require_unchanged(stage_of(stages, 'teacher'), run)
+    run, teacher = open_stage(config)
+    Store(run.work_dir, [teacher]).require_unchanged(teacher, run)
+
+
+def config_file(config: Config) -> Path:
+    return Path(config.work_dir, f'{Path(config.work_dir).name}.py')  # its name is the run's
+
+
+def read_config(config: Config) -> dict[str, Any]:
+    """What the file of this config says; nothing where there is none."""
+    file = config_file(config)
+    return parse_config_text(file.read_text(), str(file)) if file.exists() else {}
+
+
+def write_config(config: Config) -> None:
+    atomic_write(config_file(config), text_of(config).encode())
+
+
+def changed_settings(config: Config) -> list[str]:
+    """How ``config`` differs from its file, where that matters for the results."""
+    now = parse_config_text(text_of(config), config.work_dir)
+    return differences(*(flatten(method_settings(found, OWN_KEYS)) for found in (read_config(config), now)))
+
+
+def text_of(config: Config) -> str:
+    """Not formatted by yapf, which takes half a second."""
+    return Config(config.to_dict(), format_python_code=False).pretty_text

@@ -7,10 +7,10 @@ from typing import Any
 from ..errors import ConfigError
 from ..files import read_json
 from ..record import differences, flatten, listed
+from ..selection.comparison import mean_and_spread, plus_minus
 from ..training import method_settings
 from ..trajectory.configs import parse_config_text
 from .pipeline_access import OWN_KEYS, SUMMARY
-from .results import mean_and_spread
 
 SEED = 'randomness.seed'
 # name in a row, in summary.json, and in the table
@@ -19,40 +19,38 @@ NETWORKS = (('who_teaches', 'cohort', 'who teaches'), ('student', 'student', 'st
 
 
 def read_runs(folder: Path) -> dict[str, Any]:
-    """One method: the runs in the folders below ``folder`` (or ``folder`` itself), which differ in seeds.
+    """One method: the runs in the folders below ``folder`` (or ``folder`` itself). Raises ConfigError if none
+    is finished, two have one seed, or their configs differ in more than the seed.
 
     Returns:
         ``name`` (of the folder); ``seeds``; ``student``, ``student_alone``, ``who_teaches``, ``peer``: ``n``,
         ``mean``, ``spread`` and ``values``, top-1 accuracies in percent after the last epoch, in the order of
         the seeds; ``epochs``: training cost.
-
-    Raises:
-        ConfigError: no run is finished, two have one seed, or their configs differ in more than the seed.
     """
     folder = Path(folder)
     files = [folder / SUMMARY] if (folder / SUMMARY).exists() else sorted(folder.glob(f'*/{SUMMARY}'))
     if not files:
         raise ConfigError(f'{folder} holds no finished run: neither {SUMMARY} nor */{SUMMARY} is there')
-    runs = []
+    runs: dict[int | None, tuple] = {}
     for file in files:
         summary = read_json(file)
         config = parse_config_text(summary['config']['text'], str(file))
-        runs.append((flatten(method_settings(config, OWN_KEYS)), summary, file.parent))
-    runs.sort(key=lambda run: (run[0].get(SEED) is None, run[0].get(SEED) or 0))
-    first, _, where = runs[0]
-    for settings, _, other in runs[1:]:
-        changed = [line for line in differences(first, settings) if not line.startswith(f'{SEED} ')]
+        settings = flatten(method_settings(config, OWN_KEYS))
+        seed = settings.pop(SEED, None)
+        if seed in runs:
+            raise ConfigError(f'{folder} holds two runs with {SEED}={seed}: they would count twice')
+        runs[seed] = settings, summary, file.parent
+    seeds = sorted(runs, key=lambda seed: (seed is None, seed))
+    first, summary, where = runs[seeds[0]]
+    for settings, _, other in runs.values():
+        changed = differences(first, settings)
         if changed:
             raise ConfigError(f'{where} and {other} are not runs of one method: {listed(changed)}. Keep the '
                               'runs of each method in a folder of their own')
-    seeds, summaries = [settings.get(SEED) for settings, _, _ in runs], [summary for _, summary, _ in runs]
-    twice = [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]
-    if twice:
-        raise ConfigError(f'{folder} holds two runs with randomness.seed={twice[0]}: they would count twice')
-    found = dict(name=folder.name, seeds=seeds, epochs=(summaries[0].get('cost') or {}).get('total_epochs'))
+    found = dict(name=folder.name, seeds=seeds, epochs=(summary.get('cost') or {}).get('total_epochs'))
     for name, key, _ in NETWORKS:
-        values = [summary[key]['accuracy_top1'] for summary in summaries if key in summary]
-        if values and None not in values:
+        values = [runs[seed][1].get(key, {}).get('accuracy_top1') for seed in seeds]
+        if None not in values:
             found[name] = dict(mean_and_spread(values), values=values)
     return found
 
@@ -69,6 +67,4 @@ def methods_table(methods: Sequence[dict[str, Any]]) -> str:
 
 
 def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return ''
-    return f'{found["mean"]:.2f}' + ('' if found['spread'] is None else f' ± {found["spread"]:.2f}')
+    return '' if found is None else f'{found["mean"]:.2f}{plus_minus(found["spread"])}'

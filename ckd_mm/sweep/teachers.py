@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -9,81 +10,63 @@ from mmengine.config import Config, ConfigDict
 from ..errors import ConfigError
 from ..selection import Selector, build_selector
 from ..trajectory import Trajectory
-from .configs import written
-from .pipeline_access import (
-    check_settings,
-    given_trajectories,
-    require_teacher_unchanged,
-    snapshot_epochs,
-    stage_states,
-    teacher_epochs,
-    teacher_seed,
-)
-
-TEACHER = 'teacher_run'
+from .pipeline_access import open_stage, read_config, require_teacher_unchanged, stage_states
 
 
+@dataclass(frozen=True)
 class Teachers:
-    """Given by ``teacher.trajectory``, or trained in ``teacher_run``, ``teacher_run_2``, ..., a seed each.
+    folders: list[Path]  # of the trajectories
+    trajectories: list[Trajectory]  # none before all are trained
+    todo: list[Config] = field(default_factory=list)  # trainings that are not finished
 
-    Args:
-        config: of the sweep, with its ``work_dir``.
-        selectors: of the trials.
 
-    Attributes:
-        folders: of the trajectories.
-        configs: of the trainings; none where the trajectories are given.
+def snapshot_epochs(config: Config) -> list[int]:
+    """After which epochs the (first) teacher of a config leaves, or left, a snapshot."""
+    run, teacher = open_stage(config)
+    return teacher.epochs(run) if run.settings.teacher.is_trained else teacher.trajectories(run)[0].epochs
 
-    Raises:
-        ConfigError: a trial wants a snapshot that is not left, or a teacher was trained with other settings.
-    """
 
-    def __init__(self, config: Config, selectors: Sequence[Selector]) -> None:
-        self.given, self.configs = given_trajectories(config), []
-        self.folders = [trajectory.folder for trajectory in self.given]
-        if not self.given:
-            self._plan(copy.deepcopy(config), selectors)
-        for selector in selectors if self.given else ():
-            there = self.given[:selector.runs]
+def plan_teachers(config: Config, selectors: Sequence[Selector]) -> Teachers:
+    """Those of ``teacher.trajectory``, or trainings in ``teacher_run``, ``teacher_run_2``, ..., a seed each.
+    Raises ConfigError if the selector of a trial needs a snapshot that is not kept, or a teacher was trained
+    with other settings."""
+    run, teacher = open_stage(config)
+    if not run.settings.teacher.is_trained:
+        given = teacher.trajectories(run)
+        for selector in selectors:
+            there = given[:selector.runs]
             selector.check([item.epochs for item in there], [item.max_epochs for item in there])
-
-    def _plan(self, config: Config, selectors: Sequence[Selector]) -> None:
-        own = build_selector(config.get('selector', 'last'))
-        if config.get('probe') is None and (own.needs_plane or own.needs_images):
-            config.probe = ConfigDict()  # the images that it holds out
-        config.student_alone, config.launcher = False, 'none'
-        seed, last, folder = teacher_seed(config), teacher_epochs(config), Path(config.work_dir, TEACHER)
-        for run in range(max(selector.runs for selector in selectors)):
-            if run > 0 and seed is not None:
-                config.teacher.randomness = ConfigDict(seed=seed + run)
-            wanted = {epoch for item in selectors if run < item.runs for epoch in item.wanted(last, run)}
-            further = [] if run else snapshot_epochs(config)
-            self.folders.append(Path(f'{folder}_{run + 1}') if run else folder)
-            self.configs.append(_training(config, self.folders[-1], wanted, further))
-
-    @property
-    def todo(self) -> list[Config]:
-        """Of the trainings that are not done."""
-        return [config for config in self.configs if not stage_states(config.work_dir).get('teacher')]
-
-    def trajectories(self) -> list[Trajectory]:
-        """None before all are trained."""
-        return self.given or ([] if self.todo else [Trajectory.open(folder) for folder in self.folders])
+        return Teachers([item.folder for item in given], given)
+    seed, last = (teacher.training(run).get('randomness') or {}).get('seed'), teacher.max_epochs(run)
+    config, own = copy.deepcopy(config), build_selector(config.get('selector', 'last'))
+    if config.get('probe') is None and (own.needs_plane or own.needs_images):
+        config.probe = ConfigDict()  # the images that it holds out
+    config.selector, config.student_alone, config.launcher = 'last', False, 'none'
+    folders, todo = [], []
+    for index in range(max(selector.runs for selector in selectors)):
+        folders.append(Path(run.work_dir, f'teacher_run_{index + 1}' if index else 'teacher_run'))
+        if index and seed is not None:
+            config.teacher.randomness = ConfigDict(seed=seed + index)
+        wanted = {epoch for item in selectors if index < item.runs for epoch in item.wanted(last, index)}
+        training = _training(config, folders[-1], wanted, [] if index else teacher.epochs(run))
+        if not stage_states(folders[-1]).get('teacher'):
+            todo.append(training)
+    return Teachers(folders, [] if todo else [Trajectory.open(folder) for folder in folders], todo)
 
 
 def _training(config: Config, folder: Path, wanted: set[int], further: list[int]) -> Config:
     """A run whose stage 'teacher' leaves snapshots after the ``wanted`` and ``further`` epochs; one that has
-    begun leaves those that it was to leave."""
+    begun leaves those of its config."""
     own, states, epochs = copy.deepcopy(config), stage_states(folder), sorted({*wanted, *further})
-    own.work_dir, own.selector = str(folder), 'last'
+    own.work_dir = str(folder)
     if states:
-        epochs = written(own)['teacher']['snapshots']['epochs']
+        epochs = read_config(own)['teacher']['snapshots']['epochs']
         missing = sorted(wanted - set(epochs))
         if missing:
             raise ConfigError(f'the teacher in {folder} leaves no snapshot after epochs {missing}; choose '
                               f'among {epochs}, or another --work-dir')
     own.teacher.snapshots = ConfigDict(epochs=epochs, ema=own.teacher.snapshots.get('ema', False))
-    check_settings(own)
+    open_stage(own)  # raises ConfigError where it cannot work
     if states.get('teacher'):
         require_teacher_unchanged(own)
     return own

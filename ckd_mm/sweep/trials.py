@@ -10,26 +10,19 @@ from mmengine.config import Config, ConfigDict
 
 from ..hooks.schedule_hook import schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
-from .pipeline_access import METHOD_KEYS, RUNNER_KEYS, baseline_loader
+from ..training import as_list
+from .pipeline_access import METHOD_KEYS, RUNNER_KEYS, open_stage
 
 ALONE, EPOCH = 'alone', 'epoch'
 
 
 @dataclass(frozen=True)
 class Trial:
-    """
-    Args:
-        kind: 'epoch': one snapshot teaches; 'alone': nobody; or the kind of an ensemble.
-        seed: of the student.
-        epoch: of the snapshot; None: the last.
-        k: size of the ensemble.
-        overrides: further settings, dotted keys as of ``--cfg-options``.
-    """
-    kind: str
-    seed: int
-    epoch: int | None = None
-    k: int | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
+    kind: str  # 'epoch': one snapshot teaches; 'alone': no teacher; or the kind of an ensemble
+    seed: int  # of the student
+    epoch: int | None = None  # of the snapshot; None: the last
+    k: int | None = None  # size of the ensemble
+    overrides: dict[str, Any] = field(default_factory=dict)  # dotted keys as of ``--cfg-options``
 
     @property
     def name(self) -> str:
@@ -44,12 +37,8 @@ class Trial:
         return dict(type='last') if self.epoch is None else dict(type='epoch', epochs=self.epoch)
 
     def config(self, sweep: Config, folder: Path, trajectories: Sequence[Path]) -> Config:
-        """The config of an ordinary distillation run in ``folder``.
-
-        Args:
-            sweep: the config that all trials share.
-            trajectories: folders of its teachers.
-        """
+        """The config of an ordinary distillation run in ``folder``, from that of the ``sweep`` and the
+        folders of its teachers."""
         config = copy.deepcopy(sweep)
         config.merge_from_dict(self.overrides)
         config.work_dir, config.launcher = str(folder), 'none'
@@ -65,7 +54,10 @@ class Trial:
         folders = [str(path) for path in trajectories]
         config.teacher = ConfigDict(own, trajectory=folders if len(folders) > 1 else folders[0])
         if self.kind == ALONE:
-            config.train_dataloader = baseline_loader(config)
+            # the loader of a baseline: a schedule may hold out images, and cached targets show views
+            config.student_alone = 1
+            run, baseline = open_stage(config, 'student_alone')
+            config.train_dataloader, config.student_alone = baseline.config(run).train_dataloader, False
             config.distill = ConfigDict(ce_weight=1.0, kd_weight=0.0)  # plain training, bit for bit
             for key in METHOD_KEYS:
                 config.pop(key, None)
@@ -74,15 +66,14 @@ class Trial:
 
 def comparing_schedules(config: Config) -> list[dict]:
     """Those of ``distill.schedule`` that compare student and teacher on held-out images."""
-    schedules = (config.get('distill') or {}).get('schedule') or []
-    return [item for item in (schedules if isinstance(schedules, list) else [schedules])
+    return [item for item in as_list((config.get('distill') or {}).get('schedule'))
             if issubclass(schedule_class(item), StopWhenOvertakenHook)]
 
 
 def training_of(teacher: dict) -> dict[str, Any]:
     """How a teacher, and heads on it, are trained otherwise than the student; not on which images."""
-    keys = [key for key in teacher if key in RUNNER_KEYS and key not in ('load_from', 'val_dataloader')]
-    found = {key: copy.deepcopy(teacher[key]) for key in keys}
+    found = {key: copy.deepcopy(value) for key, value in teacher.items()
+             if key in RUNNER_KEYS and key not in ('load_from', 'val_dataloader')}
     if isinstance(found.get('train_dataloader'), dict):
         found['train_dataloader'].pop('dataset', None)
     return found

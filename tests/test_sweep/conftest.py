@@ -7,8 +7,8 @@ import pytest
 def config(distil_run, tmp_path):
     """Makes the config of a sweep: 3 epochs of teacher, 2 of students."""
 
-    def make(**settings):
-        made = distil_run(work_dir=str(tmp_path / 'sweep'), **settings)
+    def make(work_dir=tmp_path / 'sweep', **settings):
+        made = distil_run(work_dir=str(work_dir), **settings)
         made.probe, made.selector = dict(held_out=16), 'last'
         return made
 
@@ -17,8 +17,7 @@ def config(distil_run, tmp_path):
 
 @pytest.fixture
 def run_commands(tool):
-    """Writes a sweep and runs its commands in this process, teachers first; returns names of the
-    trainings."""
+    """Writes a sweep and runs its commands in this process, teachers first; returns their names."""
 
     def run(sweep) -> list[str]:
         ran = []

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from ckd_mm.data.split import held_out_indices
 from ckd_mm.errors import ConfigError
 from ckd_mm.sweep import collect, make_search
-from ckd_mm.sweep.search import choose, grid
+from ckd_mm.sweep.search import grid
 
 from ..conftest import STATISTICS, resnet
 from ..helpers import trajectory
@@ -32,52 +32,24 @@ def unreadable_test_set():
 def test_grid():
     assert grid({'distill.tau': [1, 4], 'distill.kd_weight': 0.5}) == [
         {'distill.tau': 1, 'distill.kd_weight': 0.5}, {'distill.tau': 4, 'distill.kd_weight': 0.5}]
-    assert grid({
-        'distill.ce_weight+distill.kd_weight': [(0.1, 0.9), (0.5, 0.5)], 'distill.tau': [2, 4]
-    }) == [{
-        'distill.ce_weight': ce, 'distill.kd_weight': kd, 'distill.tau': tau
-    } for ce, kd in ((0.1, 0.9), (0.5, 0.5)) for tau in (2, 4)]
+    pairs = [(0.1, 0.9), (0.5, 0.5)]
+    assert grid({'distill.ce_weight+distill.kd_weight': pairs, 'distill.tau': [2, 4]}) == [
+        {'distill.ce_weight': ce, 'distill.kd_weight': kd, 'distill.tau': tau}
+        for ce, kd in pairs for tau in (2, 4)]
 
 
-@pytest.mark.parametrize('settings, message', [
-    ({'distill.tau': []}, '--search distill.tau= names no values'),
-    ({'teacher.train_cfg.max_epochs': [1, 2]}, '--search teacher.train_cfg.max_epochs: a search chooses '
-                                               'settings of the student'),
-    ({'distill.ce_weight+distill.kd_weight': (0.1, 0.9)}, 'each value should be 2 values, one a key')])
-def test_not_a_grid(settings, message):
+@pytest.mark.parametrize('settings, distill, message', [
+    ({'distill.tau': []}, {}, '--search distill.tau= names no values'),
+    ({'teacher.train_cfg.max_epochs': [1, 2]}, {},
+     '--search teacher.train_cfg.max_epochs: a search chooses settings of the student'),
+    ({'distill.ce_weight+distill.kd_weight': (0.1, 0.9)}, {}, 'each value should be 2 values, one a key'),
+    ({'distill.tau': [1.0], 'optim_wraper.optimizer.lr': [0.1]}, {},
+     "--search optim_wraper.optimizer.lr: the config has no 'optim_wraper'"),
+    ({'distill.tau': [1.0]}, dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook')),
+     'StopWhenOvertakenHook .* distill.schedule=None')])
+def test_not_a_search(settings, distill, message, distil_run):
     with pytest.raises(ConfigError, match=message):
-        grid(settings)
-
-
-def test_a_mistyped_key(distil_run, tmp_path):
-    with pytest.raises(ConfigError, match="--search optim_wraper.optimizer.lr: the config has no "
-                                          "'optim_wraper'"):
-        make_search(distil_run(work_dir=str(tmp_path)), {
-            'distill.tau': [1.0], 'optim_wraper.optimizer.lr': [0.1, 0.2]
-        }, seeds=[0])
-
-
-def test_images_that_choose_do_nothing_else(distil_run, tmp_path):
-    config = distil_run(work_dir=str(tmp_path),
-                        distill=dict(schedule=dict(type='ckd_mm.StopWhenOvertakenHook')))
-    with pytest.raises(ConfigError, match='StopWhenOvertakenHook .* distill.schedule=None'):
-        make_search(config, {'distill.tau': [1.0]}, seeds=[0])
-
-
-def test_the_highest_mean_of_each_teacher_and_not_the_highest_trial():
-    def row(epoch, tau, seed, accuracy):
-        return dict(kind='epoch', epoch=epoch, overrides={'distill.tau': tau}, seed=seed,
-                    accuracy_top1=accuracy, cohort_accuracy_top1=9, cost={})
-
-    rows = [
-        row(10, 1, 0, 60.0), row(10, 4, 0, 65.0), row(10, 1, 1, 71.0), row(10, 4, 1, 66.0),
-        row(20, 1, 0, 50.0), row(20, 4, 0, 50.0)
-    ]
-    found = choose(rows)
-    assert [(row['epoch'], row['overrides']['distill.tau'], row['mean'], row['best']) for row in found] == \
-        [(10, 1, 65.5, True), (10, 4, 65.5, False), (20, 1, 50.0, True), (20, 4, 50.0, False)]
-    rows[1]['accuracy_top1'] = 66.0
-    assert [row['best'] for row in choose(rows)] == [False, True, True, False]
+        make_search(distil_run(distill=distill), settings, seeds=[0])
 
 
 def test_search(distil_run, tmp_path, unreadable_test_set, run_commands):
@@ -86,16 +58,15 @@ def test_search(distil_run, tmp_path, unreadable_test_set, run_commands):
     for loader in (config.val_dataloader, config.test_dataloader):
         loader.dataset.type = unreadable_test_set
         loader.dataset.pop('indices')
-    # a student that is taught nothing at all, and one that learns
+    # a student with hardly any loss, and one that learns
     search = make_search(config, {'distill.ce_weight+distill.kd_weight': [(0.0, 1e-6), (1.0, 1.0)]},
-                         seeds=[0, 1])
-    assert len(run_commands(search)) == 5
-    said, found = collect(tmp_path), json.loads((tmp_path / 'search.json').read_text())
-    assert len(found['trials']) == 4 and found['held_out'] == dict(held_out=24, seed=5)
-    assert [row['n'] for row in found['settings']] == [2, 2]
+                         seeds=[0])
+    assert len(run_commands(search)) == 3
+    text, found = collect(tmp_path), json.loads((tmp_path / 'search.json').read_text())
+    assert len(found['trials']) == 2 and found['held_out'] == dict(held_out=24, seed=5)
     best, = found['best']
     assert best['mean'] == max(row['mean'] for row in found['settings'])
-    assert best['cfg_options'] in said and said.count('<- best') == 1
+    assert best['cfg_options'] in text and text.count('<- best') == 1
 
     # accuracy on the held-out images by a second implementation; none of them, in training
     digits, held_out = load_digits(), held_out_indices(64, 24, 5)
@@ -105,17 +76,15 @@ def test_search(distil_run, tmp_path, unreadable_test_set, run_commands):
         folder = tmp_path / 'trials' / row['name']
         network.load_state_dict(torch.load(folder / 'student.pth', weights_only=True)['state_dict'])
         with torch.no_grad():
-            right = network(((images - 77.9) / 95.9)[:, None].expand(
-                -1, 3, -1, -1)).argmax(1).numpy() == digits.target[held_out]
+            logits = network(((images - 77.9) / 95.9)[:, None].expand(-1, 3, -1, -1))
+        right = logits.argmax(1).numpy() == digits.target[held_out]
         assert row['accuracy_top1'] == pytest.approx(100 * right.mean(), abs=1e-3)
-    settings = json.loads(
-        (tmp_path / 'trials' / found['trials'][0]['name'] / 'stages.json').read_text())['student']['settings']
-    assert settings['train_dataloader.dataset.part'] == 'rest' and settings[
-        'train_dataloader.dataset.held_out'] == 24
+        settings = json.loads((folder / 'stages.json').read_text())['student']['settings']
+        assert settings['train_dataloader.dataset.part'] == 'rest'
+        assert settings['train_dataloader.dataset.held_out'] == 24
     teacher = json.loads((tmp_path / 'teacher_run' / 'trajectory.json').read_text())
     assert teacher['held_out'] == dict(held_out=24, seed=5)
-    assert [row['metrics'] for row in teacher['snapshots']] == [{}, {},
-                                                                {}], 'the teacher was validated on something'
+    assert not any(row['metrics'] for row in teacher['snapshots']), 'the teacher should not be validated'
 
 
 def test_a_teacher_that_saw_the_held_out_images(distil_run, tmp_path, capsys, run_commands):
