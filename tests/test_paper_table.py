@@ -1,5 +1,4 @@
-"""docs/papers.md, the table of every table and figure: its commands work on its configs, its numbers are the
-papers'."""
+"""docs/papers.md: the commands work on their configs, the numbers are those of the papers."""
 
 import argparse
 import json
@@ -53,23 +52,19 @@ def test_rows_are_whole():
 
 
 # ------------------------------------------------------------ commands
-def arguments(command: tuple) -> argparse.Namespace:
-    """What the tool itself makes of a command."""
+def arguments(command: tuple, monkeypatch) -> argparse.Namespace:
+    """As the tool itself parses them."""
     words = [word for word in command if word != 'python']
     if words[0].endswith('.sh'):  # launches tools/train.py with all but the number of GPUs
         assert (ROOT / words[0]).is_file() and words[2].isdigit()
         words = ['tools/train.py', words[1], *words[3:]]
-    tool = runpy.run_path(str(ROOT / words[0]), run_name='not main')
-    before, sys.argv = sys.argv, words
-    try:
-        return tool['parse_args']()
-    finally:
-        sys.argv = before
+    monkeypatch.setattr(sys, 'argv', words)
+    return runpy.run_path(str(ROOT / words[0]), run_name='not main')['parse_args']()
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
-def test_command_fits_its_tool_and_config(command):
-    found = arguments(command)
+def test_command_fits_its_tool_and_config(command, monkeypatch):
+    found = arguments(command, monkeypatch)
     name = str(found.config).removeprefix('configs/').removesuffix('.py')
     assert name in ALL
     if name in ORDINARY:
@@ -79,8 +74,8 @@ def test_command_fits_its_tool_and_config(command):
     for setting in getattr(found, 'search', None) or {}:  # what a search varies is a setting of the config
         assert all(key.split('.')[1] in config.distill for key in setting.split('+'))
     for network in networks_of(*open_config(config)):
-        assert logits_of(plain_data(network),
-                         SIZES[data_of(config)]) == (2, config.data_preprocessor.num_classes)
+        shape = logits_of(plain_data(network), SIZES[data_of(config)])
+        assert shape == (2, config.data_preprocessor.num_classes)
 
 
 def test_every_config_is_in_the_table():
@@ -104,9 +99,8 @@ def test_every_table_and_figure_has_a_row(short):
     found = {(kind, int(number))
              for kind, numbers in re.findall(r'(Figure|Table)s? ((?:\d+(?: and |, )?)+)', rows_of)
              for number in re.findall(r'\d+', numbers)}
-    wanted = {('Figure', number)
-              for number in range(1, figures + 1)} | {('Table', number)
-                                                      for number in range(1, tables + 1)}
+    wanted = {(kind, number) for kind, count in (('Figure', figures), ('Table', tables))
+              for number in range(1, count + 1)}
     assert found == wanted
     paper = SHARED / 'papers' / f'{name}.md'
     if paper.is_file():  # and the paper has no more
@@ -115,35 +109,36 @@ def test_every_table_and_figure_has_a_row(short):
 
 
 # ------------------------------------------------------------ numbers
+def named(row: dict) -> str:
+    return f'{row["teacher"]} to {row["student"]}'
+
+
+def values_of(row: dict, *keys: str) -> list:
+    return [row[key] for key in keys if key in row]
+
 
 def checkpoint_kd(tables: dict):
     for row in tables['table1_full_vs_intermediate']:
-        yield (f'Table 1, {row["teacher"]} to {row["student"]}, {row["dataset"]}', [
-            row[key] for key in ('acc_t_full', 'acc_t_half', 'acc_student', 'kd_full', 'kd_half', 'kd_best')
-        ])
+        yield (f'Table 1, {named(row)}, {row["dataset"]}',
+               values_of(row, 'acc_t_full', 'acc_t_half', 'acc_student', 'kd_full', 'kd_half', 'kd_best'))
     for row in tables['table2_ensembles']['rows']:
-        keys = ('acc_teacher', 'acc_student', 'acc_en1', 'acc_en2', 'acc_en3', 'kd', 'kd_en1', 'kd_en2',
-                'kd_en3')
-        yield f'Table 2, {row["teacher"]} to {row["student"]}, {row["dataset"]}', [
-            row[key] for key in keys if key in row
-        ]
+        yield (f'Table 2, {named(row)}, {row["dataset"]}',
+               values_of(row, 'acc_teacher', 'acc_student', 'acc_en1', 'acc_en2', 'acc_en3', 'kd', 'kd_en1',
+                         'kd_en2', 'kd_en3'))
     for row in tables['table3_selection_cifar100']:
-        keys = ('t0.3', 't0.5', 't0.7', 't_full', 't_star')
-        yield (f'Table 3, {row["teacher"]} to {row["student"]}',
-               [SLIPS.get((row['teacher'], row['student'], key), row[key]) for key in keys])
+        yield (f'Table 3, {named(row)}', [SLIPS.get((row['teacher'], row['student'], key), row[key])
+                                          for key in ('t0.3', 't0.5', 't0.7', 't_full', 't_star')])
 
 
 def dih(tables: dict):
     yield 'Table 1', list(tables['table1_parameters_millions_cifar100'].values())
     for row in tables['table2']:
         for data in ('CIFAR-10', 'CIFAR-100'):
-            yield f'Table 2, {row["teacher"]} to {row["student"]}, {data}', list(row[data].values())
+            yield f'Table 2, {named(row)}, {data}', list(row[data].values())
     for row in tables['table3_cifar100']:
-        yield f'Table 3, {row["teacher"]} to {row["student"]}', [
-            row[key] for key in ('ce', 'kd', 'fitnets', 'takd', 'dml', 'dih')
-        ]
+        yield f'Table 3, {named(row)}', values_of(row, 'ce', 'kd', 'fitnets', 'takd', 'dml', 'dih')
     for row in tables['table4_small_gap_cifar100']:
-        yield f'Table 4, {row["teacher"]} to {row["student"]}', [row[key] for key in ('ce', 'kd', 'dih')]
+        yield f'Table 4, {named(row)}', values_of(row, 'ce', 'kd', 'dih')
 
 
 def dashed(network: str) -> str:
@@ -153,20 +148,18 @@ def dashed(network: str) -> str:
 def eskd(tables: dict):
     yield 'Table 1', list(tables['table1_imagenet_r18_full_kd'].values())
     for row in tables['table2_cifar10_kd_error']:
-        yield f'Table 2, {dashed(row["teacher"])} to {dashed(row["student"])}', [row['train'], row['test']]
+        yield f'Table 2, {dashed(named(row))}', [row['train'], row['test']]
     for row in tables['table3_imagenet_r18']:
         yield f'Table 3, {dashed(row["teacher"])}', [row['kd'], row['eskd']]
     for row in tables['table4_cifar10_generations']:
-        yield (f'Table 4, {dashed(row["model"])}, {row["method"]}', [
-            row[key] for key in ('last_generation', 'ensemble_of_generations', 'scratch', 'scratch_ensemble')
-        ])
+        yield (f'Table 4, {dashed(row["model"])}, {row["method"]}',
+               values_of(row, 'last_generation', 'ensemble_of_generations', 'scratch', 'scratch_ensemble'))
     row = tables['table5_cifar10_wrn16_1_from_wrn16_3']
-    rows_of_5 = [row[key] for key in ('teacher_scratch', 'teacher_5_generations')]
-    yield 'Table 5', [
-        row['student_scratch'], *(taught[key] for taught in rows_of_5 for key in ('teacher', 'student'))
-    ]
-    names = ('WRN16-8 -> WRN16-3 -> WRN16-1', 'WRN16-3 -> WRN16-1', 'WRN16-8 -> WRN16-1')
-    yield 'Table 6', [tables['table6_cifar10_stepwise'][name] for name in names]
+    yield 'Table 5', [row['student_scratch'], *(row[teacher][who]
+                                                for teacher in ('teacher_scratch', 'teacher_5_generations')
+                                                for who in ('teacher', 'student'))]
+    yield 'Table 6', values_of(tables['table6_cifar10_stepwise'], 'WRN16-8 -> WRN16-3 -> WRN16-1',
+                               'WRN16-3 -> WRN16-1', 'WRN16-8 -> WRN16-1')
     yield 'Table 7', list(tables['table7_imagenet_sequential_eskd'].values())
     stopped = list(tables['table8_imagenet_early_stopped_teachers'].values())
     yield 'Table 8, early-stopped teachers', stopped[:3]
@@ -181,13 +174,12 @@ def test_numbers_are_the_papers(short, expected):
     tables = json.loads(PRINTED.read_text())[expected.__name__]
     checked = []
     for what, values in expected(tables):
-        flat = [
-            float(number) for value in values for number in (value if isinstance(value, list) else [value])
-        ]
+        flat = [float(number) for value in values
+                for number in (value if isinstance(value, list) else [value])]
         assert [float(number) for number in NUMBER.findall(ROWS[f'{short}, {what}'][1])] == flat, what
         checked.append(f'{short}, {what}')
-    unchecked = {what
-                 for what in ROWS if what.startswith(short) and NUMBER.search(ROWS[what][1])} - set(checked)
+    printed = {what for what in ROWS if what.startswith(short) and NUMBER.search(ROWS[what][1])}
+    unchecked = printed - set(checked)
     assert unchecked == ({'ESKD, Table 9'} if short == 'ESKD' else set())  # the JSON has no Table 9
 
 
@@ -204,11 +196,11 @@ def test_table_9():
         assert f'{"scratch" if teacher == "-" else dashed(teacher)} {error}' in printed
 
 
-@pytest.mark.parametrize('what',
-                         [what for what in ROWS if NUMBER.search(ROWS[what][1]) and commands_of(what)])
+@pytest.mark.parametrize('what', [what for what in ROWS
+                                  if NUMBER.search(ROWS[what][1]) and commands_of(what)])
 def test_numbers_are_in_the_headers(what):
-    """Whoever opens the configs of a row finds its numbers there."""
-    headers = ' '.join(
-        header(word.removeprefix('configs/').removesuffix('.py')) for command in commands_of(what)
-        for word in command if word.startswith('configs/') and '_base_' not in word)
+    """Of the configs of their row."""
+    headers = ' '.join(header(word.removeprefix('configs/').removesuffix('.py'))
+                       for command in commands_of(what)
+                       for word in command if word.startswith('configs/') and '_base_' not in word)
     assert set(NUMBER.findall(ROWS[what][1])) <= set(NUMBER.findall(headers))

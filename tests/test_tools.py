@@ -1,11 +1,15 @@
 """The command line tools, run as scripts in this process; tests/test_pipeline runs train and test as
 processes."""
 
+import functools
 import json
 import runpy
+import shutil
 import sys
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ckd_mm.trajectory import Trajectory
@@ -13,16 +17,23 @@ from ckd_mm.trajectory import Trajectory
 from .conftest import DEMO, ROOT, resnet
 
 
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    return tmp_path_factory.mktemp('trained')
+
+
 @pytest.fixture
-def run(digits_run, tmp_path):
-    """An ordinary run with snapshots, its config as a file."""
-    config = digits_run(epochs=4, model=resnet(2),
-                        custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
-    config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
-    config.default_hooks.checkpoint.max_keep_ckpts = -1
-    Runner.from_cfg(config).train()
-    config.dump(tmp_path / 'config.py')
-    return tmp_path / 'config.py', tmp_path / 'run'
+def run(digits_run, trained, tmp_path):
+    """A copy of an ordinary run with snapshots, its config as a file."""
+    if not (trained / 'config.py').exists():
+        config = digits_run(epochs=4, model=resnet(2), work_dir=trained / 'run',
+                            custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)])
+        config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
+        config.default_hooks.checkpoint.max_keep_ckpts = -1
+        Runner.from_cfg(config).train()
+        config.dump(trained / 'config.py')
+    shutil.copytree(trained / 'run', tmp_path / 'run')
+    return trained / 'config.py', tmp_path / 'run'
 
 
 def test_probe_then_select(tool, run, tmp_path):
@@ -38,8 +49,8 @@ def test_probe_then_select(tool, run, tmp_path):
     status, out, _ = tool('select_teacher.py', folder, 'last')
     assert status == 0 and out.startswith('epochs [4]') and 'stays as it is' in out
     assert json.loads((folder / 'selection.json').read_text()) == selection
-    assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4] and len(
-        selection['scores']) == 4
+    assert selection['epochs'] == [best] and selection['candidates'] == [1, 2, 3, 4]
+    assert len(selection['scores']) == 4
     status, out, _ = tool('select_teacher.py', folder, 'even', '--options', 'k=2', '--out',
                           tmp_path / 'even.json')
     assert json.loads((tmp_path / 'even.json').read_text())['epochs'] == [2, 4]
@@ -53,10 +64,8 @@ def test_probe_of_ordinary_checkpoints(tool, run, tmp_path):
     status, _, _ = tool('probe.py', config, folder, '--probe-split', 'test', '--out', tmp_path / 'out',
                         '--cfg-options', 'probe.decoder_epochs=2')
     assert status == 0
-    assert [
-        point['epoch']
-        for point in json.loads((tmp_path / 'out' / 'information_plane.json').read_text())['points']
-    ] == [1, 2, 3, 4]
+    points = json.loads((tmp_path / 'out' / 'information_plane.json').read_text())['points']
+    assert [point['epoch'] for point in points] == [1, 2, 3, 4]
 
 
 def test_select_needs_a_plane(tool, run):
@@ -88,13 +97,12 @@ def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):
     status, _, _ = tool('test.py', config, snapshot.file, '--work-dir', tmp_path / 'test', '--out',
                         tmp_path / 'metrics.json')
     assert status == 0
-    assert json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1'] == pytest.approx(
-        snapshot.accuracy, abs=1e-3)
+    accuracy = json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1']
+    assert accuracy == pytest.approx(snapshot.accuracy, abs=1e-3)
 
 
 def test_report(tool, distil_run):
-    from mmengine.registry import RUNNERS
-    config = distil_run()
+    config = distil_run(selector='last', probe=None)
     RUNNERS.build(config).train()
     page = ROOT / config.work_dir / 'report.html'
     before = page.read_text()
@@ -124,22 +132,15 @@ def test_flags_mean_what_they_mean_in_openmmlab(flags, expected, monkeypatch):
     path = ROOT / 'configs' / 'ckd' / 'r34_r18_imagenet.py'
     train = runpy.run_path(str(ROOT / 'tools' / 'train.py'))
     monkeypatch.setattr(sys, 'argv', ['train.py', str(path), *flags])
-    from mmengine.config import Config
     config = Config.fromfile(path)
     config.teacher.optim_wrapper = dict(optimizer=dict(lr=0.05))
     config = train['merge_args'](config, train['parse_args']())
-    flat = {}
-    for key in expected:
-        value = config
-        for part in key.split('.'):
-            value = value[part]
-        flat[key] = value
-    assert flat == expected
+    assert {key: functools.reduce(lambda value, part: value[part], key.split('.'), config)
+            for key in expected} == expected
 
 
 def test_until_stops_after_a_stage(tool, distil_run, digits_run, tmp_path):
-    config = distil_run(selector='last')
-    config.probe = None
+    config = distil_run(selector='last', probe=None)
     config.custom_imports = dict(imports=['ckd_mm'], allow_failed_imports=False)
     config.dump(tmp_path / 'config.py')
     command = ['train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'until']
