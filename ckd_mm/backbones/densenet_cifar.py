@@ -29,22 +29,17 @@ class PlainDenseLayer(BaseModule):
 
 @MODELS.register_module()
 class DenseNetCIFAR(BaseBackbone):
-    """DenseNet-d-k without bottleneck and compression (Huang et al., CVPR 2017, arXiv 1608.06993, Sec. 3 and
-    Table 2): three blocks of n = (d - 4) / 3 layers, each of which adds k channels.
+    """DenseNet-d-k without bottleneck and compression (arXiv 1608.06993, Sec. 3 and Table 2): three blocks of
+    n = (d - 4) / 3 layers, each of which adds k channels. mmpretrain's DenseNet has both, and a stem for 224
+    pixels.
 
-    mmpretrain's DenseNet has the bottlenecks of DenseNet-BC and the stem of 224 pixels.
-
-    Images (N, in_channels, H, W) become maps of 16+nk, 16+2nk, 16+3nk channels at 1, 1/2, 1/4 of the image's
-    size. The last BatchNorm and ReLU belong to the third; the others are what the transition behind them
-    takes, which keeps their channels.
+    Images (N, in_channels, H, W) become maps of 16+nk, 16+2nk, 16+3nk channels at 1, 1/2, 1/4 of their size.
+    The last BatchNorm and ReLU belong to the third; the others are the inputs of transitions.
 
     Args:
         depth: d = 3n+4, such as 40, 100.
         growth_rate: k, such as 12, 24.
         out_indices: blocks to return, 0 to 2.
-
-    Raises:
-        ConfigError: a setting that no such network has.
     """
 
     def __init__(self, depth: int, growth_rate: int, in_channels: int = 3, out_indices: Sequence[int] = (2, ),

@@ -16,24 +16,18 @@ BATCH_NORM = dict(type='BN')
 
 @MODELS.register_module()
 class MobileNetV2CIFAR(BaseBackbone):
-    """MobileNetV2 (arXiv 1801.04381) in the form that the distillation literature trains on 32x32 and 64x64
-    images.
+    """MobileNetV2 (arXiv 1801.04381) as the distillation literature trains it on 32x32 and 64x64 images.
 
-    It comes from Route Constrained Optimization (arXiv 1904.09149) and is the "MobileNetV2" of CheckpointKD
-    (width 0.75), RepDistiller and mdistiller (width 0.5). It differs from mmpretrain's MobileNetV2: the
-    second stage has stride 1, ReLU stands for ReLU6, blocks of expansion 1 keep their first 1x1 convolution,
-    and w x c channels are cut to a whole number, not rounded to a multiple of 8 (width 0.75: stem 24, stages
-    12, 18, 24, 48, 72, 120, 240; the last has 1280).
+    It comes from Route Constrained Optimization (arXiv 1904.09149): CheckpointKD has width 0.75, RepDistiller
+    and mdistiller 0.5. Other than in mmpretrain's, the second stage has stride 1, ReLU stands for ReLU6,
+    blocks of expansion 1 keep their first 1x1 convolution, and w x c channels are cut to a whole number, not
+    rounded to a multiple of 8 (width 0.75: stem 24, stages 12, 18, 24, 48, 72, 120, 240).
 
-    Images (N, in_channels, H, W) become maps at 1/2, 1/2, 1/4, 1/8, 1/8, 1/16, 1/16, 1/16 of the image's
-    size.
+    Images (N, in_channels, H, W) become maps at 1/2, 1/2, 1/4, 1/8, 1/8, 1/16, 1/16, 1/16 of the size.
 
     Args:
-        widen_factor: width multiplier w. The last convolution keeps its 1280 channels for w below 1.
+        widen_factor: width multiplier w. The last convolution has at least 1280 channels.
         out_indices: stages to return, 0 to 6; 7 is the last convolution.
-
-    Raises:
-        ConfigError: a setting that no such network has.
     """
     # expansion, channels at width 1, blocks, stride of the first
     arch_settings = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
@@ -55,7 +49,7 @@ class MobileNetV2CIFAR(BaseBackbone):
                 if expansion == 1:  # which InvertedResidual takes for no expansion
                     stage.append(ConvModule(channels, channels, 1, norm_cfg=BATCH_NORM))
                 stage.append(InvertedResidual(channels, int(width * widen_factor), expansion * channels,
-                                              stride=stride if index == 0 else 1, norm_cfg=BATCH_NORM))
+                                              stride=1 if index else stride, norm_cfg=BATCH_NORM))
                 channels = int(width * widen_factor)
             self.stages.append(nn.Sequential(*stage))
         self.stages.append(ConvModule(channels, int(1280 * max(1, widen_factor)), 1, norm_cfg=BATCH_NORM))

@@ -23,8 +23,9 @@ class PreActivationBlock(BaseModule):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.shortcut = None if in_channels == out_channels else nn.Conv2d(
-            in_channels, out_channels, 1, stride, bias=False)
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x), inplace=True)
@@ -34,7 +35,7 @@ class PreActivationBlock(BaseModule):
 
 @MODELS.register_module()
 class WideResNet(BaseBackbone):
-    """WRN-d-k (Zagoruyko and Komodakis, arXiv 1605.07146): three stages of (d - 4) / 6 pre-activation blocks.
+    """WRN-d-k (arXiv 1605.07146): three stages of (d - 4) / 6 pre-activation blocks.
 
     Images (N, in_channels, H, W) become maps of 16k, 32k, 64k channels at 1, 1/2, 1/4 of the image's size.
     The last BatchNorm and ReLU belong to the third; the others are sums that the next stage activates.
@@ -44,9 +45,6 @@ class WideResNet(BaseBackbone):
         widen_factor: k.
         dropout: between the convolutions of a block, in training.
         out_indices: stages to return, 0 to 2.
-
-    Raises:
-        ConfigError: a setting that no such network has.
     """
 
     def __init__(self, depth: int, widen_factor: int, dropout: float = 0.0, in_channels: int = 3,
@@ -60,19 +58,13 @@ class WideResNet(BaseBackbone):
         super().__init__(init_cfg)
         self.out_indices = stage_indices(out_indices, 3)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        blocks = (depth - 4) // 6
-        widths = [16] + [width * widen_factor for width in (16, 32, 64)]
-        self.layer1 = self._stage(blocks, widths[0], widths[1], 1, dropout)
-        self.layer2 = self._stage(blocks, widths[1], widths[2], 2, dropout)
-        self.layer3 = self._stage(blocks, widths[2], widths[3], 2, dropout)
-        self.bn = nn.BatchNorm2d(widths[3])
-
-    @staticmethod
-    def _stage(blocks: int, in_channels: int, out_channels: int, stride: int,
-               dropout: float) -> nn.Sequential:
-        return nn.Sequential(
-            PreActivationBlock(in_channels, out_channels, stride, dropout),
-            *(PreActivationBlock(out_channels, out_channels, 1, dropout) for _ in range(blocks - 1)))
+        channels = 16
+        for index, width in enumerate((16 * widen_factor, 32 * widen_factor, 64 * widen_factor)):
+            blocks = [PreActivationBlock(channels, width, 1 if index == 0 else 2, dropout)]
+            blocks += [PreActivationBlock(width, width, 1, dropout) for _ in range((depth - 4) // 6 - 1)]
+            self.add_module(f'layer{index + 1}', nn.Sequential(*blocks))
+            channels = width
+        self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         first = self.layer1(self.conv1(x))

@@ -1,5 +1,6 @@
 """Which packages are installed, and whether they can work together."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -19,17 +20,13 @@ class EnvironmentConflict(CkdError, ImportError):
     """Installed packages that cannot work together."""
 
 
-def installed_version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def providers_of(module: str) -> dict[str, str]:
-    """Installed distributions that provide ``module``, and their versions."""
-    found = {name: installed_version(name) for name in PROVIDERS[module]}
-    return {name: version for name, version in found.items() if version is not None}
+def installed_versions(*distributions: str) -> dict[str, str]:
+    """Versions of those that are installed, by name."""
+    found = {}
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def check_environment() -> None:
@@ -38,8 +35,8 @@ def check_environment() -> None:
         EnvironmentConflict: two distributions write the same module (say ``mmengine`` and
             ``onedl-mmengine``), or a module that the package needs is missing.
     """
-    for module in PROVIDERS:
-        found = providers_of(module)
+    for module, providers in PROVIDERS.items():
+        found = installed_versions(*providers)
         if len(found) > 1:
             names = ' and '.join(f'{name} {version}' for name, version in found.items())
             raise EnvironmentConflict(
@@ -51,20 +48,16 @@ def check_environment() -> None:
 
 
 def versions() -> dict[str, str]:
-    """What a result was made with: module name to "distribution version"."""
+    """What a result was made with: module name to version, for OpenMMLab's with the distribution's name."""
     import torch
-    result = {'python': '.'.join(map(str, sys.version_info[:3])), 'torch': torch.__version__}
-    for module in PROVIDERS:
-        result[module] = ', '.join(f'{name} {version}' for name, version in providers_of(module).items())
-    for name in ('torchvision', 'mmrazor', 'numpy'):
-        version = installed_version(name)
-        if version is not None:
-            result[name] = version
+
     from ..version import __version__
-    result['ckd_mm'] = __version__
-    return result
+    openmmlab = {module: ', '.join(map(' '.join, installed_versions(*providers).items()))
+                 for module, providers in PROVIDERS.items()}
+    return dict(python='.'.join(map(str, sys.version_info[:3])), torch=torch.__version__, **openmmlab,
+                **installed_versions('torchvision', 'mmrazor', 'numpy'), ckd_mm=__version__)
 
 
 def versions_in_a_line() -> str:
-    return ', '.join(
-        f'{name} {version}' for name, version in versions().items() if name in ('torch', 'mmengine', 'mmcv'))
+    found = versions()
+    return ', '.join(f'{name} {found[name]}' for name in ('torch', 'mmengine', 'mmcv'))

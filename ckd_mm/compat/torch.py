@@ -1,8 +1,15 @@
-"""What differs between versions of torch, and what mmengine leaves to do on machines without an
-accelerator."""
+"""Versions of torch, and what mmengine leaves to do on machines without an accelerator."""
 
-import contextlib
 import os
+import subprocess
+
+import torch
+
+# the launchers' names of torch's variables
+LAUNCHERS = dict(
+    slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
+    mpi=dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+             LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'))
 
 
 def accelerator_available() -> bool:
@@ -11,51 +18,35 @@ def accelerator_available() -> bool:
 
 
 def prepare_distributed(cfg) -> None:
-    """Start the process group on machines without an accelerator, where mmengine cannot.
-
-    mmengine calls ``torch.cuda.set_device`` for every launcher and gives DDP a ``device_ids`` that CPU
-    modules refuse. On a GPU machine nothing is changed: mmengine does its own.
+    """Start the process group on machines without an accelerator, where mmengine cannot: it calls
+    ``torch.cuda.set_device`` for every launcher, and gives DDP a ``device_ids`` that CPU modules refuse.
 
     Args:
         cfg (Config): changed in place: ``env_cfg.dist_cfg.backend`` and ``model_wrapper_cfg``.
     """
-    if cfg.get('launcher', 'none') == 'none' or accelerator_available():
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or accelerator_available():
         return
-    import torch.distributed as dist
     cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
-    if not dist.is_initialized():
-        if cfg.launcher == 'slurm':
-            _slurm_environment()
-        elif cfg.launcher == 'mpi':
-            os.environ['RANK'] = os.environ['OMPI_COMM_WORLD_RANK']
-            os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
-            os.environ['WORLD_SIZE'] = os.environ['OMPI_COMM_WORLD_SIZE']
-        dist.init_process_group(backend='gloo')
+    if torch.distributed.is_initialized():
+        return
+    os.environ.update({name: os.environ[theirs] for name, theirs in LAUNCHERS.get(launcher, {}).items()})
+    if launcher == 'slurm':
+        os.environ.setdefault('MASTER_PORT', '29500')
+        if 'MASTER_ADDR' not in os.environ:
+            command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+            hosts = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+            os.environ['MASTER_ADDR'] = hosts.split()[0]
+    torch.distributed.init_process_group(backend='gloo')
 
 
-def _slurm_environment() -> None:
-    """Translate slurm's variables into torch's, as mmengine does on GPU machines."""
-    os.environ['RANK'] = os.environ['SLURM_PROCID']
-    os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
-    os.environ['LOCAL_RANK'] = os.environ['SLURM_LOCALID']
-    os.environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in os.environ:
-        import subprocess
-        nodes = subprocess.run(['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], check=True,
-                               text=True, capture_output=True).stdout
-        os.environ['MASTER_ADDR'] = nodes.split()[0]
-
-
-@contextlib.contextmanager
-def full_precision(device_type: str):
+def full_precision(device_type: str) -> torch.autocast:
     """No autocast inside, on any device type."""
-    import torch
-    with torch.autocast(device_type=device_type, enabled=False):
-        yield
+    return torch.autocast(device_type, enabled=False)
 
 
 def stop_workers(loader) -> None:
@@ -68,9 +59,7 @@ def stop_workers(loader) -> None:
 
 
 def compile_in_place(modules: list, options: dict) -> None:
-    """Compile the forward of each module without renaming its parameters (no ``_orig_mod`` in state
-    dicts)."""
-    import torch
+    """Compile the forward of each module; names in state dicts stay (no ``_orig_mod``)."""
     for module in modules:
         if hasattr(module, 'compile'):  # torch 2.2 and newer
             module.compile(**options)
@@ -81,5 +70,4 @@ def compile_in_place(modules: list, options: dict) -> None:
 def compiled_networks_run_hooks() -> bool:
     """Whether forward hooks of the modules inside a compiled network see every call: seen with torch 2.15,
     not with 2.1."""
-    import torch
     return tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 4)

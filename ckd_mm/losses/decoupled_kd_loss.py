@@ -1,70 +1,59 @@
 """Distillation in two terms: how sure the teacher is, and how it orders the other classes."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..compat import full_precision
 from ..registry import MODELS
 from ..validate import check_number
-from .cohort_kd_loss import check_temperature
-from .soft_target import SoftTarget, require_same_shape, soft_target
+from .cohort_kd_loss import CohortKDLoss
+from .soft_target import SoftTarget, soft_target, student_log_probabilities
 
 
 def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor, tau: float,
                       target_weight: float | Tensor = 1.0, non_target_weight: float | Tensor = 8.0) -> Tensor:
-    r"""Decoupled knowledge distillation (DKD; Zhao et al., CVPR 2022, arXiv 2203.08679), Eq. 7 with weights
-    of its own.
+    r"""Decoupled knowledge distillation (DKD; CVPR 2022, arXiv 2203.08679), Eq. 7 with weights of its own.
 
     With p and q the softened probabilities of teacher and student, t the label and :math:`\hat p_i = p_i / (1
     - p_t)`, :math:`i \ne t`:
 
     .. math:: \tau^2 \big( w_t \, KL((p_t, 1 - p_t) \| (q_t, 1 - q_t)) + w_n \, KL(\hat p \| \hat q) \big)
 
-    The classical loss has :math:`w_t = 1` and :math:`w_n = 1 - p_t`, so a sure teacher says little about the
-    other classes. DKD takes constants, the paper's alpha and beta. Of M teachers p is the mean probability,
-    as in Eq. 2 of CheckpointKD.
+    The classical loss has :math:`w_t = 1` and :math:`w_n = 1 - p_t`, so little is left of the other classes
+    where the teacher is sure. DKD takes constants, the paper's alpha and beta. Of M teachers p is the mean.
 
     Args:
         student_logits: (N, C), C at least 2.
-        teacher_logits: (M, N, C); (N, C) is taken as one teacher. Or their soft target by the same ``tau``,
-            which gives the same bits.
+        teacher_logits: (M, N, C), (N, C) of one teacher, or their soft target by the same ``tau``.
         labels: (N,), classes.
-        tau: temperature, above 0.
         target_weight: w_t, a number or one for each image (N,).
         non_target_weight: w_n, likewise.
 
     Returns:
-        Mean over the batch in nats, float32 (or float64 if the logits are), a scalar.
+        Mean over the batch in nats, a scalar, float32 (or float64 if the logits are).
 
     Raises:
         ValueError: logits or labels that do not fit each other.
     """
-    given = isinstance(teacher_logits, SoftTarget)
-    require_same_shape(student_logits, teacher_logits.log_p if given else teacher_logits)
+    target = soft_target(teacher_logits, tau)
     if labels.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
         raise ValueError(f'labels {tuple(labels.shape)} should be one class of at least 2 for each of the '
                          f'student logits {tuple(student_logits.shape)}')
     with full_precision(student_logits.device.type):
-        dtype = torch.promote_types(student_logits.dtype, torch.float32)
-        log_q = F.log_softmax(student_logits.to(dtype) / tau, dim=1)
-        log_p = (teacher_logits if given else soft_target(teacher_logits.to(dtype), tau)).log_p
-        target_p, rest_p, others_p = _decoupled(log_p, labels)
-        target_q, rest_q, others_q = _decoupled(log_q, labels)
-        target = _divergence(torch.stack([target_p, rest_p], dim=1), torch.stack([target_q, rest_q], dim=1))
-        non_target = _divergence(others_p, others_q)
-        return (target_weight * target + non_target_weight * non_target).mean() * tau**2
+        binary_q, others_q = _decoupled(student_log_probabilities(student_logits, target, tau), labels)
+        binary_p, others_p = _decoupled(target.log_p, labels)
+        target_term, non_target_term = _divergence(binary_p, binary_q), _divergence(others_p, others_q)
+        return (target_weight * target_term + non_target_weight * non_target_term).mean() * tau**2
 
 
-def _decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logarithms of p_t (N,), of 1 - p_t (N,), and of the other classes' share of that (N, C - 1)."""
+def _decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of (p_t, 1 - p_t), (N, 2), and of the other classes' share of 1 - p_t, (N, C - 1)."""
     others = torch.arange(log_p.shape[1] - 1, device=log_p.device).expand(len(log_p), -1)
     others = others + (others >= labels[:, None])  # all classes but the label
     target, others = log_p.gather(1, labels[:, None])[:, 0], log_p.gather(1, others)
     rest = others.logsumexp(dim=1)  # not log(1 - p_t), of which nothing is left where the teacher is sure
-    return target, rest, others - rest[:, None]
+    return torch.stack([target, rest], dim=1), others - rest[:, None]
 
 
 def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -73,13 +62,12 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class DecoupledKDLoss(nn.Module):
-    """:func:`decoupled_kd_loss` with its settings. Always computed in float32, whatever autocast says.
+class DecoupledKDLoss(CohortKDLoss):
+    """:func:`decoupled_kd_loss` with its settings, in float32 even under autocast.
 
     mmrazor's ``DKDLoss`` is not used: with ``reduction='mean'`` it returns the sum over the batch.
 
     Args:
-        tau: temperature, above 0.
         target_weight: of the label's term, the paper's alpha.
         non_target_weight: of the other classes' term, the paper's beta; 1 to 8 there, by network pair.
         loss_weight: factor of the loss, at least 0.
@@ -92,23 +80,10 @@ class DecoupledKDLoss(nn.Module):
 
     def __init__(self, tau: float = 4.0, target_weight: float = 1.0, non_target_weight: float = 8.0,
                  loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.tau = check_temperature(tau)
+        super().__init__(tau, loss_weight=loss_weight)
         self.target_weight = check_number('target_weight', target_weight, at_least=0)
         self.non_target_weight = check_number('non_target_weight', non_target_weight, at_least=0)
-        self.loss_weight = check_number('loss_weight', loss_weight, at_least=0)
-
-    @property
-    def target_settings(self) -> dict[str, Any]:
-        """In the words of ``CohortKDLoss``, whose target it is."""
-        return dict(tau=self.tau, aggregation='prob', teacher_weights=None, standardize=False)
-
-    def target(self, teacher_logits: Tensor) -> SoftTarget:
-        """All that the loss needs of teacher logits (M, N, C)."""
-        return soft_target(teacher_logits, self.tau)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor) -> Tensor:
-        """Args as in :func:`decoupled_kd_loss`; a scalar."""
-        loss = decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau, self.target_weight,
-                                 self.non_target_weight)
-        return loss if self.loss_weight == 1 else loss * self.loss_weight
+        return self.loss_weight * decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau,
+                                                    self.target_weight, self.non_target_weight)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..compat import compile_in_place
 from ..errors import ConfigError
-from ..losses.cohort_kd_loss import check_temperature, cohort_kd_loss
+from ..losses import cohort_kd_loss
 from ..registry import MODELS
 from ..teachers.input_statistics import input_converter
 from ..validate import check_number
@@ -47,7 +47,7 @@ class DeepMutualLearning(BaseModel):
     def __init__(self, students: Sequence[dict | nn.Module], tau: float = 1.0, ce_weight: float = 1.0,
                  kd_weight: float = 1.0, data_preprocessor: dict | None = None,
                  compile: bool | dict = False) -> None:
-        check_temperature(tau)
+        check_number('tau', tau, above=0)
         check_number('ce_weight', ce_weight, at_least=0)
         check_number('kd_weight', kd_weight, at_least=0)
         if not isinstance(students, (list, tuple)) or len(students) < 2:
@@ -60,9 +60,8 @@ class DeepMutualLearning(BaseModel):
                               'other; give all heads one num_classes')
         super().__init__(data_preprocessor=students[0].data_preprocessor)
         self.students = nn.ModuleList(students)
-        self.converters = nn.ModuleList(
-            input_converter(self.data_preprocessor, student.data_preprocessor) or nn.Identity()
-            for student in students)
+        self.converters = nn.ModuleList(input_converter(self.data_preprocessor, student.data_preprocessor)
+                                        for student in students)
         self.tau, self.ce_weight, self.kd_weight = tau, ce_weight, kd_weight
         self.compile_options = compile_settings(compile)
         if self.compile_options is not None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-from functools import partial
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -13,6 +12,8 @@ from ..registry import MODELS
 from ..teachers import BaseCohort
 from ..teachers.outside import Outside
 from .classifier import build_classifier, compile_settings, networks_of
+
+CHANNELS_LAST_ON = ('cpu', )  # device types where it was measured to be faster for teachers
 
 
 class TaughtStudent(BaseModel):
@@ -61,22 +62,14 @@ class TaughtStudent(BaseModel):
             if isinstance(outside.cohort, dict):
                 outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
             outside.cohort.expect_inputs_of(self.data_preprocessor)
-            read = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
-            then = None if self.compile_options is None else partial(_compile_networks, outside.cohort,
-                                                                     self.compile_options)
-            outside.cohort.prepare_for_inference(read, then)
-            if self._channels_last:
-                outside.cohort.to_channels_last()
             if self.distiller is not None:
                 self.distiller.prepare_from_teacher(outside.cohort)
-            outside.ready = True
+            outside.ready, outside.prepared = True, False
         return outside.cohort
 
     def to_channels_last(self) -> None:
-        """The teachers that are there and those to come, see :meth:`BaseCohort.to_channels_last`."""
-        self._channels_last = True
-        if self.outside.ready and self.has_teachers:
-            self.outside.cohort.to_channels_last()
+        """Put the teachers into channels_last before their next forward pass, on any device."""
+        self._channels_last, self.outside.prepared = True, False
 
     @property
     def cohort_config(self) -> dict | None:
@@ -93,9 +86,21 @@ class TaughtStudent(BaseModel):
         cohort = self.cohort
         if next(cohort.parameters()).device != inputs.device:
             cohort.to(inputs.device)
-        cohort.prepare(inputs)  # its own forward passes are not for recorders
+        if not self.outside.prepared:  # only now the size of the images is known
+            self._prepare_for_inference(cohort, inputs)
+            self.outside.prepared = True
         with self.recording('teacher_recorders'):
             return cohort(inputs)
+
+    def _prepare_for_inference(self, cohort: BaseCohort, inputs: Tensor) -> None:
+        """Memory format, then compilation. Teachers whose feature maps are recorded stay as they are, unless
+        :meth:`to_channels_last` was called. Its forward passes on noise are not for recorders."""
+        recorded = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
+        if self._channels_last or (inputs.device.type in CHANNELS_LAST_ON and not recorded):
+            cohort.to_channels_last(inputs)
+        if self.compile_options is not None:
+            for network in getattr(cohort, 'networks', []):
+                compile_in_place(networks_of(network), self.compile_options)
 
     def recording(self, recorders: str):
         return contextlib.nullcontext() if self.distiller is None else getattr(self.distiller, recorders)
@@ -139,11 +144,6 @@ class TaughtStudent(BaseModel):
     def get_layer_depth(self, param_name: str):
         """For layer-wise learning rates: the depth of one of the student's parameters."""
         return self.student.get_layer_depth(param_name[len('student.'):])
-
-
-def _compile_networks(cohort: BaseCohort, options: dict) -> None:
-    for network in getattr(cohort, 'networks', []):
-        compile_in_place(networks_of(network), options)
 
 
 def build_distiller(distiller: dict) -> nn.Module:

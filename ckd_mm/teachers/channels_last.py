@@ -9,16 +9,13 @@ from torch.utils._pytree import tree_flatten
 from ..compat import full_precision
 
 # Of the deviation of outputs between images. Another memory layout is the same arithmetic: outputs differ by
-# rounding, or pixels are mixed up, as if it were another image. Rounding alone was below 1e-6 in float32,
-# 1e-2 with TF32.
+# rounding (below 1e-6 in float32, 1e-2 with TF32), or pixels are mixed up, as if it were another image.
 TOLERANCE = 5e-2
 
 
 def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
-    """Of all tensors of four dimensions, (out, in, H, W), in place: optimizers and DDP keep their parameters.
-
-    ``nn.Module.to(memory_format=...)`` cannot do it where a convolution has three dimensions.
-    """
+    """Of all tensors (out, in, H, W), in place: optimizers and DDP keep their parameters. (``module.to``
+    fails where a convolution has three dimensions.)"""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=memory_format)
@@ -41,27 +38,23 @@ def to_channels_last(network: nn.Module, inputs: Tensor) -> str | None:
             return f'forward hooks of {name or "the network"} read what it computes, or make its weights'
     # weights made in inference mode could never be saved; autocast would round
     with torch.inference_mode(False), torch.no_grad(), full_precision(inputs.device.type):
-        images = _noise(inputs)
+        # four images, from grey to loud, always the same: all processes, and resumed runs, decide alike
+        noise = torch.randn(4, *inputs.shape[1:], generator=torch.Generator().manual_seed(0))
+        images = (noise * torch.tensor([0.0, 1.0, 2.0, 4.0]).view(4, 1, 1, 1)).to(inputs)
         try:
             expected = _tensors(network(images))
-        except Exception as error:  # it may teach nevertheless, say in a cohort that resizes its inputs
+        except Exception as error:  # a cohort may resize its inputs, for example
             return f'it cannot be tried on noise {tuple(images.shape)} ({_in_a_line(error)})'
         problem = 'interrupted'
         try:
             set_memory_format(network, torch.channels_last)
             problem = None if _agree(expected, _tensors(network(images))) else 'its outputs would change'
-        except Exception as error:  # networks assert or fail as each of them likes
+        except Exception as error:  # of any type: networks assert, view, ...
             problem = _in_a_line(error)
         finally:
             if problem is not None:
                 set_memory_format(network, torch.contiguous_format)
     return problem
-
-
-def _noise(inputs: Tensor) -> Tensor:
-    """Four images, from grey to loud; always the same: all processes, and resumed runs, decide alike."""
-    noise = torch.randn(4, *inputs.shape[1:], generator=torch.Generator().manual_seed(0))
-    return (noise * torch.tensor([0.0, 1.0, 2.0, 4.0]).view(4, 1, 1, 1)).to(inputs)
 
 
 def _agree(before: list[Tensor], after: list[Tensor]) -> bool:
@@ -72,7 +65,6 @@ def _agree(before: list[Tensor], after: list[Tensor]) -> bool:
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
-    """What a network returns, without its containers."""
     return [leaf.float() for leaf in tree_flatten(outputs)[0] if isinstance(leaf, Tensor)]
 
 

@@ -24,10 +24,11 @@ class DIHTeacher(BaseCohort):
 
     Args:
         snapshot: the teacher, as :func:`find_snapshot` takes it.
-        heads: file that :class:`ckd_mm.teachers.HeadTraining` wrote.
+        heads: file that :class:`HeadTraining` wrote.
         use: who teaches: 'teacher' and heads by their output of the backbone, say ``['teacher', 0, 2]``;
             default: all.
-        model: config of the network, for snapshots that do not say it.
+        model: config of the network, for snapshots without one.
+        data_preprocessor: of the inputs; default: the teacher's.
 
     Raises:
         ConfigError: ``use`` names a head that is not there.
@@ -36,20 +37,19 @@ class DIHTeacher(BaseCohort):
     """
 
     def __init__(self, snapshot: SnapshotLike, heads: str | Path, use: Sequence[str | int] | None = None,
-                 model: dict | None = None, data_preprocessor=None) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
+                 model: dict | None = None, data_preprocessor: dict | nn.Module | None = None) -> None:
+        super().__init__(data_preprocessor)
         self.snapshot = find_snapshot(snapshot, model)
         self.head_file = read_heads(heads)
         used = read_use(use, self.head_file)
         self.indices = [index for index in self.head_file.out_indices if index in used]
-        # heads that do not teach cost nothing, but where none does, the network is still that of the heads
-        try:
+        try:  # where no head teaches, the network is still checked to be that of the heads
             network = FeatureNetwork(self.snapshot, self.indices or self.head_file.out_indices,
-                                     self.head_file.input_shape, model)
+                                     self.head_file.input_shape)
         except ConfigError as error:  # what it names are settings of the file, not of the user
-            raise SnapshotError(f'heads {self.head_file.file} do not fit the teacher {self.snapshot}: '
-                                f'{error}. Use the snapshot they were trained on, '
-                                f'{self.head_file.teacher_file}, or train heads for this one') from error
+            raise SnapshotError(f'heads {heads} do not fit the teacher {self.snapshot}: {error}. Use the '
+                                f'snapshot they were trained on, {self.head_file.teacher_file}, or train '
+                                'heads for this one') from error
         self.head_file.check_teacher(self.snapshot, network)
         self.classes = self.snapshot.classes or self.head_file.classes
         trained = self.head_file.build()
@@ -57,7 +57,7 @@ class DIHTeacher(BaseCohort):
         if TEACHER not in used:
             network.neck = network.head = None
         self.networks = nn.ModuleList([network])
-        if data_preprocessor is None:  # on its own, say in an evaluation, it takes the teacher's inputs
+        if data_preprocessor is None:
             self.data_preprocessor = network.data_preprocessor
         self.expect_inputs_of(self.data_preprocessor)
 
@@ -71,15 +71,12 @@ class DIHTeacher(BaseCohort):
 
     def member_logits(self, inputs: Tensor) -> list[Tensor]:
         maps, logits = self.networks[0](inputs)
-        heads = [head((found, )) for head, found in zip(self.heads.values(), maps)]
+        heads = [head((features, )) for head, features in zip(self.heads.values(), maps)]
         return heads if logits is None else [*heads, logits]
 
 
 def read_use(use: Sequence[str | int] | None, heads: HeadFile) -> list[str | int]:
-    """
-    Raises:
-        ConfigError: ``use`` is no list of 'teacher' and heads of the file, each at most once.
-    """
+    """Who teaches: 'teacher' and heads of the file, each at most once."""
     known = [*heads.out_indices, TEACHER]
     if use is None:
         return known

@@ -15,20 +15,13 @@ MOST_OUTPUTS = 64  # no backbone of mmpretrain has more
 
 
 def read_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    """From shallow to deep.
-
-    Raises:
-        ConfigError: it is no list of different outputs of a backbone, or empty.
-    """
-    wanted = 'a list of one or more outputs of the backbone, each once, counted from 0: out_indices=(0, 1, 2)'
-    if not isinstance(out_indices, (list, tuple)) or not all(
-            type(index) is int and index >= 0 for index in out_indices):
-        raise ConfigError(f'out_indices={out_indices!r} should be {wanted}')
-    if not out_indices:
-        raise ConfigError(f'out_indices={out_indices!r} mounts no head (k = 0); it should be {wanted}. '
-                          'Without heads the teacher alone teaches: leave `heads` out')
-    if len(set(out_indices)) != len(out_indices):
-        raise ConfigError(f'out_indices={out_indices!r} names an output twice; it should be {wanted}')
+    """Different outputs of a backbone, at least one, from shallow to deep."""
+    listed = isinstance(out_indices, (list, tuple)) and all(
+        type(index) is int and index >= 0 for index in out_indices)
+    if not listed or not out_indices or len(set(out_indices)) != len(out_indices):
+        raise ConfigError(f'out_indices={out_indices!r} should be a list of one or more outputs of the '
+                          'backbone, each once, counted from 0: out_indices=(0, 1, 2). Without heads '
+                          'the teacher alone teaches: leave `heads` out')
     return tuple(sorted(out_indices))
 
 
@@ -37,14 +30,13 @@ class FeatureNetwork(nn.Module):
     maps and the network's own logits, which stay what they were, bit for bit.
 
     Its backbone is built anew with further ``out_indices``. Normalisation layers that a backbone has for
-    outputs only (ConvNeXt, Swin) are not in the snapshot: they get weight 1 and bias 0, since the linear
+    outputs only (ConvNeXt, Swin) are not in the snapshot: they keep weight 1 and bias 0, since the linear
     layer of a head can do what other weights would.
 
     Args:
         snapshot: of an mmpretrain classifier.
         out_indices: of the maps, in the backbone's own counting.
-        input_shape: of the images, (3, H, W); the shapes of the maps come from it.
-        model: config of the network, for snapshots that do not say it.
+        input_shape: of the images, (3, H, W).
 
     Attributes:
         shapes: of the maps, without the batch, by the index of the output.
@@ -56,77 +48,63 @@ class FeatureNetwork(nn.Module):
         SnapshotError: the snapshot cannot be read, or is of another network.
     """
 
-    def __init__(self, snapshot: Snapshot, out_indices: Sequence[int], input_shape: Sequence[int],
-                 model: dict | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, out_indices: Sequence[int], input_shape: Sequence[int]) -> None:
         super().__init__()
-        self.map_indices = read_out_indices(out_indices)
-        self.input_shape = _read_shape(input_shape)
-        config = snapshot.model if isinstance(snapshot.model, dict) else model
-        network = snapshot.build(None if isinstance(snapshot.model, dict) else model)
+        self.map_indices, self.input_shape = read_out_indices(out_indices), _read_shape(input_shape)
+        self._where = f'out_indices={list(self.map_indices)}'  # as errors name them
+        network = snapshot.build()
         self.weights_sha256 = weights_sha256(network.state_dict())
-        backbone = getattr(network, 'backbone', None)
-        if not hasattr(backbone, 'out_indices') or not isinstance(config.get('backbone'), dict):
-            raise ConfigError(f'out_indices={list(self.map_indices)}: heads need a network whose backbone '
-                              f'has `out_indices`; {type(backbone or network).__name__} of {snapshot} has '
-                              'none')
-        own = backbone.out_indices
+        self.backbone, config = getattr(network, 'backbone', None), snapshot.model.get('backbone')
+        own = getattr(self.backbone, 'out_indices', None)
+        if own is None or not isinstance(config, dict):
+            raise ConfigError(f'{self._where}: heads need a network whose backbone has `out_indices`; '
+                              f'{type(self.backbone or network).__name__} of {snapshot} has none')
         self.own_indices = (own, ) if isinstance(own, int) else tuple(own)
         self.out_indices = tuple(sorted({*self.map_indices, *self.own_indices}))
-        self.backbone, self.neck, self.head = backbone, network.neck, network.head
-        self.data_preprocessor = network.data_preprocessor
+        self.neck, self.head, self.data_preprocessor = network.neck, network.head, network.data_preprocessor
         self.converter = nn.Identity()
         # noise that is always the same; the caller's random state stays
         images = torch.randn(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
         logits = _logits(network, images, snapshot)
         self.num_classes = logits.shape[1]
         if self.out_indices != self.own_indices:
-            self.backbone = self._with_maps(backbone, config['backbone'], images, snapshot)
+            self.backbone = self._with_maps(config, images, snapshot)
         self.train(False).requires_grad_(False)
         self.shapes = self._checked_shapes(images, logits, snapshot)
 
-    def _with_maps(self, backbone: nn.Module, config: dict, images: Tensor, snapshot: Snapshot) -> nn.Module:
+    def _with_maps(self, config: dict, images: Tensor, snapshot: Snapshot) -> nn.Module:
         """The backbone with all outputs that are wanted."""
-        kind = type(backbone).__name__
         try:
-            built, outputs = _try_outputs(backbone, config, self.out_indices, images)
-        except Exception as error:  # backbones assert or fail as each of them likes
+            return _rebuilt(self.backbone, config, self.out_indices, images)
+        except Exception as error:
             known = []
-            for index in range(MOST_OUTPUTS):
-                with contextlib.suppress(Exception):
-                    _try_outputs(backbone, config, sorted({index, *self.own_indices}), images)
+            with contextlib.suppress(Exception):
+                for index in range(MOST_OUTPUTS):
+                    _rebuilt(self.backbone, config, sorted({index, *self.own_indices}), images)
                     known.append(index)
-                if known[-1:] != [index]:
-                    break
-            there = f'{type(error).__name__}: {error}'
-            if set(self.map_indices) - set(known):
-                there = f'it has {known}'
-            raise ConfigError(f'out_indices={list(self.map_indices)}: the backbone of {snapshot}, {kind}, '
-                              f'does not return these outputs; {there}') from error
-        for output in outputs:
-            if not isinstance(output, Tensor):
-                raise ConfigError(f'out_indices={list(self.map_indices)}: {kind} returns a '
-                                  f'{type(output).__name__} where a head needs a feature map (N, channels, '
-                                  'H, W)')
-        return built
+            unknown = set(self.map_indices) - set(known)
+            reason = f'it has {known}' if unknown else f'{type(error).__name__}: {error}'
+            kind = type(self.backbone).__name__
+            raise ConfigError(f'{self._where}: the backbone of {snapshot}, {kind}, does not return these '
+                              f'outputs; {reason}') from error
 
+    @torch.no_grad()
     def _checked_shapes(self, images: Tensor, logits: Tensor, snapshot: Snapshot) -> dict[int, tuple]:
+        maps, same = self(images)
         kind = type(self.backbone).__name__
-        with torch.no_grad():
-            maps, same = self(images)
+        for index, output in zip(self.map_indices, maps):
+            if not isinstance(output, Tensor) or output.dim() not in (2, 4):
+                what = tuple(output.shape) if isinstance(output, Tensor) else f'a {type(output).__name__}'
+                raise ConfigError(f'{self._where}: output {index} of {kind} is {what}; a head needs a map '
+                                  '(N, channels, H, W), or (N, channels)')
         if not torch.equal(same, logits):
-            raise ConfigError(f'out_indices={list(self.map_indices)}: with these outputs the logits of '
-                              f'{snapshot} are no longer its own; {kind} cannot carry heads')
-        shapes = {index: tuple(found.shape[1:]) for index, found in zip(self.map_indices, maps)}
-        for index, shape in shapes.items():
-            if len(shape) not in (1, 3):
-                raise ConfigError(f'out_indices={list(self.map_indices)}: output {index} of {kind} is '
-                                  f'{(len(images), *shape)}; a head needs a feature map (N, channels, H, W), '
-                                  'or (N, channels)')
-        return shapes
+            raise ConfigError(f'{self._where}: with these outputs the logits of {snapshot} are no longer its '
+                              f'own; {kind} cannot carry heads')
+        return {index: tuple(output.shape[1:]) for index, output in zip(self.map_indices, maps)}
 
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         """Convert inputs that this data preprocessor makes to the network's own statistics."""
-        self.converter = input_converter(preprocessor, self.data_preprocessor) or nn.Identity()
+        self.converter = input_converter(preprocessor, self.data_preprocessor)
         self.converter.to(next(self.backbone.parameters()).device)
 
     def train(self, mode: bool = True) -> 'FeatureNetwork':
@@ -165,22 +143,12 @@ def _logits(network: nn.Module, images: Tensor, snapshot: Snapshot) -> Tensor:
 
 
 @torch.no_grad()
-def _try_outputs(backbone: nn.Module, config: dict, out_indices: Sequence[int],
-                 images: Tensor) -> tuple[nn.Module, Sequence]:
-    """The backbone with these outputs, and what it returns.
+def _rebuilt(backbone: nn.Module, config: dict, out_indices: Sequence[int], images: Tensor) -> nn.Module:
+    """The same backbone, same weights, with other outputs.
 
     Raises:
-        Exception: of whatever type, if it has no such outputs.
+        Exception: of any type, if it has no such outputs.
     """
-    built = _rebuilt(backbone, config, out_indices)
-    outputs = built(images)
-    if len(outputs) != len(out_indices):  # many backbones ignore an unknown index
-        raise ConfigError(f'{len(outputs)} outputs')
-    return built, outputs
-
-
-def _rebuilt(backbone: nn.Module, config: dict, out_indices: Sequence[int]) -> nn.Module:
-    """The same backbone, same weights, with other outputs."""
     options = {key: value for key, value in config.items() if key not in ('type', '_scope_', 'out_indices')}
     with torch.random.fork_rng(devices=[]):
         built = type(backbone)(out_indices=list(out_indices), **options)
@@ -188,21 +156,14 @@ def _rebuilt(backbone: nn.Module, config: dict, out_indices: Sequence[int]) -> n
     if unexpected:
         raise ConfigError(f'with out_indices={list(out_indices)} there is no weight {unexpected[0]}')
     for name, module in built.named_modules():
-        own = {f'{name}.{key}' for key, _ in module.named_parameters(recurse=False)}
-        if own & set(missing):
-            _neutralise(name, module)
+        new = {f'{name}.{key}' for key, _ in module.named_parameters(recurse=False)} & set(missing)
+        if new and 'Norm' not in type(module).__name__:  # a new normalisation has weight 1 and bias 0
+            raise ConfigError(f'{name} has weights that the snapshot lacks')
     built.train(False)  # of some backbones it returns nothing
-    return built.requires_grad_(False)
-
-
-def _neutralise(name: str, module: nn.Module) -> None:
-    """Weight 1 and bias 0 for a normalisation layer that the snapshot lacks."""
-    weight, bias = getattr(module, 'weight', None), getattr(module, 'bias', None)
-    if weight is None or weight.dim() != 1 or 'Norm' not in type(module).__name__:
-        raise ConfigError(f'{name} has weights that the snapshot lacks')
-    nn.init.ones_(weight)
-    if bias is not None:
-        nn.init.zeros_(bias)
+    outputs = built(images)
+    if len(outputs) != len(out_indices):  # many backbones ignore an unknown index
+        raise ConfigError(f'{len(outputs)} outputs')
+    return built
 
 
 def weights_sha256(state_dict: dict[str, Tensor]) -> str:

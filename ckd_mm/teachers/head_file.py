@@ -20,28 +20,16 @@ from .intermediate_head import IntermediateHead
 
 @dataclass(frozen=True)
 class HeadFile:
-    """
-    Args:
-        file: an OpenMMLab checkpoint file; the weights of head i are called ``heads.i.fc.weight``.
-        out_indices: of the teacher's backbone, where heads are mounted.
-        kind, grid: see :class:`ckd_mm.teachers.IntermediateHead`.
-        input_shape: of the images that they were trained for.
-        shapes: of the maps, without the batch, by the index of the output.
-        num_classes: of every head.
-        classes: their names; None if they were not known.
-        teacher: the snapshot that they were trained on: ``file``, ``epoch``, and the SHA-256 of its
-            ``weights``.
-        state_dict: the weights.
-    """
+    """An OpenMMLab checkpoint file; the weights of head i are called ``heads.i.fc.weight``."""
     file: Path
-    out_indices: tuple[int, ...]
-    kind: str
+    out_indices: tuple[int, ...]  # of the teacher's backbone, where heads are mounted
+    kind: str  # this and grid: see IntermediateHead
     grid: int
-    input_shape: tuple[int, ...]
-    shapes: dict[int, tuple[int, ...]]
+    input_shape: tuple[int, ...]  # of the images that they were trained for
+    shapes: dict[int, tuple[int, ...]]  # of the maps, without the batch, by the index of the output
     num_classes: int
-    classes: tuple[str, ...] | None
-    teacher: dict[str, Any]
+    classes: tuple[str, ...] | None  # their names, if they were known
+    teacher: dict[str, Any]  # the snapshot that they were trained on: file, epoch, SHA-256 of its weights
     state_dict: dict[str, Tensor]
 
     def build(self) -> nn.ModuleDict:
@@ -55,7 +43,7 @@ class HeadFile:
 
     @property
     def teacher_file(self) -> Path:
-        """The snapshot that they were trained on, as the file says, relative to it."""
+        """The snapshot that they were trained on, which the file names relative to itself."""
         return self.file.parent / self.teacher['file']
 
     def check_teacher(self, snapshot: Snapshot, network: FeatureNetwork) -> None:
@@ -84,23 +72,22 @@ def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snaps
     """Write trained heads, atomically, as a file that ``torch.load(weights_only=True)`` reads.
 
     Args:
-        heads: :class:`IntermediateHead` by index.
-        network: what they are mounted on, of ``snapshot``.
-        extra: more to say in the file, say accuracies.
+        heads: :class:`IntermediateHead` by index, mounted on ``network``, which is of ``snapshot``.
+        extra: further facts for the file's ``meta``, say accuracies.
 
     Raises:
         CkdError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
     first = next(iter(heads.values()))
-    state_dict = OrderedDict(
-        (f'heads.{name}', value.detach().cpu()) for name, value in heads.state_dict().items())
-    described = dict(out_indices=[int(index) for index in heads], kind=first.kind, grid=first.grid,
-                     input_shape=network.input_shape, shapes=[network.shapes[int(index)] for index in heads],
-                     num_classes=network.num_classes, sha256=weights_sha256(state_dict),
-                     teacher=dict(file=os.path.relpath(snapshot.file.resolve(), path.parent.resolve()),
-                                  epoch=snapshot.epoch, weights=network.weights_sha256))
-    meta = dict(heads=plain(described), **plain(extra or {}))
+    state_dict = OrderedDict((f'heads.{name}', value.detach().cpu())
+                             for name, value in heads.state_dict().items())
+    facts = dict(out_indices=[int(index) for index in heads], kind=first.kind, grid=first.grid,
+                 input_shape=network.input_shape, shapes=[network.shapes[int(index)] for index in heads],
+                 num_classes=network.num_classes, sha256=weights_sha256(state_dict),
+                 teacher=dict(file=os.path.relpath(snapshot.file.resolve(), path.parent.resolve()),
+                              epoch=snapshot.epoch, weights=network.weights_sha256))
+    meta = dict(heads=plain(facts), **plain(extra or {}))
     if snapshot.classes is not None:
         meta['dataset_meta'] = dict(classes=list(snapshot.classes))
     buffer = io.BytesIO()
@@ -118,16 +105,15 @@ def read_heads(path: Path) -> HeadFile:
     if not path.is_file():
         raise SnapshotError(f'heads {path} do not exist; train them, or name the heads.pth of a run that did')
     checkpoint = load_checkpoint_file(path)
-    found = checkpoint['meta'].get('heads')
-    if not isinstance(found, dict):
+    meta, state_dict = checkpoint['meta'], checkpoint['state_dict']
+    facts = meta.get('heads')
+    if not isinstance(facts, dict):
         raise SnapshotError(f'{path} is no file of heads: they are in the heads.pth of a run with `heads`')
-    if weights_sha256(checkpoint['state_dict']) != found['sha256']:
+    if weights_sha256(state_dict) != facts['sha256']:
         raise SnapshotError(f'heads {path} are damaged: the SHA-256 of their weights is not the one in the '
                             'file; restore it, or train them again')
-    classes = (checkpoint['meta'].get('dataset_meta') or {}).get('classes')
-    indices = tuple(found['out_indices'])
-    return HeadFile(file=path, out_indices=indices, kind=found['kind'], grid=found['grid'],
-                    input_shape=tuple(found['input_shape']),
-                    shapes={index: tuple(shape) for index, shape in zip(indices, found['shapes'])},
-                    num_classes=found['num_classes'], classes=None if classes is None else tuple(classes),
-                    teacher=found['teacher'], state_dict=checkpoint['state_dict'])
+    classes = (meta.get('dataset_meta') or {}).get('classes')
+    indices = tuple(facts['out_indices'])
+    return HeadFile(path, indices, facts['kind'], facts['grid'], tuple(facts['input_shape']),
+                    dict(zip(indices, map(tuple, facts['shapes']))), facts['num_classes'],
+                    None if classes is None else tuple(classes), facts['teacher'], state_dict)

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .base_cohort import head_name, with_predictions
+from .base_cohort import ensemble_predictions, head_name, of_mmpretrain
 from .dih_teacher import TEACHER
 from .feature_network import FeatureNetwork
 from .head_file import HeadFile, write_heads
@@ -25,16 +25,15 @@ class HeadTraining(BaseModel):
 
     One forward pass of the backbone, in eval mode and without gradients, serves them all. It lives outside
     the module tree: optimizer, DDP and state dict see the heads alone. Heads share no weight, so together
-    they learn what each would alone. :meth:`write` leaves the file for :class:`ckd_mm.teachers.DIHTeacher`.
+    they learn what each would alone. :meth:`write` leaves the file for :class:`DIHTeacher`.
 
     Args:
-        snapshot: the teacher, as :func:`ckd_mm.teachers.snapshot_ensemble.find_snapshot` takes it.
+        snapshot: the teacher, as :func:`find_snapshot` takes it.
         out_indices: outputs of its backbone to mount heads on, in the backbone's own counting.
         input_shape: of the images as the backbone gets them, (3, H, W).
-        kind: ``flatten``, ``pool`` or None: by the size of the images; see
-            :class:`ckd_mm.teachers.IntermediateHead`.
+        kind: ``flatten``, ``pool`` (:class:`IntermediateHead`), or None, :func:`default_kind` of the images.
         grid: side of the grid of ``pool``.
-        model: config of the network, for snapshots that do not say it.
+        model: config of the network, for snapshots without one.
         data_preprocessor: of the images; default: the teacher's. With another the teacher still gets its own
             input statistics.
 
@@ -45,12 +44,10 @@ class HeadTraining(BaseModel):
 
     def __init__(self, snapshot: SnapshotLike, out_indices: Sequence[int], input_shape: Sequence[int],
                  kind: str | None = None, grid: int = GRID, model: dict | None = None,
-                 data_preprocessor=None) -> None:
+                 data_preprocessor: dict | nn.Module | None = None) -> None:
         teacher = find_snapshot(snapshot, model)
-        network = FeatureNetwork(teacher, out_indices, input_shape, model)
-        if isinstance(data_preprocessor, dict):
-            data_preprocessor = dict(dict(type='mmpretrain.ClsDataPreprocessor'), **data_preprocessor)
-        super().__init__(data_preprocessor=data_preprocessor or copy.deepcopy(network.data_preprocessor))
+        network = FeatureNetwork(teacher, out_indices, input_shape)
+        super().__init__(of_mmpretrain(data_preprocessor) or copy.deepcopy(network.data_preprocessor))
         network.expect_inputs_of(self.data_preprocessor)
         self.snapshot = teacher
         self.outside = Outside(network)
@@ -71,36 +68,24 @@ class HeadTraining(BaseModel):
     @property
     def member_names(self) -> list[str]:
         """In the order of the logits."""
-        return [head_name(int(index)) for index in self.heads] + [TEACHER]
+        return [*map(head_name, self.heads), TEACHER]
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """``loss``: a cross-entropy a head; ``tensor``: logits (k + 1, N, C), heads from shallow to deep and
-        the teacher; ``predict``: data samples with the mean of their probabilities, the ensemble of Sec.
-        4.4."""
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        logits = self.logits(inputs)
-        if mode == 'tensor':
-            return logits
-        return with_predictions(logits.float().softmax(dim=2).mean(dim=0), data_samples)
-
-    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        maps, _ = self._maps_and_logits(inputs)
-        return {f'loss_head_{index}': head.loss((found, ), data_samples)['loss']
-                for (index, head), found in zip(self.heads.items(), maps)}
-
-    def logits(self, inputs: Tensor) -> Tensor:
-        maps, logits = self._maps_and_logits(inputs)
-        return torch.stack([head((found, )) for head, found in zip(self.heads.values(), maps)] + [logits])
-
-    def _maps_and_logits(self, inputs: Tensor):
+        the teacher; ``predict``: data samples with the mean of their probabilities (Sec. 4.4)."""
         if next(self.network.parameters()).device != inputs.device:
             self.network.to(inputs.device)
-        if any(module.training for module in self.network.modules()):  # someone reached into the teacher
+        if any(module.training for module in self.network.modules()):  # set on a part, or by force
             self.network.train(False)
         with torch.no_grad():
-            return self.network(inputs)
+            maps, teacher = self.network(inputs)
+        features = [(features, ) for features in maps]
+        if mode == 'loss':
+            return {f'loss_head_{index}': head.loss(given, data_samples)['loss']
+                    for (index, head), given in zip(self.heads.items(), features)}
+        logits = torch.stack([*(head(given) for head, given in zip(self.heads.values(), features)), teacher])
+        return ensemble_predictions(logits, data_samples) if mode == 'predict' else logits
 
     def write(self, path: Path, extra: dict[str, Any] | None = None) -> HeadFile:
-        """The trained heads as a file, see :func:`ckd_mm.teachers.write_heads`."""
+        """The trained heads as a file, see :func:`write_heads`."""
         return write_heads(path, self.heads, self.network, self.snapshot, extra)

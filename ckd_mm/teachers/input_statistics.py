@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class InputConverter(nn.Module):
-    """x (N, C, H, W) -> x * scale + shift, channels flipped before if asked for."""
+    """x (N, C, H, W) -> x * scale + shift, or flipped along C before."""
 
     def __init__(self, flip: bool, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
@@ -17,18 +17,15 @@ class InputConverter(nn.Module):
         return (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
 
 
-def input_converter(source: nn.Module, target: nn.Module) -> InputConverter | None:
-    """From inputs that the data preprocessor ``source`` makes to those of ``target``; None if they are the
-    same.
+def input_converter(source: nn.Module, target: nn.Module) -> nn.Module:
+    """Makes of inputs of the data preprocessor ``source`` those of ``target``; ``nn.Identity`` if they agree.
 
-    Both are mmpretrain or mmengine data preprocessors: channel order, mean and standard deviation are
-    compared.
+    Both are mmpretrain's or mmengine's: channel order, mean and standard deviation are compared.
     """
-    source_mean, source_std = _statistics(source)
-    target_mean, target_std = _statistics(target)
+    (source_mean, source_std), (target_mean, target_std) = _statistics(source), _statistics(target)
     flip = _is_flipped(source) != _is_flipped(target)
     if not flip and torch.equal(source_mean, target_mean) and torch.equal(source_std, target_std):
-        return None
+        return nn.Identity()
     if flip:  # pixels are brought back in the source's channel order, then flipped
         source_mean, source_std = source_mean.flip(0), source_std.flip(0)
     return InputConverter(flip, source_std / target_std, (source_mean - target_mean) / target_std)
@@ -46,7 +43,6 @@ def _is_flipped(preprocessor: nn.Module) -> bool:
 
 
 def rgb_images(inputs: Tensor, preprocessor: nn.Module) -> list:
-    """Raw images (N, 3, H, W), as a dataloader gives them to ``preprocessor``, for looking at: (H, W, 3),
-    RGB, uint8 each."""
+    """Raw images (N, 3, H, W) of a dataloader, as ``preprocessor`` gets them, as arrays (H, W, 3), RGB."""
     images = inputs.flip(1) if _is_flipped(preprocessor) else inputs
     return list(images.permute(0, 2, 3, 1).cpu().numpy())

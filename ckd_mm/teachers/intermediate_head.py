@@ -27,19 +27,14 @@ def default_kind(input_shape: Sequence[int]) -> str:
 class IntermediateHead(LinearClsHead):
     """z = W a + b, where a is a feature map as one vector.
 
-    Eq. 3 of DIH (arXiv 2103.00497) puts a function g around it, "e.g. ReLU"; in the authors' code it is the
-    identity, and here, since logits that cannot be negative make poor teachers. Weights begin as torch's
-    linear layers do, as there.
+    Eq. 3 of DIH (arXiv 2103.00497) puts a function g around it, "e.g. ReLU". Here, as in the authors' code,
+    it is the identity, since logits that cannot be negative make poor teachers, and weights begin as torch's.
 
     Args:
-        num_classes: C.
         shape: of the map, (channels, H, W), or (channels, ) where a backbone has pooled it already.
         kind: ``flatten`` takes the map as it is (the paper), ``pool`` its average over a grid.
         grid: side of that grid; a map that is smaller stays as it is.
         loss: of logits and labels; default: cross-entropy.
-
-    Raises:
-        ConfigError: naming the setting.
     """
 
     def __init__(self, num_classes: int, shape: Sequence[int], kind: str = 'flatten', grid: int = GRID,
@@ -54,7 +49,7 @@ class IntermediateHead(LinearClsHead):
         super().__init__(num_classes, shape[0] * math.prod(pooled), init_cfg=init_cfg,
                          loss=loss or CrossEntropyLoss())
         self.kind, self.grid = kind, grid
-        self.pooled_to: tuple[int, ...] | None = pooled if pooled != size else None
+        self.pooled_to = pooled if pooled != size else None
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """The last map of ``feats``, (N, channels, H, W) or (N, channels), as (N, in_channels)."""

@@ -20,23 +20,19 @@ def size(name: str) -> int:
     return sum(parameter.numel() for parameter in build(name).parameters())
 
 
-# DIH, Table 1, millions, CIFAR-100. Printed are two digits, some rounded (1.7366 as 1.74), some cut (9.2773
-# as 9.27, 21.3283 as 21.32)
+# DIH, Table 1, millions, CIFAR-100: two digits, some rounded (1.7366 as 1.74), some cut (9.2773 as 9.27)
 @pytest.mark.parametrize(('name', 'printed', 'exact'), [
     ('dih_resnet8_cifar100', 0.08, 83892),
     ('dih_resnet14_cifar100', 0.18, 181108),
     ('dih_resnet20_cifar100', 0.28, 278324),
     ('dih_resnet110_cifar100', 1.74, 1736564),
-    # 9 * (3*64 + 64*128 + 128*256 + 256*256 + 256*512 + 3*512*512) + 3 * (64 + 128 + 2*256 + 4*512) + 513 *
-    # 100
+    # 9 * (3*64 + 64*128 + 128*256 + 256*256 + 256*512 + 3*512*512) + 3 * (64 + 128 + 2*256 + 4*512) + 51300
     ('vgg11_cifar100', 9.27, 9277284),
     ('resnet18_cifar100', 11.22, 11220132),
     ('resnet34_cifar100', 21.32, 21328292),
 ])
 def test_networks_of_dih(name, printed, exact):
-    found = size(name)
-    assert found == exact
-    assert abs(found / 1e6 - printed) < 0.01
+    assert size(name) == exact and abs(exact / 1e6 - printed) < 0.01
 
 
 # ESKD, Table 4, millions, CIFAR-10, cut after two digits
@@ -50,8 +46,8 @@ def wide_resnet_size(depth: int, width: int, classes: int) -> int:
     blocks, channels, total = (depth - 4) // 6, 16, 3 * 9 * 16
     for wide in (16 * width, 32 * width, 64 * width):
         for _ in range(blocks):
-            total += 2 * channels + 9 * channels * wide + 2 * wide + 9 * wide * wide + (
-                channels * wide if channels != wide else 0)
+            shortcut = channels * wide if channels != wide else 0
+            total += 2 * channels + 9 * channels * wide + 2 * wide + 9 * wide * wide + shortcut
             channels = wide
     return total + 2 * channels + (channels + 1) * classes
 
@@ -63,12 +59,9 @@ def test_wide_resnets_have_the_name_s_depth_and_width(name):
 
 
 def test_there_is_every_wide_resnet_of_eskd():
-    assert {file.stem
-            for file in FOLDER.glob('wrn*_cifar10.py')} >= {
-                f'wrn{depth}-{width}_cifar10'
-                for depth, widths in ((16, (1, 2, 3, 4, 6, 8)), (28, (1, 3, 4, 6, 8)))
-                for width in widths
-            }
+    assert {file.stem for file in FOLDER.glob('wrn*_cifar10.py')} >= {
+        f'wrn{depth}-{width}_cifar10' for depth, widths in ((16, (1, 2, 3, 4, 6, 8)), (28, (1, 3, 4, 6, 8)))
+        for width in widths}
 
 
 # torchvision's networks, which the ImageNet experiments take
@@ -87,14 +80,13 @@ def test_the_head_fits_the_network(name):
     """Nothing is computed, but a wrong number of channels is refused."""
     data = next(data for data in CLASSES if name.endswith(data))
     pixels = dict(tiny_imagenet=64, digits=8, digits_small=8).get(data, 32)
-    assert build(name).to('meta').eval()(torch.empty(2, 3, pixels, pixels,
-                                                     device='meta')).shape == (2, CLASSES[data])
+    images = torch.empty(2, 3, pixels, pixels, device='meta')
+    assert build(name).to('meta').eval()(images).shape == (2, CLASSES[data])
 
 
 def test_vgg_ends_each_stage_in_a_max_pool():
     """DIH mounts its heads behind the first four."""
-    config = Config.fromfile(FOLDER / 'vgg11_cifar10.py').model
-    config.backbone.out_indices = (0, 1, 2, 3, 4)
-    maps = MODELS.build(config.backbone)(torch.zeros(2, 3, 32, 32))
-    assert [tuple(found.shape[1:]) for found in maps] == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2),
-                                                          (512, 1, 1)]
+    config = Config.fromfile(FOLDER / 'vgg11_cifar10.py').model.backbone
+    maps = MODELS.build(dict(config, out_indices=(0, 1, 2, 3, 4)))(torch.zeros(2, 3, 32, 32))
+    assert [found.shape[1:] for found in maps] == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2),
+                                                   (512, 1, 1)]

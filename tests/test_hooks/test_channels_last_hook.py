@@ -42,7 +42,7 @@ HOOK = dict(type='ckd_mm.ChannelsLastHook')
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     """Where teachers are not in channels_last anyway."""
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.CHANNELS_LAST_ON', ())
+    monkeypatch.setattr('ckd_mm.students.taught_student.CHANNELS_LAST_ON', ())
 
 
 def convolutions(model: nn.Module) -> list:

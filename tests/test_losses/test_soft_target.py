@@ -1,11 +1,12 @@
-"""The target that teachers make of an image, by itself."""
+"""The target that teachers make of an image."""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.testing import assert_close
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.losses import CohortKDLoss, DecoupledKDLoss, SoftTarget, soft_target
+from ckd_mm.losses import CohortKDLoss, DecoupledKDLoss, soft_target
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.students.checkpoint_distill import filled_up
 
@@ -23,25 +24,24 @@ def test_the_spread_of_each_image_is_its_jensen_shannon_divergence():
     """Of 0.9, 0.1 and 0.5, 0.5 with equal weights the mean is 0.7, 0.3."""
     first = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
     second = torch.tensor([[0.5, 0.5], [0.2, 0.8]]).log()
-    found = soft_target(torch.stack([first, second]), 1.0, 'loss')
-    torch.testing.assert_close(found.log_p.exp(), torch.tensor([[0.7, 0.3], [0.2, 0.8]]))
+    target = soft_target(torch.stack([first, second]), 1.0, 'loss')
+    assert_close(target.log_p.exp(), torch.tensor([[0.7, 0.3], [0.2, 0.8]]))
     by_hand = [0.5 * sum(p * torch.tensor(p / m).log().item() for p, m in zip(row, (0.7, 0.3)))
                for row in ((0.9, 0.1), (0.5, 0.5))]
-    torch.testing.assert_close(found.spread, torch.tensor([sum(by_hand), 0.0]), rtol=1e-5, atol=1e-7)
+    assert_close(target.spread, torch.tensor([sum(by_hand), 0.0]), rtol=1e-5, atol=1e-7)
     assert soft_target(torch.stack([first, second]), 1.0, 'prob').spread is None
 
 
 @pytest.mark.parametrize('loss', [
     *(CohortKDLoss(2.0, aggregation, 0.7, [1, 2, 1], standardize) for aggregation in AGGREGATIONS
-      for standardize in (False, True)), DecoupledKDLoss(2.0)
-])
+      for standardize in (False, True)), DecoupledKDLoss(2.0)])
 def test_a_loss_of_the_target_is_the_loss_of_the_logits(loss):
     """Also its gradient, bit for bit."""
     labels = (torch.arange(6) % 5, ) if getattr(loss, 'needs_labels', False) else ()
     gradients, values = [], []
-    for said in (logits(3, 6, 5), loss.target(logits(3, 6, 5))):
+    for teachers in (logits(3, 6, 5), loss.target(logits(3, 6, 5))):
         student = logits(6, 5, seed=1).requires_grad_()
-        value = loss(student, said, *labels)
+        value = loss(student, teachers, *labels)
         value.backward()
         values.append(value.detach())
         gradients.append(student.grad)
@@ -51,12 +51,11 @@ def test_a_loss_of_the_target_is_the_loss_of_the_logits(loss):
 @pytest.mark.parametrize('aggregation', AGGREGATIONS)
 @pytest.mark.parametrize('classes', [7, 100, 1000])
 def test_an_images_target_does_not_depend_on_its_place_and_company(aggregation, classes):
-    """Which is why it can be kept; the batch has its size, whoever is in it."""
-    given = logits(3, 16, classes)
-    whole, order = soft_target(given, 4.0, aggregation), torch.randperm(
-        16, generator=torch.Generator().manual_seed(2))
-    for part, kept in zip(soft_target(given[:, order], 4.0, aggregation), whole):
-        assert part is kept is None or torch.equal(part, kept[order])
+    """So it can be cached, as long as the batch has the same size."""
+    given, order = logits(3, 16, classes), torch.randperm(16, generator=torch.Generator().manual_seed(2))
+    whole = soft_target(given, 4.0, aggregation)
+    for part, expected in zip(soft_target(given[:, order], 4.0, aggregation), whole):
+        assert part is expected is None or torch.equal(part, expected[order])
     other = torch.cat([given[:, :5], logits(3, 11, classes, seed=3)], dim=1)
     assert torch.equal(soft_target(other, 4.0, aggregation).log_p[:5], whole.log_p[:5])
 
@@ -77,23 +76,21 @@ def distilling(folder, **settings) -> CheckpointDistill:
     return CheckpointDistill(with_statistics(resnet()), cohort, **settings)
 
 
-def test_asked_in_batches_of_one_size(tmp_path):
-    """The same of an image alone, of three and of sixteen; without ``teacher_batch`` one image alone is
-    computed by other kernels."""
-    model, images = distilling(tmp_path, teacher_batch=16), torch.randn(
-        16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+def test_teacher_batches_of_one_size(tmp_path):
+    """One image alone gets the target that it has among sixteen; without ``teacher_batch`` other kernels
+    compute it."""
+    model = distilling(tmp_path, teacher_batch=16)
+    images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     whole, teachers = model.soft_target(images)
     assert teachers == 2 and whole.log_p.shape == (16, 10)
     for count in (1, 3, 16):
         part, _ = model.soft_target(images[:count])
-        assert isinstance(part, SoftTarget) and torch.equal(part.log_p, whole.log_p[:count]) and len(
-            part.predicted) == count
-    by_hand = torch.stack(
-        [F.softmax(member / 4.0, dim=1) for member in model.teacher_logits(images)]).mean(dim=0)
-    torch.testing.assert_close(whole.log_p.exp(), by_hand)
+        assert torch.equal(part.log_p, whole.log_p[:count]) and len(part.predicted) == count
+    by_hand = F.softmax(model.teacher_logits(images) / 4.0, dim=2).mean(dim=0)
+    assert_close(whole.log_p.exp(), by_hand)
 
 
-def testfilled_up_batches():
+def test_filled_up_batches():
     images = torch.arange(6.0).view(3, 2, 1, 1)
     assert torch.equal(filled_up(images, 5)[:, 0, 0, 0], torch.tensor([0.0, 2.0, 4.0, 4.0, 4.0]))
     assert filled_up(images, 3) is images and filled_up(images, 2) is images
@@ -101,12 +98,9 @@ def testfilled_up_batches():
     assert filled_up(last, 4).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_targets_need_a_loss_that_can_be_kept(tmp_path):
-    class Other(torch.nn.Module):
-        pass
-
-    with pytest.raises(ConfigError, match='Other has no method `target`'):
-        distilling(tmp_path, targets=str(tmp_path), kd_loss=Other())
+def test_targets_need_a_loss_that_has_them(tmp_path):
+    with pytest.raises(ConfigError, match='L1Loss has no method `target`'):
+        distilling(tmp_path, targets=str(tmp_path), kd_loss=torch.nn.L1Loss())
 
 
 def test_targets_and_a_distiller_are_refused(tmp_path):

@@ -63,7 +63,7 @@ SETTINGS = [
     (dict(heads=dict(out_indices=[0, 5])), r'out_indices=\[0, 5\].*0 to 1|out_indices=\[0, 5\].*\[0, 1\]'),
     (dict(heads=dict(out_indices=[])),
      r'heads.out_indices=\[\] should list at least one stage of the teacher'),
-    (dict(heads=dict(out_indices=[1, 1])), r'out_indices=\[1, 1\] names an output twice'),
+    (dict(heads=dict(out_indices=[1, 1])), r'out_indices=\[1, 1\] should be .* each once'),
     (dict(heads=dict(kind='pool')),
      r'heads: give either out_indices=\(...\), the stages .*, or file=..., .*; not none of them'),
     (dict(heads=dict(out_indices=[0], file='heads.pth')),

@@ -431,7 +431,7 @@ def test_short_trials_of_a_selector_see_views_too(config_of):
 
 def test_in_channels_last_too(config_of, monkeypatch):
     """The hook changes how teachers compute, so it must work in the stage that asks them."""
-    monkeypatch.setattr('ckd_mm.teachers.base_cohort.CHANNELS_LAST_ON', ())  # as on a GPU
+    monkeypatch.setattr('ckd_mm.students.taught_student.CHANNELS_LAST_ON', ())  # as on a GPU
     distill = dict(cache=dict(views=VIEWS))
     cached, plain = config_of('cached', copy.deepcopy(distill)), uncached(
         config_of('plain', copy.deepcopy(distill)))

@@ -76,8 +76,7 @@ def test_what_a_backward_pass_keeps_is_counted():
 
 # ---------------------------------------------------------------- the cohort
 def few_logits_more(four: int, one: int) -> bool:
-    """Four teachers take what one takes, and the logits of four: three while the last is asked, or all when
-    they are stacked."""
+    """Four teachers take what one takes, and the logits of four."""
     return four <= one + 4 * LOGITS
 
 

@@ -1,5 +1,4 @@
-"""A teacher and its heads as a cohort: what they say, Eq. 4 and 5 of DIH, what runs, and what is said when it
-cannot be."""
+"""A teacher and its heads as a cohort: their logits, Eq. 4 and 5 of DIH, what runs, and bad input."""
 
 import copy
 
@@ -51,30 +50,22 @@ def cohort_of(folder, use=None, **settings) -> DIHTeacher:
     return DIHTeacher(snapshot, heads.file, use)
 
 
-def plain_maps(model: dict, images: torch.Tensor, stages: int = 3) -> list:
-    """What the stages of the plain network return, layer by layer."""
-    teacher = network(model, 2)
-    with torch.no_grad():
-        maps = [teacher.backbone.relu(teacher.backbone.norm1(teacher.backbone.conv1(images)))]
-        for stage in range(stages):
-            maps.append(getattr(teacher.backbone, f'layer{stage + 1}')(maps[-1]))
-    return maps[1:]
-
-
+@torch.no_grad()
 def numpy_logits(folder, images: torch.Tensor) -> np.ndarray:
-    """(4, N, 10) of the heads 0, 1, 2 and the teacher, from the files alone."""
+    """(4, N, 10) of the heads 0, 1, 2 and the teacher, from the files and the network's layers alone."""
     weights = torch.load(folder / 'heads.pth', weights_only=True)['state_dict']
-    heads = [
-        found.flatten(1).numpy() @ weights[f'heads.{index}.fc.weight'].numpy().T +
-        weights[f'heads.{index}.fc.bias'].numpy() for index, found in enumerate(plain_maps(TEACHER, images))
-    ]
-    with torch.no_grad():
-        return np.stack([*heads, network(TEACHER, 2)(images, mode='tensor').numpy()])
+    teacher, logits = network(TEACHER, 2), []
+    features = teacher.backbone.relu(teacher.backbone.norm1(teacher.backbone.conv1(images)))
+    for index in range(3):
+        features = getattr(teacher.backbone, f'layer{index + 1}')(features)
+        weight, bias = (weights[f'heads.{index}.fc.{part}'].numpy() for part in ('weight', 'bias'))
+        logits.append(features.flatten(1).numpy() @ weight.T + bias)
+    return np.stack([*logits, teacher(images, mode='tensor').numpy()])
 
 
-# ---------------------------------------------------------------- what they say
+# ---------------------------------------------------------------- logits
 def test_logits_are_linear_in_the_maps_and_the_teachers_are_its_own(tmp_path):
-    """Eq. 3, heads from shallow to deep, then the teacher, bit for bit what the plain network says."""
+    """Eq. 3, heads from shallow to deep, then the teacher, bit for bit those of the plain network."""
     cohort = MODELS.build(
         dict(type='ckd_mm.DIHTeacher', snapshot=dict(trajectory=str(tmp_path / 'run'), epoch=2),
              heads=str(heads_on(tmp_path)[1].file)))
@@ -90,33 +81,23 @@ def test_logits_are_linear_in_the_maps_and_the_teachers_are_its_own(tmp_path):
                                rtol=1e-4, atol=1e-6)
 
 
-def test_one_pass_serves_all(tmp_path):
-    cohort = cohort_of(tmp_path)
-    calls = []
-    for name, module in cohort.networks[0].named_modules():
-        if not list(module.children()):
-            module.register_forward_hook(lambda _module, _inputs, _output, name=name: calls.append(name))
-    cohort(IMAGES)
-    assert calls.count('backbone.conv1') == calls.count('backbone.layer3.1.conv2') == calls.count(
-        'head.fc') == 1
-
-
 @pytest.mark.parametrize('use, names', [(['teacher', 0, 2], ['head 0', 'head 2', 'teacher']),
                                         ([2, 1], ['head 1', 'head 2']), (['teacher'], ['teacher']),
                                         ([1], ['head 1']), (None, ['head 0', 'head 1', 'head 2', 'teacher'])])
 def test_who_teaches(tmp_path, use, names):
+    """In one pass of the backbone; without the teacher its own neck and head do not run."""
     snapshot, heads = heads_on(tmp_path)
-    everyone = DIHTeacher(snapshot, heads.file)
-    cohort = DIHTeacher(snapshot, heads.file, use)
+    everyone, cohort = DIHTeacher(snapshot, heads.file), DIHTeacher(snapshot, heads.file, use)
     assert cohort.member_names == names
+    calls = []
+    for name, part in cohort.networks[0].named_modules():
+        part.register_forward_hook(lambda *_, name=name: calls.append(name))
     rows = [everyone.member_names.index(name) for name in names]
     assert torch.equal(cohort(IMAGES), everyone(IMAGES)[rows])
-
-
-def test_a_teacher_alone_is_the_snapshot(tmp_path):
-    snapshot, heads = heads_on(tmp_path)
-    assert torch.equal(
-        DIHTeacher(snapshot, heads.file, ['teacher'])(IMAGES), SnapshotEnsemble([snapshot])(IMAGES))
+    assert calls.count('backbone.conv1') == calls.count('backbone.layer3.1.conv2') == 1
+    assert calls.count('head.fc') == calls.count('neck') == names.count('teacher')
+    if use == ['teacher']:
+        assert torch.equal(cohort(IMAGES), SnapshotEnsemble([snapshot])(IMAGES))
 
 
 # ---------------------------------------------------------------- Eq. 4 and 5
@@ -184,16 +165,15 @@ def test_eval_whatever_calls_train(tmp_path, wake, model):
 
 
 def test_nothing_of_it_is_in_the_students_checkpoint(tmp_path):
-    snapshot, heads = heads_on(tmp_path)
-    model = CheckpointDistill(STUDENT, DIHTeacher(snapshot, heads.file))
+    model = CheckpointDistill(STUDENT, cohort_of(tmp_path))
     losses = model.train()(**model.data_preprocessor(batch(), training=True), mode='loss')
     sum(losses.values()).backward()
     assert list(model.state_dict()) == list(CLASSIFIERS.build(copy.deepcopy(STUDENT)).state_dict())
-    assert all(
-        not parameter.requires_grad and parameter.grad is None for parameter in model.cohort.parameters())
+    assert not any(parameter.requires_grad or parameter.grad is not None
+                   for parameter in model.cohort.parameters())
 
 
-def test_building_and_asking_costs_no_random_number(tmp_path):
+def test_neither_building_nor_a_forward_pass_draws_random_numbers(tmp_path):
     snapshot, heads = heads_on(tmp_path)
     before = torch.get_rng_state()
     DIHTeacher(snapshot, heads.file, [0])(IMAGES)
@@ -203,19 +183,18 @@ def test_building_and_asking_costs_no_random_number(tmp_path):
 def test_inputs_of_other_statistics(tmp_path):
     cohort = cohort_of(tmp_path)
     own = cohort(cohort.data_preprocessor(batch())['inputs'])
-    students = CLASSIFIERS.build(
-        dict(type='ClsDataPreprocessor', mean=[103.53, 116.28, 123.675], std=[57., 58., 59.], to_rgb=True))
+    statistics = dict(STATISTICS, mean=[103.53, 116.28, 123.675], std=[57., 58., 59.], to_rgb=True)
+    students = CLASSIFIERS.build(dict(statistics, type='ClsDataPreprocessor'))
     inputs = students(batch())['inputs']
     assert not torch.allclose(cohort(inputs), own, atol=1e-2)
     cohort.expect_inputs_of(students)
     assert_close(cohort(inputs), own, rtol=1e-3, atol=1e-4)
     snapshot, heads = heads_on(tmp_path)
-    told = DIHTeacher(snapshot, heads.file, data_preprocessor=dict(STATISTICS, mean=[103.53, 116.28, 123.675],
-                                             std=[57., 58., 59.], to_rgb=True))
-    assert_close(told(inputs), own, rtol=1e-3, atol=1e-4)
+    given = DIHTeacher(snapshot, heads.file, data_preprocessor=statistics)
+    assert_close(given(inputs), own, rtol=1e-3, atol=1e-4)
 
 
-def test_compiled_networks_say_the_same(tmp_path):
+def test_compiled_networks_compute_the_same(tmp_path):
     snapshot, heads = heads_on(tmp_path)
     student = network(STUDENT, 5)
     models = [
@@ -241,12 +220,6 @@ BACKBONES = dict(
 )
 
 
-def classifier(backbone: dict, channels: int) -> dict:
-    return with_statistics(
-        dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'),
-             head=dict(type='LinearClsHead', num_classes=10, in_channels=channels)))
-
-
 def on_disk(folder, model: dict, seed: int = 1) -> Snapshot:
     torch.save(network(model, seed).state_dict(), folder / 'teacher.pth')
     return Snapshot(folder / 'teacher.pth', model=model)
@@ -255,7 +228,9 @@ def on_disk(folder, model: dict, seed: int = 1) -> Snapshot:
 @pytest.mark.parametrize('name', BACKBONES)
 def test_maps_and_logits_are_those_of_the_plain_network(tmp_path, name):
     backbone, channels, stages = BACKBONES[name]
-    snapshot = on_disk(tmp_path, classifier(backbone, channels))
+    model = dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'),
+                 head=dict(type='LinearClsHead', num_classes=10, in_channels=channels))
+    snapshot = on_disk(tmp_path, with_statistics(model))
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     features = FeatureNetwork(snapshot, (0, 1), (3, 32, 32))
     maps, logits = features(images)
@@ -268,26 +243,18 @@ def test_maps_and_logits_are_those_of_the_plain_network(tmp_path, name):
         assert torch.equal(logits, plain(images, mode='tensor'))
     assert len(outputs) == stages and all(torch.equal(left, right) for left, right in zip(maps, outputs))
     assert features.shapes == {0: outputs[0].shape[1:], 1: outputs[1].shape[1:]}
-
-
-@pytest.mark.parametrize('use, runs', [([0, 1], False), ([0, 'teacher'], True)])
-def test_without_the_teacher_its_own_head_does_not_run(tmp_path, use, runs):
-    cohort, calls = cohort_of(tmp_path), []
-    alone = DIHTeacher(cohort.snapshot, cohort.head_file.file, use)
-    for name, part in alone.networks.named_modules():
-        part.register_forward_hook(lambda *_, name=name: calls.append(name))
-    rows = [cohort.member_names.index(name) for name in alone.member_names]
-    assert torch.equal(alone(IMAGES), cohort(IMAGES)[rows])
-    assert ('0.head.fc' in calls) == ('0.neck' in calls) == runs and '0.backbone.layer3' in calls
+    known = ', '.join(map(str, range(stages)))
+    with pytest.raises(ConfigError, match=rf'out_indices=\[0, {stages + 4}\].*it has \[{known}\]'):
+        FeatureNetwork(snapshot, (0, stages + 4), (3, 32, 32))
 
 
 @pytest.mark.parametrize('model', [
     dict(backbone=dict(type='ConvNeXt', arch=dict(depths=[1, 1, 1, 1], channels=[4, 8, 16, 32])),
          head=dict(type='LinearClsHead', num_classes=10, in_channels=32)),
-    dict(backbone=dict(type='SwinTransformer',
-                       arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1]), img_size=64,
-                       window_size=2), neck=dict(type='GlobalAveragePooling'),
-         head=dict(type='LinearClsHead', num_classes=10, in_channels=64)), ], ids=['ConvNeXt', 'Swin'])
+    dict(backbone=dict(type='SwinTransformer', img_size=64, window_size=2,
+                       arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])),
+         neck=dict(type='GlobalAveragePooling'),
+         head=dict(type='LinearClsHead', num_classes=10, in_channels=64))], ids=['ConvNeXt', 'Swin'])
 def test_norms_that_a_backbone_has_for_outputs_only(tmp_path, model):
     """They are not in the snapshot; here they normalise alone. The same each time, or trained heads would not
     fit."""
@@ -302,29 +269,22 @@ def test_norms_that_a_backbone_has_for_outputs_only(tmp_path, model):
 
 
 # ---------------------------------------------------------------- bad input
-@pytest.mark.parametrize('out_indices, message', [
-    ((), r'out_indices=\(\) mounts no head \(k = 0\)'),
-    ((0, 0), r'out_indices=\(0, 0\) names an output twice'),
-    ((-1, ), r'out_indices=\(-1,\) should be a list of one or more outputs'),
-    (2, r'out_indices=2 should be a list'),
-    ((True, ), r'out_indices=\(True,\) should be a list'),
-    ((0, 7), r'out_indices=\[0, 7\]: the backbone of .*epoch_2\.pth \(epoch 2\), ResNet_CIFAR, does not '
-             r'return these outputs; it has \[0, 1, 2\]'),
-])
-def test_out_indices(tmp_path, out_indices, message):
+@pytest.mark.parametrize('out_indices, input_shape, message', [
+    ((), (3, 8, 8), r'out_indices=\(\) should be a list of one or more outputs'),
+    ((0, 0), (3, 8, 8), r'out_indices=\(0, 0\) should be .* each once'),
+    ((-1, ), (3, 8, 8), r'out_indices=\(-1,\) should be .* counted from 0'),
+    (2, (3, 8, 8), r'out_indices=2 should be a list'),
+    ((True, ), (3, 8, 8), r'out_indices=\(True,\) should be a list'),
+    ((0, 7), (3, 8, 8), r'out_indices=\[0, 7\]: the backbone of .*epoch_2\.pth \(epoch 2\), ResNet_CIFAR, '
+                        r'does not return these outputs; it has \[0, 1, 2\]'),
+    ((0, ), (1, 8, 8), r'input_shape=\(1, 8, 8\): the network of .* cannot take such images'),
+    ((0, ), 32, r'input_shape=32 should be that of an image')])
+def test_what_heads_cannot_be_trained_on(tmp_path, out_indices, input_shape, message):
     snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
     before = torch.get_rng_state()
     with pytest.raises(ConfigError, match=message) as caught:
-        HeadTraining(snapshot, out_indices, (3, 8, 8))
+        HeadTraining(snapshot, out_indices, input_shape)
     assert '\n' not in str(caught.value) and torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize('name', BACKBONES)
-def test_outputs_that_are_not_there(tmp_path, name):
-    backbone, channels, stages = BACKBONES[name]
-    with pytest.raises(ConfigError, match=rf'out_indices=\[0, {stages + 4}\].*it has '
-                                          rf'\[{", ".join(map(str, range(stages)))}\]'):
-        FeatureNetwork(on_disk(tmp_path, classifier(backbone, channels)), (0, stages + 4), (3, 32, 32))
 
 
 def test_a_network_without_outputs_to_choose(tmp_path):
@@ -333,15 +293,6 @@ def test_a_network_without_outputs_to_choose(tmp_path):
     with pytest.raises(ConfigError, match=r'a network whose backbone has `out_indices`; LeNet5 of .* has '
                                           r'none'):
         FeatureNetwork(on_disk(tmp_path, model), (0, ), (1, 32, 32))
-
-
-def test_images_that_the_network_cannot_take(tmp_path):
-    snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
-    with pytest.raises(ConfigError, match=r'input_shape=\(1, 8, 8\): the network of .* cannot take such '
-                                          r'images'):
-        HeadTraining(snapshot, (0, ), (1, 8, 8))
-    with pytest.raises(ConfigError, match=r'input_shape=32 should be that of an image'):
-        HeadTraining(snapshot, (0, ), 32)
 
 
 @pytest.mark.parametrize('use', [[], [3], ['head 0'], [0, 0], 'teacher', [0, 'student']])
@@ -367,8 +318,8 @@ def test_heads_of_another_teacher(tmp_path):
     with pytest.raises(SnapshotError, match=r'heads .*heads\.pth do not fit the teacher .*: out_indices=\[0, '
                                             r'1, 2\].*it has \[0, 1\]\. Use the snapshot they were trained '
                                             r'on, .*epoch_2\.pth'):
-        DIHTeacher(
-            trajectory(tmp_path / 'shorter', epochs=[2], model=with_statistics(resnet(2))).last, heads.file)
+        shorter = trajectory(tmp_path / 'shorter', epochs=[2], model=with_statistics(resnet(2)))
+        DIHTeacher(shorter.last, heads.file)
 
 
 def test_heads_of_other_classes(tmp_path):
@@ -401,18 +352,15 @@ def test_files_that_are_no_heads(tmp_path):
         read_heads(heads.file)
 
 
-# ---------------------------------------------------------------- the file
 def test_the_file_says_what_it_is_of(tmp_path):
     snapshot, heads = heads_on(tmp_path, out_indices=(2, 0), kind='pool', grid=2)
     checkpoint = torch.load(heads.file, weights_only=True)
     assert list(checkpoint['state_dict']) == ['heads.0.fc.weight', 'heads.0.fc.bias', 'heads.2.fc.weight',
                                               'heads.2.fc.bias']
     meta = checkpoint['meta']['heads']
-    assert {
-        key: meta[key]
-        for key in ('out_indices', 'kind', 'grid', 'input_shape', 'shapes', 'num_classes')
-    } == dict(out_indices=[0, 2], kind='pool', grid=2, input_shape=[3, 8, 8], shapes=[[4, 8, 8], [16, 2, 2]],
-              num_classes=10)
+    expected = dict(out_indices=[0, 2], kind='pool', grid=2, input_shape=[3, 8, 8], num_classes=10,
+                    shapes=[[4, 8, 8], [16, 2, 2]])
+    assert {key: meta[key] for key in expected} == expected
     assert meta['teacher'] == dict(file='run/snapshots/epoch_2.pth', epoch=2,
                                    weights=weights_sha256(network(TEACHER, 2).state_dict()))
     assert heads.classes == DIGITS and heads.teacher_file.resolve() == snapshot.file.resolve()
@@ -422,6 +370,6 @@ def test_the_fingerprint_of_weights():
     weights = dict(a=torch.arange(6.).reshape(2, 3), b=torch.tensor(3))
     assert weights_sha256(weights) == weights_sha256(dict(reversed(weights.items()))) == weights_sha256(
         copy.deepcopy(weights))
-    for other in (dict(weights, a=weights['a'] + 1e-6), dict(weights, a=weights['a'].reshape(
-            3, 2)), dict(weights, b=torch.tensor(3.)), dict(c=weights['a'], b=weights['b'])):
+    for other in (dict(weights, a=weights['a'] + 1e-6), dict(weights, a=weights['a'].reshape(3, 2)),
+                  dict(weights, b=torch.tensor(3.)), dict(c=weights['a'], b=weights['b'])):
         assert weights_sha256(other) != weights_sha256(weights)

@@ -3,6 +3,7 @@
 import copy
 import json
 import multiprocessing
+import re
 import signal
 import time
 
@@ -49,19 +50,17 @@ def heads_run(make, folder, **settings):
     return config
 
 
-def steps(model, count: int = 5) -> list:
+def steps(model, count: int = 3) -> list:
     """Losses of training steps on fixed batches."""
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3))
     return [model.train().train_step(batch(8, seed), wrapper) for seed in range(count)]
 
 
 # ---------------------------------------------------------------- the head
-@pytest.mark.parametrize(
-    'kind, grid, shape, parameters', [
-        ('flatten', 4, (16, 32, 32), (16384 + 1) * 100),  # footnote 4 of DIH: (N_i + 1) x C
-        ('pool', 4, (64, 56, 56), (64 * 16 + 1) * 100), ('pool', 4, (64, 3, 7), (64 * 3 * 4 + 1) * 100),
-        ('pool', 1, (64, 8, 8), 65 * 100), ('flatten', 4, (24, ), 25 * 100), ('pool', 4, (24, ), 25 * 100)
-    ])
+@pytest.mark.parametrize('kind, grid, shape, parameters', [
+    ('flatten', 4, (16, 32, 32), (16384 + 1) * 100),  # footnote 4 of DIH: (N_i + 1) x C
+    ('pool', 4, (64, 56, 56), (64 * 16 + 1) * 100), ('pool', 4, (64, 3, 7), (64 * 3 * 4 + 1) * 100),
+    ('pool', 1, (64, 8, 8), 65 * 100), ('flatten', 4, (24, ), 25 * 100), ('pool', 4, (24, ), 25 * 100)])
 def test_parameters_of_a_head(kind, grid, shape, parameters):
     head = IntermediateHead(100, shape, kind, grid)
     assert sum(parameter.numel() for parameter in head.parameters()) == parameters
@@ -81,16 +80,11 @@ def test_pooling_is_the_average_over_a_grid():
     assert torch.equal(same((features, )), flat((features, )))
 
 
-@pytest.mark.parametrize('size, kind', [(8, 'flatten'), (32, 'flatten'), (63, 'flatten'), (64, 'pool'),
-                                        (224, 'pool')])
-def test_the_default_kind(size, kind):
+@pytest.mark.parametrize('size, kind', [(8, 'flatten'), (63, 'flatten'), (64, 'pool'), (224, 'pool')])
+def test_the_default_kind(tmp_path, size, kind):
     assert default_kind((3, size, size)) == default_kind((3, 1, size)) == kind
-
-
-def test_the_default_kind_is_taken(tmp_path):
     snapshot = trajectory(tmp_path, epochs=[2], model=TEACHER).last
-    for shape, kind in (((3, 8, 8), 'flatten'), ((3, 64, 64), 'pool')):
-        assert {head.kind for head in HeadTraining(snapshot, (0, 1), shape).heads.values()} == {kind}
+    assert {head.kind for head in HeadTraining(snapshot, (0, 1), (3, 8, size)).heads.values()} == {kind}
 
 
 # ---------------------------------------------------------------- the losses
@@ -101,12 +95,11 @@ def test_a_cross_entropy_a_head(tmp_path):
     logits, labels = model(data['inputs']).detach().double().numpy(), labels_of(batch()).numpy()
     assert list(losses) == ['loss_head_0', 'loss_head_1', 'loss_head_2']
     for loss, rows in zip(losses.values(), logits):
-        assert loss.item() == pytest.approx(-log_softmax(rows, axis=1)[np.arange(len(labels)), labels].mean(),
-                                            rel=1e-4)
+        cross_entropy = -log_softmax(rows, axis=1)[np.arange(len(labels)), labels].mean()
+        assert loss.item() == pytest.approx(cross_entropy, rel=1e-4)
     with torch.no_grad():
-        teacher = network(TEACHER, 2)(data['inputs'], mode='tensor')
-    assert torch.equal(model(data['inputs'])[-1],
-                       teacher) and model.member_names == ['head 0', 'head 1', 'head 2', 'teacher']
+        assert torch.equal(model(data['inputs'])[-1], network(TEACHER, 2)(data['inputs'], mode='tensor'))
+    assert model.member_names == ['head 0', 'head 1', 'head 2', 'teacher']
     scores = torch.stack([sample.pred_score for sample in model(**data, mode='predict')])
     assert_close(scores, model(data['inputs']).softmax(dim=2).mean(dim=0))
 
@@ -128,8 +121,7 @@ def test_together_they_learn_what_each_learns_alone(tmp_path):
     start = copy.deepcopy(together.heads.state_dict())
     alone = {index: head_training(tmp_path / str(index), (index, )) for index in (0, 1, 2)}
     for index, model in alone.items():
-        model.heads[str(index)].load_state_dict({key.split('.', 1)[1]: value for key, value in start.items()
-                                                 if key[0] == str(index)})
+        model.load_state_dict({f'heads.{key}': value for key, value in start.items() if key[0] == str(index)})
     logs = steps(together)
     for index, model in alone.items():
         for log, own in zip(logs, steps(model)):
@@ -187,8 +179,7 @@ def test_a_real_training_leaves_the_network_as_it_was(digits_run, tmp_path):
     log = StepLog()
     runner = train(heads_run(digits_run, teacher.work_dir, epochs=4, images=200, batch=32), log)
     after = runner.model.network.state_dict()
-    assert {name: value for name, value in after.items()
-            if 'running' in name} and snapshot.file.read_bytes() == file
+    assert any('running' in name for name in before) and snapshot.file.read_bytes() == file
     assert_same_weights({name: after[name] for name in before}, before)
     assert weights_sha256(before) == runner.model.network.weights_sha256
     for index in (0, 1, 2):
@@ -218,7 +209,7 @@ def test_it_is_trained_with_the_inputs_of_its_run(digits_run, tmp_path):
 def test_killed_and_resumed_it_ends_with_the_same_heads(digits_run, tmp_path):
     """SIGKILL in the middle of an epoch; the state of an unbroken run, bit for bit."""
     trajectory(tmp_path / 'teacher', epochs=[2], model=TEACHER)
-    config = heads_run(digits_run, tmp_path / 'teacher', images=240, batch=4,
+    config = heads_run(digits_run, tmp_path / 'teacher', images=160, batch=4,
                        custom_hooks=[dict(type='ckd_mm.StageStateHook')],
                        train_cfg=dict(type='ckd_mm.ResumableEpochLoop', max_epochs=3, by_epoch=None),
                        param_scheduler=dict(type='LinearLR', end=3),
@@ -231,28 +222,27 @@ def test_killed_and_resumed_it_ends_with_the_same_heads(digits_run, tmp_path):
     process = multiprocessing.get_context('fork').Process(target=train, args=(config, ))
     process.start()
     started = time.monotonic()
-    while not (broken / 'last_checkpoint').exists() or 'iter_80' not in (broken /
-                                                                         'last_checkpoint').read_text():
+    last = broken / 'last_checkpoint'
+    while not last.exists() or not re.search(r'iter_([4-9]0|1\d0)', last.read_text()):
         assert process.is_alive() and time.monotonic() - started < 300
         time.sleep(0.001)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    reached = (broken / 'last_checkpoint').read_text()
-    assert int(reached.rsplit('_', 1)[1].split('.')[0]) < 180, f'{reached}: it was not killed in time'
+    assert 'iter_120' not in last.read_text(), 'it was not killed in time'
 
     config.resume = True
     resumed = train(config)
-    assert resumed.iter == 180
+    assert resumed.iter == 120
     assert_same_weights(resumed.model.state_dict(), whole.model.state_dict())
 
 
-def test_settings():
-    for kind, grid, message in (('conv', 4, r"kind='conv' should be one of \('flatten', 'pool'\)"),
-                                ('pool', 0, r'grid=0 should be a whole'),
-                                ('pool', 2.0, r'grid=2\.0 should be a whole number')):
-        with pytest.raises(ConfigError, match=message):
-            IntermediateHead(10, (3, 8, 8), kind, grid)
+@pytest.mark.parametrize('kind, grid, message', [
+    ('conv', 4, r"kind='conv' should be one of \('flatten', 'pool'\)"),
+    ('pool', 0, 'grid=0 should be a whole number'), ('pool', 2.0, r'grid=2\.0 should be a whole number')])
+def test_settings(kind, grid, message):
+    with pytest.raises(ConfigError, match=message):
+        IntermediateHead(10, (3, 8, 8), kind, grid)
 
 
 def test_extra_words_in_the_file(tmp_path):
