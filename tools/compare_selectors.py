@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare selectors: which of them predicts what students learn from each snapshot, and at what cost?
+"""Compare selectors: which predicts the accuracy of the students of each snapshot, and at what cost?
 
     python tools/sweep.py CONFIG --work-dir work_dirs/sweep --seeds 0 1 2
     python tools/compare_selectors.py CONFIG work_dirs/sweep
@@ -29,12 +29,12 @@ def parse_args() -> argparse.Namespace:
         help='each chooses one snapshot; say short_probe:epochs=2,factor=3; default: ' + ' '.join(SELECTORS))
     parser.add_argument('--out', help='folder for comparison.json, .md and .png; default: `selectors` in '
                                       'each sweep, of several the first')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in short trainings of '
-                                                           'the student')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
-                                                                     'size actually used')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as they were given to the '
-                                                                            'sweeps')
+    parser.add_argument('--amp', action='store_true',
+                        help='automatic mixed precision, in short trainings of the student')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate by the batch size actually used')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='as they were given to the sweeps')
     return parser.parse_args()
 
 
@@ -70,7 +70,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
                        '(tools/sweep.py --epochs)')
     folder = Path(sweep) / 'selectors'
     opened, scores = {}, []
-    for text in selectors:  # all of them before the first is put to work
+    for text in selectors:  # all of them are checked before the first one scores
         own = config.copy()
         own.work_dir, own.selector = str(folder), selector_of(text)
         own.teacher = dict(trajectory=str(results['trajectory'][0]),
@@ -120,16 +120,15 @@ def main() -> None:
         scores, truth = compare(config, Path(sweep), args.selectors)
         found.append(scores)
         agreement = reliability(truth)
-        lines = [table_of(scores), f'{len(truth)} snapshots, {min(map(len, truth.values()))} students of '
-                                   'each.']
+        students = min(map(len, truth.values()))
+        lines = [table_of(scores), f'{len(truth)} snapshots, {students} students of each.']
         if agreement is not None:
             lines.append('One half of the students predicts the order of the other with a rank correlation '
                          f'of {agreement:+.2f}.')
         out = Path(args.out or Path(sweep) / 'selectors')
         out = out if args.out is None or len(args.sweeps) == 1 else out / Path(sweep).name
-        write_json(
-            out / 'comparison.json', dict(sweep=str(sweep), truth=truth, reliability=agreement,
-                 selectors=[asdict(score) for score in scores]))
+        write_json(out / 'comparison.json', dict(sweep=str(sweep), truth=truth, reliability=agreement,
+                                                 selectors=[asdict(score) for score in scores]))
         draw_selectors(scores, truth, out / 'comparison.png')
         pages.append('\n\n'.join(lines))
         atomic_write(out / 'comparison.md', (pages[-1] + '\n').encode())

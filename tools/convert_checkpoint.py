@@ -4,7 +4,7 @@
     python tools/convert_checkpoint.py ckpt_epoch_240.pth config.py teachers/wrn40-2
 
 writes teachers/wrn40-2/epoch_240.pth. A folder of such files is a trajectory:
-teacher=dict(trajectory='teachers/wrn40-2'). The config says the network and the input statistics
+teacher=dict(trajectory='teachers/wrn40-2'). The config has the network and the input statistics
 (data_preprocessor), which should be those it was trained with. ResNets of RepDistiller and mdistiller are
 ckd_mm.CIFARResNet(shortcut='B'), those of CheckpointKD's authors shortcut='A'.
 """
@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument('out', help='folder to write epoch_N.pth to')
     parser.add_argument('--epoch', type=int, help='N; default: the epoch in the file')
-    parser.add_argument('--teacher', action='store_true', help="the network is the config's `teacher.model`, "
-                                                               "not its `model`")
+    parser.add_argument('--teacher', action='store_true',
+                        help="the network is the config's `teacher.model`, not its `model`")
     return parser.parse_args()
 
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Look for what would stop a run, without training: environment, settings, and of every stage its networks,
-data, trajectory, disk.
+"""Find what would stop a run, without training: environment, settings, networks, data, trajectories, disk.
 
-Every check is tried and every problem printed; exit status 1 if there is one. The line `settings` lists the
-stages, which tools/train.py --until may name. tools/train.py runs the same checks first.
+Every check of every stage is made and every problem printed; exit status 1 if there is one. The line
+`settings` lists the stages, which tools/train.py --until may name. tools/train.py checks the same first.
 """
 
 import argparse
@@ -13,8 +12,8 @@ def main() -> None:
     from ckd_mm.cli import add_config_arguments, load_config
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('--resume', action='store_true', help='as if the run were resumed: results in the '
-                                                              'work_dir are welcome')
+    parser.add_argument('--resume', action='store_true',
+                        help='as if the run were resumed: results in the work_dir are no problem')
     args = parser.parse_args()
     from ckd_mm.errors import ConfigError
     from ckd_mm.pipeline.preflight import Preflight

@@ -1,13 +1,11 @@
 #!/usr/bin/env python
-"""Draw what each head of a teacher, the teacher itself and their ensemble say about chosen images (DIH, Fig.
-2).
+"""Draw the probabilities of each head of a teacher, the teacher and their ensemble for images (DIH, Fig. 2).
 
-    python tools/head_probabilities.py CONFIG work_dirs/run                          # the first three test
-    images python tools/head_probabilities.py CONFIG work_dirs/run/heads.pth --images 0 17 --tau 10 --out
-    figure.png
+    python tools/head_probabilities.py CONFIG work_dirs/run                   # the first three test images
+    python tools/head_probabilities.py CONFIG work_dirs/run/heads.pth --images 0 17 --tau 10 --out figure.png
 
-The config gives the images: its test set, else its validation set. Written: head_probabilities.png and .json,
-the numbers.
+The config gives the images: its test set, else its validation set. Written: head_probabilities.png, and .json
+with the numbers.
 """
 
 import argparse
@@ -20,14 +18,13 @@ def parse_args() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument('heads', help='heads.pth, or a folder with it')
-    parser.add_argument('--teacher', metavar='SNAPSHOT', help='the snapshot that the heads are mounted on; '
-                                                              'default: the one they name')
+    parser.add_argument('--teacher', metavar='SNAPSHOT',
+                        help='the snapshot that the heads are mounted on; default: the one they name')
     parser.add_argument('--images', nargs='+', type=int, default=[0, 1, 2], metavar='INDEX',
                         help='images of the test set, counted from 0; default: 0 1 2')
-    parser.add_argument('--tau', type=float, default=10.0, help="temperature; default: 10, the paper's for "
-                                                                "this figure")
-    parser.add_argument('--out', help='figure to write, .png or .svg; default: head_probabilities.png beside '
-                                      'the heads')
+    parser.add_argument('--tau', type=float, default=10.0,
+                        help="temperature; default: 10, the paper's for this figure")
+    parser.add_argument('--out', help='.png or .svg; default: head_probabilities.png beside the heads')
     return parser.parse_args()
 
 

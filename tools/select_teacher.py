@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Say which snapshots of a trajectory would teach, and why; writes selection.json.
+"""Print which snapshots of a trajectory a selector chooses, and why; writes selection.json.
 
     python tools/select_teacher.py work_dirs/run information_plane
     python tools/select_teacher.py work_dirs/run even --options k=4
@@ -17,11 +17,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
     parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, '
                                          'information_plane, cmi, calibration or short_probe')
-    parser.add_argument('--options', nargs='+', action=DictAction, default={}, help='settings of the '
-                                                                                    'selector: key=value')
+    parser.add_argument('--options', nargs='+', action=DictAction, default={},
+                        help='settings of the selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
-    parser.add_argument('--config', help='config of the student, for selectors that look at images or at the '
-                                         'student')
+    parser.add_argument('--config', help='config of the student, for selectors that need images')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         help='override settings of the config: key=value')
     parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')
@@ -56,11 +55,11 @@ def main() -> None:
     selector = build_selector(dict(args.options, type=args.selector))
     if selector.needs_images:
         if args.config is None:
-            raise ConfigError(f'{args.selector} looks at images, which a config names: give --config')
+            raise ConfigError(f'{args.selector} needs images, which a config names: give --config')
         run, select = open_select(args.config, args.cfg_options, dict(args.options, type=args.selector),
                                   Path(args.trajectory))
         trajectory = select.trajectories(run)[0]
-        # kept beside what is written, and apart from those of a run and of other settings
+        # scores are stored beside the selection, and apart from those of a run and of other settings
         name = '_'.join([args.selector, *(f'{key}-{value}' for key, value in sorted(args.options.items()))])
         folder = Path(args.out).parent if args.out else trajectory.folder
         context = select.context(run, folder / 'select_teacher' / name)
@@ -82,14 +81,14 @@ def main() -> None:
         print(f'{row["epoch"]:>6}  {row["score"]:.6g}')
     out = Path(args.out or trajectory.folder / 'selection.json')
     if args.out is None and (trajectory.folder / 'stages.json').exists():
-        print(f"{out} is the run's own and stays as it is; --out keeps this answer in another file")
+        print(f"{out} is the run's own and stays as it is; --out writes this selection to another file")
         return
-    write_json(
-        out, dict(epochs=[snapshot.epoch for snapshot in selection.snapshots],
-             selector=dict(args.options, type=args.selector),
-             files=[str(snapshot.file) for snapshot in selection.snapshots],
-             trajectory=str(trajectory.folder), candidates=trajectory.epochs, reason=selection.reason,
-             scores=selection.scores, score_unit=selection.score_unit, cost=selection.cost))
+    write_json(out, dict(
+        epochs=[snapshot.epoch for snapshot in selection.snapshots],
+        selector=dict(args.options, type=args.selector),
+        files=[str(snapshot.file) for snapshot in selection.snapshots],
+        trajectory=str(trajectory.folder), candidates=trajectory.epochs, reason=selection.reason,
+        scores=selection.scores, score_unit=selection.score_unit, cost=selection.cost))
     print(f'Written: {out}')
 
 

@@ -1,18 +1,19 @@
 #!/usr/bin/env python
-"""Follow students on the information plane while they learn, beside their teacher (CheckpointKD, Fig. 4 and
-6).
+"""Follow students on the information plane while they learn, beside their teacher (CheckpointKD, Fig. 4, 6).
 
     python tools/student_planes.py CONFIG --work-dir work_dirs/planes
 
-The teacher is trained once and in WORK_DIR/teacher; each student is a run of its own in WORK_DIR/ARM:
+The teacher is trained once, in WORK_DIR/teacher; each student is a run of its own in WORK_DIR/ARM:
 
-    alone   no teacher full    distilled from the last snapshot inter   distilled from the snapshot of
-    --inter-selector smooth  no teacher, labels smoothed by 0.1
+    alone    no teacher
+    full     distilled from the last snapshot
+    inter    distilled from the snapshot of --inter-selector
+    smooth   no teacher, labels smoothed by 0.1
 
 All are trained on the same images and probed with the same decoder on the same others (`probe` of the
-config). The config's `student_snapshots` says how often a student is kept; default: at the ends of 10 equal
-phases. Written: WORK_DIR/planes.json and student_planes.png. With --resume whatever is finished is not done
-again.
+config). `student_snapshots` of the config sets when a student's snapshots are written; default: at the ends
+of 10 equal phases. Written: WORK_DIR/planes.json and student_planes.png. --resume repeats nothing that is
+finished.
 """
 
 import argparse
@@ -29,14 +30,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument('--arms', nargs='+', choices=ARMS, default=ARMS, help='students to follow; default: '
-                                                                              'all')
+    parser.add_argument('--arms', nargs='+', choices=ARMS, default=ARMS,
+                        help='students to follow; default: all')
     parser.add_argument('--inter-selector', default='half_way',
-                        help="selector of the intermediate teacher; 'config': the config's own; default: "
-                             "half_way")
+                        help="of the intermediate teacher; 'config': the config's own; default: half_way")
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every training')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
-                                                                     'size actually used')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate by the batch size actually used')
     parser.add_argument('--resume', action='store_true', help='go on with the runs in the work_dir')
     return parser.parse_args()
 
@@ -60,7 +60,7 @@ def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, pr
     run.teacher, run.probe, run.student_alone = teacher, None, False
     run.selector = dict(type='epoch', epochs=epochs)
     run.setdefault('student_snapshots', dict(phases=min(PHASES, run.train_cfg.max_epochs)))
-    if probe.probe_split == 'held_out':  # what a student was trained on says nothing about I(Y;F)
+    if probe.probe_split == 'held_out':  # I(Y;F) is measured on images that no student was trained on
         run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed,
                                                      'rest')
     if arm in ('alone', 'smooth'):
@@ -99,9 +99,8 @@ def main() -> None:
     check_batch(config)
     config.resume = args.resume
     schedule = (config.get('distill') or {}).get('schedule') or []
-    if any(
-            schedule_class(item).needs_one_teacher
-            for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):
+    if any(schedule_class(item).needs_one_teacher
+           for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):
         raise ConfigError('distill.schedule: StopWhenOvertakenHook compares on images that neither learns '
                           'from, and here the probe has them: take it out, say with --cfg-options '
                           'distill.schedule=None')

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Configs and commands that distil a student from each of several snapshots of a teacher, over seeds.
 
-    python tools/sweep.py CONFIG --work-dir W --epochs 50 100 150 200 --seeds 0 1 2  CheckpointKD, Figure 2
-    python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4    Figure 3
+    python tools/sweep.py CONFIG --work-dir W --epochs 50 100 150 200 --seeds 0 1 2   # CheckpointKD, Figure 2
+    python tools/sweep.py CONFIG --work-dir W --ensembles snapshot full --sizes 1 2 4   # Figure 3
     python tools/sweep.py CONFIG --work-dir W --search distill.tau=1,2,4,8 distill.kd_weight=0.5,0.9
     python tools/sweep.py --collect W
 

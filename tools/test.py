@@ -1,6 +1,6 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint with a config. Of a checkpoint-distillation config the student is evaluated; with
---teacher a snapshot."""
+"""Evaluate a checkpoint with a config: of a checkpoint-distillation config the student, with --teacher a
+snapshot."""
 
 import argparse
 import os
@@ -12,8 +12,8 @@ def parse_args() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', help='write the metrics to this JSON file')
-    parser.add_argument('--teacher', action='store_true', help='the checkpoint is of the config\'s '
-                                                               'teacher.model')
+    parser.add_argument('--teacher', action='store_true',
+                        help="the checkpoint is of the config's teacher.model")
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)

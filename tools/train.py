@@ -11,20 +11,20 @@ def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for everything the run writes; default: work_dirs/<name '
-                                           'of the config>')
+    parser.add_argument('--work-dir',
+                        help='folder for everything the run writes; default: work_dirs/<name of the config>')
     parser.add_argument('--resume', nargs='?', const='auto',
                         help='go on with the run in the work_dir; with a path: the student goes on from that '
                              'checkpoint')
     parser.add_argument('--until', metavar='STAGE', help='stop after this stage, say teacher')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every stage that '
-                                                           'trains')
+    parser.add_argument('--amp', action='store_true',
+                        help='automatic mixed precision, in every stage that trains')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate by the batch '
-                                                                     'size actually used')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate by the batch size actually used')
     parser.add_argument('--no-pin-memory', action='store_true', help='dataloaders without pin_memory')
-    parser.add_argument('--no-persistent-workers', action='store_true', help='dataloaders without '
-                                                                             'persistent_workers')
+    parser.add_argument('--no-persistent-workers', action='store_true',
+                        help='dataloaders without persistent_workers')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='override settings: key=value, say teacher.train_cfg.max_epochs=60 '
                              'selector=half_way')
