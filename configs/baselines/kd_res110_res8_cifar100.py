@@ -1,4 +1,4 @@
-"""ResNet-110 teaches ResNet-8 on CIFAR-100 by plain KD (Hinton et al., arXiv 1503.02531; DIH,
+"""ResNet-110 teaches ResNet-8 on CIFAR-100 by KD (Hinton et al., arXiv 1503.02531; DIH,
 Tables 2 and 3).
 
     python tools/train.py configs/baselines/kd_res110_res8_cifar100.py

@@ -3,8 +3,8 @@
     python tools/train.py configs/baselines/label_smoothing_res8_cifar100.py
 
 Seeds: 3, 10, 21, each with a ``--work-dir`` of its own. A tenth of each label is spread over all classes, as
-usual; no paper prints this network. It is distillation from a teacher that knows nothing (CheckpointKD, Sec.
-4.3). All other settings: ../_base_/dih_res8_cifar100.py.
+usual; no paper prints this network. It is distillation from an uninformed teacher (CheckpointKD, Sec. 4.3).
+All other settings: ../_base_/dih_res8_cifar100.py.
 """
 _base_ = '../_base_/dih_res8_cifar100.py'
 

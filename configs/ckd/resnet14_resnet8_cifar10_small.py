@@ -1,5 +1,5 @@
-"""A small problem of real images for CPUs: who of a teacher's trajectory teaches best, and which
-selector knows it?
+"""A small problem of real images for CPUs: which snapshot of a teacher teaches best,
+and which selector finds it?
 
     python tools/sweep.py configs/ckd/resnet14_resnet8_cifar10_small.py \
         --work-dir work_dirs/cifar10_small --seeds 0 1 2
