@@ -24,8 +24,7 @@ DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
 
 
 def pytest_collection_finish():
-    """mmengine collects garbage for every data set that it builds; what is imported by now need not be
-    searched each time."""
+    """mmengine collects garbage for every data set that it builds: not among what is imported by now."""
     import mmpretrain.models  # noqa: F401
     gc.collect()
     gc.freeze()
@@ -38,8 +37,7 @@ def pytest_unconfigure():
 @pytest.fixture(scope='module', autouse=True)
 def forget_runs():
     """mmengine keeps the loggers, message hubs, visualizers and scopes of all runs of a process; with some
-    thousand runs every data set (a garbage collection) and every switch of scope (a copy of them all) takes a
-    second."""
+    thousand, every garbage collection and every switch of scope (a copy of them all) takes a second."""
     yield
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:
@@ -58,12 +56,12 @@ def mmpretrain_scope(request):
 
 def resnet(stages: int = 1, channels: int = 4, classes: int = 10, **options) -> dict:
     """Config of a small ResNet for 8x8 images, as the demo's."""
-    return dict(type='ImageClassifier', backbone=dict(type='ResNet_CIFAR', depth=18, num_stages=stages,
-                              strides=(1, 2, 2)[:stages], dilations=(1, ) * stages,
-                              out_indices=(stages - 1, ), stem_channels=channels, base_channels=channels,
-                              style='pytorch', **options), neck=dict(type='GlobalAveragePooling'),
-                head=dict(type='LinearClsHead', num_classes=classes, in_channels=channels * 2**(stages - 1),
-                          loss=dict(type='CrossEntropyLoss')))
+    backbone = dict(type='ResNet_CIFAR', depth=18, num_stages=stages, strides=(1, 2, 2)[:stages],
+                    dilations=(1, ) * stages, out_indices=(stages - 1, ), stem_channels=channels,
+                    base_channels=channels, style='pytorch', **options)
+    head = dict(type='LinearClsHead', num_classes=classes, in_channels=channels * 2**(stages - 1),
+                loss=dict(type='CrossEntropyLoss'))
+    return dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'), head=head)
 
 
 STATISTICS = dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3, to_rgb=False)
@@ -74,25 +72,24 @@ def digits_run(tmp_path):
     """Makes the config of an ordinary mmengine run on a few digits."""
 
     def make(epochs: int = 2, images: int = 64, batch: int = 16, work_dir=None, **settings) -> Config:
-        loader = dict(batch_size=batch, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
-                      dataset=dict(type='ckd_mm.Digits', split='train', indices=images,
-                                   pipeline=[dict(type='PackInputs')]))
-        test = dict(batch_size=100, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                    dataset=dict(type='ckd_mm.Digits', split='test', indices=100,
-                                 pipeline=[dict(type='PackInputs')]))
-        config = Config(dict(default_scope='mmpretrain', work_dir=str(work_dir or tmp_path / 'run'),
-                             model=resnet(), data_preprocessor=STATISTICS, train_dataloader=loader,
-                             val_dataloader=test, test_dataloader=test,
-                             val_evaluator=dict(type='Accuracy', topk=(1, )),
-                             test_evaluator=dict(type='Accuracy', topk=(1, )),
-                             train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(),
-                             test_cfg=dict(),
-                             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
-                             default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1,
-                                                                max_keep_ckpts=2),
-                                                logger=dict(type='LoggerHook')), randomness=dict(seed=3),
-                             experiment_name=f'test_{tmp_path.name}'),
-                        format_python_code=False)  # yapf takes longer than these runs
+
+        def loader(split: str, images: int, batch: int) -> dict:
+            dataset = dict(type='ckd_mm.Digits', split=split, indices=images,
+                           pipeline=[dict(type='PackInputs')])
+            return dict(batch_size=batch, num_workers=0, dataset=dataset,
+                        sampler=dict(type='DefaultSampler', shuffle=split == 'train'))
+
+        test, evaluator = loader('test', 100, 100), dict(type='Accuracy', topk=(1, ))
+        hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+                     logger=dict(type='LoggerHook'))
+        config = Config(dict(
+            default_scope='mmpretrain', work_dir=str(work_dir or tmp_path / 'run'), model=resnet(),
+            data_preprocessor=STATISTICS, train_dataloader=loader('train', images, batch),
+            val_dataloader=test, test_dataloader=test, val_evaluator=evaluator, test_evaluator=evaluator,
+            train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(), test_cfg=dict(),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)), default_hooks=hooks,
+            randomness=dict(seed=3), experiment_name=f'test_{tmp_path.name}'),
+            format_python_code=False)  # yapf takes longer than these runs
         config.merge_from_dict(settings)
         return config
 
@@ -136,11 +133,8 @@ def tool(monkeypatch, capsys):
 def run_tool(*command, check: bool = True, timeout: int = 900,
              **environment: str) -> subprocess.CompletedProcess:
     """A real process from the repository's root, with further environment variables."""
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, text=True, capture_output=True,
-                          timeout=timeout, env={
-                              **os.environ, 'PYTHON': sys.executable, **environment
-                          }, check=False)
-    if check and done.returncode:
-        raise AssertionError(f'{command} ended with '
-                             f'{done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True, timeout=timeout,
+                          env={**os.environ, 'PYTHON': sys.executable, **environment}, check=False)
+    assert not (check and done.returncode), (
+        f'{command} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
     return done

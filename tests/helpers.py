@@ -1,5 +1,4 @@
-"""Networks, snapshots, trajectories and runs that several tests make. Nothing here is trained unless it says
-so."""
+"""Networks, snapshots, trajectories and runs that several tests make."""
 
 import copy
 import itertools
@@ -34,11 +33,12 @@ TEACHER = with_statistics(resnet(2))  # of every trajectory below, unless it say
 
 def vision_transformer(dropout: float = 0.0, drop_path: float = 0.0) -> dict:
     """Config of a transformer for 8x8 images, with Dropout and DropPath."""
-    return dict(type='ImageClassifier', backbone=dict(type='VisionTransformer', img_size=8, patch_size=4,
-                              drop_rate=dropout, drop_path_rate=drop_path,
-                              arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)),
-                head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8,
-                          loss=dict(type='CrossEntropyLoss')))
+    arch = dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)
+    backbone = dict(type='VisionTransformer', img_size=8, patch_size=4, drop_rate=dropout,
+                    drop_path_rate=drop_path, arch=arch)
+    head = dict(type='VisionTransformerClsHead', num_classes=10, in_channels=8,
+                loss=dict(type='CrossEntropyLoss'))
+    return dict(type='ImageClassifier', backbone=backbone, head=head)
 
 
 def network(model: dict, seed: int):
@@ -55,22 +55,19 @@ def network(model: dict, seed: int):
     return built.eval()
 
 
-def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = None, classes=DIGITS,
+def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = TEACHER, classes=DIGITS,
                seed: int = 0) -> Trajectory:
     """A trajectory on disk whose snapshot of epoch e is ``network(model, seed + e)``."""
-    model = model or TEACHER
     run = Trajectory(Path(folder), (), dict(model=model, classes=list(classes), max_epochs=max(epochs)))
     for epoch in epochs:
-        run.add(
-            write_snapshot(Path(folder) / 'snapshots' / f'epoch_{epoch}.pth',
-                           network(model, seed + epoch).state_dict(), epoch=epoch, iteration=4 * epoch,
-                           lr=0.1, model=model, classes=classes))
+        weights = network(model, seed + epoch).state_dict()
+        run.add(write_snapshot(Path(folder, 'snapshots', f'epoch_{epoch}.pth'), weights, epoch=epoch,
+                               iteration=4 * epoch, lr=0.1, model=model, classes=classes))
     return run
 
 
 def batch(images: int = 6, seed: int = 0) -> dict:
-    """Raw uint8 images whose channels differ, with labels, as a DataLoader gives them to a data
-    preprocessor."""
+    """Raw uint8 images whose channels differ, with labels, as a DataLoader yields them."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randint(0, 256, (images, 3, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 10, (images, ), generator=generator)
@@ -87,8 +84,7 @@ def is_last(tensor: torch.Tensor) -> bool:
 
 
 def train(config, *hooks) -> Runner:
-    """Run it under a name of its own: mmengine shares logs between runs of one name that start in one
-    second."""
+    """Under a name of its own: mmengine shares logs between runs of one name that start in one second."""
     config = copy.deepcopy(config)
     config.experiment_name = f'run_{next(RUNS)}'
     runner = Runner.from_cfg(config)
@@ -99,8 +95,8 @@ def train(config, *hooks) -> Runner:
 
 
 def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
-    """A run and its stages by name, as if each had left something: their configs can be made. Of the teacher
-    no snapshot is chosen."""
+    """A run and its stages by name, as if each had a result, so that their configs can be made. No snapshot
+    of the teacher is chosen."""
     run, stages = open_run(config)
     run.results = {stage.name: SimpleNamespace(checkpoint=f'{stage.name}.pth', sha256='') for stage in stages}
     named = {stage.name: stage for stage in stages}
@@ -126,5 +122,4 @@ def weights_of(file: Path) -> dict:
 def assert_same_weights(left: dict, right: dict) -> None:
     """The same keys in the same order and the same bits."""
     assert list(left) == list(right)
-    different = [key for key in left if not torch.equal(left[key], right[key])]
-    assert not different
+    assert [key for key in left if not torch.equal(left[key], right[key])] == []

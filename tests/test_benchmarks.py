@@ -143,7 +143,7 @@ def test_contenders_that_learn_from_something_else_are_refused(modules):
     """With the preset's own networks, whose teachers are made confident: as initialised, they would differ by
     next to nothing."""
     steps, work = modules.steps, modules.run.make_workload('small', 'cpu', 'fp32', repeats=1)
-    work = dataclasses.replace(work, images=work.images[:8], labels=work.labels[:8])
+    work = dataclasses.replace(work, images=work.images[:4], labels=work.labels[:4])
     teachers, student = modules.workload.confident_teachers(work, 4), modules.workload.build(work.student)
 
     def compare(files, count: int, **changes) -> None:
@@ -155,7 +155,6 @@ def test_contenders_that_learn_from_something_else_are_refused(modules):
         modules.measure.check_same_work(pair, 1e-3)
 
     with modules.workload.snapshots(work, teachers) as files:
-        compare(files[:1], 1)
         compare(files, 4)
         another, one = files[1:2], files[:1]
         for given, count, changes in ((another, 1, {}), (one, 1, dict(kd_weight=0.0)), (one, 4, {})):

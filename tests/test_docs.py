@@ -45,11 +45,8 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
-def test_readme_has_at_most_110_lines():
+def test_readme_is_short_and_links_every_page():
     assert len(text_of(README).splitlines()) <= 110
-
-
-def test_readme_links_every_page():
     linked = {(ROOT / link.partition('#')[0]).resolve() for link in links(README)}
     assert set(PAGES) - {README} <= linked
 

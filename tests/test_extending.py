@@ -53,10 +53,9 @@ def test_a_stage_after_the_student(my_lab, distil_run, tool, tmp_path):
     status, _, error = tool(*command, '--cfg-options', 'quantise.bits=1')
     assert status == 1 and 'quantise.bits=1 should be a whole number, at least 2' in error
     assert tool(*command, '--until', 'student')[0] == 0
-    status, said, _ = tool(*command, '--resume')
-    assert status == 0 and re.search(r'quantised +the student with weights of 4 bits +\d+\.\d\d', said)
-    summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
-    assert summary['quantised']['bits'] == 4
+    status, out, _ = tool(*command, '--resume')
+    assert status == 0 and re.search(r'quantised +the student with weights of 4 bits +\d+\.\d\d', out)
+    assert json.loads((tmp_path / 'run' / 'summary.json').read_text())['quantised']['bits'] == 4
     assert 'the student with weights of 4 bits' in (tmp_path / 'run' / 'report.html').read_text()
     status, _, error = tool(*command, '--resume', '--cfg-options', 'quantise.bits=5')
     assert status == 1 and 'stage quantised was finished with other settings: bits was 4, now 5' in error
@@ -64,22 +63,20 @@ def test_a_stage_after_the_student(my_lab, distil_run, tool, tmp_path):
 
 def test_a_cohort_of_ones_own(my_lab, distil_run, tool, tmp_path):
     base(my_lab, distil_run)
-    status, said, error = tool('train.py', my_lab / 'median.py', '--work-dir', tmp_path / 'run')
+    status, _, error = tool('train.py', my_lab / 'median.py', '--work-dir', tmp_path / 'run')
     assert status == 0, error
     found = json.loads((tmp_path / 'run' / 'selection.json').read_text())
     assert found['epochs'] == [1, 2, 3] and found['cohort_metrics']
     snapshots = [snapshot.file for snapshot in trajectory(tmp_path / 'others')]
     cohort = MODELS.build(dict(type='ckd_mm.MedianEnsemble', snapshots=list(map(str, snapshots))))
     inputs = cohort.data_preprocessor(batch(), False)['inputs']
-    expected = torch.stack(
-        [network(inputs, mode='tensor') for network in cohort.networks]).median(dim=0).values
-    assert torch.equal(cohort(inputs), expected[None])
+    logits = torch.stack([network(inputs, mode='tensor') for network in cohort.networks])
+    assert torch.equal(cohort(inputs), logits.median(dim=0).values[None])
 
 
-def test_what_is_no_cohort_is_refused(distil_run):
-    for kind, message in (('ckd_mm.CohortKDLoss', 'distill.cohort=.* cannot be built with snapshots'),
-                          ('ckd_mm.NoSuchThing', 'distill.cohort=.* cannot be built with snapshots')):
-        config = distil_run(selector='last', probe=None)
-        config.distill.cohort = dict(type=kind)
-        with pytest.raises(ValueError, match=message):
-            RUNNERS.build(config).train()
+@pytest.mark.parametrize('kind', ['ckd_mm.CohortKDLoss', 'ckd_mm.NoSuchThing'])
+def test_what_is_no_cohort_is_refused(distil_run, kind):
+    config = distil_run(selector='last', probe=None)
+    config.distill.cohort = dict(type=kind)
+    with pytest.raises(ValueError, match='distill.cohort=.* cannot be built with snapshots'):
+        RUNNERS.build(config).train()
