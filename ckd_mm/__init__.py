@@ -2,7 +2,7 @@
 
 from .compat import check_environment, mend_mmrazor_when_imported
 
-# before anything of OpenMMLab is imported, so that a broken environment is named and not stumbled over
+# before anything of OpenMMLab is imported, so that a broken environment is named
 check_environment()
 mend_mmrazor_when_imported()
 
@@ -10,6 +10,5 @@ from . import backbones, data, evaluation, hooks, losses, selection, students, t
 from .pipeline import resumable_loop, runner  # noqa: E402, F401
 from .version import __version__  # noqa: E402
 
-__all__ = [
-    '__version__', 'backbones', 'data', 'hooks', 'evaluation', 'losses', 'selection', 'students', 'teachers'
-]
+__all__ = ['__version__', 'backbones', 'data', 'hooks', 'evaluation', 'losses', 'selection', 'students',
+           'teachers']

@@ -9,8 +9,7 @@ from .errors import CkdError, ConfigError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Errors that the user can act on as one line on stderr and exit status 1; others keep their
-    traceback."""
+    """Show errors that the user can act on as one line, with exit status 1; others keep their traceback."""
     try:
         main()
     except CkdError as error:
@@ -35,19 +34,16 @@ def _fail(message: str) -> None:
 def use_amp(config) -> None:
     """Mixed precision in every stage that trains, as ``--amp`` of mmpretrain."""
     from .training import overrides_of
-    for wrapper in [config.optim_wrapper] + [
-            own['optim_wrapper'] for own in overrides_of(config).values() if own.get('optim_wrapper')
-    ]:
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
+    for own in (config, *overrides_of(config).values()):
+        wrapper = own.get('optim_wrapper')
+        if isinstance(wrapper, dict):
+            wrapper['type'] = 'AmpOptimWrapper'
+            wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def use_auto_scale_lr(config, name: str) -> None:
-    """The learning rate scaled by the batch size, as ``--auto-scale-lr`` of mmpretrain.
-
-    Raises:
-        ConfigError: the config does not say which batch size its learning rate is for.
-    """
+    """Scale the learning rate by the batch size, as ``--auto-scale-lr`` of mmpretrain; the config ``name``
+    has to say for which batch size it is."""
     if 'auto_scale_lr' not in config or 'base_batch_size' not in config.auto_scale_lr:
         raise ConfigError(f'--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in {name}')
     config.auto_scale_lr.enable = True
@@ -58,21 +54,21 @@ def set_loader_defaults(config) -> None:
     from .compat import accelerator_available
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = config.get(name)
-        if loader is not None:
+        if isinstance(loader, dict):
             # without an accelerator torch warns in every epoch; and it cannot pin what is there already
-            loader.setdefault('pin_memory',
-                              accelerator_available() and not is_on_device(loader.get('dataset')))
+            pin = accelerator_available() and not is_on_device(loader.get('dataset'))
+            loader.setdefault('pin_memory', pin)
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
             loader.setdefault('collate_fn', dict(type='default_collate'))
 
 
 def is_on_device(dataset) -> bool:
-    """Whether the config of a data set, or of one inside it, says ``device='cuda'``
-    (:class:`ckd_mm.data.InMemory`)."""
+    """Whether the config of a data set, or of one inside it, has the ``device='cuda'`` of
+    :class:`ckd_mm.data.InMemory`."""
     if not isinstance(dataset, dict):
         return False
-    return dataset.get('device') not in (None, 'cpu') or any(
-        map(is_on_device, [dataset.get('dataset'), *dataset.get('datasets', [])]))
+    inner = [dataset.get('dataset'), *dataset.get('datasets', [])]
+    return dataset.get('device') not in (None, 'cpu') or any(map(is_on_device, inner))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +79,6 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(file: str):
-    """
-    Raises:
-        ConfigError: there is no such file.
-    """
     from mmengine.config import Config
     if not Path(file).is_file():
         raise ConfigError(f'config {file} does not exist')

@@ -1,4 +1,4 @@
-"""What the processes of a run do for each other."""
+"""Work that the processes of a run share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,21 +9,12 @@ from .errors import CkdError
 
 
 def on_main(work: Callable[[], Any]) -> Any:
-    """Look at the disk on rank 0 alone, and give every rank the result.
+    """Work on rank 0 alone, say of reading files; every rank gets its result, or raises its CkdError.
 
     Args:
-        work: builds no data set: mmpretrain's CIFAR and MNIST wait in their constructors until all ranks
-            build them.
-
-    Raises:
-        CkdError: on every rank, what ``work`` raised on rank 0.
+        work: must build no data set: mmpretrain's CIFAR and MNIST wait in their constructors for all ranks.
     """
-    outcome: list[Any] = [None, None]
-    if is_main_process():
-        try:
-            outcome[0] = work()
-        except CkdError as error:
-            outcome[1] = error
+    outcome = _attempt(work) if is_main_process() else [None, None]
     broadcast_object_list(outcome)
     if outcome[1] is not None:
         raise outcome[1]
@@ -31,18 +22,16 @@ def on_main(work: Callable[[], Any]) -> Any:
 
 
 def on_all(work: Callable[[], Any]) -> Any:
-    """Do it on every rank.
-
-    Raises:
-        CkdError: on every rank, what ``work`` raised on the first rank that it failed on.
-    """
-    result, problem = None, None
-    try:
-        result = work()
-    except CkdError as error:
-        problem = error
-    problems: list[CkdError | None] = all_gather_object(problem)
-    for problem in problems:
-        if problem is not None:
-            raise problem
+    """Work on every rank; if it fails, all ranks raise the CkdError of the first rank on which it did."""
+    result, own_error = _attempt(work)
+    for error in all_gather_object(own_error):
+        if error is not None:
+            raise error
     return result
+
+
+def _attempt(work: Callable[[], Any]) -> list[Any]:
+    try:
+        return [work(), None]
+    except CkdError as error:
+        return [None, error]

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and JSON in them."""
 
 import hashlib
 import json
@@ -12,10 +12,9 @@ from .errors import CkdError
 
 
 def sha256_of_file(path: Path) -> str:
-    """Read in parts: it may be larger than memory."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        while part := file.read(2**24):
+        while part := file.read(2**24):  # it may be larger than memory
             digest.update(part)
     return digest.hexdigest()
 
@@ -23,7 +22,8 @@ def sha256_of_file(path: Path) -> str:
 def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` so that a reader, or a crash, finds the old file or the whole new one, on disk.
 
-    Raises CkdError if the disk is full or the folder cannot be written; what stood at ``path`` is untouched.
+    Raises:
+        CkdError: the disk is full or the folder cannot be written; an older file is untouched.
     """
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
@@ -40,12 +40,11 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
                        'written before it is intact; free some space or mend the folder, then run the same '
                        'command with --resume') from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path, name: str = '*') -> None:
-    """Delete what a killed process left half written of files of this name; nobody may be writing them."""
+    """Delete what a killed process left half written; no other process may be writing files of this name."""
     for file in Path(folder).glob(f'.{name}.*.tmp'):
         file.unlink(missing_ok=True)
 
@@ -84,10 +83,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises CkdError if the file is missing or is not JSON."""
+    """
+    Raises:
+        CkdError: the file is missing or is not JSON.
+    """
+    if not Path(path).exists():
+        raise CkdError(f'{path} does not exist')
     try:
         return json.loads(Path(path).read_text())
-    except FileNotFoundError as error:
-        raise CkdError(f'{path} does not exist') from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CkdError(f'{path} cannot be read as JSON ({error}); it is damaged or another file') from error

@@ -10,18 +10,18 @@ class Progress:
         log: takes a line.
         what: names the work, say 'Probe: reading images'.
         total: number of steps.
-        every: seconds between lines; work shorter than that says nothing.
+        every: seconds between lines.
     """
 
     def __init__(self, log: Callable[[str], None], what: str, total: int, every: float = 10.0) -> None:
         self.log, self.what, self.total, self.every = log, what, total, every
         self.done = 0
-        self.started = self.said = time.perf_counter()
+        self.started = self.logged = time.perf_counter()
 
     def step(self) -> None:
         self.done += 1
         now = time.perf_counter()
-        if now - self.said >= self.every and self.done < self.total:
+        if now - self.logged >= self.every and self.done < self.total:
             left = (now - self.started) / self.done * (self.total - self.done)
             self.log(f'{self.what} {self.done}/{self.total}, eta {left:.0f} s')
-            self.said = now
+            self.logged = now

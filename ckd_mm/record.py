@@ -6,32 +6,30 @@ from typing import Any
 from .errors import CkdError, ConfigError
 from .files import plain, read_json
 
-# where things lie, or how fast they are read and computed, which no result depends on
+# where files are, or how fast they are read and computed, which no result depends on
 NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers',
              'pin_memory', 'prefetch_factor')
 
 
-def flatten(value: Any, prefix: str = '') -> dict[str, Any]:
+def flatten(value: Any) -> dict[str, Any]:
     """Nested dicts and lists as ``{'a.b.0': value}``, without :data:`NO_RESULT`."""
-    value = plain(value) if not prefix else value
-    if isinstance(value, dict):
-        pairs = [(key, item) for key, item in value.items() if key not in NO_RESULT]
-    elif isinstance(value, list):
-        pairs = list(enumerate(value))
-    else:
+    return _flat(plain(value), '')
+
+
+def _flat(value: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(value, (dict, list)):
         return {prefix: value}
     result: dict[str, Any] = {}
-    for key, item in pairs:
-        result.update(flatten(item, f'{prefix}.{key}' if prefix else str(key)))
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if key not in NO_RESULT:
+            result.update(_flat(item, f'{prefix}.{key}' if prefix else str(key)))
     return result
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """Where two settings differ that :func:`flatten` made, each as 'key was x, now y'."""
-    return [
-        f'{key} was {before.get(key)!r}, now {now.get(key)!r}' for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
+    """Where two results of :func:`flatten` differ, each as 'key was x, now y'."""
+    return [f'{key} was {before.get(key)!r}, now {now.get(key)!r}' for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)]
 
 
 def listed(changed: list[str]) -> str:
@@ -40,12 +38,11 @@ def listed(changed: list[str]) -> str:
 
 
 def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it away') -> dict[str, Any]:
-    """The JSON file at ``path``.
+    """The JSON file at ``path``, whose ``"format"`` must be ``format``.
 
     Args:
-        format: its ``format`` must say this.
         what: the file should be, say 'table of scores'.
-        remedy: the way out.
+        remedy: the way out, for the message.
 
     Raises:
         CkdError: it is missing, damaged, or another kind of file.

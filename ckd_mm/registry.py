@@ -6,27 +6,23 @@ but mmengine is imported here. ``SELECTORS`` has no parent: mmengine knows no su
 
 import time
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
+from mmengine import registry as mmengine
 from mmengine.registry import DefaultScope, Registry
 
-DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='ckd_mm',
-                         locations=['ckd_mm.data'])
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ckd_mm', locations=['ckd_mm.data'])
-FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='ckd_mm', locations=['ckd_mm.data'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='ckd_mm', locations=['ckd_mm.hooks'])
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='ckd_mm', locations=['ckd_mm.pipeline.resumable_loop'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='ckd_mm', locations=['ckd_mm.evaluation'])
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ckd_mm',
-                  locations=['ckd_mm.backbones', 'ckd_mm.losses', 'ckd_mm.students', 'ckd_mm.teachers'])
-RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope='ckd_mm', locations=['ckd_mm.pipeline.runner'])
-SELECTORS = Registry('selector', scope='ckd_mm', locations=['ckd_mm.selection'])
+
+def _child(name: str, parent: Registry | None, *packages: str) -> Registry:
+    return Registry(name, parent=parent, scope='ckd_mm', locations=[f'ckd_mm.{path}' for path in packages])
+
+
+DATA_SAMPLERS = _child('data sampler', mmengine.DATA_SAMPLERS, 'data')
+DATASETS = _child('dataset', mmengine.DATASETS, 'data')
+FUNCTIONS = _child('function', mmengine.FUNCTIONS, 'data')
+HOOKS = _child('hook', mmengine.HOOKS, 'hooks')
+LOOPS = _child('loop', mmengine.LOOPS, 'pipeline.resumable_loop')
+METRICS = _child('metric', mmengine.METRICS, 'evaluation')
+MODELS = _child('model', mmengine.MODELS, 'backbones', 'losses', 'students', 'teachers')
+RUNNERS = _child('runner', mmengine.RUNNERS, 'pipeline.runner')
+SELECTORS = _child('selector', None, 'selection')
 
 
 def use_scope(config) -> None:

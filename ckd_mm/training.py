@@ -1,4 +1,4 @@
-"""Pure functions on the configs and models of trainings."""
+"""Functions on the configs and models of trainings."""
 
 import copy
 from collections.abc import Iterable
@@ -19,22 +19,15 @@ COMPARING = ('KDMetric', 'TrainAgreementHook')  # metrics and hooks that compare
 
 
 def apply_overrides(config: Config, overrides: dict[str, Any]) -> Config:
-    """``config`` with other training settings, each merged over its own as a derived config would; ``model``
-    is replaced.
-
-    Args:
-        overrides: keys that are neither ``model`` nor of :data:`RUNNER_KEYS` are left out.
-    """
+    """``config`` with those of the overrides that are ``model``, which is replaced, or of
+    :data:`RUNNER_KEYS`, each merged over its own as in a derived config."""
     result = copy.deepcopy(config)
-    for key, value in overrides.items():
-        if key == 'model':
-            result.model = copy.deepcopy(value)
-        elif key not in RUNNER_KEYS:
-            continue
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result.merge_from_dict({key: copy.deepcopy(value)})
-        else:
-            result[key] = copy.deepcopy(value)
+    for key, given in overrides.items():
+        value = copy.deepcopy(given)
+        if key in RUNNER_KEYS and isinstance(value, dict) and isinstance(result.get(key), dict):
+            result.merge_from_dict({key: value})
+        elif key in RUNNER_KEYS or key == 'model':
+            result[key] = value
     return result
 
 
@@ -53,28 +46,16 @@ def exclude_held_out(config: Config, probe: Probe | None) -> Config:
     return config
 
 
-def result_settings(config: Config) -> dict[str, Any]:
-    """What the result of a training depends on."""
-    return {key: config[key] for key in RESULT_KEYS if config.get(key) is not None}
-
-
-def method_settings(config: dict, own_keys: Iterable[str]) -> dict[str, Any]:
-    """What decides the outcome of a whole run.
-
-    Args:
-        own_keys: keys of the config that are not mmengine's.
-    """
+def result_settings(config: Config, own_keys: Iterable[str] = ()) -> dict[str, Any]:
+    """What the result of a training depends on; with the keys of a whole run that are not mmengine's, what
+    the outcome of the run depends on."""
     return {key: config[key] for key in (*RESULT_KEYS, *own_keys) if config.get(key) is not None}
 
 
 def overrides_of(config: dict) -> dict[str, dict]:
-    """What other stages say otherwise than the student, from a whole config: name of the key, and its
-    dict."""
+    """The dicts of a whole config that say how a stage is trained otherwise than the student, by name."""
     found = {name: config.get(name) for name in ('teacher', 'heads', 'hint')}
-    found.update({
-        f'assistants[{index}]': item
-        for index, item in enumerate(as_list(config.get('assistants')))
-    })
+    found |= {f'assistants[{index}]': item for index, item in enumerate(as_list(config.get('assistants')))}
     return {name: item for name, item in found.items() if isinstance(item, dict)}
 
 
@@ -98,12 +79,13 @@ def with_comparison(config: Config, own: Config, cohort: dict) -> Config:
     tau = (own.get('distill') or {}).get('tau')
     for key in ('val_evaluator', 'test_evaluator', 'custom_hooks'):
         found = [copy.deepcopy(item) for item in as_list(own.get(key)) if compares(item)]
-        if not found or (key != 'custom_hooks' and config.get(key) is None):
-            continue
         if key != 'custom_hooks':
+            if config.get(key) is None:
+                continue
             found = [dict({} if tau is None else dict(tau=tau), **item, teacher=copy.deepcopy(cohort))
                      for item in found]
-        config[key] = as_list(config.get(key)) + found
+        if found:
+            config[key] = as_list(config.get(key)) + found
     return config
 
 
@@ -119,15 +101,15 @@ def averaged_weights(runner: Any) -> nn.Module | None:
 
 
 def trained_model(runner: Any) -> nn.Module:
-    """The model of a finished run without its wrapper; the average of its weights, where a hook kept one."""
+    """The averaged model of a finished run, or else the last, without its wrapper."""
     averaged = averaged_weights(runner)
     return unwrap(runner.model) if averaged is None else averaged
 
 
 # ------------------------------------------------------------ values of configs
 def type_name(item: Any) -> str:
-    """Name of what a config (of a hook, a metric, ...) builds, or of what is built already, without its
-    scope. Configs in pure Python have classes and functions in ``type``."""
+    """Name, without its scope, of what a config builds, or of the class of what is built already. Configs in
+    pure Python have classes and functions in ``type``."""
     kind = item.get('type') if isinstance(item, dict) else type(item)
     return getattr(kind, '__name__', str(kind)).split('.')[-1]
 

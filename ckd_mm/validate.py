@@ -1,7 +1,8 @@
-"""Bounds of settings: one clear error that names the setting, its value and what was expected."""
+"""Checks of settings: each returns the value, or raises a ConfigError with name, value and expectation."""
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -12,10 +13,7 @@ from .errors import ConfigError
 def check_int(name: str, value: Any, at_least: int, unit: str = '') -> int:
     """
     Args:
-        unit: follows 'a whole number', say ' of epochs'.
-
-    Raises:
-        ConfigError: the value is no whole number, or too small.
+        unit: follows 'a whole number' in the message, say ' of epochs'.
     """
     if type(value) is not int or value < at_least:
         raise ConfigError(f'{name}={value!r} should be a whole number{unit}, at least {at_least}')
@@ -24,53 +22,41 @@ def check_int(name: str, value: Any, at_least: int, unit: str = '') -> int:
 
 def check_number(name: str, value: Any, at_least: float | None = None, above: float | None = None,
                  at_most: float | None = None) -> float:
-    """
-    Raises:
-        ConfigError: the value is no finite number, or out of bounds.
-    """
-    bounds = [text for limit, text in ((at_least, f'at least {at_least}'), (above, f'above {above}'),
-                                       (at_most, f'at most {at_most}')) if limit is not None]
-    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and (
-        at_least is None or value >= at_least) and (above is None or value > above) and (
-        at_most is None or value <= at_most)
-    if not inside:
-        raise ConfigError(f'{name}={value!r} should be a finite number' + ''.join(f', {text}'
-                                                                                  for text in bounds))
+    bounds = [bound for bound in ((at_least, 'at least', operator.ge), (above, 'above', operator.gt),
+                                  (at_most, 'at most', operator.le)) if bound[0] is not None]
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not all(
+            holds(value, limit) for limit, _, holds in bounds):
+        raise ConfigError(f'{name}={value!r} should be a finite number' +
+                          ''.join(f', {text} {limit}' for limit, text, _ in bounds))
     return value
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
-    """
-    Raises:
-        ConfigError: the value is none of the choices.
-    """
     if value not in choices:
         raise ConfigError(f'{name}={value!r} should be one of {tuple(choices)}')
     return value
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """
-    Raises:
-        ConfigError: the value is neither True nor False.
-    """
     if not isinstance(value, bool):
         raise ConfigError(f'{name}={value!r} should be True or False')
     return value
 
 
+def check_dict(name: str, value: Any, example: str) -> dict:
+    if not isinstance(value, dict):
+        raise ConfigError(f'{name}={value!r} should be a dict, say {example}')
+    return value
+
+
 def check_keys(name: str, found: Any, allowed: Iterable[str]) -> dict:
-    """
-    Raises:
-        ConfigError: ``found`` is no dict, or has a key that means nothing.
-    """
+    """A dict with no other keys than these; those that begin with an underscore are mmengine's."""
     allowed = list(allowed)
     if not isinstance(found, dict):
         raise ConfigError(f'{name}={found!r} should be a dict with keys of {", ".join(allowed)}')
     unknown = [key for key in found if key not in allowed and not key.startswith('_')]
     if unknown:
         meant = difflib.get_close_matches(unknown[0], allowed, n=1)
-        raise ConfigError(f'{name}: unknown key {unknown[0]!r}; ' +
-                          (f'did you mean {meant[0]!r}? Known' if meant else 'known') +
-                          f' are {", ".join(allowed)}')
+        hint = f'did you mean {meant[0]!r}? Known' if meant else 'known'
+        raise ConfigError(f'{name}: unknown key {unknown[0]!r}; {hint} are {", ".join(allowed)}')
     return found

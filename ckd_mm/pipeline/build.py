@@ -1,23 +1,21 @@
 """Which stages a run has, in what order, and who teaches whom."""
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmengine.config import Config
 
 from ..errors import ConfigError
-from ..infoplane.probe import Probe
 from ..infoplane.settings import ProbeSettings
 from ..selection import Selector, build_selector
-from ..settings import Settings, setting
+from ..settings import Settings, setting, settings_in
 from ..stages.distillation import Distillation, DistillSettings, Schedule
 from ..stages.ensembles import EnsemblesStage
 from ..stages.given_teacher import GivenTeacherStage
 from ..stages.heads import HeadSettings, HeadsStage
-from ..stages.hint import HINT, HintSettings, HintStage
-from ..stages.networks import BASELINE, STUDENT, AssistantSettings, Network, networks_of
+from ..stages.hint import HintSettings, HintStage
+from ..stages.networks import BASELINE, AssistantSettings, Network, networks_of
 from ..stages.peers import MutualSettings, PeerSettings, PeersStage
 from ..stages.probe import ProbeStage, make_probe
 from ..stages.select import SelectStage
@@ -26,94 +24,151 @@ from ..stages.student_task import StudentTask
 from ..stages.teacher import TeacherSettings, TeacherStage, WhenSettings, check_no_own_hook
 from .model_files import resolve_model_files
 from .run import Run
-from .stage import Stage, TeachingStage, numbered
+from .stage import STUDENT, Stage, TeachingStage, numbered
 
 METHOD_KEYS = ('heads', 'hint', 'assistants', 'generations')
 
 
+# ------------------------------------------------------------ the method
+def build_pipeline(run: Run) -> list[Stage]:
+    """All stages of a run, in their order.
+
+    Raises:
+        ConfigError: a setting cannot work together with the others.
+    """
+    settings, distillation = run.settings, None
+    for hook in run.config.get('custom_hooks') or []:
+        check_no_own_hook('custom_hooks', hook)
+    if settings.peer is not None:
+        stages: list[Stage] = [PeersStage(settings.peer, settings.distill)]
+    elif settings.teacher is None:
+        stages = [StudentStage(Network(STUDENT), snapshots=settings.student_snapshots)]
+    else:
+        stages = distillation_stages(run)
+        distillation = stages[-1].distillation
+    baselines = [StudentStage(Network(numbered(BASELINE, index), seed_shift=index), None, distillation,
+                              snapshots=settings.student_snapshots)
+                 for index in range(int(settings.student_alone))]
+    return [*stages, *baselines, *ensemble_stages(run, stages, baselines)]
+
+
+def distillation_stages(run: Run) -> list[Stage]:
+    """Teachers are trained or given, and measured; some of their snapshots are selected, may get heads and
+    give hints, and teach the first student; each student teaches the next."""
+    settings, selector = run.settings, build_selector(run.settings.selector)
+    probe = make_probe(run, selector)
+    distillation = Distillation(settings.distill, Schedule(settings.distill, run.student_training(), probe))
+    compared = distillation.schedule.comparison
+    held_out = compared or (probe if probe is not None and probe.probe_split == 'held_out' else None)
+    needs_plane = settings.probe is not None or selector.needs_plane
+
+    if settings.teacher.is_trained:
+        teachers: list[Stage] = [TeacherStage(settings.teacher, selector, index, held_out, needs_plane)
+                                 for index in range(selector.runs)]
+    else:
+        teachers = [GivenTeacherStage(settings.teacher, selector, needs_plane)]
+    plane = ProbeStage(probe, teachers) if needs_plane else None
+    students: list[StudentStage] = []
+    select = SelectStage(selector, teachers, probe, plane, distillation,
+                         lambda run, folder: StudentTask(run, students[-1], probe, folder))
+    heads = HeadsStage(settings.heads, select, held_out) if settings.heads is not None else None
+    teaching: TeachingStage = heads or select
+    hint = HintStage(settings.hint, teaching, compared) if settings.hint is not None else None
+    for network in networks_of(run):  # assistants, generations, the student
+        snapshots = settings.student_snapshots if network.name == STUDENT else None
+        teaching = StudentStage(network, teaching, distillation, weighted=not students, hint=hint,
+                                snapshots=snapshots)
+        students.append(teaching)
+    with_targets = [stage for student in students for stage in (student.targets, student)]
+    check_together(run, select, students, selector)
+    return [stage for stage in (*teachers, plane, select, heads, hint, *with_targets) if stage is not None]
+
+
+def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]) -> list[Stage]:
+    """Students that are measured together, where there are several."""
+    names = {network.name for network in networks_of(run) if network.generation}
+    members = {'generations': [stage for stage in stages if stage.name in names], 'students alone': baselines}
+    members = {name: several for name, several in members.items() if len(several) > 1}
+    taught_first = None  # by the selected teachers; after assistants no generation is
+    if 'generations' in members and not run.settings.assistants:
+        taught_first = stage_of(stages, SelectStage.name)
+    return [EnsemblesStage(members, taught_first)] if members else []
+
+
+# ------------------------------------------------------------ what a config may say
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(Settings):
     """The keys of a config that are not mmengine's. The config itself is the student's."""
-    runner_type: str | None = setting(None, help="'ckd_mm.CheckpointDistillRunner': mmpretrain's own tools "
-                                                 "run it, too")
-    teacher: TeacherSettings | None = setting(None, help='whose checkpoints teach; None: the student is '
-                                                         'trained on its own loss, and the run ends with the '
-                                                         'same table and page')
-    peer: PeerSettings | None = setting(None, help='instead of a teacher: a network that learns together '
-                                                   'with the student')
-    probe: ProbeSettings | None = setting(None, help='of the information plane; None: it is measured only '
-                                                     'where the selector needs it')
-    selector: str | dict = setting('last', help="name or config of a selector, say 'information_plane' or "
-                                                "dict(type='ensemble', kind='snapshot', k=4)")
+    runner_type: str | None = setting(
+        None, help="'ckd_mm.CheckpointDistillRunner': mmpretrain's own tools run it, too")
+    teacher: TeacherSettings | None = setting(
+        None, help='whose checkpoints teach; None: the student is trained on its own loss, and the run ends '
+        'with the same table and page')
+    peer: PeerSettings | None = setting(
+        None, help='instead of a teacher: a network that learns together with the student')
+    probe: ProbeSettings | None = setting(
+        None, help='of the information plane; None: it is measured only where the selector needs it')
+    selector: str | dict = setting(
+        'last', help="name or config of a selector, say 'information_plane' or dict(type='ensemble', "
+        "kind='snapshot', k=4)")
     heads: HeadSettings | None = setting(None, help="classifier heads on the teacher's stages (DIH)")
-    hint: HintSettings | None = setting(None, help='a first stage of the student on the features of the '
-                                                   'teacher (FitNets)')
-    assistants: list | None = setting(None, help='networks between teacher and student (TAKD), from large to '
-                                                 'small, each taught by the one before; the n-th has the '
-                                                 'seed randomness.seed + 100 n')
-    generations: int | None = setting(None, at_least=1, help="how often the student's network is trained, "
-                                                             "each time "
-                                      'taught by the one before (sequential KD); the n-th has the seed '
-                                      'randomness.seed + n')
+    hint: HintSettings | None = setting(
+        None, help='a first stage of the student on the features of the teacher (FitNets)')
+    assistants: list | None = setting(
+        None, help='networks between teacher and student (TAKD), from large to small, each taught by the one '
+        'before; the n-th has the seed randomness.seed + 100 n')
+    generations: int | None = setting(
+        None, at_least=1, help="how often the student's network is trained, each time taught by the one "
+        'before (sequential KD); the n-th has the seed randomness.seed + n')
     distill: DistillSettings | MutualSettings = setting(None, help='how the student is distilled')
-    student_alone: int | bool = setting(0, at_least=0, help='also train so many students without a teacher, '
-                                                            'with seeds randomness.seed, randomness.seed + '
-                                                            '1, ..., and measure them together')
+    student_alone: int | bool = setting(
+        0, at_least=0, help='also train so many students without a teacher, with seeds randomness.seed, '
+        'randomness.seed + 1, ..., and measure them together')
     student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
 
     @classmethod
     def of(cls, config: Config) -> 'RunSettings':
         """
         Args:
-            config: whole; mmengine's keys and helper variables are left alone, networks named by a file are
-                put in their place.
+            config: whole; networks named by a file are put in their place.
 
         Raises:
             ConfigError: a key that looks like one of these, or a setting that cannot work.
         """
         resolve_model_files(config)
         require_no_misspelled(cls, config)
-        found = {key: config[key] for key in cls.names() if key in config}
+        found, kind = {key: config[key] for key in cls.names() if key in config}, DistillSettings
         if found.get('peer') is not None:
             _refuse(config, 'with `peer` the networks learn from each other, there is no other teacher',
                     'teacher', 'probe', 'selector', *METHOD_KEYS)
             _refuse(config, 'with `peer` the weights of two networks are trained together',
                     'student_snapshots')
-            distill = MutualSettings.read('distill', found.pop('distill', None) or {})
+            kind = MutualSettings
         elif 'teacher' in found and found['teacher'] is None:
             _refuse(config, 'with teacher=None nothing is distilled, and the student is alone already',
                     'probe', 'selector', *METHOD_KEYS, 'distill', 'student_alone')
-            found.pop('distill', None)
-            distill = DistillSettings.read('distill', {})
         else:
             found.setdefault('teacher', {})
-            distill = DistillSettings.read('distill', found.pop('distill', None) or {})
+        distill = kind.read('distill', found.pop('distill', None) or {})
         assistants = found.pop('assistants', None) or []
         if not isinstance(assistants, (list, tuple)):
             raise ConfigError(f'assistants={assistants!r} should be a list of dict(model=..., <training '
                               'settings>), from large to small')
-        read = cls.read('', found)
-        listed = [AssistantSettings.read(f'assistants[{index}]', own) for index, own in enumerate(assistants)]
-        return cls(**{field.name: getattr(read, field.name) for field in cls.own_fields()} |
-                   dict(distill=distill, assistants=listed or None, given=read.given))
+        return replace(cls.read('', found), distill=distill, assistants=[
+            AssistantSettings.read(f'assistants[{index}]', own) for index, own in enumerate(assistants)])
 
 
 def require_no_misspelled(settings: type[Settings], config: Config) -> None:
-    """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key that is close
-    to one of ours is refused, unless it is a dict that could not be meant for that one, say ``head =
-    dict(num_classes=10)``.
-
-    Raises:
-        ConfigError: naming the key that was probably meant.
-    """
-    nested = dict(teacher=TeacherSettings, peer=PeerSettings, probe=ProbeSettings, heads=HeadSettings,
-                  hint=HintSettings, distill=DistillSettings, student_snapshots=WhenSettings)
+    """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key close to one of
+    ours is refused, unless it is a dict that could not be meant for that one, say ``head =
+    dict(num_classes=10)``."""
+    nested = {field.name: settings_in(field.type) for field in settings.own_fields()}
     for key, value in config.items():
-        meant = difflib.get_close_matches(key, settings.names(), n=1, cutoff=0.8)
-        if not meant or key in settings.names():
+        meant = difflib.get_close_matches(key, nested, n=1, cutoff=0.8)
+        if not meant or key in nested:
             continue
-        known = nested[meant[0]].names() if meant[0] in nested else None
-        if not isinstance(value, dict) or known is None or set(value) <= set(known):
+        known = {name for kind in nested[meant[0]] for name in kind.names()}
+        if not known or not isinstance(value, dict) or set(value) <= known:
             raise ConfigError(f'{key} is no key of a distillation config; did you mean {meant[0]}?')
 
 
@@ -125,97 +180,9 @@ def _refuse(config: Config, why: str, *keys: str) -> None:
                           f'{" ".join(f"{key}=None" for key in found)}')
 
 
-# ------------------------------------------------------------ the method
-def build_pipeline(run: Run) -> list[Stage]:
-    """All stages of a run, in their order.
-
-    Raises:
-        ConfigError: a setting cannot work together with the others.
-    """
-    settings, baseline = run.settings, None
-    for hook in run.config.get('custom_hooks') or []:
-        check_no_own_hook('custom_hooks', hook)
-    if settings.peer is not None:
-        stages: list[Stage] = [PeersStage(settings.peer, settings.distill)]
-    elif settings.teacher is None:
-        stages = [StudentStage(Network(STUDENT), snapshots=settings.student_snapshots)]
-    else:
-        stages = list(distillation_stages(run))
-        baseline = stages[-1].distillation
-    baselines = [
-        StudentStage(Network(numbered(BASELINE, index), seed_shift=index), None, baseline,
-                     snapshots=settings.student_snapshots) for index in range(int(settings.student_alone))
-    ]
-    return [*stages, *baselines, *ensemble_stages(run, stages, baselines)]
-
-
-def distillation_stages(run: Run) -> Iterator[Stage]:
-    """Teachers, who of them teaches, and the students from the first that they teach to the last."""
-    settings, selector = run.settings, build_selector(run.settings.selector)
-    probe = make_probe(run, selector)
-    distillation = Distillation(settings.distill, Schedule(settings.distill, run.student_training(), probe))
-    held_out = held_out_of_teacher(probe, distillation)
-    plane = settings.probe is not None or selector.needs_plane
-    if settings.teacher.is_trained:
-        teachers: list[Stage] = [TeacherStage(settings.teacher, selector, index, held_out, plane)
-                                 for index in range(selector.runs)]
-    else:
-        teachers = [GivenTeacherStage(settings.teacher, selector, plane)]
-    yield from teachers
-    measured = ProbeStage(probe, teachers) if plane else None
-    if measured is not None:
-        yield measured
-    students: list[StudentStage] = []
-    select = SelectStage(selector, teachers, probe, measured, distillation,
-                         lambda run, folder: StudentTask(run, students[-1], probe, folder))
-    yield select
-    who: TeachingStage = select
-    if settings.heads is not None:
-        who = HeadsStage(settings.heads, select, held_out)
-        yield who
-    hint = None if settings.hint is None else HintStage(settings.hint, who, distillation.schedule.comparison)
-    if hint is not None:
-        yield hint
-    for network in networks_of(run):
-        last = network.name == STUDENT
-        student = StudentStage(network, who, distillation, weighted=not students,
-                               starts_from=HINT if hint is not None else None,
-                               snapshots=settings.student_snapshots if last else None,
-                               requires=() if hint is None else (hint.name, ))
-        if student.targets is not None:
-            yield student.targets
-        yield student
-        students.append(student)
-        who = student
-    check_together(run, select, students, selector)
-
-
-def held_out_of_teacher(probe: Probe | None, distillation: Distillation) -> Probe | None:
-    """Which training images the teacher must not see."""
-    probed = probe is not None and probe.probe_split == 'held_out'
-    return distillation.schedule.comparison or (probe if probed else None)
-
-
-def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]) -> Iterator[Stage]:
-    names = {network.name for network in networks_of(run) if network.generation}
-    generations = [stage for stage in stages if stage.name in names]
-    select = next((stage for stage in stages if stage.name == SelectStage.name), None)
-    members, taught = {}, None
-    if len(generations) > 1:
-        members['generations'] = generations
-        taught = select if not run.settings.assistants else None  # else an assistant taught the first
-    if len(baselines) > 1:
-        members['students alone'] = baselines
-    if members:
-        yield EnsemblesStage(members, taught)
-
-
 # ------------------------------------------------------------ what must fit together
 def check_together(run: Run, select: SelectStage, students: list[StudentStage], selector: Selector) -> None:
-    """
-    Raises:
-        ConfigError: settings that are right each for itself cannot work together.
-    """
+    """Raises ConfigError where settings that are right each for itself cannot work together."""
     settings, schedule = run.settings, select.distillation.schedule
     if settings.hint is not None and len(students) > 1:
         raise ConfigError('hint: it is a stage of one student; it cannot be combined with assistants or '
@@ -225,15 +192,14 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage], 
                           'combined with assistants or generations, which learn from one network each')
     for student in students[:-1]:
         student.check_schedule(run)
-    _check_cache(settings.distill, select, students)
+    if settings.distill.cache is not None:
+        _check_cache(settings.distill, select, students)
     select.check_trained(run)
     if settings.teacher.is_trained:
         students[0].teachers.check_chosen(run)
 
 
 def _check_cache(distill: DistillSettings, select: SelectStage, students: list[StudentStage]) -> None:
-    if distill.cache is None:
-        return
     file, schedule = distill.cache.file, select.distillation.schedule
     if distill.distiller is not None:
         raise ConfigError('distill.cache: a distiller reads the features of teachers in every step, and what '
@@ -250,21 +216,18 @@ def _check_cache(distill: DistillSettings, select: SelectStage, students: list[S
                           'to cache; take it out')
     trained = select.teachers[0].settings.is_trained
     if file is not None and (trained or len(students) > 1):
-        raise ConfigError(f'distill.cache.file={str(file)!r} is of teachers that are trained already: ' + (
-            'name them with teacher.trajectory, or leave distill.cache.file out' if trained else
-            'leave it out, or assistants and generations'))
+        remedy = 'name them with teacher.trajectory, or leave distill.cache.file out' if trained else \
+            'leave it out, or assistants and generations'
+        raise ConfigError(f'distill.cache.file={str(file)!r} is of teachers that are trained already: '
+                          f'{remedy}')
 
 
 def stage_of(stages: list[Stage], name: str) -> Any:
-    """
-    Raises:
-        ConfigError: there is no such stage.
-    """
-    for stage in stages:
-        if stage.name == name:
-            return stage
-    raise ConfigError(f'{name!r} is no stage of this config: '
-                      f'{", ".join(repr(stage.name) for stage in stages)}')
+    """Raises ConfigError where there is no such stage."""
+    named = {stage.name: stage for stage in stages}
+    if name not in named:
+        raise ConfigError(f'{name!r} is no stage of this config: {", ".join(map(repr, named))}')
+    return named[name]
 
 
 def open_run(config: Config, **log: Any) -> tuple[Run, list[Stage]]:

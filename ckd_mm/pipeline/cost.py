@@ -1,4 +1,4 @@
-"""What it took to train the teachers and to distil from them, as in Figure 3 of CheckpointKD."""
+"""The cost of training the teachers and of distilling from them, as in Figure 3 of CheckpointKD."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,15 +17,15 @@ def cost_section(sections: Mapping[str, Section]) -> Section:
         return Section()
 
     def total(key: str) -> Any:
-        found = [part[key] for part in parts if key in part]
-        return None if None in found else sum(found)
+        values = [part[key] for part in parts if key in part]
+        return None if None in values else sum(values)
 
     hours = total('teacher_hours')
-    teacher_hours = None if hours is None else hours + total('head_hours')
-    cost = dict(teacher_epochs=total('teacher_epochs'), teacher_hours=teacher_hours,
+    cost = dict(teacher_epochs=total('teacher_epochs'),
+                teacher_hours=None if hours is None else hours + total('head_hours'),
                 student_epochs=total('student_epochs'), student_hours=total('student_hours'))
     cost['total_epochs'] = cost['teacher_epochs'] + total('head_epochs') + cost['student_epochs']
-    cost['total_hours'] = None if teacher_hours is None else teacher_hours + cost['student_hours']
+    cost['total_hours'] = None if hours is None else cost['teacher_hours'] + cost['student_hours']
     if total('students') > 1:
         cost['students'] = total('students')
     if total('head_epochs'):

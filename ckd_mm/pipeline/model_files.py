@@ -1,4 +1,4 @@
-"""Teacher networks that are named by the config file that describes them."""
+"""Networks that are named by the config file that describes them."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ def resolve_model_files(config: Config) -> None:
         ConfigError: there is no such file, or it describes no network.
     """
     for name, described in dict(overrides_of(config), peer=config.get('peer')).items():
-        if isinstance(described, dict) and isinstance(described.get('model'),
-                                                      dict) and 'cfg_path' in described['model']:
-            described['model'] = _resolved(f'{name}.model', ConfigDict(described['model']))
+        model = described.get('model') if isinstance(described, dict) else None
+        if isinstance(model, dict) and 'cfg_path' in model:
+            described['model'] = _resolved(f'{name}.model', ConfigDict(model))
 
 
 def _resolved(name: str, changes: ConfigDict) -> ConfigDict:
-    network = Config(dict(model=_model_in(name, changes.pop('cfg_path'))))
+    network = Config(dict(model=_model_in(f'{name}.cfg_path', changes.pop('cfg_path'))))
     try:
         network.merge_from_dict(dict(model=changes))
     except TypeError as error:  # a dict over what is none in the file
@@ -37,17 +37,15 @@ def _resolved(name: str, changes: ConfigDict) -> ConfigDict:
 
 def _model_in(name: str, cfg_path: str) -> ConfigDict:
     if not isinstance(cfg_path, (str, Path)):
-        raise ConfigError(f'{name}.cfg_path={cfg_path!r} should be the path of a config file')
+        raise ConfigError(f'{name}={cfg_path!r} should be the path of a config file')
     try:
         # what `_base_` does with a name: '::' finds a package's file, and nothing is installed for it
         found = Config.fromfile(Config._get_cfg_path(str(cfg_path), '')[0])
-    # missing, of a package that is not there, no Python, a base of it is missing, ...
-    except Exception as error:
-        raise ConfigError(
-            f'{name}.cfg_path={str(cfg_path)!r} cannot be read: {type(error).__name__}: '
-            f'{error}; name a config '
-            "file, or one of a package like 'mmpretrain::resnet/resnet34_8xb32_in1k.py'") from error
+    except Exception as error:  # missing, of a package that is not there, no Python, a base is missing, ...
+        raise ConfigError(f'{name}={str(cfg_path)!r} cannot be read: {type(error).__name__}: {error}; name a '
+                          "config file, or one of a package like 'mmpretrain::resnet/resnet34_8xb32_in1k.py'"
+                          ) from error
     if not isinstance(found.get('model'), dict):
-        raise ConfigError(f'{name}.cfg_path={str(cfg_path)!r} holds no `model`; name a config file that '
-                          'describes a network')
+        raise ConfigError(f'{name}={str(cfg_path)!r} holds no `model`; name a config file that describes a '
+                          'network')
     return found.model

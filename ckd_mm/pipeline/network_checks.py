@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..compat import accelerator_available
 from ..errors import ConfigError
 from ..registry import METRICS as OUR_METRICS
-from ..training import as_list, compares, type_name, with_comparison
+from ..training import as_list, type_name, with_comparison
 from ..trajectory import model_config_of
 from .data_sets import image_shape
 from .run import Run
@@ -31,35 +31,30 @@ def check_device(name: str, config: Config) -> str:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else 'accelerator'
     if type_name(config.get('optim_wrapper') or {}) == 'AmpOptimWrapper':
         raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an "
-                          "accelerator and "
-                          'none is visible here. Leave --amp out')
+                          'accelerator and none is visible here. Leave --amp out')
     return 'CPU only'
 
 
 def check_metrics(stage: 'TrainingStage', run: Run, config: Config) -> str:
-    """All metrics are built: those of the student come into use when the teacher is trained."""
+    """All metrics are built: those of the student are first used after the teacher is trained."""
     from mmengine.registry import METRICS
-    if not stage.key:
-        config = with_comparison(copy.deepcopy(config), run.config, ANY_TEACHER) if any(
-            compares(item) for key in ('val_evaluator', 'test_evaluator')
-            for item in as_list(run.config.get(key))) and run.settings.teacher is not None else config
-    found = {key: config.get(key) for key in ('val_evaluator', 'test_evaluator')}
-    for key, metrics in found.items():
-        for metric in as_list(metrics):
-            name = stage.setting(run, key)
-            if not isinstance(metric, dict) or not isinstance(metric.get('type'), (str, type)):
+    if not stage.key and run.settings.teacher is not None:
+        config = with_comparison(copy.deepcopy(config), run.config, ANY_TEACHER)
+    kinds = set()
+    for key in ('val_evaluator', 'test_evaluator'):
+        for metric in as_list(config.get(key)):
+            name, kind = stage.setting(run, key), metric.get('type') if isinstance(metric, dict) else None
+            if not isinstance(kind, (str, type)):
                 raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list "
-                                  "of them")
+                                  'of them')
             try:
                 METRICS.build(copy.deepcopy(metric))
             except Exception as error:  # an unknown type, a setting that it does not take or cannot use
-                own = f'; did you mean ckd_mm.{metric["type"]}?' if metric[
-                    'type'] in OUR_METRICS.module_dict else ''
-                raise ConfigError(f'{name}: {metric["type"]} cannot be built: {type(error).__name__}: '
-                                  f'{error}{own}') from error
-    return ', '.join(sorted({str(item['type'])
-                             for metrics in found.values()
-                             for item in as_list(metrics)})) or 'none'
+                meant = f'; did you mean ckd_mm.{kind}?' if kind in OUR_METRICS.module_dict else ''
+                raise ConfigError(f'{name}: {kind} cannot be built: {type(error).__name__}: {error}'
+                                  f'{meant}') from error
+            kinds.add(str(kind))
+    return ', '.join(sorted(kinds)) or 'none'
 
 
 def check_images(name: str, run: Run, config: Config) -> str:
@@ -77,8 +72,7 @@ def check_images(name: str, run: Run, config: Config) -> str:
 
 
 def check_network(name: str, run: Run, config: Config) -> str:
-    """It is built and classifies two images: what a head or a backbone returns is seen before anything is
-    trained."""
+    """It is built and classifies two images, which shows what its backbone and head return."""
     network = run.network(name, model_config_of(config))
     classes = number_of_classes(name, network, run)
     wanted = number_of_classes('student', run.student_network(), run)
@@ -93,7 +87,7 @@ def number_of_parameters(network: nn.Module) -> int:
 
 
 def number_of_classes(name: str, network: nn.Module, run: Run) -> int | None:
-    """Number of logits of two images; what the head says, where there are no images."""
+    """Number of its logits; without a test set, what its head says."""
     dataset = run.test_set()
     if dataset is None:
         return getattr(getattr(network, 'head', None), 'num_classes', None)

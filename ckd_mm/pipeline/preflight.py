@@ -10,11 +10,11 @@ from ..trajectory import MANIFEST
 from .data_sets import classes_of
 from .run import Run
 from .stage import Check, Stage
-from .store import read_records
+from .store import DONE, read_records
 
 
 class Preflight:
-    """Runs checks and says what they found.
+    """Runs checks and logs their findings.
 
     Args:
         log: takes a line a check.
@@ -23,52 +23,49 @@ class Preflight:
 
     def __init__(self, log: Callable[[str], None], all_problems: bool = False) -> None:
         self.log, self.all_problems = log, all_problems
-        self.problems: dict[str, str] = {}  # to the check that found it
+        self.problems: dict[str, str] = {}  # message: name of the check
 
     def check(self, name: str, check: Callable[[], str]) -> None:
         """On all processes of a run: some data sets wait for each other where they are built.
 
         Raises:
-            CkdError: what is wrong, unless all problems are wanted.
+            CkdError: the problem, unless all problems are wanted.
         """
         try:
-            detail = on_all(check)
+            self.log(f'[ ok ] {name}: {on_all(check)}')
         except CkdError as error:
             if not self.all_problems:
                 raise
             first = self.problems.setdefault(str(error), name)  # several checks may read the same data set
-            self.log(f'[ problem ] {name}: {error}' if first == name else f'[ problem ] {name}: as above, '
-                                                                          f'{first}')
-        else:
-            self.log(f'[ ok ] {name}: {detail}')
+            self.log(f'[ problem ] {name}: {error if first == name else f"as above, {first}"}')
 
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
-        """Those of the whole run, and then stage by stage."""
-        for check in checks_of_run(run):
-            self.check(*check)
+        self.check('work_dir', lambda: check_work_dir(run))
+        self.check('evaluation', lambda: check_evaluation(run))
         for stage in stages:
-            for name, check in self._checks_of(stage, run):
+            for name, check in checks_of(stage, run):
                 self.check(f'{stage.name}: {name}', check)
-
-    def _checks_of(self, stage: Stage, run: Run) -> Iterator[Check]:
-        """Listing them may already fail."""
-        try:
-            yield from stage.checks(run)
-        except CkdError as error:
-            yield Check('settings', lambda error=error: _fail(error))
 
     def end(self) -> None:
         """
         Raises:
-            CkdError: all problems that were found.
+            CkdError: all problems together.
         """
         if self.problems:
             raise CkdError(f'{len(self.problems)} problem(s) found: ' + ' | '.join(
                 f'{name}: {problem}' for problem, name in self.problems.items()))
 
 
-def _fail(error: CkdError) -> str:
-    raise error
+def checks_of(stage: Stage, run: Run) -> Iterator[Check]:
+    """A stage's checks; where listing them fails, the last is one that fails so."""
+    try:
+        yield from stage.checks(run)
+    except CkdError as error:
+
+        def fail(error: CkdError = error) -> str:
+            raise error
+
+        yield Check('settings', fail)
 
 
 def environment() -> str:
@@ -77,16 +74,11 @@ def environment() -> str:
                      if name in ('torch', 'mmengine', 'mmcv', 'mmpretrain'))
 
 
-def checks_of_run(run: Run) -> Iterator[Check]:
-    yield Check('work_dir', lambda: check_work_dir(run))
-    yield Check('evaluation', lambda: check_evaluation(run))
-
-
 def check_work_dir(run: Run) -> str:
     found = sorted(str(path.relative_to(run.work_dir)) for path in run.work_dir.glob('*/last_checkpoint'))
     if (run.work_dir / MANIFEST).exists() and read_json(run.work_dir / MANIFEST).get('snapshots'):
         found.append(MANIFEST)
-    if any(record['state'] == 'done' for record in read_records(run.work_dir).values()):
+    if any(record['state'] == DONE for record in read_records(run.work_dir).values()):
         found.append('finished stages')
     if found and not run.resumes:
         raise ConfigError(f'work_dir={run.work_dir} holds the results of an earlier run '
@@ -100,8 +92,7 @@ def check_evaluation(run: Run) -> str:
     dataset = run.test_set()
     if dataset is None:
         return 'no test and no validation set: accuracies will be missing from the summary'
-    head = (run.config.model.get('head') or {}).get('num_classes')
-    classes = classes_of(dataset)
+    head, classes = (run.config.model.get('head') or {}).get('num_classes'), classes_of(dataset)
     if head is not None and classes is not None and len(classes) != head:
         raise ConfigError(f'model.head.num_classes={head}, but the test set has {len(classes)} classes')
     return f'{len(dataset)} images'

@@ -1,14 +1,12 @@
-"""``docs/config.md``, from the settings themselves: ``python -m ckd_mm.pipeline.reference
-docs/config.md``."""
+"""``docs/config.md`` from the settings themselves: ``python -m ckd_mm.pipeline.reference docs/config.md``."""
 
 import sys
 import textwrap
 from dataclasses import MISSING
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args
+from typing import Any
 
-from ..settings import RUNNER_KEYS, Settings, TrainingSettings
+from ..settings import RUNNER_KEYS, Settings, TrainingSettings, kinds_of, settings_in
 from ..stages.networks import AssistantSettings
 from ..stages.peers import MutualSettings
 from .build import RunSettings
@@ -27,7 +25,7 @@ def config_reference() -> str:
     """The page, in Markdown."""
     parts = [HEAD, *_section('the whole config', '', RunSettings)]
     for field in RunSettings.own_fields():
-        for kind in _settings_in(field.type):
+        for kind in settings_in(field.type):
             title = f'`{field.name}`' + (' beside `peer`' if kind is MutualSettings else '')
             parts += _section(title, f'{field.name}.', kind)
     parts += _section('`assistants[i]`', 'assistants[i].', AssistantSettings)
@@ -45,7 +43,7 @@ def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
         lines.append('| ' + ' | '.join(cells) + ' |')
         if prefix:
             nested += [(f'`{prefix}{field.name}`', f'{prefix}{field.name}.', kind)
-                       for kind in _settings_in(field.type)]
+                       for kind in settings_in(field.type)]
     if issubclass(settings, TrainingSettings):
         keys = ', '.join(f'`{key}`' for key in RUNNER_KEYS)
         text = f"And any of mmengine's keys to train it otherwise, merged over the inherited: {keys}."
@@ -56,16 +54,8 @@ def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
     return lines
 
 
-def _kinds(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation, )
-
-
-def _settings_in(annotation: Any) -> list[type[Settings]]:
-    return [kind for kind in _kinds(annotation) if isinstance(kind, type) and issubclass(kind, Settings)]
-
-
 def _type_of(annotation: Any) -> str:
-    names = ['dict' if kind in _settings_in(annotation) else kind.__name__ for kind in _kinds(annotation)]
+    names = ['dict' if kind in settings_in(annotation) else kind.__name__ for kind in kinds_of(annotation)]
     return ' or '.join(dict.fromkeys(name for name in names if name not in ('NoneType', 'Path', 'tuple')))
 
 

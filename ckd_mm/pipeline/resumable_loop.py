@@ -12,8 +12,8 @@ from ..registry import LOOPS
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """mmengine's loop, except that a run resumed from a checkpoint inside an epoch
-    (``CheckpointHook(by_epoch=False)``) goes on with the next batch of that epoch, where mmengine starts the
-    epoch again. The place travels with ``StageStateHook``.
+    (``CheckpointHook(by_epoch=False)``) goes on with its next batch, where mmengine starts the epoch again.
+    ``StageStateHook`` carries the place.
 
     Attributes:
         position: batches of the running epoch that are done.

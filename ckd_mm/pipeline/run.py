@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..evaluation.evaluate import evaluation_parts
-from ..settings import Settings
+from ..settings import Settings, check_mmengine_dicts
 from ..training import without_comparison
 from ..trajectory import model_config_of
 from ..validate import check_int
@@ -20,7 +20,7 @@ from .data_sets import DataSets, require_own_settings
 
 
 class Run:
-    """One run: its config, its folder, and what its stages have left so far.
+    """One run: its config, its folder, and the results of its stages so far.
 
     Args:
         config: whole, with ``work_dir``.
@@ -28,9 +28,8 @@ class Run:
         log, warn: take a line.
 
     Attributes:
-        results: of finished stages, by name.
-        seconds: of finished stages, by name.
-        done: names of the stages that earlier parts of the run finished.
+        results, seconds: of finished stages, by name.
+        done: names of the stages that were finished before this process started.
 
     Raises:
         ConfigError: the student cannot be trained like this.
@@ -45,6 +44,7 @@ class Run:
         self.done: set[str] = set()
         self.data = DataSets()
         self._networks: dict[str, nn.Module] = {}
+        check_mmengine_dicts(config)
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
         if 'max_epochs' not in (config.get('train_cfg') or {}):
@@ -70,16 +70,14 @@ class Run:
     def student_training(self) -> Config:
         """A copy of the student's own mmengine config, as if there were no distillation."""
         config = copy.deepcopy(self.config)
-        # a resumed stage goes on from its own checkpoint, if there is one
         config.load_from = self.initial_weights
-        own = type(self.settings)
-        for key in own.names():
+        for key in self.settings.names():
             config.pop(key, None)
         return without_comparison(config)
 
     # ------------------------------------------------------------ for checks
     def network(self, name: str, model: dict[str, Any]) -> nn.Module:
-        """A network with random weights in eval mode, built once; nobody may change it.
+        """A network with random weights in eval mode, built once and shared: do not change it.
 
         Raises:
             ConfigError: it cannot be built.
@@ -90,7 +88,7 @@ class Run:
             try:
                 with torch.random.fork_rng(devices=[]):
                     self._networks[key] = MODELS.build(copy.deepcopy(model)).eval()
-            except Exception as error:  # whatever a constructor says, the user needs to know which network
+            except Exception as error:  # whatever a constructor raises: name the network
                 raise ConfigError(f'the {name} network cannot be built from its `model`: '
                                   f'{type(error).__name__}: {error}') from error
         return self._networks[key]

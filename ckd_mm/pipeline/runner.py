@@ -18,12 +18,11 @@ from .build import RunSettings, build_pipeline, stage_of
 from .cost import cost_section
 from .preflight import Preflight, environment
 from .run import Run
-from .stage import Stage
+from .stage import STUDENT, Stage
 from .stage_runner import close_log
-from .store import Store, read_records
+from .store import DONE, Store, read_records
 
 SUMMARY = 'summary.json'
-STUDENT = 'student'
 
 
 @RUNNERS.register_module()
@@ -35,7 +34,7 @@ class CheckpointDistillRunner:
     own below ``work_dir``; a finished stage is written into ``stages.json`` and not repeated by a run with
     ``resume=True``, and an unfinished one goes on from its last checkpoint.
 
-    A subclass with stages of its own says what a config may hold in ``settings_type`` and adds them in
+    A subclass with stages of its own names its settings in ``settings_type`` and adds the stages in
     :meth:`build` (``docs/extending.md``).
 
     Args:
@@ -64,24 +63,21 @@ class CheckpointDistillRunner:
         Raises:
             CkdError: the first problem, with the name of the setting and what to do.
         """
-        found: list[Any] = []
+        opened: list[Any] = []
 
         def read() -> str:
             run = Run(self.cfg, self.settings_type.of(self.cfg), **log)
-            found.extend((run, self.build(run)))
-            return ', '.join(stage.name for stage in found[1])
+            opened.extend((run, self.build(run)))
+            return ', '.join(stage.name for stage in opened[1])
 
         preflight.check('environment', environment)
         preflight.check('settings', read)
-        if found:
-            run, stages = found
-            run.done = {
-                name
-                for name, record in read_records(run.work_dir).items() if record['state'] == 'done'
-            }
-            preflight.check_stages(run, stages)
+        if opened:
+            records = read_records(self.work_dir)
+            opened[0].done = {name for name, record in records.items() if record['state'] == DONE}
+            preflight.check_stages(*opened)
         preflight.end()
-        return run, stages
+        return tuple(opened)
 
     def train(self, until: str | None = None) -> dict[str, Any] | None:
         """Run what is left to do.
@@ -95,27 +91,23 @@ class CheckpointDistillRunner:
         Raises:
             CkdError: before any training where possible, naming the setting or file.
         """
-        self._start()
+        logger = self._start()
         try:
-            return self._run_stages(until)
+            run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
+            if until is not None:
+                stage_of(stages, until)
+            store = Store(self.work_dir, stages)
+            if run.resumes and self.cfg.get('load_from'):
+                store.require_before(STUDENT, self.cfg.load_from)
+            for stage in stages:
+                run.results[stage.name] = store.run(stage, run)
+                if stage.name == until:
+                    return None
+            return self._report(run, stages, store.processes(STUDENT))
         finally:
-            close_log(self.logger)
+            close_log(logger)
 
-    def _run_stages(self, until: str | None) -> dict[str, Any] | None:
-        preflight = Preflight(self.logger.info)
-        run, stages = self.prepare(preflight, log=self.logger.info, warn=self.logger.warning)
-        if until is not None:
-            stage_of(stages, until)
-        store = Store(self.work_dir, stages)
-        if run.resumes and self.cfg.get('load_from'):
-            store.require_before(STUDENT, self.cfg.load_from)
-        for stage in stages:
-            run.results[stage.name] = store.run(stage, run)
-            if stage.name == until:
-                return None
-        return self._report(run, stages, store)
-
-    def _start(self) -> None:
+    def _start(self) -> MMLogger:
         prepare_distributed(self.cfg)
         if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
             init_dist(self.cfg.launcher, **(self.cfg.get('env_cfg') or {}).get('dist_cfg', {}))
@@ -123,15 +115,13 @@ class CheckpointDistillRunner:
             self.work_dir.mkdir(parents=True, exist_ok=True)
         barrier()
         use_scope(self.cfg)
-        self.logger = MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
-                                            log_file=str(self.work_dir / 'ckd_mm.log'),
-                                            log_level=self.cfg.get('log_level', 'INFO'))
+        return MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
+                                     log_file=str(self.work_dir / 'ckd_mm.log'),
+                                     log_level=self.cfg.get('log_level', 'INFO'))
 
-    def _report(self, run: Run, stages: list[Stage], store: Store) -> dict[str, Any]:
+    def _report(self, run: Run, stages: list[Stage], processes: int) -> dict[str, Any]:
         sections = {stage.name: stage.report(run, run.results[stage.name]) for stage in stages}
-        cost = cost_section(sections)
-        processes = store.processes(STUDENT)
-        sections['cost'] = cost
+        sections['cost'] = cost_section(sections)
         images = self.cfg.train_dataloader.get('batch_size', 1) * processes
         sections['run'] = Section(summary=dict(processes=processes, images_a_step=images))
         report = Report(run.name, lead_of(run), sections, run.seconds, versions(), self.cfg.pretty_text)
@@ -140,7 +130,7 @@ class CheckpointDistillRunner:
             report.save(self.work_dir)
             write_json(self.work_dir / SUMMARY, summary)
             page = write_page(self.work_dir)
-            run.log('\n' + results_table(report))
+            run.log(f'\n{results_table(report)}')
             run.log(f'Report: {page}')
         barrier()
         return summary
@@ -169,7 +159,7 @@ class CheckpointDistillRunner:
 
 
 def lead_of(run: Run) -> str:
-    """What the page says below its title."""
+    """The line below the title of the page."""
     if run.settings.teacher is not None:
         return ("Checkpoint distillation: a teacher's trajectory, who of it teaches, and what the student "
                 'learnt.')

@@ -12,13 +12,15 @@ from ..report.section import Section
 if TYPE_CHECKING:
     from .run import Run
 
+STUDENT = 'student'  # name of the stage that trains the network of the config itself
+
 
 class Check(NamedTuple):
     """Something that can be known to be wrong before anything is trained.
 
     Args:
-        name: what is looked at, a word or two.
-        run: returns what was found, for a log; raises a CkdError where it cannot work. Called on all ranks.
+        name: a word or two.
+        run: returns the finding for the log, or raises a CkdError. Called on all ranks.
     """
     name: str
     run: Callable[[], str]
@@ -29,7 +31,7 @@ class Result:
     """What a stage leaves; its dict is the format in ``stages.json``.
 
     Args:
-        stage_seconds: spent in it over all the runs that it took; None: since it was started last.
+        stage_seconds: spent in it, over all the runs that it took; None: since it was started last.
     """
     stage_seconds: float | None = None
 
@@ -59,19 +61,17 @@ class Stage(Generic[R]):
         raise NotImplementedError
 
     def checks(self, run: 'Run') -> Iterator[Check]:
-        """What can be known to be wrong before anything is trained."""
         return iter(())
 
     def execute(self, run: 'Run') -> R:
-        """Do it."""
         raise NotImplementedError
 
     def is_current(self, run: 'Run', result: R) -> bool:
-        """Whether a finished result still stands; False: the stage is done again. Called on rank 0."""
+        """Whether a finished result is still valid, else the stage is done again. Called on rank 0."""
         return True
 
     def report(self, run: 'Run', result: R) -> Section:
-        """What the page, the table and ``summary.json`` show of it."""
+        """Its part of the page, the table and ``summary.json``."""
         return Section()
 
     @property
@@ -88,20 +88,18 @@ class TeachingStage(Stage[R]):
         raise NotImplementedError
 
     def fingerprint(self, run: 'Run') -> list[dict[str, Any]]:
-        """By what the teachers can be known again: the SHA-256 of their files, and what else decides what
-        they compute."""
+        """What identifies the teachers: the SHA-256 of their files, and what else decides their outputs."""
         raise NotImplementedError
 
     def verify(self, run: 'Run') -> None:
-        """Hours may lie between this stage and the training that it teaches. Called on rank 0.
+        """Called on rank 0 before the training that it teaches: hours may lie in between.
 
         Raises:
             CkdError: a file is missing, damaged or another one than this run left or chose.
         """
 
     def example(self, run: 'Run') -> nn.Module:
-        """A module built like the teachers, its weights of no meaning, for checks before anything is
-        trained."""
+        """A module built like the teachers, with any weights, for checks before anything is trained."""
         raise NotImplementedError
 
 
@@ -110,7 +108,6 @@ def numbered(name: str, index: int) -> str:
     return name if index == 0 else f'{name}_{index + 1}'
 
 
-def without_files(
-    config: Config, keys: tuple[str, ...] = ('snapshots', 'snapshot', 'heads')) -> dict[str, Any]:
-    """A cohort's config but for the files that it names, which are fingerprinted by their content."""
+def without_files(config: Config, keys=('snapshots', 'snapshot', 'heads')) -> dict[str, Any]:
+    """A cohort's config without its files, which are fingerprinted by their content."""
     return {key: value for key, value in config.items() if key not in keys}

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
 from ..compat import compile_in_place, stop_workers
 from ..errors import CkdError
 from ..hooks import StageStateHook
+from ..training import unwrap
 
 # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
 NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
@@ -23,12 +23,12 @@ NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = None) -> str | None:
     """The last whole checkpoint that a run in ``folder`` wrote; None if it noted none.
 
-    mmengine notes in ``last_checkpoint`` where it wrote, and the folder may have been moved since. It writes
-    neither this note nor the checkpoint in one go: a run that was killed in between may leave an empty note,
-    a power cut half a checkpoint. Then it is the newest of those that are whole.
+    mmengine notes in ``last_checkpoint`` where it wrote, and the folder may have been moved since. Neither
+    note nor checkpoint is written atomically: a killed run may leave an empty note, a power cut half a
+    checkpoint. Then it is the newest of those that are whole.
 
     Args:
-        warn: is told that it is another than the one that was noted.
+        warn: gets a line if it is another than the noted one.
 
     Raises:
         CkdError: a checkpoint was noted, but none is whole.
@@ -37,11 +37,9 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
     if noted is None:
         return None
     written = [folder / Path(noted).name, Path(noted)] if noted else []
-    numbered = [(int(match[1]), file) for file in folder.glob('*.pth')
-                for match in [NUMBERED.fullmatch(file.name)] if match]
-    found = next(
-        (file for file in written + [file for _, file in sorted(numbered, reverse=True)] if _is_whole(file)),
-        None)
+    numbered = sorted(((int(match[1]), file) for file in folder.glob('*.pth')
+                       if (match := NUMBERED.fullmatch(file.name))), reverse=True)
+    found = next((file for file in [*written, *(file for _, file in numbered)] if _is_whole(file)), None)
     if found is None:
         raise CkdError(f'{folder}/last_checkpoint names {noted or "no file"}, and no checkpoint in {folder} '
                        'is whole. Bring one back, or remove last_checkpoint to train this stage from its '
@@ -53,8 +51,7 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Of a file that torch writes front to back: its directory, at the end, is there. Sharded checkpoints are
-    folders."""
+    """torch writes the directory of a zip file last; sharded checkpoints are folders."""
     return checkpoint.is_dir() or zipfile.is_zipfile(checkpoint)
 
 
@@ -86,23 +83,19 @@ class StageRunner(Runner):
             close_log(self.logger)
 
     def _maybe_compile(self, target: str) -> None:
-        options = self.cfg.get('compile')
+        options, model = self.cfg.get('compile'), unwrap(self.model)
         if options:
-            model = self.model.module if is_model_wrapper(self.model) else self.model
-            parts = [
-                part for part in (getattr(model, name, None) for name in ('backbone', 'neck'))
-                if part is not None
-            ]
-            compile_in_place(parts, dict(options) if isinstance(options, dict) else {})
+            parts = [getattr(model, name, None) for name in ('backbone', 'neck')]
+            compile_in_place([part for part in parts if part is not None],
+                             dict(options) if isinstance(options, dict) else {})
             self.logger.info('Backbone and neck will be compiled; the first iterations are slow.')
 
     def save_checkpoint(self, *args, **kwargs) -> None:
-        """Called on every process, though only the first writes: what a resumed run goes on from rests on
-        images that all looked at."""
-        look = getattr(self.model.module if is_model_wrapper(self.model) else self.model, 'verify_targets',
-                       None)
-        if look is not None:
-            look()
+        """Cached targets are verified first, on every process, though only the first writes: a run must not
+        go on from a checkpoint that learnt from those of other images."""
+        verify = getattr(unwrap(self.model), 'verify_targets', None)
+        if verify is not None:
+            verify()
         super().save_checkpoint(*args, **kwargs)
 
     @property

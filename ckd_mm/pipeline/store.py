@@ -1,4 +1,4 @@
-"""Which stages were started and finished, with which settings, and what came out."""
+"""Which stages were started and finished, with which settings, and their results."""
 
 import gc
 import time
@@ -36,9 +36,14 @@ class Store:
     def __init__(self, work_dir: Path, stages: Sequence[Stage]) -> None:
         self.work_dir, self.path, self.stages = Path(work_dir), Path(work_dir) / FILE, list(stages)
         self.records: dict[str, dict] = on_main(lambda: read_records(self.work_dir))
-        self._require_nothing_between()
+        before: dict[str, set[str]] = {}  # all that a stage requires, directly or through others
+        for stage in self.stages:
+            before[stage.name] = set(stage.requires).union(*map(before.get, stage.requires))
+            missing = [name for name in before if name in before[stage.name] and name not in self.records]
+            if missing and stage.name in self.records and not stage.is_cheap:
+                raise ConfigError(f'stage {missing[0]} comes before stage {stage.name}, which was '
+                                  f'{self._state(stage)} without it. Restore the settings, or {ELSEWHERE}')
 
-    # ------------------------------------------------------------ what there is
     def is_done(self, name: str) -> bool:
         return self.records.get(name, {}).get('state') == DONE
 
@@ -46,33 +51,15 @@ class Store:
         return self.records[name]['processes']
 
     def require_before(self, name: str, checkpoint: str) -> None:
-        """
-        Raises:
-            ConfigError: this stage is to go on from a checkpoint, but one that it requires is not finished.
-        """
+        """Raises ConfigError where this stage is to go on from a checkpoint, but one that it requires is not
+        finished."""
         stage = next(stage for stage in self.stages if stage.name == name)
         if not all(map(self.is_done, stage.requires)):
             raise ConfigError(f'--resume {checkpoint} names a checkpoint of the {name}, but the stages '
                               f'before it are not finished in {self.work_dir}; pass --resume alone')
 
-    def _require_nothing_between(self) -> None:
-        for stage in (stage for stage in self.stages if not stage.is_cheap):
-            for before in self._all_required(stage):
-                if stage.name in self.records and before not in self.records:
-                    how = 'finished' if self.is_done(stage.name) else 'started'
-                    raise ConfigError(f'stage {before} comes before stage {stage.name}, which was {how} '
-                                      f'without it. Restore the settings, or {ELSEWHERE}')
-
-    def _all_required(self, stage: Stage) -> list[str]:
-        """Directly or by way of others."""
-        known, found = {stage.name: stage for stage in self.stages}, list(stage.requires)
-        for name in found:
-            found += [before for before in known[name].requires if before not in found]
-        return [stage.name for stage in self.stages if stage.name in found]
-
-    # ------------------------------------------------------------ a stage
     def run(self, stage: Stage, run: Run) -> Any:
-        """The result of a stage: done, or read if it was done before.
+        """The result of a stage, which is executed unless it is finished.
 
         Raises:
             ConfigError: it was begun with other settings.
@@ -80,77 +67,59 @@ class Store:
         name = stage.name
         if self.is_done(name) and not on_main(lambda: stage.is_current(run, self._result(stage))):
             del self.records[name]
+        settings = self.settings(stage, run)
         if self.is_done(name):
-            self.require_unchanged(stage, run)
+            self.require_unchanged(stage, settings)
             run.seconds[name] = self.records[name]['seconds']
             run.log(f'Stage {name}: finished before, in {run.seconds[name]:.0f} s')
             return self._result(stage)
-        self._start(stage, run)
+        if name in self.records and latest_checkpoint(self.work_dir / name) is not None:
+            self.require_unchanged(stage, settings)
+            if self.processes(name) != get_world_size():
+                run.warn(f'Stage {name} was started on {self.processes(name)} processes and goes on on '
+                         f'{get_world_size()}: the images a step change with it')
+        self._write(name, dict(state=RUNNING, processes=get_world_size(), settings=settings))
         run.log(f'Stage {name}: starting')
         started = time.perf_counter()
         result = stage.execute(run)
         barrier()
-        seconds = result.stage_seconds or time.perf_counter() - started
-        self._finish(name, seconds, result.to_dict())
-        run.seconds[name] = self.records[name]['seconds']
-        run.log(f'Stage {name}: finished in {seconds:.0f} s')
+        run.seconds[name] = round(result.stage_seconds or time.perf_counter() - started, 2)
+        self._write(name, dict(self.records[name], state=DONE, seconds=run.seconds[name],
+                               finished=time.strftime('%Y-%m-%d %H:%M:%S'), result=result.to_dict()))
+        run.log(f'Stage {name}: finished in {run.seconds[name]:.0f} s')
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
         return self._result(stage)
 
-    def _start(self, stage: Stage, run: Run) -> None:
-        processes = get_world_size()
-        if stage.name in self.records and latest_checkpoint(self.work_dir / stage.name) is not None:
-            self.require_unchanged(stage, run)
-            before = self.processes(stage.name)
-            if before != processes:
-                run.warn(f'Stage {stage.name} was started on {before} processes and goes on on {processes}: '
-                         'the images a step change with it')
-        self.records[stage.name] = dict(state=RUNNING, processes=processes,
-                                        settings=self._flat(stage.depends_on(run)))
-        self._save()
+    def settings(self, stage: Stage, run: Run) -> dict[str, Any]:
+        """What the stage depends on, flat; files in the work_dir by their names there, so that it may be
+        moved."""
+        own = f'{self.work_dir}/'
+        return {key: value.removeprefix(own) if isinstance(value, str) else value
+                for key, value in flatten(stage.depends_on(run)).items()}
 
-    def _finish(self, name: str, seconds: float, result: dict[str, Any]) -> None:
-        self.records[name].update(plain(dict(state=DONE, seconds=round(seconds, 2),
-                                             finished=time.strftime('%Y-%m-%d %H:%M:%S'), result=result)))
-        self._save()
+    def require_unchanged(self, stage: Stage, settings: dict[str, Any]) -> None:
+        """Raises ConfigError where the stage was begun with other settings."""
+        changed = differences(self.records[stage.name]['settings'], settings)
+        if changed:
+            raise ConfigError(f'stage {stage.name} was {self._state(stage)} with other settings: '
+                              f'{listed(changed)}. Restore them, or {ELSEWHERE}')
+
+    def _state(self, stage: Stage) -> str:
+        return 'finished' if self.is_done(stage.name) else 'started'
 
     def _result(self, stage: Stage) -> Any:
-        """What it left, as the file says it, so that a resumed run sees what an unbroken one sees."""
+        """As the file says it, so that a resumed run sees what an unbroken one sees."""
         return stage.Result(**self.records[stage.name]['result'])
 
-    def _save(self) -> None:
+    def _write(self, name: str, record: dict[str, Any]) -> None:
+        self.records[name] = plain(record)
         if is_main_process():
             write_json(self.path, self.records)
 
-    # ------------------------------------------------------------ settings
-    def _flat(self, settings: dict[str, Any]) -> dict[str, Any]:
-        return flatten(self._wherever(settings))
-
-    def _wherever(self, settings: Any) -> Any:
-        """Files of the run itself by their names in the work_dir, which may be moved."""
-        if isinstance(settings, dict):
-            return {key: self._wherever(value) for key, value in settings.items()}
-        if isinstance(settings, (list, tuple)):
-            return [self._wherever(value) for value in settings]
-        own = f'{self.work_dir}/'
-        return settings[len(own):] if isinstance(settings, str) and settings.startswith(own) else settings
-
-    def require_unchanged(self, stage: Stage, run: Run) -> None:
-        """
-        Raises:
-            ConfigError: a stage was begun with other settings.
-        """
-        changed = differences(self.records[stage.name]['settings'], self._flat(stage.depends_on(run)))
-        if changed:
-            how = 'finished' if self.is_done(stage.name) else 'started'
-            raise ConfigError(f'stage {stage.name} was {how} with other settings: {listed(changed)}. Restore '
-                              f'them, or {ELSEWHERE}')
-
 
 def read_records(work_dir: Path) -> dict[str, dict]:
-    """Of all stages that were started in a work_dir, see :class:`Store`; empty where none was."""
+    """The records of all stages that were started in a work_dir, see :class:`Store`; empty where none was."""
     path = Path(work_dir) / FILE
     if not path.exists():
         return {}

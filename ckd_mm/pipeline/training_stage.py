@@ -14,7 +14,7 @@ from torch import nn
 from ..compat import versions
 from ..errors import CkdError
 from ..evaluation import evaluate
-from ..training import result_settings, trained_model, type_name
+from ..training import overrides_of, result_settings, trained_model, type_name
 from ..trajectory import model_config_of, write_snapshot
 from . import network_checks
 from .run import Run
@@ -32,7 +32,8 @@ class NetworkResult(Result):
     Args:
         metrics: on the test set, weights after the last epoch, in mmengine's names.
         epochs: that it was trained.
-        checkpoint: its file in the work_dir, weights only, and its SHA-256.
+        checkpoint: its file in the work_dir, weights only.
+        sha256: of this file.
         work_dir: of the training.
     """
     metrics: dict[str, float]
@@ -46,16 +47,17 @@ class TrainingStage(Stage[R]):
     """A stage that trains.
 
     Attributes:
-        key: where the config says how it is trained otherwise than the student, say 'teacher'; '' if nowhere.
+        key: of the config's dict that says how it is trained otherwise than the student, say 'teacher' or
+            'assistants[0]'; '' if there is none.
     """
     key = ''
 
     def training(self, run: Run) -> Config:
-        """Its images, optimizer and network, as if nobody taught it."""
+        """Its images, optimizer and network, as if it had no teachers."""
         raise NotImplementedError
 
     def config(self, run: Run) -> Config:
-        """An ordinary mmengine config."""
+        """An ordinary mmengine config of the whole training."""
         raise NotImplementedError
 
     def finish(self, run: Run, runner: StageRunner) -> R:
@@ -69,40 +71,29 @@ class TrainingStage(Stage[R]):
         return self.finish(run, train(run, self.config(run)))
 
     def checks(self, run: Run) -> Iterator[Check]:
-        config = self.training(run)
+        config, loader = self.training(run), self.setting(run, 'train_dataloader')
         yield Check('device', lambda: network_checks.check_device(self.setting(run, 'optim_wrapper'), config))
         yield Check('metrics', lambda: network_checks.check_metrics(self, run, config))
-        yield Check('images',
-                    lambda: network_checks.check_images(self.setting(run, 'train_dataloader'), run, config))
+        yield Check('images', lambda: network_checks.check_images(loader, run, config))
         yield Check('network', lambda: network_checks.check_network(self.title, run, config))
 
     def setting(self, run: Run, key: str) -> str:
-        """Where the config says it: 'teacher.train_dataloader', or 'train_dataloader' if that is
-        inherited."""
-        place = run.config
-        for part in self.key.replace('[', '.').replace(']', '').split('.') if self.key else ():
-            place = place[int(part)] if part.isdigit() else place.get(part) or {}
-        return f'{self.key}.{key}' if self.key and key in place else key
+        """The name of a key for messages: 'teacher.train_dataloader', or 'train_dataloader' if inherited."""
+        return f'{self.key}.{key}' if key in overrides_of(run.config).get(self.key, {}) else key
 
 
 def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Config:
-    """A stage's training as an mmengine config of its own folder; in place.
-
-    Args:
-        hooks: added to the config's own.
-    """
+    """``config`` as a training in the stage's own folder, with these further hooks; in place."""
     config.work_dir = str(run.work_dir / name)
     # mmengine mixes up the logs of runs of one name that start together
     config.experiment_name = f'{run.work_dir.name}_{name}'
     custom = list(config.get('custom_hooks') or [])
     if not any(type_name(hook) == 'SyncBuffersHook' for hook in custom):
-        # each process has its own BatchNorm statistics: averaged, those that are evaluated are also those
-        # that are written. It does nothing in one process, and is there too so that a run may go on with
-        # several
-        custom = [dict(type='SyncBuffersHook')] + custom
+        # each process has its own BatchNorm statistics: averaged, those evaluated are also those written. In
+        # one process it does nothing, and is there so that the run may go on with several
+        custom.insert(0, dict(type='SyncBuffersHook'))
     config.custom_hooks = custom + hooks + [
-        dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')
-    ]
+        dict(type='ckd_mm.FiniteLossHook'), dict(type='ckd_mm.StageStateHook')]
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     if checkpoint and checkpoint.get('max_keep_ckpts') == 1:
         checkpoint['max_keep_ckpts'] = KEPT_CHECKPOINTS
@@ -110,17 +101,12 @@ def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Conf
         del config.train_cfg['by_epoch']
         config.train_cfg.type = 'ckd_mm.ResumableEpochLoop'
     # the final accuracy is measured once, afterwards
-    for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):
-        config[key] = None
+    config.test_dataloader = config.test_cfg = config.test_evaluator = None
     return config
 
 
 def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunner:
-    """Train; a resumed run goes on from the last checkpoint, if it came that far.
-
-    Args:
-        resume_from: a checkpoint to go on from instead of the last.
-    """
+    """Train; a resumed run goes on from the last checkpoint, if it came that far, or from ``resume_from``."""
     if run.resumes:
         checkpoint = resume_from or latest_checkpoint(config.work_dir, run.warn)
         config.resume = checkpoint is not None
@@ -132,26 +118,24 @@ def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunn
     return runner
 
 
-def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path, network: nn.Module | None = None,
-              what: str = '') -> NetworkResult:
-    """Evaluate the weights after the last epoch, and write them down alone.
+def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path,
+              network: nn.Module | None = None) -> NetworkResult:
+    """Evaluate the weights after the last epoch, and write them, alone, to the file ``publish``.
 
     Args:
         config: of the network, and of its test set.
-        publish: file to write.
-        network: of the runner's model; default: all of it.
-        what: names it in the log.
+        network: the part of the runner's model that counts; default: all of it.
     """
     seconds = runner.seconds  # before the evaluation
     network = trained_model(runner) if network is None else network
-    metrics = evaluate(network, config, run.log, f'the {what or publish.stem.replace("_", " ")}')
+    metrics = evaluate(network, config, run.log, f'the {publish.stem.replace("_", " ")}')
     sha256 = write_network(publish, runner, network, config, metrics=metrics) if is_main_process() else None
     return NetworkResult(metrics=metrics, epochs=runner.epoch, checkpoint=publish.name, sha256=sha256,
                          work_dir=runner.work_dir, stage_seconds=seconds)
 
 
 def write_network(file: Path, runner: StageRunner, network: nn.Module, config: Config, **extra: Any) -> str:
-    """The weights as a file that mmpretrain's tools read; its SHA-256.
+    """Write the weights for mmpretrain's tools, and return the SHA-256 of the file.
 
     Raises:
         CkdError: they are not finite.

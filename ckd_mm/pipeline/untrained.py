@@ -12,17 +12,15 @@ from ..trajectory import Snapshot
 
 @dataclass(frozen=True)
 class UntrainedSnapshot(Snapshot):
-    """Stands for a snapshot that is yet to come, in checks of what does not depend on its weights. There is
-    no file."""
+    """Stands for a snapshot that is yet to come, in checks of what does not depend on its weights."""
     file: Path = Path('none')
 
     def __str__(self) -> str:
         return 'the teacher'
 
     def build(self, model: dict | None = None) -> nn.Module:
-        """The network with random weights, frozen and in eval mode. The random state of the caller is left as
-        it was."""
+        """The network with random weights, frozen and in eval mode."""
         from mmpretrain.registry import MODELS
+        config = copy.deepcopy(self.model if model is None else model)
         with torch.random.fork_rng(devices=[]):
-            return MODELS.build(
-                copy.deepcopy(self.model if model is None else model)).eval().requires_grad_(False)
+            return MODELS.build(config).eval().requires_grad_(False)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from ..pipeline.run import Run
+from ..pipeline.stage import STUDENT
 from ..settings import TrainingSettings, setting
 
-STUDENT, BASELINE = 'student', 'student_alone'
+BASELINE = 'student_alone'
 ASSISTANT_SEED = 100  # added n times to the seed of the n-th assistant
 
 

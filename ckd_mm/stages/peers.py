@@ -11,14 +11,13 @@ from mmengine.config import Config, ConfigDict
 from ..evaluation import top1
 from ..pipeline.network_checks import check_network
 from ..pipeline.run import Run
-from ..pipeline.stage import Check
+from ..pipeline.stage import STUDENT, Check
 from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
 from ..settings import Settings, setting
 from ..training import as_list, trained_model, type_name
 from ..trajectory import model_config_of
-from .networks import STUDENT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from ..files import sha256_of_file
 from ..infoplane.probe import held_out_record
 from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
-from ..pipeline.stage import Check, TeachingStage
+from ..pipeline.stage import STUDENT, Check, TeachingStage
 from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
@@ -23,7 +23,8 @@ from ..training import apply_overrides, exclude_held_out, result_settings, shift
 from ..trajectory import model_config_of, snapshot_epochs
 from .distillation import Distillation
 from .distiller_check import CohortOfOne, distiller_checks
-from .networks import BASELINE, STUDENT, Network
+from .hint import HINT, HintStage
+from .networks import BASELINE, Network
 from .targets import TargetsStage, require_unmixed_images, targets_folder, views_of
 from .teacher import WhenSettings
 
@@ -36,19 +37,18 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         teachers: the stage that teaches it; None: it is trained on its own loss.
         distillation: how.
         weighted: whether ``teacher_weights`` are of these teachers.
-        starts_from: file in the work_dir with its first weights, of a stage before.
+        hint: trained its first weights.
         snapshots: when to keep it while it learns.
     """
     Result = NetworkResult
 
     def __init__(self, network: Network, teachers: TeachingStage | None = None,
                  distillation: Distillation | None = None, weighted: bool = True,
-                 starts_from: str | None = None, snapshots: WhenSettings | None = None,
-                 requires: tuple[str, ...] = ()) -> None:
+                 hint: HintStage | None = None, snapshots: WhenSettings | None = None) -> None:
         self.network, self.teachers, self.distillation = network, teachers, distillation
-        self.weighted, self.starts_from, self.snapshots = weighted, starts_from, snapshots
+        self.weighted, self.hint, self.snapshots = weighted, hint, snapshots
         self.name, self.key = network.name, network.key
-        self.requires = (() if teachers is None else (teachers.name, )) + requires
+        self.requires = tuple(stage.name for stage in (teachers, hint) if stage is not None)
         cache = None if distillation is None else distillation.settings.cache
         self.cache = cache if teachers is not None else None
         self.baseline_views = cache if teachers is None else None  # what is compared has seen the same images
@@ -74,8 +74,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             cohort = self.teachers.cohort(run)
             config = with_comparison(config, run.config, cohort)
             hooks = copy.deepcopy(self.distillation.schedule.configs)
-            if self.starts_from is not None:
-                config.load_from = str(run.work_dir / self.starts_from)
+            if self.hint is not None:
+                config.load_from = str(run.work_dir / HINT)
             if self.cache is not None:
                 self.cache.show_views(config)
             targets = None if self.cache is None else str(targets_folder(self.cache, self.name, run))

@@ -15,7 +15,7 @@ from ..pipeline.store import Store, read_records
 from ..record import differences, flatten
 from ..settings import RUNNER_KEYS
 from ..stages.select import SELECTION
-from ..training import method_settings
+from ..training import result_settings
 from ..trajectory.configs import parse_config_text
 
 OWN_KEYS = tuple(RunSettings.names())
@@ -47,7 +47,8 @@ def require_teacher_unchanged(config: Config) -> None:
     config = copy.deepcopy(config)
     set_loader_defaults(config)  # as tools/train.py did
     run, teacher = open_stage(config)
-    Store(run.work_dir, [teacher]).require_unchanged(teacher, run)
+    store = Store(run.work_dir, [teacher])
+    store.require_unchanged(teacher, store.settings(teacher, run))
 
 
 def config_file(config: Config) -> Path:
@@ -67,7 +68,7 @@ def write_config(config: Config) -> None:
 def changed_settings(config: Config) -> list[str]:
     """How ``config`` differs from its file, where that matters for the results."""
     now = parse_config_text(text_of(config), config.work_dir)
-    return differences(*(flatten(method_settings(found, OWN_KEYS)) for found in (read_config(config), now)))
+    return differences(*(flatten(result_settings(found, OWN_KEYS)) for found in (read_config(config), now)))
 
 
 def text_of(config: Config) -> str:

@@ -8,7 +8,7 @@ from ..errors import ConfigError
 from ..files import read_json
 from ..record import differences, flatten, listed
 from ..selection.comparison import mean_and_spread, plus_minus
-from ..training import method_settings
+from ..training import result_settings
 from ..trajectory.configs import parse_config_text
 from .pipeline_access import OWN_KEYS, SUMMARY
 
@@ -35,7 +35,7 @@ def read_runs(folder: Path) -> dict[str, Any]:
     for file in files:
         summary = read_json(file)
         config = parse_config_text(summary['config']['text'], str(file))
-        settings = flatten(method_settings(config, OWN_KEYS))
+        settings = flatten(result_settings(config, OWN_KEYS))
         seed = settings.pop(SEED, None)
         if seed in runs:
             raise ConfigError(f'{folder} holds two runs with {SEED}={seed}: they would count twice')
