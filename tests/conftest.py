@@ -3,6 +3,7 @@
 import gc
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,51 +68,53 @@ def resnet(stages: int = 1, channels: int = 4, classes: int = 10, **options) -> 
 STATISTICS = dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3, to_rgb=False)
 
 
+def digits_config(work_dir: Path, epochs: int = 2, images: int = 64, batch: int = 16, **settings) -> Config:
+    """Config of an ordinary mmengine run on a few digits."""
+
+    def loader(split: str, size: int, indices: int) -> dict:
+        return dict(batch_size=size, num_workers=0,
+                    sampler=dict(type='DefaultSampler', shuffle=split == 'train'),
+                    dataset=dict(type='ckd_mm.Digits', split=split, indices=indices,
+                                 pipeline=[dict(type='PackInputs')]))
+
+    accuracy, work_dir = dict(type='Accuracy', topk=(1, )), Path(work_dir)
+    config = Config(
+        dict(default_scope='mmpretrain', work_dir=str(work_dir), model=resnet(), data_preprocessor=STATISTICS,
+             train_dataloader=loader('train', batch, images), val_dataloader=loader('test', 100, 100),
+             test_dataloader=loader('test', 100, 100), val_evaluator=accuracy, test_evaluator=accuracy,
+             train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(), test_cfg=dict(),
+             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+             default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+                                logger=dict(type='LoggerHook')),
+             randomness=dict(seed=3), experiment_name=f'{work_dir.parent.name}_{work_dir.name}'),
+        format_python_code=False)  # yapf takes longer than these runs
+    config.merge_from_dict(settings)
+    return config
+
+
+def distil_config(work_dir: Path, teacher: dict | None = None, **settings) -> Config:
+    """Config of the whole method on a few digits: 3 epochs of teacher, 2 of student."""
+    config = digits_config(work_dir)
+    config.runner_type = 'ckd_mm.CheckpointDistillRunner'
+    config.teacher = dict(dict(model=resnet(2), train_cfg=dict(max_epochs=3), snapshots=dict(interval=1)),
+                          **(teacher or {}))
+    config.probe = dict(held_out=16, decoder_epochs=2, decoder_batch=8)
+    config.selector = 'information_plane'
+    config.distill = dict(tau=4.0, ce_weight=0.1, kd_weight=0.9)
+    config.merge_from_dict(settings)
+    return config
+
+
 @pytest.fixture
 def digits_run(tmp_path):
-    """Makes the config of an ordinary mmengine run on a few digits."""
-
-    def make(epochs: int = 2, images: int = 64, batch: int = 16, work_dir=None, **settings) -> Config:
-
-        def loader(split: str, images: int, batch: int) -> dict:
-            dataset = dict(type='ckd_mm.Digits', split=split, indices=images,
-                           pipeline=[dict(type='PackInputs')])
-            return dict(batch_size=batch, num_workers=0, dataset=dataset,
-                        sampler=dict(type='DefaultSampler', shuffle=split == 'train'))
-
-        test, evaluator = loader('test', 100, 100), dict(type='Accuracy', topk=(1, ))
-        hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
-                     logger=dict(type='LoggerHook'))
-        config = Config(dict(
-            default_scope='mmpretrain', work_dir=str(work_dir or tmp_path / 'run'), model=resnet(),
-            data_preprocessor=STATISTICS, train_dataloader=loader('train', images, batch),
-            val_dataloader=test, test_dataloader=test, val_evaluator=evaluator, test_evaluator=evaluator,
-            train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(), test_cfg=dict(),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)), default_hooks=hooks,
-            randomness=dict(seed=3), experiment_name=f'test_{tmp_path.name}'),
-            format_python_code=False)  # yapf takes longer than these runs
-        config.merge_from_dict(settings)
-        return config
-
-    return make
+    """:func:`digits_config` below this test's folder."""
+    return lambda *args, work_dir=tmp_path / 'run', **settings: digits_config(work_dir, *args, **settings)
 
 
 @pytest.fixture
-def distil_run(digits_run):
-    """Makes a config of the whole method on a few digits: 3 epochs of teacher, 2 of student."""
-
-    def make(teacher=None, **settings) -> Config:
-        config = digits_run(epochs=2)
-        config.runner_type = 'ckd_mm.CheckpointDistillRunner'
-        config.teacher = dict(dict(model=resnet(2), train_cfg=dict(max_epochs=3), snapshots=dict(interval=1)),
-                              **(teacher or {}))
-        config.probe = dict(held_out=16, decoder_epochs=2, decoder_batch=8)
-        config.selector = 'information_plane'
-        config.distill = dict(tau=4.0, ce_weight=0.1, kd_weight=0.9)
-        config.merge_from_dict(settings)
-        return config
-
-    return make
+def distil_run(tmp_path):
+    """:func:`distil_config` below this test's folder."""
+    return lambda *args, work_dir=tmp_path / 'run', **settings: distil_config(work_dir, *args, **settings)
 
 
 @pytest.fixture
@@ -138,3 +141,9 @@ def run_tool(*command, check: bool = True, timeout: int = 900,
     assert not (check and done.returncode), (
         f'{command} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}')
     return done
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return str(listener.getsockname()[1])

@@ -5,10 +5,12 @@ import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.registry import RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -94,6 +96,21 @@ def train(config, *hooks) -> Runner:
     return runner
 
 
+def stopped_at(config: Config, stage: str, epoch: int) -> None:
+    """Run it until a stage has trained so many epochs. Afterwards the config says ``resume``."""
+    run_epoch = EpochBasedTrainLoop.run_epoch
+
+    def stopping(loop) -> None:
+        if Path(loop.runner.work_dir).name == stage and loop.epoch == epoch:
+            raise KeyboardInterrupt
+        run_epoch(loop)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EpochBasedTrainLoop, 'run_epoch', stopping)
+        RUNNERS.build(config).train()
+    config.resume = True
+
+
 def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
     """A run and its stages by name, as if each had a result, so that their configs can be made. No snapshot
     of the teacher is chosen."""
@@ -116,6 +133,7 @@ class StepLog(Hook):
 
 
 def weights_of(file: Path) -> dict:
+    """Its state dict."""
     return torch.load(file, map_location='cpu', weights_only=False)['state_dict']
 
 

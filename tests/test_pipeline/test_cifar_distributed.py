@@ -4,10 +4,8 @@ import json
 import pickle
 
 import numpy as np
-import pytest
 
-from ..conftest import ROOT, run_tool
-from .test_distributed import free_port
+from ..conftest import ROOT, free_port, run_tool
 
 CONFIG = """
 _base_ = '{root}/configs/ckd/r34_r18_cifar10.py'
@@ -30,31 +28,25 @@ env_cfg = dict(dist_cfg=dict(backend='gloo', timeout=60))
 """
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Images in the files of CIFAR-10, and a module that does not look at their MD5."""
+def test_a_whole_run(tmp_path):
+    """Three snapshots for two processes, so that one of them has none to measure in the end. Random images in
+    the files of CIFAR-10, and a module that skips their MD5."""
     images = tmp_path / 'data' / 'cifar10' / 'cifar-10-batches-py'
     images.mkdir(parents=True)
     random = np.random.RandomState(0)
     for name in [*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch']:
-        pixels, labels = random.randint(0, 256, (20, 3072)).astype(np.uint8), random.randint(0, 10,
-                                                                                             20).tolist()
+        pixels = random.randint(0, 256, (20, 3072)).astype(np.uint8)
+        labels = random.randint(0, 10, 20).tolist()
         (images / name).write_bytes(pickle.dumps(dict(data=pixels, labels=labels)))
-    (images / 'batches.meta').write_bytes(
-        pickle.dumps(dict(label_names=[f'class {number}' for number in range(10)])))
-    (tmp_path / 'any_cifar.py').write_text('from mmpretrain.datasets import '
-                                           'CIFAR10\nCIFAR10._check_integrity = lambda self: True\n')
+    names = dict(label_names=[f'class {number}' for number in range(10)])
+    (images / 'batches.meta').write_bytes(pickle.dumps(names))
+    (tmp_path / 'any_cifar.py').write_text('from mmpretrain.datasets import CIFAR10\n'
+                                           'CIFAR10._check_integrity = lambda self: True\n')
     (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT))
-    return tmp_path
-
-
-def test_a_whole_run(folder):
-    """Three snapshots for two processes, so that one of them has none to look at in the end."""
-    run_tool('tools/dist_train.sh', folder / 'config.py', 2, '--work-dir', folder / 'run', PORT=free_port(),
-             timeout=300, PYTHONPATH=f'{folder}:{ROOT}', CKD_DATA_ROOT=str(folder / 'data'))
-    summary = json.loads((folder / 'run' / 'summary.json').read_text())
+    run = tmp_path / 'run'
+    run_tool('tools/dist_train.sh', tmp_path / 'config.py', 2, '--work-dir', run, PORT=free_port(),
+             timeout=300, PYTHONPATH=f'{tmp_path}:{ROOT}', CKD_DATA_ROOT=str(tmp_path / 'data'))
+    summary = json.loads((run / 'summary.json').read_text())
     assert summary['processes'] == 2 and summary['student']['epoch'] == 1
-    assert [
-        row['epoch']
-        for row in json.loads((folder / 'run' / 'select' / 'scores_calibration.json').read_text())['rows']
-    ] == [1, 2, 3]
+    rows = json.loads((run / 'select' / 'scores_calibration.json').read_text())['rows']
+    assert [row['epoch'] for row in rows] == [1, 2, 3]

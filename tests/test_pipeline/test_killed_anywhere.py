@@ -1,5 +1,5 @@
-"""Killed at whatever a run writes: every file of a distillation run with kept targets is left empty once, or
-not renamed, by SIGKILL.
+"""Killed at whatever a run writes: files of a distillation run with cached targets are left empty, or not
+renamed, by SIGKILL.
 
 Here once for each kind of file. For every single file of the run (ten minutes):
 
@@ -19,6 +19,8 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.trajectory import Trajectory
 
+from ..helpers import weights_of
+
 WRITING = os.O_WRONLY | os.O_RDWR
 APPENDED = re.compile(r'\.log$|/vis_data/')  # nothing is read back from them
 
@@ -29,11 +31,11 @@ def writes(work_dir: Path, kill_at: int = -1) -> list:
     seen, within = [], []
 
     def hook(event: str, arguments: tuple) -> None:
-        if within or event not in ('open', 'os.rename',
-                                   'os.remove') or not str(arguments[0]).startswith(f'{work_dir}/'):
+        if within or event not in ('open', 'os.rename', 'os.remove'):
             return
         path = str(arguments[0])
-        if APPENDED.search(path) or (event == 'open' and not arguments[2] & WRITING):
+        if not path.startswith(f'{work_dir}/') or APPENDED.search(path) or (
+                event == 'open' and not arguments[2] & WRITING):
             return
         seen.append(f'{event} {Path(path).relative_to(work_dir)}')
         if len(seen) - 1 == kill_at:
@@ -79,13 +81,11 @@ def kinds(seen: list) -> list:
 
 def test_killed_anywhere(distil_run, tmp_path):
     def config(name):
-        return distil_run(work_dir=str(tmp_path / name), experiment_name=name,
-                          distill=dict(cache=dict(views=2)))
+        return distil_run(work_dir=tmp_path / name, experiment_name=name, distill=dict(cache=dict(views=2)))
 
     assert in_process(config('unbroken'), -1, tmp_path / 'seen.json') == 0
     seen = json.loads((tmp_path / 'seen.json').read_text())
-    expected = outcome(tmp_path / 'unbroken')
-    student = torch.load(tmp_path / 'unbroken' / 'student.pth', weights_only=True)['state_dict']
+    expected, student = outcome(tmp_path / 'unbroken'), weights_of(tmp_path / 'unbroken' / 'student.pth')
     kills = range(len(seen)) if os.environ.get('CKD_KILLS') == 'all' else kinds(seen)
     problems = []
     assert any('last_checkpoint' in seen[kill] for kill in kills)
@@ -96,9 +96,9 @@ def test_killed_anywhere(distil_run, tmp_path):
         if in_process(broken) != 0:
             problems.append(f'{kill}: {seen[kill]}: not resumed')
             continue
-        work_dir = Path(broken.work_dir)
-        found = torch.load(work_dir / 'student.pth', weights_only=True)['state_dict']
-        Trajectory.open(work_dir).check()
-        if not all(torch.equal(student[key], found[key]) for key in student) or outcome(work_dir) != expected:
+        found = weights_of(Path(broken.work_dir) / 'student.pth')
+        Trajectory.open(broken.work_dir).check()
+        if not all(torch.equal(student[key], found[key]) for key in student) or outcome(
+                Path(broken.work_dir)) != expected:
             problems.append(f'{kill}: {seen[kill]}: ends otherwise')
     assert not problems, problems

@@ -12,38 +12,32 @@ from ckd_mm.pipeline.stage_runner import latest_checkpoint
 @pytest.fixture
 def folder(tmp_path):
     """After ten epochs, of which nine and ten are kept, as is the best; ten is noted."""
+    folder = tmp_path / 'run'
+    folder.mkdir()
     for name in ('epoch_9.pth', 'epoch_10.pth', 'best_accuracy_top1_epoch_11.pth'):
-        torch.save(dict(weight=torch.zeros(1000)), tmp_path / name)
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_10.pth'))
-    return tmp_path
+        torch.save(dict(weight=torch.zeros(1000)), folder / name)
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_10.pth'))
+    return folder
 
 
-def test_the_one_that_is_noted(folder):
-    said = []
-    assert latest_checkpoint(folder, said.append) == str(folder / 'epoch_10.pth') and not said
-    (folder / 'last_checkpoint').unlink()
-    assert latest_checkpoint(folder) is None, 'whoever removes the note wants a new start'
-
-
-def test_in_a_folder_that_was_moved(folder, tmp_path_factory):
-    moved = tmp_path_factory.mktemp('elsewhere') / 'run'
-    shutil.copytree(folder, moved)
+def test_the_noted_one(folder, tmp_path):
+    """Also in a folder that was moved, or where ``CheckpointHook(out_dir=...)`` wrote into another."""
+    warnings = []
+    assert latest_checkpoint(folder, warnings.append) == str(folder / 'epoch_10.pth') and not warnings
+    moved = folder.rename(tmp_path / 'moved')
     assert latest_checkpoint(moved) == str(moved / 'epoch_10.pth')
-
-
-def test_written_into_another_folder(folder, tmp_path_factory):
-    """``CheckpointHook(out_dir=...)``."""
-    elsewhere = tmp_path_factory.mktemp('elsewhere') / 'epoch_12.pth'
-    shutil.copy(folder / 'epoch_10.pth', elsewhere)
-    (folder / 'last_checkpoint').write_text(str(elsewhere))
-    assert latest_checkpoint(folder) == str(elsewhere)
+    elsewhere = shutil.copy(moved / 'epoch_10.pth', tmp_path / 'epoch_12.pth')
+    (moved / 'last_checkpoint').write_text(str(elsewhere))
+    assert latest_checkpoint(moved) == str(elsewhere)
+    (moved / 'last_checkpoint').unlink()
+    assert latest_checkpoint(moved) is None, 'to remove the note asks for a new start'
 
 
 def test_killed_between_opening_and_writing_the_note(folder):
     (folder / 'last_checkpoint').write_text('')
-    said = []
-    assert latest_checkpoint(folder, said.append) == str(folder / 'epoch_10.pth')
-    assert len(said) == 1 and 'names no file' in said[0] and 'going on from' in said[0]
+    warnings = []
+    assert latest_checkpoint(folder, warnings.append) == str(folder / 'epoch_10.pth')
+    assert len(warnings) == 1 and 'names no file' in warnings[0] and 'going on from' in warnings[0]
 
 
 @pytest.mark.parametrize('kept', [0, 300, 3000])

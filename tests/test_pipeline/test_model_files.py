@@ -11,15 +11,10 @@ from ckd_mm.cli import load_config
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.model_files import resolve_model_files
+from ckd_mm.trajectory import Trajectory
 
 from ..conftest import DEMO, resnet
 
-NETWORK = """model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='ResNet', depth=34, num_stages=4, out_indices=(3, )),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=1000, in_channels=512))
-"""
 WHOLE = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=34, num_stages=4, out_indices=(3, )),
              neck=dict(type='GlobalAveragePooling'),
              head=dict(type='LinearClsHead', num_classes=1000, in_channels=512))
@@ -36,15 +31,13 @@ def resolved(**model) -> dict:
 def network_file(tmp_path):
     file = tmp_path / 'networks' / 'resnet34.py'
     file.parent.mkdir()
-    file.write_text(NETWORK)
+    file.write_text(f'model = {WHOLE!r}\n')
     return file
 
 
 def test_the_network_of_a_file(network_file):
-    assert resolved(cfg_path=str(network_file)) == WHOLE
-
-
-def test_other_keys_are_merged_over_it(network_file):
+    """Other keys are merged over it; without ``cfg_path`` a network is left alone."""
+    assert resolved(cfg_path=str(network_file)) == resolved(**WHOLE) == WHOLE
     changed = resolved(cfg_path=str(network_file), backbone=dict(depth=18),
                        head=dict(_delete_=True, type='OtherHead'), neck=None)
     assert changed == dict(WHOLE, backbone=dict(WHOLE['backbone'], depth=18), head=dict(type='OtherHead'),
@@ -55,10 +48,6 @@ def test_what_cannot_be_merged_is_named(network_file):
     with pytest.raises(ConfigError, match='teacher.model does not fit over its cfg_path: .*num_classes.* of '
                                           'type .*int.* in base config'):
         resolved(cfg_path=str(network_file), head=dict(num_classes=dict(many=10)))
-
-
-def test_a_whole_network_is_left_alone():
-    assert resolved(**WHOLE) == WHOLE
 
 
 @pytest.mark.parametrize('teacher', [None, dict(trajectory='folder')])
@@ -119,21 +108,19 @@ def test_what_is_dumped_needs_no_file(tmp_path):
     assert set(config.teacher.model) == {'cfg_path'}
     run, _ = open_run(config)
     config.dump(tmp_path / 'dumped.py')
-    again = Config.fromfile(tmp_path / 'dumped.py')
-    assert again.teacher.model == run.config.teacher.model and 'cfg_path' not in json.dumps(
-        again.teacher.model.to_dict())
-    assert again.teacher.model.backbone.num_stages == 3
+    again = Config.fromfile(tmp_path / 'dumped.py').teacher.model
+    assert again == run.config.teacher.model and 'cfg_path' not in json.dumps(again.to_dict())
+    assert again.backbone.num_stages == 3
 
 
 def test_a_run_with_such_a_teacher(distil_run, tmp_path):
     """Its snapshots carry the whole network."""
-    from ckd_mm.trajectory import Trajectory
     file = tmp_path / 'network.py'
     file.write_text(f'model = {resnet(2)!r}\n')
     config = distil_run(selector='last', probe=None)
     config.teacher.model = dict(cfg_path=str(file), head=dict(topk=(1, 5)))
-    RUNNERS.build(config).train()
+    RUNNERS.build(config).train(until='teacher')
     file.unlink()
     model = Trajectory.open(config.work_dir).last.model
-    assert model['backbone']['num_stages'] == 2 and model['head']['topk'] == [1, 5
-                                                                              ] and 'cfg_path' not in model
+    assert model['backbone']['num_stages'] == 2 and model['head']['topk'] == [1, 5]
+    assert 'cfg_path' not in model

@@ -15,9 +15,8 @@ from ckd_mm.pipeline.build import open_run
 from ckd_mm.report import Report, results_table
 from ckd_mm.teachers import SnapshotEnsemble
 
-from ..conftest import resnet, run_tool
+from ..conftest import free_port, resnet, run_tool
 from ..helpers import opened
-from .test_distributed import free_port
 
 PROGRESSIVE, OVERTAKEN = dict(type='ckd_mm.ProgressiveTeacherHook'), dict(type='ckd_mm.StopWhenOvertakenHook')
 ANNEAL = dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2)

@@ -10,9 +10,8 @@ from mmengine.config import Config
 
 from ckd_mm.targets import TargetFile
 
-from ..conftest import ROOT, resnet, run_tool
+from ..conftest import ROOT, free_port, resnet, run_tool
 from ..helpers import trajectory, with_statistics
-from ..test_pipeline.test_distributed import free_port
 
 IMAGES, VIEWS = 200, 2  # 400 rows: 50 batches of 8, which are a block of 32 and one of 18
 
