@@ -1,4 +1,4 @@
-"""The data sets of a run, as they are read before and between trainings."""
+"""What data sets and their configs say, before anything is trained."""
 
 import copy
 import inspect
@@ -11,29 +11,6 @@ from mmpretrain.registry import DATASETS
 from ..data.views import random_state_kept
 from ..data.wrappers import kind_of
 from ..errors import ConfigError
-
-
-class DataSets:
-    """Each is built once: to list ImageNet takes half a minute."""
-
-    def __init__(self) -> None:
-        self._built: dict[str, Any] = {}
-
-    def get(self, config: dict, what: str) -> Any:
-        """
-        Args:
-            what: names it in messages.
-
-        Raises:
-            ConfigError: a wrong path, an unknown transform, ...
-        """
-        if str(config) not in self._built:
-            require_own_settings(what, config)
-            try:
-                self._built[str(config)] = DATASETS.build(copy.deepcopy(config))
-            except Exception as error:  # whatever a constructor raises: name the data set
-                raise ConfigError(f'{what} cannot be read: {type(error).__name__}: {error}') from error
-        return self._built[str(config)]
 
 
 def require_own_settings(what: str, dataset: Any) -> None:

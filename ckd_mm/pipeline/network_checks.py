@@ -63,7 +63,7 @@ def check_images(name: str, run: Run, config: Config) -> str:
     Args:
         name: of the dataloader in the config.
     """
-    dataset = run.data.get(config.train_dataloader.dataset, f'{name}.dataset')
+    dataset = run.data_set(config.train_dataloader.dataset, f'{name}.dataset')
     try:
         image_shape(dataset)
     except Exception as error:  # an unknown key of a transform, a damaged image, ...

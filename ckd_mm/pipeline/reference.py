@@ -56,7 +56,7 @@ def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
 
 def _type_of(annotation: Any) -> str:
     names = ['dict' if kind in settings_in(annotation) else kind.__name__ for kind in kinds_of(annotation)]
-    return ' or '.join(dict.fromkeys(name for name in names if name not in ('NoneType', 'Path', 'tuple')))
+    return ' or '.join(dict.fromkeys(name for name in names if name not in ('Path', 'tuple')))
 
 
 def _bounds(metadata: Any) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import Registry
+from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
 from ..errors import ConfigError
@@ -16,7 +18,7 @@ from ..settings import Settings, check_mmengine_dicts
 from ..training import without_comparison
 from ..trajectory import model_config_of
 from ..validate import check_int
-from .data_sets import DataSets, require_own_settings
+from .data_sets import require_own_settings
 
 
 class Run:
@@ -42,8 +44,7 @@ class Run:
         self.results: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.done: set[str] = set()
-        self.data = DataSets()
-        self._networks: dict[str, nn.Module] = {}
+        self._built: dict[str, Any] = {}
         check_mmengine_dicts(config)
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
@@ -77,21 +78,26 @@ class Run:
 
     # ------------------------------------------------------------ for checks
     def network(self, name: str, model: dict[str, Any]) -> nn.Module:
-        """A network with random weights in eval mode, built once and shared: do not change it.
+        """A network with random weights in eval mode, built once and shared: do not change it."""
+        with torch.random.fork_rng(devices=[]):
+            return self._build(MODELS, model, f'the {name} network cannot be built from its `model`').eval()
 
-        Raises:
-            ConfigError: it cannot be built.
+    def data_set(self, config: dict, what: str) -> Any:
+        """Built once: to list ImageNet takes half a minute.
+
+        Args:
+            what: names it in messages.
         """
-        from mmpretrain.registry import MODELS
-        key = str(model)
-        if key not in self._networks:
+        require_own_settings(what, config)
+        return self._build(DATASETS, config, f'{what} cannot be read')
+
+    def _build(self, registry: Registry, config: dict, problem: str) -> Any:
+        if str(config) not in self._built:
             try:
-                with torch.random.fork_rng(devices=[]):
-                    self._networks[key] = MODELS.build(copy.deepcopy(model)).eval()
-            except Exception as error:  # whatever a constructor raises: name the network
-                raise ConfigError(f'the {name} network cannot be built from its `model`: '
-                                  f'{type(error).__name__}: {error}') from error
-        return self._networks[key]
+                self._built[str(config)] = registry.build(copy.deepcopy(config))
+            except Exception as error:  # whatever a constructor raises: name the setting
+                raise ConfigError(f'{problem}: {type(error).__name__}: {error}') from error
+        return self._built[str(config)]
 
     def student_network(self) -> nn.Module:
         return self.network('student', model_config_of(self.student_training()))
@@ -99,4 +105,4 @@ class Run:
     def test_set(self) -> Any:
         """The images that final numbers come from, None where the config has none."""
         parts = evaluation_parts(self.config)
-        return None if parts is None else self.data.get(parts[0]['dataset'], 'the test set')
+        return None if parts is None else self.data_set(parts[0]['dataset'], 'the test set')

@@ -91,7 +91,7 @@ class CheckpointDistillRunner:
         Raises:
             CkdError: before any training where possible, naming the setting or file.
         """
-        logger = self._start()
+        logger = self.logger = self._start()
         try:
             run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
             if until is not None:

@@ -214,7 +214,7 @@ def distiller_checks(key: str, distiller: dict, teachers: Any, run: Any, config:
     """
 
     def features() -> str:
-        images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
+        images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
         network = run.network('student', model_config_of(config))
         return check_distiller(network, teachers.example(run), distiller, torch.rand(2, *image_shape(images)),
                                key=key)

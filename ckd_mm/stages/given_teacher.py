@@ -82,7 +82,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '
                               f'model.head.num_classes={wanted}; distillation of logits needs the same '
                               'classes')
-        images = run.data.get(config.train_dataloader.dataset, 'train_dataloader.dataset')
+        images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
         require_same_classes(snapshot, classes_of(images), 'the classes of its training set')
         measured = check_recorded_accuracy(snapshot, config)
         accuracy = '' if measured is None else (f', the last is right on {measured:.1f} % of some validation '

@@ -211,7 +211,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
 
     def _check_mounting(self, run: Run) -> str:
-        images = run.data.get(self.training(run).train_dataloader.dataset,
+        images = run.data_set(self.training(run).train_dataloader.dataset,
                               'train_dataloader.dataset of the heads')
         with torch.random.fork_rng(devices=[]):
             training = HeadTraining(self.select.teachers[0].example(run), input_shape=image_shape(images),

@@ -202,7 +202,7 @@ class TargetsStage(Stage[TargetsResult]):
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
 
     def _dataset(self, run: Run) -> Any:
-        return run.data.get(self.student.training(run).train_dataloader.dataset, 'train_dataloader.dataset')
+        return run.data_set(self.student.training(run).train_dataloader.dataset, 'train_dataloader.dataset')
 
     def _layout(self, run: Run) -> Layout:
         dataset, settings, distill = self._dataset(run), self.settings, self.student.distillation.settings

@@ -186,7 +186,7 @@ def test_the_distilled_student_teaches_the_next(finished, distil_run):
 def test_input_statistics_are_those_of_the_checkpoints(digits_run, distil_run, tmp_path):
     """Whether or not the config describes the network too, a teacher sees inputs normalised as in its own
     training."""
-    ordinary = digits_run(epochs=12, images=640, work_dir=tmp_path / 'ordinary', model=resnet(2))
+    ordinary = digits_run(epochs=6, images=640, work_dir=tmp_path / 'ordinary', model=resnet(2))
     trained = Runner.from_cfg(ordinary)
     trained.train()
     expected = trained.test()['accuracy/top1']

@@ -56,8 +56,8 @@ def test_a_resumed_run_does_not_forget_where_its_students_start(config_of, tmp_p
     made = config_of(generations=2, student_alone=2, load_from=str(start),
                      **{'optim_wrapper.optimizer.lr': 1e-12})
     made.dump(tmp_path / 'config.py')
-    RUNNERS.build(Config.fromfile(tmp_path / 'config.py')).train(until='select')
-    again = Config.fromfile(tmp_path / 'config.py')
+    RUNNERS.build(Config.fromfile(tmp_path / 'config.py', format_python_code=False)).train(until='select')
+    again = Config.fromfile(tmp_path / 'config.py', format_python_code=False)
     again.resume, again.load_from = True, None
     RUNNERS.build(again).train()
     expected = network(resnet(), 5)
