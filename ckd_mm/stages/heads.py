@@ -11,7 +11,6 @@ from mmengine.dist import barrier, is_main_process
 from mmpretrain.registry import DATASETS
 from torch import nn
 
-from ..compat import versions
 from ..distributed import on_main
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate_members, top1
@@ -156,7 +155,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             runner = train(run, self.config(run))
             epochs, seconds = runner.epoch, runner.seconds
             if is_main_process():
-                trained_model(runner).write(file, dict(versions=versions()))
+                trained_model(runner).write(file)
             barrier()
         found = evaluate_members(MODELS.build(self.cohort(run)), run.student_training(), run.log)
         for name, metrics in [*found['members'].items(), ('ensemble', found['ensemble'])]:

@@ -23,17 +23,15 @@ class DIHTeacher(BaseCohort):
     shallowest head to the deepest, the teacher's last. If only heads teach, its neck and head do not run.
 
     Args:
-        snapshot: the teacher, as :func:`find_snapshot` takes it.
+        snapshot, model: the teacher, see :func:`find_snapshot`.
         heads: file that :class:`HeadTraining` wrote.
         use: who teaches: 'teacher' and heads by their output of the backbone, say ``['teacher', 0, 2]``;
             default: all.
-        model: config of the network, for snapshots without one.
         data_preprocessor: of the inputs; default: the teacher's.
 
     Raises:
         ConfigError: ``use`` names a head that is not there.
-        SnapshotError: a file is missing or damaged, or the heads are of other classes or another network than
-            the snapshot.
+        SnapshotError: a file is missing or damaged, or the heads do not belong to the snapshot.
     """
 
     def __init__(self, snapshot: SnapshotLike, heads: str | Path, use: Sequence[str | int] | None = None,

@@ -33,19 +33,12 @@ class FeatureNetwork(nn.Module):
     outputs only (ConvNeXt, Swin) are not in the snapshot: they keep weight 1 and bias 0, since the linear
     layer of a head can do what other weights would.
 
-    Args:
-        snapshot: of an mmpretrain classifier.
-        out_indices: of the maps, in the backbone's own counting.
-        input_shape: of the images, (3, H, W).
-
     Attributes:
         shapes: of the maps, without the batch, by the index of the output.
         weights_sha256: of the snapshot's weights.
 
     Raises:
-        ConfigError: the backbone has no such outputs, or they are no maps (N, channels, H, W) or (N,
-            channels).
-        SnapshotError: the snapshot cannot be read, or is of another network.
+        ConfigError: the backbone has no such outputs, or they are no maps.
     """
 
     def __init__(self, snapshot: Snapshot, out_indices: Sequence[int], input_shape: Sequence[int]) -> None:
@@ -111,7 +104,7 @@ class FeatureNetwork(nn.Module):
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Maps from shallow to deep, and logits (N, C), for inputs (N, 3, H, W). Without a head no logits."""
+        """Maps from shallow to deep and, with a head, logits (N, C) for inputs (N, 3, H, W)."""
         outputs = dict(zip(self.out_indices, self.backbone(self.converter(inputs))))
         maps = [outputs[index] for index in self.map_indices]
         if self.head is None:
@@ -144,11 +137,7 @@ def _logits(network: nn.Module, images: Tensor, snapshot: Snapshot) -> Tensor:
 
 @torch.no_grad()
 def _rebuilt(backbone: nn.Module, config: dict, out_indices: Sequence[int], images: Tensor) -> nn.Module:
-    """The same backbone, same weights, with other outputs.
-
-    Raises:
-        Exception: of any type, if it has no such outputs.
-    """
+    """The same backbone, same weights, with other outputs. Raises anything if it does not have them."""
     options = {key: value for key, value in config.items() if key not in ('type', '_scope_', 'out_indices')}
     with torch.random.fork_rng(devices=[]):
         built = type(backbone)(out_indices=list(out_indices), **options)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..compat import versions
 from ..errors import SnapshotError
 from ..files import atomic_write, plain
 from ..trajectory import Snapshot
@@ -54,30 +55,20 @@ class HeadFile:
         ours, theirs = self.classes, snapshot.classes
         if self.num_classes != network.num_classes:
             raise SnapshotError(f'heads {self.file} know {self.num_classes} classes and the teacher '
-                                f'{snapshot} {network.num_classes}; train heads for this teacher')
+                                f'{snapshot} {network.num_classes}; train heads for this one')
         if None not in (ours, theirs) and ours != theirs:
             place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
             raise SnapshotError(f'heads {self.file} and the teacher {snapshot} were trained on other '
                                 f'classes, or the same in another order: class {place} is {ours[place]!r} '
-                                f'for the heads and {theirs[place]!r} for the teacher; train heads for this '
-                                'teacher')
+                                f'for the heads, {theirs[place]!r} for the teacher; train heads for this one')
         if self.teacher['weights'] != network.weights_sha256:
             raise SnapshotError(f'heads {self.file} were trained on the weights of {self.teacher_file} '
                                 f'(epoch {self.teacher["epoch"]}), the teacher {snapshot} has others; use '
                                 'that snapshot, or train heads for this one')
 
 
-def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snapshot: Snapshot,
-                extra: dict[str, Any] | None = None) -> HeadFile:
-    """Write trained heads, atomically, as a file that ``torch.load(weights_only=True)`` reads.
-
-    Args:
-        heads: :class:`IntermediateHead` by index, mounted on ``network``, which is of ``snapshot``.
-        extra: further facts for the file's ``meta``, say accuracies.
-
-    Raises:
-        CkdError: the disk is full or the folder cannot be written.
-    """
+def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snapshot: Snapshot) -> HeadFile:
+    """Write heads by index on the network of a snapshot, for ``torch.load(weights_only=True)``."""
     path = Path(path)
     first = next(iter(heads.values()))
     state_dict = OrderedDict((f'heads.{name}', value.detach().cpu())
@@ -87,7 +78,7 @@ def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snaps
                  num_classes=network.num_classes, sha256=weights_sha256(state_dict),
                  teacher=dict(file=os.path.relpath(snapshot.file.resolve(), path.parent.resolve()),
                               epoch=snapshot.epoch, weights=network.weights_sha256))
-    meta = dict(heads=plain(facts), **plain(extra or {}))
+    meta = dict(heads=plain(facts), versions=plain(versions()))
     if snapshot.classes is not None:
         meta['dataset_meta'] = dict(classes=list(snapshot.classes))
     buffer = io.BytesIO()

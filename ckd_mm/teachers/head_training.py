@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -25,17 +24,14 @@ class HeadTraining(BaseModel):
 
     One forward pass of the backbone, in eval mode and without gradients, serves them all. It lives outside
     the module tree: optimizer, DDP and state dict see the heads alone. Heads share no weight, so together
-    they learn what each would alone. :meth:`write` leaves the file for :class:`DIHTeacher`.
+    they learn what each would alone.
 
     Args:
-        snapshot: the teacher, as :func:`find_snapshot` takes it.
+        snapshot, model: the teacher, see :func:`find_snapshot`.
         out_indices: outputs of its backbone to mount heads on, in the backbone's own counting.
         input_shape: of the images as the backbone gets them, (3, H, W).
-        kind: ``flatten``, ``pool`` (:class:`IntermediateHead`), or None, :func:`default_kind` of the images.
-        grid: side of the grid of ``pool``.
-        model: config of the network, for snapshots without one.
-        data_preprocessor: of the images; default: the teacher's. With another the teacher still gets its own
-            input statistics.
+        kind, grid: see :class:`IntermediateHead`; default: :func:`default_kind` of the images.
+        data_preprocessor: default: the teacher's. With another the teacher still gets its own statistics.
 
     Raises:
         ConfigError: naming the setting.
@@ -86,6 +82,6 @@ class HeadTraining(BaseModel):
         logits = torch.stack([*(head(given) for head, given in zip(self.heads.values(), features)), teacher])
         return ensemble_predictions(logits, data_samples) if mode == 'predict' else logits
 
-    def write(self, path: Path, extra: dict[str, Any] | None = None) -> HeadFile:
-        """The trained heads as a file, see :func:`write_heads`."""
-        return write_heads(path, self.heads, self.network, self.snapshot, extra)
+    def write(self, path: Path) -> HeadFile:
+        """The file for :class:`DIHTeacher`."""
+        return write_heads(path, self.heads, self.network, self.snapshot)

@@ -57,8 +57,7 @@ class SnapshotEnsemble(BaseCohort):
     """M networks with the weights of M snapshots, of one trajectory or of several.
 
     Args:
-        snapshots: each as :func:`find_snapshot` takes it; one is an ensemble of one.
-        model: config of the network, for snapshots without one.
+        snapshots, model: see :func:`find_snapshot`; one snapshot is an ensemble of one.
         data_preprocessor: of the inputs; default: the first network's.
 
     Raises:

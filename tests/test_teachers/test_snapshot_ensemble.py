@@ -35,6 +35,12 @@ def members(folder, *epochs) -> list:
     return [dict(trajectory=str(folder), epoch=epoch) for epoch in epochs]
 
 
+def bare(file, model: dict, seed: int = 1) -> str:
+    """A file of weights and nothing else."""
+    torch.save(network(model, seed).state_dict(), file)
+    return str(file)
+
+
 @torch.no_grad()
 def logits_of(*networks) -> torch.Tensor:
     """Of plain networks, each a config and the seed of its weights: (M, 5, 10)."""
@@ -79,16 +85,7 @@ def test_predict_is_the_mean_of_the_softmaxes(tmp_path):
 
 
 # ---------------------------------------------------------------- they stay as they were
-@pytest.mark.parametrize('model', [resnet(2, drop_path_rate=0.5),
-                          vision_transformer(dropout=0.5, drop_path=0.5)])
-@pytest.mark.parametrize('wake', [
-    lambda ensemble: ensemble.train(),
-    lambda ensemble: ensemble.networks.train(),
-    lambda ensemble: [module.train() for module in list(ensemble.modules())],
-    lambda ensemble: [setattr(module, 'training', True) for module in ensemble.modules()
-                      if not list(module.children())],
-    lambda ensemble: nn.Sequential(ensemble).train(),
-], ids=['train', 'networks', 'every module', 'leaves', 'as a part'])
+@pytest.mark.parametrize('model', [resnet(2, drop_path_rate=0.5), vision_transformer(0.5, 0.5)])
 def test_eval_whatever_calls_train(tmp_path, model, wake):
     trajectory(tmp_path, model=with_statistics(model))
     ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
@@ -139,19 +136,15 @@ def test_a_trajectory_without_epoch_is_its_last_snapshot(tmp_path):
 
 def test_files_of_other_projects_with_the_network_given(tmp_path):
     """Bare state dicts, and dicts with a state_dict, without any word about the network."""
-    model = with_statistics(resnet(2))
-    torch.save(network(model, 1).state_dict(), tmp_path / 'bare.pt')
+    model, other = with_statistics(resnet(2)), with_statistics(resnet(1))
     torch.save(dict(state_dict=network(model, 2).state_dict(), note='mine'), tmp_path / 'wrapped.ckpt')
-    other = with_statistics(resnet(1))
-    torch.save(network(other, 3).state_dict(), tmp_path / 'other.pth')
-    ensemble = SnapshotEnsemble([str(tmp_path / 'bare.pt'), tmp_path / 'wrapped.ckpt',
-                                 dict(file=tmp_path / 'other.pth', model=other)], model=model)
+    ensemble = SnapshotEnsemble([bare(tmp_path / 'bare.pt', model), tmp_path / 'wrapped.ckpt',
+                                 dict(file=bare(tmp_path / 'other.pth', other, 3), model=other)], model=model)
     assert torch.equal(ensemble(IMAGES), logits_of((resnet(2), 1), (resnet(2), 2), (resnet(1), 3)))
 
 
 def test_a_snapshot_file_alone_knows_its_network_and_classes(tmp_path):
-    file = trajectory(tmp_path / 'run').at(2).file
-    moved = shutil.copy(file, tmp_path / 'teacher.pth')
+    moved = shutil.copy(trajectory(tmp_path / 'run').at(2).file, tmp_path / 'teacher.pth')
     ensemble = SnapshotEnsemble([moved])
     assert (ensemble.snapshots[0].epoch, ensemble.classes) == (2, DIGITS)
     assert torch.equal(ensemble(IMAGES), logits_of((resnet(2), 2)))
@@ -159,8 +152,7 @@ def test_a_snapshot_file_alone_knows_its_network_and_classes(tmp_path):
 
 def test_an_ordinary_checkpoint_file_knows_its_network(digits_run):
     runner = train(digits_run(epochs=1))
-    file = f'{runner.work_dir}/epoch_1.pth'
-    ensemble = SnapshotEnsemble([file])
+    ensemble = SnapshotEnsemble([f'{runner.work_dir}/epoch_1.pth'])
     assert ensemble.classes == DIGITS and ensemble.snapshots[0].epoch == 1
     with torch.no_grad():
         assert torch.equal(ensemble(IMAGES)[0], runner.model.eval()(IMAGES, mode='tensor'))
@@ -281,27 +273,20 @@ def test_a_damaged_file(tmp_path, way, by_file, message):
     assert '\n' not in str(caught.value)
 
 
-def edit_manifest(folder, **changes):
-    path = folder / 'trajectory.json'
-    path.write_text(json.dumps(dict(json.loads(path.read_text()), **changes)))
-
-
 @pytest.mark.parametrize('model, problem', [
-    (resnet(2, channels=8), r'weights of another shape, first: backbone\.conv1\.weight is \(4, 3, 3, 3\), '
-                            r'expected \(8, 3, 3, 3\)'),
+    (resnet(2, channels=8), r'first: backbone\.conv1\.weight is \(4, 3, 3, 3\), expected \(8, 3, 3, 3\)'),
     (resnet(1), r'weights unknown, first: backbone\.layer2'),
     (resnet(3), r'weights missing, first: backbone\.layer3'),
-    (resnet(2, classes=7), r'weights of another shape, first: head\.fc\.weight is \(10, 8\), expected \(7, '
-                           r'8\)'),
+    (resnet(2, classes=7), r'of another shape, first: head\.fc\.weight is \(10, 8\), expected \(7, 8\)'),
 ], ids=['wider', 'shorter', 'longer', 'fewer classes'])
 def test_another_architecture_or_class_count(tmp_path, model, problem):
     trajectory(tmp_path)
-    edit_manifest(tmp_path, model=with_statistics(model))
+    manifest = tmp_path / 'trajectory.json'
+    manifest.write_text(json.dumps(dict(json.loads(manifest.read_text()), model=with_statistics(model))))
     with pytest.raises(SnapshotError, match=rf'epoch_2\.pth \(epoch 2\) is not of the network .*{problem}'):
         SnapshotEnsemble(members(tmp_path, 2))
-    torch.save(network(with_statistics(resnet(2)), 1).state_dict(), tmp_path / 'bare.pth')
     with pytest.raises(SnapshotError, match=rf'bare\.pth is not of the network .*{problem}'):
-        SnapshotEnsemble([str(tmp_path / 'bare.pth')], model=with_statistics(model))
+        SnapshotEnsemble([bare(tmp_path / 'bare.pth', with_statistics(resnet(2)))], with_statistics(model))
 
 
 @pytest.mark.parametrize('manifest', [True, False])
@@ -317,25 +302,22 @@ def test_members_with_other_classes(tmp_path, manifest):
 
 
 def test_members_with_another_class_count_and_no_names(tmp_path):
-    ten, seven = with_statistics(resnet(2)), with_statistics(resnet(2, classes=7))
-    torch.save(network(ten, 1).state_dict(), tmp_path / 'ten.pth')
-    torch.save(network(seven, 1).state_dict(), tmp_path / 'seven.pth')
+    models = dict(ten=with_statistics(resnet(2)), seven=with_statistics(resnet(2, classes=7)))
     with pytest.raises(SnapshotError, match=r'ten\.pth has 10 classes and .*seven\.pth has 7'):
-        SnapshotEnsemble([dict(file=str(tmp_path / 'ten.pth'), model=ten),
-                          dict(file=str(tmp_path / 'seven.pth'), model=seven)])
+        SnapshotEnsemble([dict(file=bare(tmp_path / f'{name}.pth', model), model=model)
+                          for name, model in models.items()])
 
 
-def test_an_epoch_that_is_not_there(tmp_path):
-    trajectory(tmp_path)
-    with pytest.raises(SnapshotError, match=rf'no snapshot at epoch 7 in {tmp_path}: there are \[1, 2, 3\]'):
-        SnapshotEnsemble(members(tmp_path, 7))
-
-
-def test_a_file_that_does_not_say_its_network(tmp_path):
-    torch.save(network(with_statistics(resnet(2)), 1).state_dict(), tmp_path / 'bare.pth')
-    with pytest.raises(SnapshotError, match=r'bare\.pth does not say which network it is of: give its config '
-                                            r'as `model`'):
-        SnapshotEnsemble([str(tmp_path / 'bare.pth')])
+def test_snapshots_that_are_not_there_or_lack_a_network(tmp_path):
+    trajectory(tmp_path / 'run')
+    (tmp_path / 'empty').mkdir()
+    for snapshot, message in (
+        (members(tmp_path / 'run', 7)[0], r'no snapshot at epoch 7 in .*run: there are \[1, 2, 3\]'),
+        (dict(trajectory=str(tmp_path / 'empty')), r'the trajectory at .*empty is empty'),
+        (bare(tmp_path / 'bare.pth', with_statistics(resnet(2))),
+         r'bare\.pth does not say which network it is of: give its config as `model`')):
+        with pytest.raises(SnapshotError, match=message):
+            SnapshotEnsemble([snapshot])
 
 
 @pytest.mark.parametrize('snapshots, message', [
@@ -350,8 +332,3 @@ def test_a_file_that_does_not_say_its_network(tmp_path):
 def test_what_is_no_list_of_snapshots(snapshots, message):
     with pytest.raises(ConfigError, match=message):
         SnapshotEnsemble(snapshots)
-
-
-def test_an_empty_folder(tmp_path):
-    with pytest.raises(SnapshotError, match=rf'the trajectory at {tmp_path} is empty'):
-        SnapshotEnsemble([dict(trajectory=str(tmp_path))])
