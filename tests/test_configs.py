@@ -137,20 +137,17 @@ TRAINED = [
     'ckd/demo_digits', 'ckd/r50_mobilenetv2_imagenet', 'ckd/resnet110_mobilenetv2_cifar100',
     'ckd/resnet14_resnet8_cifar10_small', 'ckd/wrn40-2_mobilenetv2_tiny_imagenet',
     'ckd/wrn40-2_wrn40-1_cifar100_ensemble', 'dih/dih_digits', 'dih/r50_r18_imagenet',
-    'dih/res20_res8_cifar100', 'dih/vgg11_res8_cifar10', 'eskd/eskd_digits',
-    'eskd/densenet100-12_densenet40-12_cifar10', 'eskd/r34_r18_imagenet_at',
-    'eskd/resnet8_generations_at_cifar10', 'eskd/wrn16-8_wrn16-3_wrn16-1_cifar10',
-    'baselines/dkd_res110_res8_cifar100', 'baselines/dml_res20_res8_cifar100',
-    'baselines/fitnets_res20_res8_cifar100', 'baselines/fitnets_res34_res8_cifar100',
-    'baselines/label_smoothing_res8_cifar100', 'baselines/logit_standardization_res110_res8_cifar100',
-    'baselines/takd_res20_res8_cifar100']
+    'dih/vgg11_res8_cifar10', 'eskd/eskd_digits', 'eskd/densenet100-12_densenet40-12_cifar10',
+    'eskd/r34_r18_imagenet_at', 'eskd/resnet8_generations_at_cifar10',
+    'baselines/fitnets_res34_res8_cifar100', 'small/dkd', 'small/dml', 'small/fitnets',
+    'small/label_smoothing', 'small/logit_standardization', 'small/takd']
 
 
 def kind_of(name: str) -> set:
     """What a config is made of: its data, its networks together, and each part of its method."""
     run, stages = opened(name)
     distill, selector = run.config.get('distill') or {}, run.config.get('selector', {})
-    losses = ((distill.get('distiller') or {}).get('distill_losses') or {}).values()
+    distillers = [part.distiller for part in (distill, run.config.get('hint') or {}) if part.get('distiller')]
     return {data_of(run.config),
             ' '.join(sorted({network['backbone']['type'] for network in networks_of(run, stages)})),
             type(stages[0]).__name__, run.config.model.head.loss.type,
@@ -159,7 +156,9 @@ def kind_of(name: str) -> set:
             *(key for key in ('hint', 'assistants', 'generations', 'student_alone') if run.config.get(key)),
             *(f'distill.{key}' for key in ('loss', 'schedule', 'standardize', 'stop_epoch')
               if distill.get(key)),
-            *(loss.type for loss in losses)}
+            *(loss.type for distiller in distillers for loss in distiller.distill_losses.values()),
+            *(f'{side} {recorder.source}' for distiller in distillers for side in ('student', 'teacher')
+              for recorder in distiller[f'{side}_recorders'].values())}
 
 
 def test_every_kind_is_trained():
@@ -213,7 +212,8 @@ def few_images(folder: Path, loader: Config, classes: int, size: int) -> dict:
         Image.fromarray(image).save(folder / f'{index}.png')
         lines.append(f'{index}.png {round(index * (classes - 1) / (len(images) - 1))}\n')
     (folder / 'labels.txt').write_text(''.join(lines))
-    pipeline = [step for step in innermost(loader.dataset).pipeline if step.type != 'LoadImageFromFile']
+    pipeline = [dict(step, **{key: size for key in ('scale', 'crop_size') if key in step})
+                for step in innermost(loader.dataset).pipeline if step.type != 'LoadImageFromFile']
     return dict(type='CustomDataset', data_root=str(folder), ann_file='labels.txt',
                 pipeline=[dict(type='LoadImageFromFile'), *pipeline],
                 metainfo=dict(classes=[f'class {index}' for index in range(classes)]))
@@ -224,7 +224,7 @@ def tiny(name: str, folder: Path) -> Config:
     config = config_of(name)
     # mmengine mixes up runs of one name that start in one second
     config.work_dir = str(folder / name.replace('/', '_'))
-    size, classes = SIZES[data_of(config)], config.data_preprocessor.num_classes
+    size, classes = min(SIZES[data_of(config)], 64), config.data_preprocessor.num_classes
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         config[key].dataset = few_images(folder / 'images', config[key], classes, size)
         config[key].update(batch_size=2, num_workers=0, persistent_workers=False)
