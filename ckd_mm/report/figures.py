@@ -14,7 +14,7 @@ from ..files import atomic_write
 from ..infoplane.plane import InformationPlane
 
 # distinct for the colour-blind, too
-TEACHER, STUDENT, ALONE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'
+TEACHER, STUDENT, BASELINE, CHOSEN = '#c0392b', '#1f6fb2', '#7f8c8d', '#e69f00'
 Curve = Sequence[tuple[float, float]]
 
 
@@ -56,7 +56,7 @@ def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | 
         starred: name of a curve to those of its epochs that teach.
     """
     figure, axes = one_panel(5.4, 4.6)
-    colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': ALONE}
+    colours = {'teacher': TEACHER, 'student': STUDENT, 'student alone': BASELINE}
     others = [name for name in curves if name not in colours]
     # what lies between teacher and student, from light to dark
     colours.update({name: matplotlib.colormaps['Greens'](0.35 + 0.5 * (index + 1) / len(others))

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ..infoplane.plane import InformationPlane
-from .figures import ALONE, TEACHER, one_panel, save_figure, star
+from .figures import BASELINE, TEACHER, one_panel, save_figure, star
 
 # role: name, the paper's colour, and a marker that tells the curve apart without it
 STYLES = dict(
     teacher=('teacher', TEACHER, 'o'),
-    alone=('student alone', ALONE, 's'),
+    alone=('student alone', BASELINE, 's'),
     full=('student of the full teacher', '#0b3c8c', '^'),
     inter=('student of the intermediate teacher', '#4fb3e8', 'v'),
     smooth=('student alone, smoothed labels', '#e6a700', 'D'))

@@ -7,28 +7,28 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import ALONE, STUDENT, TEACHER, canvas, plain_axes, save_figure, star
+from .figures import BASELINE, STUDENT, TEACHER, canvas, plain_axes, save_figure, star
 
 KINDS = dict(snapshot=('Snapshot Ensemble', STUDENT, 'o'), full=('Full Ensemble', TEACHER, 's'),
              mixed=('mixed ensemble', '#2e8b57', '^'))
 Rows = Sequence[dict[str, Any]]
 
 
-def draw_sweep(rows: Rows, alone: dict | None = None, path: Path | None = None) -> Figure:
+def draw_sweep(rows: Rows, baseline: dict | None = None, path: Path | None = None) -> Figure:
     """Test accuracy of a teacher (above) and of the students that its snapshots taught (below), by epoch.
 
     Args:
         rows: one a teacher epoch: ``epoch``, ``cohort_accuracy_top1``, and of the ``n`` students ``mean``,
             ``spread`` and ``accuracies``, percent.
-        alone: the same of the student without a teacher.
+        baseline: the same of the student without a teacher.
     """
     figure = canvas(6.4, 5.4)
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(1, 2)))
     epochs = [row['epoch'] for row in rows]
     above.plot(epochs, [row['cohort_accuracy_top1'] for row in rows], color=TEACHER, linewidth=1.6,
                marker='o', markersize=4, label='teacher after this epoch')
-    if alone is not None:
-        _band(below, [min(epochs), max(epochs)], [alone, alone], ALONE, 'student alone', linestyle='--')
+    if baseline is not None:
+        _band(below, [min(epochs), max(epochs)], [baseline] * 2, BASELINE, 'student alone', linestyle='--')
     _band(below, epochs, rows, STUDENT, 'distilled student', marker='o')
     for row in rows:
         below.scatter([row['epoch']] * row['n'], row['accuracies'], s=9, color=STUDENT, alpha=0.45,
@@ -42,14 +42,14 @@ def draw_sweep(rows: Rows, alone: dict | None = None, path: Path | None = None) 
     return _finish(figure, [above, below], path)
 
 
-def draw_ensembles(rows: Rows, alone: dict | None = None, path: Path | None = None) -> Figure:
+def draw_ensembles(rows: Rows, baseline: dict | None = None, path: Path | None = None) -> Figure:
     """By the size of the ensemble: test accuracy of students, and the cost of teachers and distillation
     together, in epochs and, where it was measured of all, in hours or minutes.
 
     Args:
         rows: one a ``kind`` and size ``k``: as of :func:`draw_sweep`, with ``cost`` (``total_epochs``,
             ``total_hours``).
-        alone: as of :func:`draw_sweep`.
+        baseline: as of :func:`draw_sweep`.
     """
     costs = [('epochs', 'total_epochs', 1)]
     hours = [row['cost'].get('total_hours') for row in rows]
@@ -58,8 +58,8 @@ def draw_ensembles(rows: Rows, alone: dict | None = None, path: Path | None = No
     figure = canvas(5.0 + 3.2 * len(costs), 4.4)
     left, *right = figure.subplots(1, 1 + len(costs), gridspec_kw=dict(width_ratios=[1.5] + [1] * len(costs)))
     sizes = sorted({row['k'] for row in rows})
-    if alone is not None:
-        _band(left, [sizes[0], sizes[-1]], [alone, alone], ALONE, 'student alone', linestyle='--')
+    if baseline is not None:
+        _band(left, [sizes[0], sizes[-1]], [baseline] * 2, BASELINE, 'student alone', linestyle='--')
     for place, (kind, (label, colour, marker)) in enumerate(KINDS.items()):
         own = sorted((row for row in rows if row['kind'] == kind), key=lambda row: row['k'])
         if not own:
