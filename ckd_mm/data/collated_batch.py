@@ -1,7 +1,6 @@
 """Batches that are collated already."""
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dataset import default_collate
@@ -22,24 +21,16 @@ class CollatedBatch(Sequence):
     def __init__(self, inputs: Tensor, data_samples: list[DataSample]) -> None:
         self.inputs, self.data_samples = inputs, data_samples
 
-    @cached_property
-    def items(self) -> list[dict]:
-        return [dict(inputs=image, data_samples=sample)
-                for image, sample in zip(self.inputs.unbind(), self.data_samples)]
-
     def __len__(self) -> int:
         return len(self.data_samples)
 
     def __getitem__(self, index: int) -> dict:
-        return self.items[index]
-
-    def __iter__(self) -> Iterator[dict]:
-        return iter(self.items)
+        return dict(inputs=self.inputs[index], data_samples=self.data_samples[index])
 
 
 @FUNCTIONS.register_module()
 def whole_batch(items: Sequence) -> Any:
-    """mmengine's ``default_collate``, but a :class:`CollatedBatch` is handed on as it is."""
+    """mmengine's ``default_collate``, but a pre-collated batch is passed on as it is."""
     if isinstance(items, CollatedBatch):
         return {'inputs': items.inputs, 'data_samples': items.data_samples}
     return default_collate(items)

@@ -21,13 +21,13 @@ _decoded: 'dict[str, Decoded]' = {}
 
 
 class Decoded:
-    """The images of a data set, each as its pipeline first gave it.
+    """The images of a data set, each read once.
 
     Args:
         dataset: with the pipeline that reads an image; nothing in it may be random.
 
     Attributes:
-        pixels: uint8 (N, C, H, W); only those of images that were asked for are there.
+        pixels: uint8 (N, C, H, W), of the images that were read.
         labels: int64 (N, ), likewise.
     """
 
@@ -35,8 +35,7 @@ class Decoded:
         self.dataset = dataset
         self.pixels = torch.empty(0, dtype=torch.uint8)
         self.labels = torch.empty(len(dataset), dtype=torch.int64)
-        self.is_there = np.zeros(len(dataset), dtype=bool)
-        self.is_complete = False
+        self.is_read = np.zeros(len(dataset), dtype=bool)
 
     def read(self, indices: np.ndarray) -> None:
         """Have these images in ``pixels``.
@@ -45,21 +44,18 @@ class Decoded:
             ConfigError: an image or its label cannot be stacked with the others, or there is not enough
                 memory for all of them.
         """
-        if self.is_complete:
-            return
-        missing = np.unique(indices[~self.is_there[indices]])
+        missing = np.unique(indices[~self.is_read[indices]]).tolist()
         progress = Progress(lambda line: print_log(line, logger='current'), 'ckd_mm.InMemory: decoding image',
                             len(missing))
-        for index in map(int, missing):
+        for index in missing:
             item = self.dataset.pipeline(self.dataset.get_data_info(index))
             image = self._checked(item['img'], index)
             if len(self.pixels) == 0:
                 self.pixels = _reserved(len(self.dataset), image.shape)
             self.pixels[index] = image
-            self.labels[index] = self._label(item, index)
-            self.is_there[index] = True
+            self.labels[index] = _label(item.get('gt_label'), index)
+            self.is_read[index] = True
             progress.step()
-        self.is_complete = bool(self.is_there.all())
 
     def _checked(self, image: np.ndarray, index: int) -> Tensor:
         """(C, H, W)."""
@@ -69,41 +65,36 @@ class Decoded:
                               f'width, channels); {LEAVE_OUT}')
         image = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
         if len(self.pixels) and image.shape != self.pixels.shape[1:]:
-            raise ConfigError(f'ckd_mm.InMemory: image {index} has {describe(image.shape)}, others have '
-                              f'{describe(self.pixels.shape[1:])}; add a transform that makes them equal '
+            raise ConfigError(f'ckd_mm.InMemory: image {index} has {_described(image.shape)}, others have '
+                              f'{_described(self.pixels.shape[1:])}; add a transform that makes them equal '
                               f'(Resize, CenterCrop) before the random ones, or {LEAVE_OUT}')
         return image
 
-    def _label(self, item: dict, index: int) -> int:
-        found = item.get('gt_label')
-        label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
-        if not isinstance(label, (int, np.integer)):
-            raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; '
-                              f'{LEAVE_OUT}')
-        return int(label)
+
+def _label(found, index: int) -> int:
+    label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
+    if not isinstance(label, (int, np.integer)):
+        raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; '
+                          f'{LEAVE_OUT}')
+    return int(label)
 
 
 def _reserved(images: int, shape: Sequence[int]) -> Tensor:
-    """uint8 (images, C, H, W); pages that are never written take no memory.
-
-    Raises:
-        ConfigError: there is not so much memory.
-    """
+    """uint8 (images, C, H, W); pages that are never written take no memory."""
     try:
         return torch.empty((images, *shape), dtype=torch.uint8)
     except (RuntimeError, MemoryError) as error:
-        raise ConfigError(f'ckd_mm.InMemory: {images} images of {describe(shape)} take '
+        raise ConfigError(f'ckd_mm.InMemory: {images} images of {_described(shape)} take '
                           f'{images * math.prod(shape):,} bytes, more memory than there is; '
                           f'{LEAVE_OUT}') from error
 
 
-def describe(shape: Sequence[int]) -> str:
+def _described(shape: Sequence[int]) -> str:
     return f'{shape[1]}x{shape[2]} pixels of {shape[0]} channels'
 
 
 def decoded(config: dict) -> Decoded:
-    """The images of a data set's config, one object for all stages of a run; the last :data:`KEPT` are
-    remembered."""
+    """The images of a data set's config: one object for all stages of a run, the last :data:`KEPT` kept."""
     key = json.dumps(config, sort_keys=True, default=repr)
     found = _decoded.pop(key, None) or Decoded(CLASSIFICATION_DATASETS.build(config))
     _decoded[key] = found

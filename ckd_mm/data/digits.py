@@ -1,6 +1,5 @@
 """Handwritten digits that need no download."""
 
-
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 

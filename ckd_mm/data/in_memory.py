@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..registry import DATASETS
-from .batched_transforms import PackInputs, PixelMaps, batched, divided
+from .batched_transforms import BATCHED, PackInputs, divided
 from .collated_batch import CollatedBatch
 from .counter_random import uniforms
 from .decoded import LEAVE_OUT, Decoded, decoded
@@ -35,39 +35,38 @@ class InMemory(ReplayableDataset):
     distribution. Use ``num_workers=0``, and ``collate_fn=dict(type='ckd_mm.whole_batch')``, which does not
     collate a batch a second time.
 
-    With :class:`ckd_mm.data.ViewSampler` augmentation can be replayed; with other samplers each batch takes
-    one number of torch's global generator, which a resumed run goes on with, and the processes of a run
-    augment differently. Data samples have ``gt_label``, ``sample_idx`` and, if replayed, ``view``.
+    With :class:`ckd_mm.data.ViewSampler` augmentation can be replayed. With other samplers each batch takes
+    one number of torch's global generator, which a resumed run restores; the processes of a run augment
+    differently. Data samples have ``gt_label``, ``sample_idx`` and, if replayed, ``view``.
 
     Args:
         dataset: config of a data set with a ``pipeline``, or of a part of one (``ckd_mm.split_dataset``).
-        device: where the images are and are augmented, 'cuda' say (with ``num_workers=0`` and
+        device: where images are kept and augmented, say 'cuda' (with ``num_workers=0`` and
             ``pin_memory=False``); None: host memory, shared by all data sets of the same images.
         seed: see :class:`ReplayableDataset`.
         settings: of the data set, instead of those in ``dataset``.
 
     Raises:
-        ConfigError: the pipeline has another transform, its images differ in size or need more memory than
-            there is, or there is no such device.
+        ConfigError: the pipeline has another transform, the images differ in size or do not fit into memory,
+            or there is no such device.
     """
 
     def __init__(self, dataset: dict, device: str | None = None, seed: int | None = None, **settings) -> None:
         super().__init__(seed)
         self.device = _device(device)
         self._config = _config(dataset, settings)
-        self._divide(undivided(self._config)['pipeline'])
+        self._set_pipeline(undivided(self._config)['pipeline'])
         self.chosen = np.arange(len(self.images.dataset))  # numbers among `images`
 
-    def _divide(self, pipeline: Sequence[Any]) -> None:
-        decoding, self._random = divided(pipeline)
-        self._pipeline = Compose([*decoding, *self._random, PackInputs()])
+    def _set_pipeline(self, pipeline: Sequence[Any]) -> None:
+        decoding, random = divided(pipeline)
+        self._pipeline = Compose([*decoding, *random, PackInputs()])
+        self._augmentation = [BATCHED[type(transform)](transform) for transform in random]
         config = copy.deepcopy(self._config)
         undivided(config)['pipeline'] = decoding
         self.images: Decoded = decoded(config)
-        self._augmentation: list[PixelMaps] | None = None
         self._moved: Tensor | None = None  # the chosen images on `device`
 
-    # ------------------------------------------------------------ an mmengine data set
     @property
     def metainfo(self) -> dict:
         return self.images.dataset.metainfo
@@ -78,6 +77,7 @@ class InMemory(ReplayableDataset):
 
     @property
     def pipeline(self) -> Compose:
+        """Of all transforms; hooks may set another (mmpretrain's ``SwitchRecipeHook``)."""
         return self._pipeline
 
     @pipeline.setter
@@ -85,7 +85,7 @@ class InMemory(ReplayableDataset):
         if type(pipeline) not in (Compose, mmcv.transforms.Compose, list, tuple):
             raise ConfigError(f'ckd_mm.InMemory: pipeline={type(pipeline).__name__} would be shown one image '
                               f'at a time, and images are augmented a batch at a time here; {LEAVE_OUT}')
-        self._divide(getattr(pipeline, 'transforms', pipeline))
+        self._set_pipeline(getattr(pipeline, 'transforms', pipeline))
         self.full_init()  # or each worker process would decode by itself
 
     def full_init(self) -> None:
@@ -108,43 +108,30 @@ class InMemory(ReplayableDataset):
         return part
 
     def get_data_info(self, index: int) -> dict:
-        image, _ = self.image_and_view(index)
+        image = self.image_of(index)
         return dict(self.images.dataset.get_data_info(int(self.chosen[image])), sample_idx=image)
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        return self.images.dataset.get_cat_ids(int(self.chosen[self.image_of(index)]))
 
     def get_gt_labels(self) -> np.ndarray:
         """(N, ) of all images."""
         self.images.read(self.chosen)
         return self.images.labels.numpy()[self.chosen]
 
-    def get_cat_ids(self, index: int) -> list[int]:
-        image, _ = self.image_and_view(index)
-        return self.images.dataset.get_cat_ids(int(self.chosen[image]))
-
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def __getitem__(self, index: int) -> dict:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: Sequence[int]) -> CollatedBatch:
-        """What torch's data loaders ask for: a batch at once."""
-        views, images = np.divmod(np.asarray(indices, dtype=np.int64), len(self))
-        views[views == -1] = 0  # image -1 is the last one
-        if views.min() < 0 or (views.max() > 0 and not self.is_replayed):
-            raise IndexError(f'ckd_mm.InMemory: image {max(indices, key=abs)} of {len(self)}; views of '
-                             "images are drawn with sampler=dict(type='ckd_mm.ViewSampler')")
+        images, views = self.images_and_views(indices)
         rows = self.chosen[images]
-        pixels = self._pixels(images, rows)
-        if self._augmentation is None:
-            self._augmentation = batched(self._random, tuple(pixels.shape[1:]))
-        draws = self._draws(images, views)
+        pixels, draws = self._pixels(images, rows), self._draws(images, views)
         for transform in self._augmentation:
             pixels, draws = transform(pixels, draws[:, :transform.draws]), draws[:, transform.draws:]
         samples = data_samples(self.images.labels[torch.from_numpy(rows)], images.tolist(),
                                views.tolist() if self.is_replayed else None)
         return CollatedBatch(pixels, samples)
 
-    # ------------------------------------------------------------ parts of a batch
     def _pixels(self, images: np.ndarray, rows: np.ndarray) -> Tensor:
         if self.device is None:
             self.images.read(rows)
@@ -175,9 +162,8 @@ def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int] | N
     for place, (label, image) in enumerate(zip(labels.unsqueeze(1).unbind(), images)):
         metainfo = {'sample_idx': image} if views is None else {'sample_idx': image, 'view': views[place]}
         sample = DataSample.__new__(DataSample)
-        object.__setattr__(sample, '__dict__', {
-            '_data_fields': {'gt_label'}, '_metainfo_fields': set(metainfo), 'gt_label': label, **metainfo
-        })
+        object.__setattr__(sample, '__dict__', {'_data_fields': {'gt_label'}, 'gt_label': label,
+                                                '_metainfo_fields': set(metainfo), **metainfo})
         made.append(sample)
     return made
 
@@ -209,24 +195,24 @@ def settled(dataset: dict) -> dict:
         ConfigError: the pipeline has no such transform.
     """
     result = copy.deepcopy(dataset)
-    found = replayable_part(result)
-    if found is not None and issubclass(kind_of(found), InMemory):
-        settings = {key: found.pop(key) for key in list(found) if key not in OWN_KEYS}
-        inner = undivided(found)
+    outer = replayable_part(result)
+    if outer is not None and issubclass(kind_of(outer), InMemory):
+        settings = {key: outer.pop(key) for key in list(outer) if key not in OWN_KEYS}
+        inner = undivided(outer)
         if isinstance(settings.get('pipeline'), dict):
-            settings['pipeline'] = changed(inner.get('pipeline'), settings['pipeline'])
+            settings['pipeline'] = _changed(inner.get('pipeline') or [], settings['pipeline'])
         inner.update(settings)
     return result
 
 
-def changed(pipeline: Any, changes: dict) -> list:
+def _changed(pipeline: Sequence[Any], changes: dict) -> list:
     """A pipeline with other settings, ``{'0': dict(padding=2)}`` as the command line gives them."""
-    config = Config(dict(pipeline=list(pipeline or [])))
+    config = Config(dict(pipeline=list(pipeline)))
     try:
         config.merge_from_dict({f'pipeline.{place}': change for place, change in changes.items()})
     except (AttributeError, KeyError, TypeError) as error:
         names = ', '.join(f'{place}: {step.get("type") if isinstance(step, dict) else step}'
-                          for place, step in enumerate(pipeline or []))
+                          for place, step in enumerate(pipeline))
         raise ConfigError(f'ckd_mm.InMemory: pipeline={dict(changes)!r} should be a list of transforms, or '
                           f'change some of those that the data set has ({names}), as in '
                           'train_dataloader.dataset.dataset.pipeline.0.padding=2') from error

@@ -1,6 +1,5 @@
 """Holding out a part of a training set."""
 
-
 import torch
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
@@ -11,26 +10,22 @@ from ..validate import check_choice
 from .views import ReplayableDataset, Views
 
 
-def held_out_count(total: int, held_out: float | int) -> int:
-    """
+def held_out_indices(total: int, held_out: float | int, seed: int) -> list[int]:
+    """Sorted; the same for the same numbers, on every machine and in every process.
+
     Args:
         held_out: a fraction (float between 0 and 1) or a number of images (int).
     """
-    if isinstance(held_out, bool) or not isinstance(held_out, (int, float)) or held_out <= 0 or \
-            (isinstance(held_out, float) and held_out >= 1):
+    is_count = type(held_out) is int
+    if not (is_count or isinstance(held_out, float) and held_out < 1) or held_out <= 0:
         raise ConfigError(f'held_out={held_out!r} should be a fraction between 0 and 1, or a whole number of '
                           'images')
-    count = held_out if isinstance(held_out, int) else round(total * held_out)
+    count = held_out if is_count else round(total * held_out)
     if not 0 < count < total:
         raise ConfigError(f'held_out={held_out!r} would hold out {count} of {total} training images; some '
                           'must remain on either side')
-    return count
-
-
-def held_out_indices(total: int, held_out: float | int, seed: int) -> list[int]:
-    """The same images for the same numbers, on every machine and in every process; sorted."""
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    return sorted(order[:held_out_count(total, held_out)].tolist())
+    return sorted(order[:count].tolist())
 
 
 @DATASETS.register_module()
@@ -48,7 +43,6 @@ def split_dataset(dataset: dict, part: str, held_out: float | int, seed: int = 0
                           "BaseDataset can be divided); use probe_split='test'")
     chosen = held_out_indices(len(built), held_out, seed)
     if part == 'rest':
-        kept = set(chosen)
-        chosen = [index for index in range(len(built)) if index not in kept]
+        chosen = sorted(set(range(len(built))) - set(chosen))
     built.get_subset_(chosen)
     return built

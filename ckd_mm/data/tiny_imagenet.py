@@ -1,4 +1,4 @@
-"""Tiny-ImageNet, in the folders that people keep it in."""
+"""Tiny-ImageNet, in the layouts that are in use."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +17,9 @@ class TinyImageNet(BaseDataset):
     """Tiny-ImageNet (Le and Yang, Stanford CS 231N, 2015): 64x64 pixels, 200 classes of 500 training and 50
     validation images.
 
-    Training images are read from ``train/<wnid>/``, validation images from ``val/images/`` with
-    ``val/val_annotations.txt``, as the archive unpacks, or from ``val/<wnid>/``; or from ``<wnid>/images/``.
-    The classes are the folders of ``train/`` in alphabetical order, all 200 or some.
+    Images are read from ``<split>/<wnid>/`` or ``<split>/<wnid>/images/``, those of validation also from
+    ``val/images/`` with ``val/val_annotations.txt``, as the archive unpacks. The classes are the folders of
+    ``train/`` in alphabetical order, all 200 or some.
 
     Args:
         split: 'train' or 'val'.
@@ -36,14 +36,14 @@ class TinyImageNet(BaseDataset):
 
     def _wnids(self) -> list[str]:
         train = self.folder / 'train'
-        found = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
+        found = sorted(path.name for path in train.glob('*') if path.is_dir())
         if not found:
             raise self._nothing_in(f'{train}/<wnid>')
-        listed = self.folder / 'wnids.txt'
-        if listed.is_file() and sorted(listed.read_text().split()) != found:
+        file = self.folder / 'wnids.txt'
+        listed = sorted(file.read_text().split()) if file.is_file() else found
+        if listed != found:
             raise ConfigError(f'TinyImageNet: {train} has {len(found)} folders, and not just those of the '
-                              f'{len(listed.read_text().split())} classes in {listed}; unpack the archive '
-                              'again')
+                              f'{len(listed)} classes in {file}; unpack the archive again')
         return found
 
     def load_data_list(self) -> list[dict]:

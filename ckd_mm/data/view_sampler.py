@@ -1,4 +1,4 @@
-"""Which images in which view make an epoch."""
+"""The images of an epoch, and the view of each."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ class ViewSampler(DefaultSampler):
     Args:
         dataset: :class:`ckd_mm.data.Views` or :class:`ckd_mm.data.InMemory`.
         views: of each image, K: epoch e (counted from 0) shows view e mod K; None: a new one every epoch.
-        seed: of the order, and of the augmentation if the data set says none; default: the run's.
+        seed: of the order, and of the augmentation if the data set has none; default: the run's.
         shuffle, round_up: as of mmengine's.
 
     Raises:

@@ -18,7 +18,8 @@ from .counter_random import words
 
 
 class ReplayableDataset:
-    """A data set whose augmentation is a function of seed, image and view.
+    """A data set whose augmentation is a function of seed, image and view. Subclasses write ``__getitems__``
+    and ``__len__``.
 
     A view is a number: the same image in the same view is augmented in the same way, in every epoch, process
     and run. Index ``image + view * len(dataset)``, as :class:`ckd_mm.data.ViewSampler` draws it, says which.
@@ -34,19 +35,31 @@ class ReplayableDataset:
         self.is_replayed = False
 
     def replay(self, seed: int) -> None:
-        """The sampler hands over its own seed, before the first image is asked for. Without this call images
-        are augmented anew each time: other samplers know no views and would show the first in every epoch."""
+        """Called by the sampler with its own seed, before the first image is read. Otherwise images are
+        augmented anew each time: other samplers know no views and would show the first in every epoch."""
         if self.seed is None:
             self.seed = seed
         self.is_replayed = True
 
-    def image_and_view(self, index: int) -> tuple[int, int]:
-        view, image = divmod(index, len(self))
-        if view < -1:
-            raise IndexError(f'ckd_mm.{type(self).__name__}: image {index} of {len(self)}')
-        return image, max(view, 0)  # image -1 is the last one
+    def images_and_views(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """int64 (N, ) each; image -1 is the last one."""
+        views, images = np.divmod(np.asarray(indices, dtype=np.int64), len(self))
+        if views.min() < -1 or (views.max() > 0 and not self.is_replayed):
+            raise IndexError(f'ckd_mm.{type(self).__name__}: image {max(indices, key=abs)} of {len(self)}; '
+                             "views of images are drawn with sampler=dict(type='ckd_mm.ViewSampler')")
+        return images, views.clip(0)
 
-    def __iter__(self) -> Iterator[Any]:
+    def image_of(self, index: int) -> int:
+        return int(self.images_and_views([index])[0][0])
+
+    def __getitem__(self, index: int) -> dict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[dict]:
+        """A batch at once, which torch's data loaders prefer."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[dict]:
         """Every image in its first view; without this Python would go on to the next views for ever."""
         return (self[index] for index in range(len(self)))
 
@@ -55,16 +68,15 @@ class ReplayableDataset:
 class Views(ReplayableDataset):
     """Any mmengine data set, augmented as its pipeline says, but replayable.
 
-    The data samples say which image they are and in which view: ``sample_idx`` and ``view``. So a resumed run
-    goes on with the augmentation of the unbroken one, whatever the number of workers, and teacher targets can
-    be cached (``distill.cache``).
+    The data samples hold ``sample_idx`` and ``view``. A resumed run goes on with the augmentation of the
+    unbroken one, whatever the number of workers, and teacher targets can be cached (``distill.cache``).
 
     Args:
         dataset: config of the data set, or the data set.
         seed: see :class:`ReplayableDataset`.
 
     Raises:
-        ConfigError: the data set can be replayed without, or one inside of it.
+        ConfigError: the data set is replayable already, or contains one that is.
     """
 
     def __init__(self, dataset: dict | BaseDataset, seed: int | None = None) -> None:
@@ -80,57 +92,43 @@ class Views(ReplayableDataset):
                               'draws its augmentation in another way, so it would not be replayed; put the '
                               f'data set that {name} is around in its place')
 
-    @property
-    def metainfo(self) -> dict:
-        return self.dataset.metainfo
-
-    def full_init(self) -> None:
-        self.dataset.full_init()
-
-    def get_subset_(self, indices: Any) -> None:
-        self.dataset.get_subset_(indices)
-
-    def get_subset(self, indices: Any) -> 'Views':
+    def get_subset(self, indices: int | Sequence[int]) -> 'Views':
         part = copy.copy(self)
         part.dataset = self.dataset.get_subset(indices)
         return part
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else hooks ask for; but some set ``pipeline``, which they then find in ``dataset``."""
+        """All else is the data set's; but not ``pipeline``, which hooks would set here: without it they go on
+        to ``dataset``."""
         if name in ('dataset', 'pipeline') or name.startswith('_'):
             raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
         return getattr(self.dataset, name)
 
     def get_data_info(self, index: int) -> dict:
-        return self.dataset.get_data_info(self.image_and_view(index)[0])
+        return self.dataset.get_data_info(self.image_of(index))
 
     def get_cat_ids(self, index: int) -> list[int]:
-        return self.dataset.get_cat_ids(self.image_and_view(index)[0])
+        return self.dataset.get_cat_ids(self.image_of(index))
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
-        """What torch's data loaders ask for: a batch at once."""
         if not self.is_replayed:
             return [self.dataset[index] for index in indices]
-        images, views = zip(*map(self.image_and_view, indices))
-        seeds = words(self.seed, np.array(images), np.array(views), 3).tolist()
+        images, views = self.images_and_views(indices)
+        seeds = words(self.seed, images, views, 3)
         with random_state_kept():
-            return [self._seen(*wanted) for wanted in zip(images, views, seeds)]
+            return [self._augmented(*drawn) for drawn in zip(images.tolist(), views.tolist(), seeds.tolist())]
 
-    def _seen(self, image: int, view: int, seeds: Sequence[int]) -> dict:
+    def _augmented(self, image: int, view: int, seeds: Sequence[int]) -> dict:
         """With all generators that transforms draw from seeded."""
         random.seed(seeds[0])
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(seeds[2])
         item = self.dataset[image]
-        sample = item['data_samples']
-        sample.set_field(image, 'sample_idx', field_type='metainfo')
-        sample.set_field(view, 'view', field_type='metainfo')
+        for name, value in (('sample_idx', image), ('view', view)):
+            item['data_samples'].set_field(value, name, field_type='metainfo')
         return item
 
 

@@ -1,4 +1,4 @@
-"""What configs of data sets say about those inside of them."""
+"""The data sets inside the config of a data set."""
 
 from typing import Any
 

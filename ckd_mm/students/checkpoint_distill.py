@@ -12,8 +12,6 @@ from ..validate import check_choice, check_number
 from .classifier import hard_labels, logits_of, output_of, weighted
 from .taught_student import TaughtStudent
 
-REDUCTIONS = ('mean', 'sum')
-
 
 @MODELS.register_module()
 class CheckpointDistill(TaughtStudent):
@@ -23,21 +21,20 @@ class CheckpointDistill(TaughtStudent):
     Args:
         student, distiller, compile, data_preprocessor: see :class:`TaughtStudent`.
         cohort: teachers (config), see :class:`BaseCohort`. Not needed with ``kd_weight=0``.
-        kd_loss: config of a loss called with student logits (N, C) and teacher logits (M, N, C), and with
-            labels (N,) if it says ``needs_labels = True``. If it has a method ``target`` of the teacher
-            logits, it is called with what that returns just as well.
-        ce_weight: weight of the student's own loss while distilling; hooks may change ``self.ce_weight``.
-        kd_weight: weight of the distillation loss; likewise. At 0 no teacher forward runs.
+        kd_loss: config of a loss of student logits (N, C) and teacher logits (M, N, C), and of labels (N,) if
+            its ``needs_labels`` is True. With cached targets or ``teacher_batch`` the result of its method
+            ``target`` takes the place of the teacher logits.
+        ce_weight: weight of the student's own loss while distilling. Hooks may change it.
+        kd_weight: weight of the distillation loss. Hooks may change it. At 0 no teacher forward runs.
         ce_weight_after_stop: weight of the student's own loss after :meth:`stop_distillation` (ESKD goes on
             with CE alone).
         reduction: 'mean', Eq. 4 and 5 of DIH. 'sum' is what the DIH authors' code minimises: each of the M
             teachers brings its own KD term and its own cross-entropy, so both are M times as large.
-        targets: folder of cached targets (:class:`ckd_mm.targets.TargetFile`) of the settings of ``kd_loss``,
-            in which the images of :class:`ckd_mm.Views` are looked up; no teacher is built then.
-        teacher_batch: size of the teachers' batches; a smaller one is filled up with its last image. An
-            image's logits depend by their last bits on the size of the batch, not on the images in it: so
-            cached targets, made with the same ``teacher_batch``, are those of a run without a cache, bit for
-            bit.
+        targets: folder of cached targets (:class:`ckd_mm.targets.TargetFile`) of the settings of ``kd_loss``
+            and the images of a replayable data set; no teacher is built then.
+        teacher_batch: size of the teachers' batches; a smaller one is filled up with its last image. The last
+            bits of an image's logits depend on the size of the batch, not on the other images: with the same
+            ``teacher_batch`` cached targets are those of a run without a cache, bit for bit.
 
     Raises:
         ConfigError: naming the setting.
@@ -48,45 +45,39 @@ class CheckpointDistill(TaughtStudent):
                  kd_weight: float = 1.0, ce_weight_after_stop: float = 1.0, distiller: dict | None = None,
                  compile: bool | dict = False, data_preprocessor: dict | None = None, reduction: str = 'mean',
                  targets: str | None = None, teacher_batch: int | None = None) -> None:
-        check_choice('reduction', reduction, REDUCTIONS)
-        self._check_sources(check_number('kd_weight', kd_weight, at_least=0), cohort, distiller, targets)
-        super().__init__(student, cohort, distiller, compile, data_preprocessor)
-        self.kd_loss = kd_loss if isinstance(kd_loss, nn.Module) else MODELS.build(kd_loss)
-        self.ce_weight, self.kd_weight = check_number('ce_weight', ce_weight, at_least=0), kd_weight
-        self.ce_weight_after_stop = check_number('ce_weight_after_stop', ce_weight_after_stop, at_least=0)
-        self.reduction, self.teacher_batch = reduction, teacher_batch
-        settings = getattr(self.kd_loss, 'target_settings', None)
-        self.targets = None if targets is None else TargetFile(targets, settings)
-        self.stopped = False
-        loss = type(self.kd_loss).__name__
-        if (targets is not None or teacher_batch is not None) and not hasattr(self.kd_loss, 'target'):
-            raise ConfigError(f'{loss} has no method `target`, so what it needs of the teachers cannot be '
-                              'kept; take targets out, or distil with ckd_mm.CohortKDLoss')
-        if self._needs_labels and getattr(self.data_preprocessor, 'to_onehot', False):
-            raise ConfigError(f'{loss} needs one label an image, but data_preprocessor makes shares of '
-                              'classes; take batch_augments and to_onehot out of it, or distil with '
-                              'ckd_mm.CohortKDLoss, which needs no labels')
-
-    @staticmethod
-    def _check_sources(kd_weight: float, cohort, distiller: dict | None, targets: str | None) -> None:
+        check_choice('reduction', reduction, ('mean', 'sum'))
+        for name, weight in dict(kd_weight=kd_weight, ce_weight=ce_weight,
+                                 ce_weight_after_stop=ce_weight_after_stop).items():
+            check_number(name, weight, at_least=0)
         if targets is not None and distiller is not None:
             raise ConfigError(f'targets={targets!r} and a distiller: its recorders see nothing of teachers '
                               'that do not run; take one of them out')
         if cohort is None and targets is None and (kd_weight > 0 or distiller is not None):
             raise ConfigError(f'cohort is missing: kd_weight={kd_weight} needs teachers; give a cohort, or '
                               'kd_weight=0')
-
-    @property
-    def _needs_labels(self) -> bool:
-        return getattr(self.kd_loss, 'needs_labels', False)
+        super().__init__(student, cohort, distiller, compile, data_preprocessor)
+        self.kd_loss = kd_loss if isinstance(kd_loss, nn.Module) else MODELS.build(kd_loss)
+        self.ce_weight, self.kd_weight, self.ce_weight_after_stop = ce_weight, kd_weight, ce_weight_after_stop
+        self.reduction, self.teacher_batch, self.stopped = reduction, teacher_batch, False
+        self.needs_labels = getattr(self.kd_loss, 'needs_labels', False)
+        self.targets = None
+        if targets is not None:
+            self.targets = TargetFile(targets, getattr(self.kd_loss, 'target_settings', None))
+        loss = type(self.kd_loss).__name__
+        if (targets is not None or teacher_batch is not None) and not hasattr(self.kd_loss, 'target'):
+            raise ConfigError(f'{loss} has no method `target`, so what it needs of the teachers cannot be '
+                              'kept; take targets out, or distil with ckd_mm.CohortKDLoss')
+        if self.needs_labels and getattr(self.data_preprocessor, 'to_onehot', False):
+            raise ConfigError(f'{loss} needs one label an image, but data_preprocessor makes shares of '
+                              'classes; take batch_augments and to_onehot out of it, or distil with '
+                              'ckd_mm.CohortKDLoss, which needs no labels')
 
     @property
     def distilling(self) -> bool:
         return not self.stopped and (self.kd_weight > 0 or self.distiller is not None)
 
     def replace_cohort(self, cohort: dict | BaseCohort) -> None:
-        """Learn from other teachers from now on; the old are released, the new built at the first use. Not
-        after the stop."""
+        """Learn from other teachers from now on, built at their first use; the old ones are released."""
         if self.stopped:
             raise RuntimeError('distillation has stopped: no teacher may follow')
         self._set_cohort(cohort)
@@ -99,18 +90,14 @@ class CheckpointDistill(TaughtStudent):
         self._set_cohort(None)
 
     def verify_targets(self) -> None:
-        """Before a checkpoint, and at the end: whether all images so far were those that the teachers saw,
-        see :meth:`TargetFile.verify`."""
+        """Before a checkpoint, and at the end: see :meth:`TargetFile.verify`."""
         if self.targets is not None:
             self.targets.verify()
 
     def _set_cohort(self, cohort: dict | BaseCohort | None) -> None:
         self.outside.cohort, self.outside.ready = cohort, False
-        if self.distiller is not None:
-            for recorder in self.distiller.teacher_recorders.recorders.values():
-                recorder.reset_data_buffer()
+        self.clear_recorders()
 
-    # ------------------------------------------------------------ the step
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """``loss_ce`` and ``loss_kd``, weighted, and the distiller's; while nothing is distilled the
         student's own dict (its ``loss``), unchanged if its weight is 1."""
@@ -121,10 +108,9 @@ class CheckpointDistill(TaughtStudent):
         with self.recording('student_recorders'), output_of(self.student.head) as outputs:
             losses = weighted(self.student(inputs, data_samples, mode='loss'), times * self.ce_weight)
         if self.kd_weight > 0:
-            labels = (hard_labels(data_samples), ) if self._needs_labels else ()
+            labels = (hard_labels(data_samples), ) if self.needs_labels else ()
             loss = self.kd_loss(logits_of(outputs, self.student), target, *labels)
-            weight = times * self.kd_weight
-            losses['loss_kd'] = loss if weight == 1 else loss * weight
+            losses['loss_kd'] = loss * (times * self.kd_weight)
         if self.distiller is not None:
             losses.update(self.distiller_losses())
         return losses

@@ -1,4 +1,4 @@
-"""What algorithms do with an mmpretrain classifier."""
+"""What the models here do with an mmpretrain classifier."""
 
 import contextlib
 import copy
@@ -6,6 +6,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ..compat import compile_in_place
 from ..errors import ConfigError
 
 
@@ -13,7 +14,7 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
     """
     Args:
         student: mmpretrain config, or a network that is built already.
-        data_preprocessor: for a config that says none itself.
+        data_preprocessor: for a config that has none.
 
     Raises:
         ConfigError: it has no head whose logits could be distilled.
@@ -30,15 +31,19 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
     return student
 
 
-def networks_of(classifier: nn.Module) -> list[nn.Module]:
-    """The parts worth compiling; the head stays eager, its output is read by a hook."""
+def compile_classifier(classifier: nn.Module, options: bool | dict) -> None:
+    """``torch.compile`` backbone and neck, each by itself; the head stays eager, a hook reads its output."""
     parts = [getattr(classifier, name, None) for name in ('backbone', 'neck')]
-    return [part for part in parts if isinstance(part, nn.Module)]
+    if options:
+        compile_in_place([part for part in parts if isinstance(part, nn.Module)],
+                         options if isinstance(options, dict) else {})
 
 
-def compile_settings(compile: bool | dict) -> dict | None:
-    """Options of ``torch.compile`` from what a config says; None: nothing is compiled."""
-    return None if not compile else (dict(compile) if isinstance(compile, dict) else {})
+def move_keys(state_dict: dict[str, Tensor], prefix: str, parent: str, to: str) -> None:
+    """Rename a classifier's keys, below ``prefix``, so that torch's and mmengine's loaders find them below
+    ``to``; those below ``parent`` stay."""
+    for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(prefix + parent)]:
+        state_dict[prefix + to + key[len(prefix):]] = state_dict.pop(key)
 
 
 @contextlib.contextmanager
@@ -66,14 +71,14 @@ def logits_of(outputs: list, student: nn.Module) -> Tensor:
     return outputs[0]
 
 
-def weighted(losses: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+def weighted(losses: dict[str, Tensor | list[Tensor]], weight: float) -> dict[str, Tensor | list[Tensor]]:
     """Losses times ``weight``; 'loss' becomes 'loss_ce', since mmengine logs the sum of all under 'loss'."""
-    result = {}
-    for name, value in losses.items():
-        if 'loss' in name and weight != 1:
-            value = [item * weight for item in value] if isinstance(value, (list, tuple)) else value * weight
-        result['loss_ce' if name == 'loss' else name] = value
-    return result
+
+    def scaled(value):
+        return [item * weight for item in value] if isinstance(value, (list, tuple)) else value * weight
+
+    return {'loss_ce' if name == 'loss' else name: scaled(value) if 'loss' in name else value
+            for name, value in losses.items()}
 
 
 def hard_labels(data_samples: list) -> Tensor:
@@ -83,11 +88,12 @@ def hard_labels(data_samples: list) -> Tensor:
         ConfigError: an image has none, several, or shares of classes (mixup, cutmix).
     """
     for sample in data_samples:
-        if 'gt_score' in sample or 'gt_label' not in sample or len(sample.gt_label) != 1:
-            what = f'{len(sample.gt_label) if "gt_label" in sample else "no"} labels'
-            if 'gt_score' in sample:
-                what = 'shares of classes (gt_score, of mixup, cutmix or to_onehot)'
-            raise ConfigError(f'the loss needs one label an image, and the batch has {what}; take '
+        is_mixed, count = 'gt_score' in sample, len(sample.get('gt_label', ()))
+        if is_mixed or count != 1:
+            found = f'{count or "no"} labels'
+            if is_mixed:
+                found = 'shares of classes (gt_score, of mixup, cutmix or to_onehot)'
+            raise ConfigError(f'the loss needs one label an image, and the batch has {found}; take '
                               'batch_augments and to_onehot out of data_preprocessor, or distil with '
                               'ckd_mm.CohortKDLoss, which needs no labels')
     return torch.cat([sample.gt_label for sample in data_samples])

@@ -4,6 +4,7 @@ import contextlib
 import copy
 
 import torch
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -11,8 +12,6 @@ from ..registry import MODELS
 from ..teachers import BaseCohort
 from .classifier import build_classifier
 from .taught_student import TaughtStudent, build_distiller
-
-USUAL_SIZES = (32, 224)  # of images; which layers lie before the guided one does not depend on it
 
 
 @MODELS.register_module()
@@ -33,8 +32,6 @@ class HintTraining(TaughtStudent):
         cohort: teachers (config); the sources of the teacher's recorders are modules of it, say
             ``networks.0.backbone.layer2``.
         distiller: config of an mmrazor ``ConfigurableDistiller``.
-        input_size: height and width of images with which it is found out what the losses reach, in a forward
-            and backward pass of two of them; default: what the backbone says, 32, or 224.
 
     Raises:
         ConfigError: naming the setting.
@@ -42,17 +39,16 @@ class HintTraining(TaughtStudent):
 
     def __init__(self, student: dict | nn.Module, cohort: dict | BaseCohort | None = None,
                  distiller: dict | None = None, data_preprocessor: dict | None = None,
-                 compile: bool | dict = False, input_size: int | None = None) -> None:
+                 compile: bool | dict = False) -> None:
         if cohort is None or distiller is None:
             raise ConfigError(f'{"cohort" if cohort is None else "distiller"} is missing: hints need '
                               'teachers, and a distiller that says which of their layers is the hint')
         student = build_classifier(student, data_preprocessor)
-        parameters, statistics = reached_by(student, distiller, input_size)
+        reached = reached_by(student, distiller)
         super().__init__(student, cohort, distiller, compile)
         for name, parameter in student.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name in parameters)
-        self.unreached = [module for name, module in student.named_modules()
-                          if _has_statistics(module) and name not in statistics]
+            parameter.requires_grad_(parameter.requires_grad and name in reached)
+        self.unreached_norms = [module for module in student.modules() if _is_unreached_norm(module)]
         used = {record.get('connector') for record in _records(self.distiller)}
         for name, connector in self.distiller.connectors.items():
             connector.requires_grad_(name in used)
@@ -60,121 +56,94 @@ class HintTraining(TaughtStudent):
 
     def train(self, mode: bool = True) -> 'HintTraining':
         super().train(mode)
-        for module in self.unreached if mode else ():
+        for module in self.unreached_norms:
             module.eval()
         return self
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The distiller's losses."""
-        with self._no_further_than_recorded(self.cohort, from_student=False):
+        with self._until_recorded('teacher', self.cohort):
             self.teacher_logits(inputs)
-        with self._no_further_than_recorded(self.student, from_student=True):
-            with self.recording('student_recorders'):
-                self.student(inputs, mode='tensor')
+        with self._until_recorded('student', self.student), self.recording('student_recorders'):
+            self.student(inputs, mode='tensor')
         return self.distiller_losses()
 
-    @contextlib.contextmanager
-    def _no_further_than_recorded(self, network: nn.Module, from_student: bool):
-        """Leave the block as soon as the recorders have all that the losses want."""
-        manager = self.distiller.student_recorders if from_student else self.distiller.teacher_recorders
-        wanted = {}
-        for record in _records(self.distiller, from_student):
-            name, count = record['recorder'], record.get('record_idx', 0) + 1
-            wanted[name] = max(wanted.get(name, 0), count)
-        recorders = {name: manager.get_recorder(name) for name in wanted}
-        if self.compile_options is not None or any(
-                type(item).__name__ != 'ModuleOutputsRecorder' for item in recorders.values()):
-            yield
-            return
-
-        def stop_if_enough(module, inputs, output) -> None:
-            if all(len(recorder.data_buffer) >= wanted[name] for name, recorder in recorders.items()):
-                raise _Enough
-
-        # after the recorders' own hooks, which have been there since the distiller was prepared
-        handles = [network.get_submodule(recorder.source).register_forward_hook(stop_if_enough)
-                   for recorder in recorders.values()]
-        try:
-            yield
-        except _Enough:
-            return
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _until_recorded(self, role: str, network: nn.Module):
+        if self.compile_options:
+            return contextlib.nullcontext()
+        return until_recorded(self.distiller, role, network)
 
 
 class _Enough(Exception):
     """Everything is recorded."""
 
 
-def reached_by(student: nn.Module, distiller: dict,
-               input_size: int | None = None) -> tuple[set[str], set[str]]:
-    """Names of the student's parameters, and of its modules with running statistics, that the distiller's
-    losses reach: found by a forward and backward pass of a copy.
+@contextlib.contextmanager
+def until_recorded(distiller: nn.Module, role: str, network: nn.Module):
+    """End the forward pass of ``network``, the 'student' or 'teacher', and the block as soon as the recorders
+    hold all that the losses take. Only of modules' outputs it is known when."""
+    manager = getattr(distiller, f'{role}_recorders')
+    wanted = [(manager.get_recorder(record['recorder']), record.get('record_idx', 0))
+              for record in _records(distiller, role)]
+    if any(type(recorder).__name__ != 'ModuleOutputsRecorder' for recorder, _ in wanted):
+        yield
+        return
+
+    def stop_if_enough(module, inputs, output) -> None:
+        if all(len(recorder.data_buffer) > index for recorder, index in wanted):
+            raise _Enough
+
+    # after the recorders' own hooks, which have been there since the distiller was prepared
+    handles = [network.get_submodule(source).register_forward_hook(stop_if_enough)
+               for source in {recorder.source for recorder, _ in wanted}]
+    try:
+        with contextlib.suppress(_Enough):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.enable_grad()
+def reached_by(student: nn.Module, distiller: dict) -> set[str]:
+    """Names of the student's parameters that the distiller's losses reach, by a forward and backward pass of
+    a copy on two images of the backbone's ``img_size``, or of 32 pixels.
 
     Raises:
         ConfigError: there are none, or the pass fails.
     """
-    sizes = [input_size] if input_size is not None else USUAL_SIZES
-    if input_size is None and getattr(student.backbone, 'img_size', None) is not None:
-        sizes = [student.backbone.img_size]
-    problem = None
-    for size in sizes:
+    size = to_2tuple(getattr(student.backbone, 'img_size', None) or 32)
+    with torch.random.fork_rng(devices=[]):
+        twin, built = copy.deepcopy(student).cpu().eval(), build_distiller(distiller)
+        channels = next((module.in_channels for module in twin.modules() if isinstance(module, nn.Conv2d)), 3)
         try:
-            found = _reached_with(student, distiller, (size, size) if isinstance(size, int) else tuple(size))
+            built.prepare_from_student(twin)
+            with until_recorded(built, 'student', twin), built.student_recorders:
+                twin(torch.rand(2, channels, *size), mode='tensor')
+            recorded = [built.get_record(record['recorder'], True, record.get('record_idx', 0),
+                                         record.get('data_idx')) for record in _records(built, 'student')]
         except (RuntimeError, ValueError, AssertionError) as error:  # say too small for the strides
-            problem = problem or error
-            continue
-        if not found[0]:
+            raise ConfigError(f'the student cannot be tried on images of {size[0]}x{size[1]} pixels with '
+                              f'these recorders ({type(error).__name__}: {error})') from error
+        total = sum(tensor.float().sum() for tensor in _tensors(recorded))
+        if not isinstance(total, Tensor) or not total.requires_grad:
             raise ConfigError('distiller: no loss reaches a parameter of the student that learns: '
                               'loss_forward_mappings should have an entry with from_student=True, of a layer '
                               'behind them')
-        return found
-    raise ConfigError(f'the student cannot be tried on images of {" or ".join(map(str, sizes))} pixels with '
-                      'these recorders; if their size is the reason, say input_size=... '
-                      f'({type(problem).__name__}: {problem})') from problem
-
-
-def _reached_with(student: nn.Module, distiller: dict, size: tuple[int, int]) -> tuple[set[str], set[str]]:
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        twin, probe = copy.deepcopy(student).cpu().eval(), build_distiller(distiller)
-        probe.prepare_from_student(twin)
-        statistics: set[str] = set()
-        for name, module in twin.named_modules():
-            if _has_statistics(module):
-                module.register_forward_hook(_reports_gradient(name, statistics))
-        channels = next((module.in_channels for module in twin.modules() if isinstance(module, nn.Conv2d)), 3)
-        with probe.student_recorders:
-            twin(torch.rand(2, channels, *size), mode='tensor')
-        total = 0
-        for record in _records(probe, from_student=True):
-            plain = {key: value for key, value in record.items() if not key.startswith('connector')}
-            total = total + sum(tensor.float().sum() for tensor in _tensors(probe.get_record(**plain)))
-        if not isinstance(total, Tensor) or not total.requires_grad:
-            return set(), set()
         total.backward()
-        return {name for name, parameter in twin.named_parameters() if parameter.grad is not None}, statistics
+    return {name for name, parameter in twin.named_parameters() if parameter.grad is not None}
 
 
-def _reports_gradient(name: str, into: set[str]):
-
-    def hook(module, inputs, output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(lambda gradient: into.add(name))
-        else:  # behind nothing that learns: the backbone itself decides over training (frozen_stages)
-            into.add(name)
-
-    return hook
+def _is_unreached_norm(module: nn.Module) -> bool:
+    parameters = list(module.parameters(recurse=False))
+    return getattr(module, 'running_mean', None) is not None and bool(parameters) and not any(
+        parameter.requires_grad for parameter in parameters)
 
 
-def _has_statistics(module: nn.Module) -> bool:
-    return getattr(module, 'running_mean', None) is not None
-
-
-def _records(distiller: nn.Module, from_student: bool | None = None) -> list[dict]:
-    """What the losses take from recorders."""
-    records = [record for mapping in distiller.loss_forward_mappings.values() for record in mapping.values()]
-    return [record for record in records if from_student in (None, record['from_student'])]
+def _records(distiller: nn.Module, role: str | None = None) -> list[dict]:
+    """What the losses take from recorders, of both networks or of the 'student' or 'teacher'."""
+    return [record for mapping in distiller.loss_forward_mappings.values() for record in mapping.values()
+            if role is None or record['from_student'] == (role == 'student')]
 
 
 def _tensors(value) -> list[Tensor]:

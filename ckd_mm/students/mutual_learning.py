@@ -7,13 +7,12 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..compat import compile_in_place
 from ..errors import ConfigError
 from ..losses import cohort_kd_loss
 from ..registry import MODELS
 from ..teachers.input_statistics import input_converter
 from ..validate import check_number
-from .classifier import build_classifier, compile_settings, logits_of, networks_of, output_of, weighted
+from .classifier import build_classifier, compile_classifier, logits_of, move_keys, output_of, weighted
 
 
 @MODELS.register_module()
@@ -23,21 +22,19 @@ class DeepMutualLearning(BaseModel):
 
     .. math:: w_{ce} \, CE(p_i, label) + w_{kd} \, \frac{\tau^2}{K - 1} \sum_{j \ne i} KL(p_j \| p_i)
 
-    p_j is no path for gradients, so all K students learn in one step from one optimizer. The paper's
-    Algorithm 1 updates them in turn, the second from the first's new prediction; here all learn from the
-    predictions of the same moment. ``optim_wrapper.clip_grad`` takes the norm over all students together.
-
-    Losses are logged by student: ``loss_ce_0``, ``loss_kd_0``, ``loss_ce_1``, ... The state dict holds all,
-    below ``students.0.``, ``students.1.``: all of them learn. A checkpoint of a plain classifier
+    No gradient flows through p_j, so all K students learn in one step from one optimizer. The paper's
+    Algorithm 1 updates them in turn, the second from the first's new prediction. ``optim_wrapper.clip_grad``
+    takes the norm over all students together. Losses are ``loss_ce_0``, ``loss_kd_0``, ``loss_ce_1``, ... The
+    state dict holds all students, below ``students.0.``, ``students.1.``; a checkpoint of one classifier
     (``load_from``) is loaded into the first.
 
     Args:
-        students: mmpretrain classifiers (configs), two or more. The first is the one that is evaluated; its
-            data preprocessor makes the inputs, from which the others get those of their own statistics.
+        students: mmpretrain classifiers (configs), two or more. The first is evaluated; its data preprocessor
+            makes the inputs, which are converted to the statistics of the others.
         tau: temperature; the paper has 1.
         ce_weight: w_ce, of each student's own loss.
         kd_weight: w_kd; 0 trains each student alone.
-        data_preprocessor: of students whose configs say none.
+        data_preprocessor: of students whose configs have none.
         compile: ``torch.compile`` backbones and necks, each by itself; True or its options.
 
     Raises:
@@ -63,10 +60,8 @@ class DeepMutualLearning(BaseModel):
         self.converters = nn.ModuleList(input_converter(self.data_preprocessor, student.data_preprocessor)
                                         for student in students)
         self.tau, self.ce_weight, self.kd_weight = tau, ce_weight, kd_weight
-        self.compile_options = compile_settings(compile)
-        if self.compile_options is not None:
-            for student in students:
-                compile_in_place(networks_of(student), self.compile_options)
+        for student in students:
+            compile_classifier(student, compile)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         if mode == 'loss':
@@ -87,7 +82,7 @@ class DeepMutualLearning(BaseModel):
         for index, own in enumerate(logits):
             peers = torch.stack([other.detach() for other in logits[:index] + logits[index + 1:]])
             loss = cohort_kd_loss(own, peers, self.tau, aggregation='loss')
-            losses[f'loss_kd_{index}'] = loss if self.kd_weight == 1 else loss * self.kd_weight
+            losses[f'loss_kd_{index}'] = loss * self.kd_weight
         return losses
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
@@ -102,14 +97,11 @@ class DeepMutualLearning(BaseModel):
         return data_samples
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        # torch's and mmengine's loader both come by here, and then look below `students.`
-        for key in [key for key in state_dict
-                    if key.startswith(prefix) and key[len(prefix):].split('.')[0] not in self._modules]:
-            state_dict[f'{prefix}students.0.{key[len(prefix):]}'] = state_dict.pop(key)
+        move_keys(state_dict, prefix, 'students.', to='students.0.')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def init_weights(self) -> None:
-        for student in self.students:  # mmengine would stop at the list of them
+        for student in self.students:  # mmengine would stop at the ModuleList
             student.init_weights()
 
     def get_layer_depth(self, param_name: str):

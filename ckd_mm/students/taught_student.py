@@ -6,12 +6,12 @@ import copy
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..compat import compile_in_place, compiled_networks_run_hooks, require_mmrazor, versions_in_a_line
+from ..compat import compiled_networks_run_hooks, require_mmrazor, versions_in_a_line
 from ..errors import ConfigError
 from ..registry import MODELS
 from ..teachers import BaseCohort
 from ..teachers.outside import Outside
-from .classifier import build_classifier, compile_settings, networks_of
+from .classifier import build_classifier, compile_classifier, move_keys
 
 CHANNELS_LAST_ON = ('cpu', )  # device types where it was measured to be faster for teachers
 
@@ -28,7 +28,7 @@ class TaughtStudent(BaseModel):
             in it without a scope are mmrazor's.
         compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or
             its options.
-        data_preprocessor: for a student whose config says none.
+        data_preprocessor: for a student whose config has none.
 
     Raises:
         ConfigError: naming the setting.
@@ -43,17 +43,15 @@ class TaughtStudent(BaseModel):
         self.distiller = None if distiller is None else build_distiller(distiller)
         if self.distiller is not None:
             self.distiller.prepare_from_student(student)
-        self.compile_options = compile_settings(compile)
-        if self.compile_options is not None:
-            if self.distiller is not None and not compiled_networks_run_hooks():
+            if compile and not compiled_networks_run_hooks():
                 raise ConfigError(f'compile={compile!r} and a distiller: its recorders see nothing of '
                                   f'compiled networks with {versions_in_a_line()}; leave compile out, or use '
                                   'the current stack')
-            compile_in_place(networks_of(student), self.compile_options)
+        self.compile_options = compile
+        compile_classifier(student, compile)
         self.outside = Outside(cohort)
         self._channels_last = False
 
-    # ------------------------------------------------------------ the teachers
     @property
     def cohort(self) -> BaseCohort | None:
         """The teachers, built at the first use; None if there are none."""
@@ -95,26 +93,27 @@ class TaughtStudent(BaseModel):
     def _prepare_for_inference(self, cohort: BaseCohort, inputs: Tensor) -> None:
         """Memory format, then compilation. Teachers whose feature maps are recorded stay as they are, unless
         :meth:`to_channels_last` was called. Its forward passes on noise are not for recorders."""
-        recorded = self.distiller is not None and len(self.distiller.teacher_recorders.recorders) > 0
+        recorded = self.distiller is not None and bool(self.distiller.teacher_recorders.recorders)
         if self._channels_last or (inputs.device.type in CHANNELS_LAST_ON and not recorded):
             cohort.to_channels_last(inputs)
-        if self.compile_options is not None:
-            for network in getattr(cohort, 'networks', []):
-                compile_in_place(networks_of(network), self.compile_options)
+        for network in getattr(cohort, 'networks', []):
+            compile_classifier(network, self.compile_options)
 
     def recording(self, recorders: str):
         return contextlib.nullcontext() if self.distiller is None else getattr(self.distiller, recorders)
 
     def distiller_losses(self) -> dict[str, Tensor]:
-        """The distiller's losses of what its recorders saw, which they then forget: activations should not
-        outlive the step."""
+        """The distiller's losses of what its recorders hold, which does not outlive the step."""
         losses = self.distiller.compute_distill_losses()
-        for manager in (self.distiller.student_recorders, self.distiller.teacher_recorders):
-            for recorder in manager.recorders.values():
-                recorder.reset_data_buffer()
+        self.clear_recorders()
         return losses
 
-    # ------------------------------------------------------------ mmengine's model interface
+    def clear_recorders(self) -> None:
+        if self.distiller is not None:
+            for manager in (self.distiller.student_recorders, self.distiller.teacher_recorders):
+                for recorder in manager.recorders.values():
+                    recorder.reset_data_buffer()
+
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         raise NotImplementedError
 
@@ -128,9 +127,7 @@ class TaughtStudent(BaseModel):
         return self.student.state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        own = f'{prefix}student.'  # where torch's and mmengine's loader, which both come by here, look next
-        for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(own)]:
-            state_dict[own + key[len(prefix):]] = state_dict.pop(key)
+        move_keys(state_dict, prefix, 'student.', to='student.')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def load_state_dict(self, state_dict, *args, **kwargs):

@@ -31,23 +31,18 @@ def test_wrappers_by_every_name(name, way, digits_run):
     assert (is_part(wrapper), is_replayable(wrapper)) == (name == 'split_dataset', name != 'split_dataset')
     config = around(wrapper, inside)
     assert undivided(config) is DIGITS and undivided(ConfigDict(copy.deepcopy(config))) == DIGITS
+    assert replayable_part(around(named('split_dataset')[way], config)) is (
+        None if name == 'split_dataset' else config)
     assert len(DATASETS.build(copy.deepcopy(config))) == (32 if name == 'split_dataset' else 36)
     run = digits_run()
     run.train_dataloader.dataset = config
     assert undivided(probe_dataset(run, 'held_out', 4, 0))['pipeline'] == run.test_dataloader.dataset.pipeline
 
 
-@pytest.mark.parametrize('name, is_there', [('InMemory', True), ('Views', True), ('split_dataset', False)])
-@pytest.mark.parametrize('way', range(3))
-def test_what_can_be_replayed(name, is_there, way):
-    config = around(named(name)[way])
-    assert replayable_part(around(named('split_dataset')[way], config)) is (config if is_there else None)
-
-
 @pytest.mark.parametrize('dataset, kind', [
     (dict(type='CIFAR10'), CIFAR10), (dict(type='mmpretrain.CIFAR10'), CIFAR10),
     (dict(type='CIFAR10', _scope_='ckd_mm'), None), (dict(type=Digits), Digits),
-    (dict(type='InMemory'), None), (dict(), None), ], ids=str)
+    (dict(type='InMemory'), None), (dict(), None)], ids=str)
 def test_other_data_sets(dataset, kind):
     assert kind_of(dataset) is kind and undivided(dataset) is dataset and replayable_part(dataset) is None
 
