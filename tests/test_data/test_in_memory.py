@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import Compose
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from PIL import Image
@@ -18,7 +17,7 @@ from ckd_mm.infoplane import load_probe_images
 from ckd_mm.infoplane.images import probe_dataset
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
 
-from ..helpers import StepLog, assert_same_weights, train, weights_of
+from ..helpers import StepLog, assert_same_weights, stopped_at, train, weights_of
 
 AUGMENTED = CROP, FLIP, PACK = [dict(type='RandomCrop', crop_size=8, padding=1),
                                 dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -267,7 +266,7 @@ def test_wrappers_and_hooks_of_mmengine_and_mmpretrain(kind):
     """They ask for one image at a time, for its class, for all labels and for the names of classes."""
     inside = dict(type=kind, dataset=PLAIN)
     for wrapper, count in ((dict(type='RepeatDataset', times=2), 80),
-                           (dict(type='ClassBalancedDataset', oversample_thr=0.2), 49),
+                           (dict(type='ClassBalancedDataset', oversample_thr=0.2), 80),
                            (dict(type='KFoldDataset', fold=1, num_splits=4, seed=0), 30)):
         plain, ours = (build(dict(wrapper, dataset=dataset)) for dataset in (PLAIN, inside))
         assert len(ours) == count
@@ -294,8 +293,8 @@ def test_a_run_trains_the_same(kind, workers, digits_run):
         config = digits_run(custom_hooks=[SWITCHED, dict(type='ClassNumCheckHook')])
         if log is logs[1]:
             for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-                config[name].update(dataset=dict(type=kind, dataset=config[name].dataset),
-                                    collate_fn=dict(type='ckd_mm.whole_batch'))
+                config[name].dataset = dict(type=kind, dataset=config[name].dataset)
+                config[name].collate_fn = dict(type='ckd_mm.whole_batch')
             config.train_dataloader.update(num_workers=workers, persistent_workers=workers > 0)
         runners.append(train(config, log))
     assert len(logs[0].steps) == 8 and logs[0].steps == logs[1].steps
@@ -343,38 +342,22 @@ def test_probed(digits_run):
         assert torch.equal(shown(training).pixels, whole)
 
 
-class Killed(Exception):
-    pass
-
-
-class KilledInTheMiddle(Hook):
-    """Ends the process, as it were, after the second of the teacher's three epochs; once."""
-    priority = 'LOWEST'
-    is_armed = False
-
-    def after_train_epoch(self, runner) -> None:
-        if self.is_armed and runner.epoch == 1:
-            type(self).is_armed = False
-            raise Killed
-
-
 def test_whole_method(distil_run, tmp_path):
-    """Killed in the middle of the teacher's training it ends like an unbroken run, though nothing but torch's
-    generator knows how the images are augmented."""
+    """Stopped in the middle of the teacher's training it ends like an unbroken run; the augmentation is known
+    to torch's generator alone."""
 
-    def run(name: str, **settings) -> None:
-        config = distil_run(work_dir=tmp_path / name, custom_hooks=[dict(type=KilledInTheMiddle)], **settings)
+    def config(name: str):
+        config = distil_run(work_dir=tmp_path / name)
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             config[loader].dataset = in_memory(dict(config[loader].dataset))
         config.train_dataloader.dataset.dataset.pipeline = AUGMENTED
-        CheckpointDistillRunner.from_cfg(config).train()
+        return config
 
-    run('unbroken')
-    KilledInTheMiddle.is_armed = True
-    with pytest.raises(Killed):
-        run('broken')
+    broken = config('broken')
+    stopped_at(broken, 'teacher', 2)
     assert not (tmp_path / 'broken' / 'student.pth').exists()
-    run('broken', resume=True)
+    for unfinished in (broken, config('unbroken')):
+        CheckpointDistillRunner.from_cfg(unfinished).train()
     assert_same_weights(*(weights_of(tmp_path / name / 'student.pth') for name in ('unbroken', 'broken')))
 
 
