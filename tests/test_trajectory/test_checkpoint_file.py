@@ -10,12 +10,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from torch import nn
+from yapf.yapflib import yapf_api
 
 from ckd_mm.errors import SnapshotError
 from ckd_mm.trajectory.checkpoint_file import Placeholder, SafeUnpickler, load_checkpoint_file
 from ckd_mm.trajectory.configs import parse_config_text
 
-from ..conftest import DEMO, resnet
+from ..conftest import DEMO, format_code, resnet
 from ..helpers import DIGITS, assert_same_weights, network, train
 
 WEIGHTS = OrderedDict(weight=torch.arange(6.0).reshape(2, 3), bias=torch.zeros(2))
@@ -161,7 +162,10 @@ def test_missing(tmp_path):
 
 
 # ---------------------------------------------------------------- config text
-def test_the_text_mmengine_writes_is_read_back():
+@pytest.mark.parametrize('formatted', [False, True])
+def test_the_text_mmengine_writes_is_read_back(formatted, monkeypatch):
+    if formatted:
+        monkeypatch.setattr(yapf_api, 'FormatCode', format_code)
     config = dict(model=resnet(3), numbers=[1, -2, 3.5, 1e-5, True, None],
                   nested=dict(a=dict(b=[dict(c=(1, )), ['x', ("it's", )]])), empty=dict(), none=None,
                   minus=-0.5, words='a "quoted" \n line', keys={1: 'one', 'a.b': dict(c=2)},
