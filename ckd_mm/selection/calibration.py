@@ -8,18 +8,13 @@ from ..validate import check_choice
 from .score_selector import LogitSelector
 
 
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over (N, C) logits, nats."""
-    return F.cross_entropy(logits, labels)
-
-
 def brier_score(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean squared distance of the predicted distribution from the label's, 0 to 2 (Brier, 1950)."""
     truth = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     return (logits.softmax(dim=1) - truth).square().sum(dim=1).mean()
 
 
-MEASURES = dict(nll=(negative_log_likelihood, 'nats'), brier=(brier_score, 'squared distance'))
+MEASURES = dict(nll=(F.cross_entropy, 'nats'), brier=(brier_score, 'squared distance'))
 
 
 @SELECTORS.register_module(name='calibration')
@@ -29,8 +24,7 @@ class CalibrationSelector(LogitSelector):
     2021, arXiv 2005.10419).
 
     Args:
-        measure: 'nll': :func:`negative_log_likelihood`; 'brier': :func:`brier_score`. The selector score is
-            its negative.
+        measure: of which the selector score is the negative; 'nll', the negative log-likelihood, or 'brier'.
     """
 
     name = 'calibration'

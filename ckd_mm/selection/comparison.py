@@ -54,13 +54,14 @@ def rank_correlation(scores: dict[int, float], truth: Truth, draws: int = 2000,
     both snapshots and seeds; None if all scores, or all accuracies, are equal."""
     epochs = sorted(truth)
     values = np.array([scores[epoch] for epoch in epochs], dtype=float)
-    rho = _spearman(values, np.array([np.mean(truth[epoch]) for epoch in epochs]))
+    accuracies = [np.array(truth[epoch]) for epoch in epochs]
+    rho = _spearman(values, np.array([found.mean() for found in accuracies]))
     if rho is None:
         return None, None, None
     random, drawn = np.random.default_rng(seed), []
     for _ in range(draws):
         rows = random.integers(len(epochs), size=len(epochs))
-        means = [np.mean(random.choice(truth[epochs[row]], size=len(truth[epochs[row]]))) for row in rows]
+        means = [random.choice(accuracies[row], size=len(accuracies[row])).mean() for row in rows]
         drawn.append(_spearman(values[rows], np.array(means)))
     low, high = np.percentile([value for value in drawn if value is not None], [2.5, 97.5])
     return rho, float(low), float(high)

@@ -26,7 +26,7 @@ def conditional_mutual_information(log_probs: Tensor, labels: Tensor) -> Tensor:
     probs = log_probs.exp()
     count = torch.bincount(labels, minlength=classes).to(probs.dtype).clamp(min=1)
     means = probs.new_zeros(classes, classes).index_add_(0, labels, probs) / count[:, None]
-    # where P is 0 to the last digit its term is 0, whatever the logarithms say
+    # where P is 0 its term is 0; the logarithms would make it NaN
     ratio = log_probs - means.clamp(min=torch.finfo(probs.dtype).tiny).log()[labels]
     return torch.where(probs > 0, probs * ratio, torch.zeros_like(probs)).sum(dim=1).mean()
 

@@ -33,6 +33,8 @@ class ScoreTable:
             found = read_record(path, FORMAT, 'table of scores')
             require_same_settings(path, found['settings'], self.settings, 'scored', Path(path).parent)
             self.rows = found['rows']
+        else:
+            self.add([])  # before the work: what a killed selection leaves belongs to these settings
 
     def find(self, snapshot: Snapshot) -> dict[str, Any] | None:
         wanted = snapshot.epoch, snapshot.sha256
@@ -50,14 +52,7 @@ class ScoreTable:
 def open_table(context: SelectionContext, name: str, settings: dict[str, Any]) -> ScoreTable:
     """The table in the context's folder, the same on every process."""
     path = None if context.folder is None else Path(context.folder) / f'scores_{name}.json'
-
-    def begin() -> ScoreTable:
-        table = ScoreTable(path, settings)
-        if not table.rows:
-            table.add([])  # before the work: what a killed selection leaves belongs to these settings
-        return table
-
-    return on_main(begin)
+    return on_main(lambda: ScoreTable(path, settings))
 
 
 class ScoreSelector(Selector):

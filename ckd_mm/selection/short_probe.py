@@ -1,4 +1,4 @@
-"""The honest baseline: distil for a short time and see."""
+"""The honest baseline: short, true distillations."""
 
 import math
 import time
@@ -44,8 +44,8 @@ class ShortProbeSelector(ScoreSelector):
             done = open_table(context, f'{self.name}_round_{rounds + 1}', table.settings)
             for snapshot in alive:
                 if done.find(snapshot) is None:
-                    done.add(
-                        [self._run(snapshot, trajectory, epochs, rounds, found.get(snapshot.epoch), context)])
+                    before = found.get(snapshot.epoch) or dict(images=0, teacher_forwards=0.0, seconds=0.0)
+                    done.add([self._run(snapshot, trajectory, epochs, rounds, before, context)])
                 found[snapshot.epoch] = done.find(snapshot)
             ranked = sorted(alive, key=lambda snapshot: (-found[snapshot.epoch]['accuracy'], snapshot.epoch))
             alive = sorted(ranked[:math.ceil(len(alive) / self.factor)], key=lambda snapshot: snapshot.epoch)
@@ -55,14 +55,13 @@ class ShortProbeSelector(ScoreSelector):
         table.add(list(found.values()))
 
     def _run(self, snapshot: Snapshot, trajectory: Trajectory, epochs: int, rounds: int,
-             before: dict[str, Any] | None, context: SelectionContext) -> dict[str, Any]:
+             before: dict[str, Any], context: SelectionContext) -> dict[str, Any]:
         started = time.perf_counter()
-        accuracy, images, judged = context.student.distil(trajectory, snapshot, epochs)
-        before = before or dict(images=0, teacher_forwards=0.0, seconds=0.0)
-        relative = context.student.flops / max(network_flops(snapshot.build(), context.probe.images.pixels),
-                                               1)
-        forwards = (images - before['images']) * (1 + 3 * relative) + judged * relative
-        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} is right on {accuracy:.2f} % '
+        accuracy, images, measured = context.student.distil(trajectory, snapshot, epochs)
+        teacher_flops = network_flops(snapshot.build(), context.probe.images.pixels)
+        relative = context.student.flops / max(teacher_flops, 1)
+        forwards = (images - before['images']) * (1 + 3 * relative) + measured * relative
+        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} reaches {accuracy:.2f} % '
                     f'after {epochs} epochs')
         return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, score=100.0 * rounds + accuracy,
                     accuracy=accuracy, student_epochs=epochs, images=images,

@@ -105,7 +105,7 @@ class Trajectory:
         files = {int(match[1]): folder / match[0] for match in matches if match}
         if not files:
             return cls(folder)
-        # one file tells the network and the classes of all of them: reading every file would take minutes
+        # the network and the classes of one file are those of all: reading every file would take minutes
         newest = files[max(files)]
         model, classes = network_and_classes(load_checkpoint_file(newest)['meta'], str(newest), model)
         snapshots = [Snapshot(file, epoch=epoch, size=file.stat().st_size, model=model, classes=classes)

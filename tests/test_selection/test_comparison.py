@@ -72,7 +72,7 @@ def test_interval_covers_the_truth_of_a_known_correlation():
     for seed in range(20):
         accuracy, noise = np.random.default_rng(seed).normal(size=(2, 40))
         truth = {index: [value] for index, value in enumerate(accuracy)}
-        _, low, high = rank_correlation(dict(enumerate(accuracy + noise)), truth, draws=300, seed=seed)
+        _, low, high = rank_correlation(dict(enumerate(accuracy + noise)), truth, draws=150, seed=seed)
         inside += low <= 6 / np.pi * np.arcsin(np.sqrt(0.5) / 2) <= high
     assert inside >= 16  # 19 expected
 

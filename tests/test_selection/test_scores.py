@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.infoplane.estimators import ProbeImages
 from ckd_mm.selection import SelectionContext, build_selector
-from ckd_mm.selection.calibration import brier_score, negative_log_likelihood
+from ckd_mm.selection.calibration import brier_score
 from ckd_mm.selection.conditional_mutual_information import conditional_mutual_information
 from ckd_mm.selection.score_selector import ScoreSelector, ScoreTable
 from ckd_mm.trajectory import Snapshot, Trajectory
@@ -66,8 +66,8 @@ def test_cmi_with_likelihood():
 
 def test_calibration_measures():
     logits, labels = torch.randn(30, 4, dtype=torch.float64), torch.randint(4, (30, ))
-    assert negative_log_likelihood(logits, labels).item() == pytest.approx(
-        log_loss(labels, logits.softmax(1), labels=range(4)))
+    assert build_selector('calibration').value(logits, labels) == pytest.approx(
+        -log_loss(labels, logits.softmax(1), labels=range(4)))
     rows = zip(logits.softmax(1).tolist(), labels.tolist())
     by_hand = np.mean([sum((p - (c == label))**2 for c, p in enumerate(row)) for row, label in rows])
     assert brier_score(logits, labels).item() == pytest.approx(by_hand)
