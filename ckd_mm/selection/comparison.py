@@ -113,28 +113,33 @@ def summarise(comparisons: Sequence[Sequence[SelectorScore]]) -> list[dict[str, 
     return rows
 
 
+def markdown(*rows: Sequence[Any]) -> str:
+    """A table; the first row is its header."""
+    lines = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
+    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
+
+
+def plus_minus(value: float, spread: float | None, form: str = '.2f') -> str:
+    return format(value, form) + ('' if spread is None else f' ± {spread:.2f}')
+
+
 def table_of(scores: Sequence[SelectorScore]) -> str:
     """As Markdown."""
-    lines = ['| selector | chose | rank correlation (95 %) | its student, % | regret, points | teacher '
-             'forwards | seconds |', '|---|---|---|---|---|---|---|']
+    rows = []
     for row in scores:
         rho = '-' if row.rho is None else f'{row.rho:+.2f} ({row.rho_low:+.2f} to {row.rho_high:+.2f})'
-        lines.append(f'| `{row.selector}` | {row.chosen} | {rho} | {row.accuracy:.2f} | '
-                     f'{row.regret:.2f}{plus_minus(row.regret_error)} | {row.teacher_forwards:,.0f} | '
-                     f'{row.seconds:.1f} |')
-    return '\n'.join(lines)
+        rows.append((f'`{row.selector}`', row.chosen, rho, f'{row.accuracy:.2f}',
+                     plus_minus(row.regret, row.regret_error), f'{row.teacher_forwards:,.0f}',
+                     f'{row.seconds:.1f}'))
+    return markdown(('selector', 'chose', 'rank correlation (95 %)', 'its student, %', 'regret, points',
+                     'teacher forwards', 'seconds'), *rows)
 
 
 def summary_of(rows: Sequence[dict[str, Any]]) -> str:
     """:func:`summarise` as Markdown."""
-    lines = ['| selector | rank correlation, mean ± spread | regret, points | teacher forwards | seconds |',
-             '|---|---|---|---|---|']
-    for row in rows:
-        rho = '-' if row['rho'] is None else f'{row["rho"]:+.2f}{plus_minus(row["rho_spread"])}'
-        lines.append(f'| `{row["selector"]}` | {rho} | {row["regret"]:.2f}{plus_minus(row["regret_spread"])} '
-                     f'| {row["teacher_forwards"]:,.0f} | {row["seconds"]:.1f} |')
-    return '\n'.join(lines)
-
-
-def plus_minus(spread: float | None) -> str:
-    return '' if spread is None else f' ± {spread:.2f}'
+    return markdown(
+        ('selector', 'rank correlation, mean ± spread', 'regret, points', 'teacher forwards', 'seconds'),
+        *((f'`{row["selector"]}`',
+           '-' if row['rho'] is None else plus_minus(row['rho'], row['rho_spread'], '+.2f'),
+           plus_minus(row['regret'], row['regret_spread']), f'{row["teacher_forwards"]:,.0f}',
+           f'{row["seconds"]:.1f}') for row in rows))

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..files import read_json
 from ..record import differences, flatten, listed
-from ..selection.comparison import mean_and_spread, plus_minus
+from ..selection.comparison import markdown, mean_and_spread, plus_minus
 from ..training import result_settings
 from ..trajectory.configs import parse_config_text
 from .pipeline_access import OWN_KEYS, SUMMARY
@@ -58,13 +58,8 @@ def read_runs(folder: Path) -> dict[str, Any]:
 def methods_table(methods: Sequence[dict[str, Any]]) -> str:
     """In Markdown, a row each."""
     there = [(name, title) for name, _, title in NETWORKS if any(name in method for method in methods)]
-    rows = [['method', 'runs', *(title for _, title in there), 'epochs trained'], ['---'] * (len(there) + 3)]
-    for method in methods:
-        cells = [_cell(method.get(name)) for name, _ in there]
-        rows.append([method['name'], str(len(method['seeds'])), *cells,
-                     '' if method['epochs'] is None else str(method['epochs'])])
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    return '' if found is None else f'{found["mean"]:.2f}{plus_minus(found["spread"])}'
+    rows = [(method['name'], len(method['seeds']),
+             *(plus_minus(method[name]['mean'], method[name]['spread']) if name in method else ''
+               for name, _ in there), '' if method['epochs'] is None else method['epochs'])
+            for method in methods]
+    return markdown(('method', 'runs', *(title for _, title in there), 'epochs trained'), *rows)
