@@ -122,6 +122,20 @@ def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
     return run, named
 
 
+def feature_distiller(source: str = 'backbone.layer1', channels: tuple[int, int] = (4, 8), **loss) -> dict:
+    """mmrazor's distiller of one layer: ``loss_feature``, an L2Loss behind the connector ``adapt``."""
+    loss = dict(dict(type='L2Loss', normalize=False, div_element=True), **loss)
+    connector = dict(type='ConvModuleConnector', in_channel=channels[0], out_channel=channels[1])
+    return dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(feature=dict(type='ModuleOutputs', source=source)),
+        teacher_recorders=dict(feature=dict(type='ModuleOutputs', source=f'networks.0.{source}')),
+        connectors=dict(adapt=connector), distill_losses=dict(loss_feature=loss),
+        loss_forward_mappings=dict(loss_feature=dict(
+            s_feature=dict(recorder='feature', from_student=True, connector='adapt'),
+            t_feature=dict(recorder='feature', from_student=False))))
+
+
 class StepLog(Hook):
     """What every training step returned: (epoch counted from 1, the dict that is logged)."""
 

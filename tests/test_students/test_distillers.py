@@ -1,5 +1,4 @@
-"""The distillers of configs/_base_/distillers, each loss against its formula, on the networks that they are
-for."""
+"""The distillers of configs/_base_/distillers: each loss against its formula, on networks of their kind."""
 
 import copy
 
@@ -8,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmpretrain.registry import MODELS as CLASSIFIERS
+from mmpretrain.structures import DataSample
 from torch.testing import assert_close
 
+from ckd_mm.compat import require_mmrazor
+from ckd_mm.hooks import build_schedule
 from ckd_mm.registry import MODELS
 from ckd_mm.stages.distiller_check import check_distiller
 from ckd_mm.students import CheckpointDistill, HintTraining
@@ -28,8 +30,8 @@ def base(name: str) -> Config:
 
 def classifier(backbone: dict, channels: int) -> dict:
     return dict(type='ImageClassifier', backbone=backbone, neck=dict(type='GlobalAveragePooling'),
-                data_preprocessor=dict(STATISTICS), head=dict(type='LinearClsHead', num_classes=10,
-                          in_channels=channels, loss=dict(type='CrossEntropyLoss')))
+                data_preprocessor=dict(STATISTICS),
+                head=dict(type='LinearClsHead', num_classes=10, in_channels=channels))
 
 
 def cifar(depth: int) -> dict:
@@ -57,7 +59,6 @@ def cohort(tmp_path, model: dict) -> SnapshotEnsemble:
 
 
 def data(size: int) -> dict:
-    from mmpretrain.structures import DataSample
     generator = torch.Generator().manual_seed(0)
     return dict(inputs=torch.randn(2, 3, size, size, generator=generator),
                 data_samples=[DataSample().set_gt_label(i) for i in (3, 7)])
@@ -73,11 +74,11 @@ def outputs(net, names, inputs):
     return [seen[name] for name in names]
 
 
-@pytest.mark.parametrize('name, student, teacher, size, stages',
-                         [('attention_transfer_cifar', cifar(8), cifar(14), 16, 3),
-                          ('attention_transfer_cifar', wide(1), wide(2), 16, 3),
-                          ('attention_transfer_imagenet', imagenet(18), imagenet(50), 64, 4)],
-                         ids=['resnet', 'wide resnet', 'imagenet'])
+@pytest.mark.parametrize('name, student, teacher, size, stages', [
+    ('attention_transfer_cifar', cifar(8), cifar(14), 16, 3),
+    ('attention_transfer_cifar', wide(1), wide(2), 16, 3),
+    ('attention_transfer_imagenet', imagenet(18), imagenet(50), 64, 4)],
+    ids=['resnet', 'wide resnet', 'imagenet'])
 def test_attention_transfer_is_the_formula(tmp_path, name, student, teacher, size, stages):
     config = base(name)
     settings = {key: value for key, value in config.distill.items()
@@ -96,19 +97,16 @@ def test_attention_transfer_is_the_formula(tmp_path, name, student, teacher, siz
     for stage, (left, right) in enumerate(zip(own, hints), start=1):
         maps = []
         for features in (left, right):
-            squares = (features**2).sum(dim=1).flatten(
-                1)  # a sum instead of a mean is gone when the length is 1
+            squares = (features**2).sum(dim=1).flatten(1)  # whether sum or mean: their length will be 1
             maps.append(squares / squares.square().sum(dim=1, keepdim=True).sqrt())
-        height, width = left.shape[2:]
-        # their code's beta = 1000: the sum of squares over elements of the map and images
-        expected = 1000 * (maps[0] - maps[1]).square().sum() / (2 * height * width)
+        # their code's beta = 1000: the mean of the squares over elements of the map and images
+        expected = 1000 * (maps[0] - maps[1]).square().mean()
         assert_close(losses[f'loss_at_layer{stage}'], expected, rtol=1e-4, atol=1e-6)
         assert losses[f'loss_at_layer{stage}'] > 0.01
 
 
 def test_attention_of_equal_networks_is_no_loss_whatever_its_scale():
     """Maps have length 1: doubled features transfer nothing."""
-    from ckd_mm.compat import require_mmrazor
     require_mmrazor('the test')
     from mmrazor.models.losses import ATLoss
     features = torch.randn(2, 4, 5, 5)
@@ -129,8 +127,8 @@ def test_the_hint_is_the_mean_squared_error_of_the_middle_stages(tmp_path, name,
     hinted, = outputs(network(teacher, 1), ['backbone.layer2'], data(16)['inputs'])
     convolution = model.distiller.connectors['regressor'].conv_module.conv
     assert own.shape == (2, 32, 8, 8) and convolution.weight.shape == (hinted.shape[1], 32, 1, 1)
-    regressed = torch.einsum('oc,nchw->nohw', convolution.weight[:, :, 0, 0], own) + convolution.bias[:, None,
-                                                                                                      None]
+    regressed = torch.einsum('oc,nchw->nohw', convolution.weight[:, :, 0, 0], own)
+    regressed += convolution.bias[:, None, None]
     assert_close(losses, dict(loss_hint=F.mse_loss(regressed.clamp(min=0), hinted)))
     learning = {name.split('.')[1] for name, parameter in model.student.named_parameters()
                 if parameter.requires_grad}
@@ -144,6 +142,5 @@ def test_decoupled_kd_builds_with_the_authors_settings(tmp_path):
     model = CheckpointDistill(cifar(8), cohort(tmp_path, cifar(14)), kd_loss=config.loss,
                               ce_weight=config.ce_weight)
     assert set(model.loss(**data(16))) == {'loss_ce', 'loss_kd'}
-    from ckd_mm.hooks import build_schedule
     hook = build_schedule(config.schedule)
     assert (hook.begin, hook.end, hook.start_value, hook.end_value, hook.stops) == (0, 20, 0.0, 1.0, False)

@@ -20,6 +20,7 @@ from ..helpers import (
     StepLog,
     assert_same_weights,
     batch,
+    feature_distiller,
     network,
     train,
     trajectory,
@@ -32,19 +33,6 @@ STUDENT, TEACHER = with_statistics(resnet(2, channels=4)), with_statistics(resne
 GUIDED = ('backbone.conv1', 'backbone.bn1', 'backbone.layer1')  # with everything in them
 
 
-def hint_distiller(source='backbone.layer1', **loss) -> dict:
-    loss = dict(dict(type='L2Loss', normalize=False, div_element=True), **loss)
-    return dict(
-        type='mmrazor.ConfigurableDistiller',
-        student_recorders=dict(guided=dict(type='ModuleOutputs', source=source)),
-        teacher_recorders=dict(hint=dict(type='ModuleOutputs', source='networks.0.backbone.layer1')),
-        connectors=dict(regressor=dict(type='ConvModuleConnector', in_channel=4, out_channel=8)),
-        distill_losses=dict(loss_hint=loss),
-        loss_forward_mappings=dict(loss_hint=dict(
-            s_feature=dict(recorder='guided', from_student=True, connector='regressor'),
-            t_feature=dict(recorder='hint', from_student=False))))
-
-
 def cohort_of(folder):
     if not (Path(folder) / 'trajectory.json').exists():
         trajectory(folder, model=TEACHER)
@@ -53,7 +41,7 @@ def cohort_of(folder):
 
 def hinted(folder, student=STUDENT, distiller=None, **settings) -> HintTraining:
     model = MODELS.build(dict(type='ckd_mm.HintTraining', student=student, cohort=cohort_of(folder),
-                              distiller=distiller or hint_distiller(), **settings))
+                              distiller=distiller or feature_distiller(), **settings))
     model.student.load_state_dict(network(student, 1).state_dict())
     return model.train()
 
@@ -69,13 +57,13 @@ def inputs_of(model) -> dict:
 def test_the_loss_is_the_formula(tmp_path, loss, scale):
     """hint (6, 8, 8, 8) against relu(conv(guided)): the mean of the squares, or half their sum for each
     image."""
-    model = hinted(tmp_path, distiller=hint_distiller(**loss))
+    model = hinted(tmp_path, distiller=feature_distiller(**loss))
     images = inputs_of(model)['inputs']
     student, teacher = network(STUDENT, 1).train(), network(TEACHER, 3)
-    regressor = copy.deepcopy(model.distiller.connectors['regressor'])
+    regressor = copy.deepcopy(model.distiller.connectors['adapt'])
     losses = model(**inputs_of(model), mode='loss')
-    assert list(losses) == ['loss_hint']
-    losses['loss_hint'].backward()
+    assert list(losses) == ['loss_feature']
+    losses['loss_feature'].backward()
 
     def lower(net):
         return net.backbone.layer1(net.backbone.relu(net.backbone.norm1(net.backbone.conv1(images))))
@@ -86,7 +74,7 @@ def test_the_loss_is_the_formula(tmp_path, loss, scale):
         hint = lower(teacher)
     expected = scale * (torch.relu(convolution(lower(student))) - hint).square().sum()
     expected.backward()
-    assert_close(losses['loss_hint'], expected)
+    assert_close(losses['loss_feature'], expected)
     for ours, theirs in zip([*model.student.parameters(), *model.distiller.parameters()],
                             [*student.parameters(), *regressor.parameters()]):
         assert (ours.grad is None) == (theirs.grad is None)
@@ -96,8 +84,8 @@ def test_the_loss_is_the_formula(tmp_path, loss, scale):
 
 def test_mmrazors_defaults_scale_features_to_length_1(tmp_path):
     """Why the base files say normalize=False and div_element=True."""
-    model = hinted(tmp_path, distiller=hint_distiller(normalize=True, div_element=False))
-    loss = model.distiller.distill_losses['loss_hint']
+    model = hinted(tmp_path, distiller=feature_distiller(normalize=True, div_element=False))
+    loss = model.distiller.distill_losses['loss_feature']
     left, right = torch.randn(2, 6, 8, 4, 4)
     lengths = [each.flatten(1).norm(dim=1)[:, None] for each in (left, right)]
     expected = (left.flatten(1) / lengths[0] - right.flatten(1) / lengths[1]).square().sum() / 6
@@ -140,11 +128,11 @@ def test_neither_network_is_computed_further_than_recorded(tmp_path):
     hooks = [len(module._forward_hooks) for module in model.student.modules()]
     second = model.loss(**inputs_of(model))
     assert [len(module._forward_hooks) for module in model.student.modules()] == hooks  # none is left behind
-    assert_close(first['loss_hint'], second['loss_hint'])
+    assert_close(first['loss_feature'], second['loss_feature'])
 
 
 def test_losses_on_several_layers_and_unused_connectors(tmp_path):
-    distiller = hint_distiller()
+    distiller = feature_distiller()
     distiller['connectors']['idle'] = dict(type='ConvModuleConnector', in_channel=4, out_channel=4)
     distiller['student_recorders']['deep'] = dict(type='ModuleOutputs', source='backbone.layer2')
     distiller['teacher_recorders']['deep'] = dict(type='ModuleOutputs', source='networks.0.backbone.layer2')
@@ -153,7 +141,7 @@ def test_losses_on_several_layers_and_unused_connectors(tmp_path):
                                                          t_feature=dict(recorder='deep', from_student=False))
     model = hinted(tmp_path, distiller=distiller)
     losses = model.loss(**inputs_of(model))
-    assert set(losses) == {'loss_hint', 'loss_at'}
+    assert set(losses) == {'loss_feature', 'loss_at'}
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():  # what DDP waits for is what comes
         learns = not name.startswith(('student.head', 'distiller.connectors.idle'))
@@ -167,14 +155,14 @@ def test_a_transformer_says_its_own_size(source, expected):
     """Tokens are recorded; position embeddings come after the patches and before the first layer."""
     student = CLASSIFIERS.build(with_statistics(vision_transformer(dropout=0.5, drop_path=0.5)))
     expected = tuple(f'backbone.{name}' for name in expected)
-    assert reached_by(student, hint_distiller(source=source)) == {
+    assert reached_by(student, feature_distiller(source=source)) == {
         name for name, _ in student.named_parameters() if name.startswith(expected)}
 
 
 def test_the_trial_leaves_no_trace():
     student = CLASSIFIERS.build(copy.deepcopy(STUDENT)).train()
     before, random = copy.deepcopy(student.state_dict()), torch.get_rng_state()
-    reached_by(student, hint_distiller())
+    reached_by(student, feature_distiller())
     assert_same_weights(student.state_dict(), before)
     assert torch.equal(torch.get_rng_state(), random) and student.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in student.parameters())
@@ -185,7 +173,7 @@ def test_the_trial_leaves_no_trace():
 def hint_run(make, folder, **settings):
     config = make(**settings)
     config.model = dict(type='ckd_mm.HintTraining', student=resnet(2, channels=4), cohort=cohort_of(folder),
-                        distiller=hint_distiller())
+                        distiller=feature_distiller())
     config.custom_hooks = [dict(type='ckd_mm.StageStateHook')]
     config.train_cfg = dict(type='ckd_mm.ResumableEpochLoop', max_epochs=config.train_cfg.max_epochs)
     return config
@@ -201,7 +189,7 @@ def test_checkpoints_are_the_students_and_the_connector_resumes(digits_run, tmp_
     second = hint_run(digits_run, tmp_path / 'teacher', work_dir=tmp_path / 'parts', resume=True)
     log = StepLog()
     resumed = train(second, log)
-    assert [epoch for epoch, _ in log.steps] == [2] * 4 and set(log.steps[0][1]) == {'loss', 'loss_hint'}
+    assert [epoch for epoch, _ in log.steps] == [2] * 4 and set(log.steps[0][1]) == {'loss', 'loss_feature'}
     assert_same_weights(resumed.model.state_dict(), whole.model.state_dict())
     assert_same_weights(resumed.model.distiller.state_dict(), whole.model.distiller.state_dict())
 
@@ -229,13 +217,13 @@ def test_compiling_what_recorders_could_not_see_is_refused(tmp_path, monkeypatch
 # ---------------------------------------------------------------- bad settings
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(ConfigError, match='cohort is missing: hints need teachers'):
-        HintTraining(STUDENT, distiller=hint_distiller())
+        HintTraining(STUDENT, distiller=feature_distiller())
     with pytest.raises(ConfigError, match='distiller is missing: hints need teachers'):
         HintTraining(STUDENT, cohort_of(tmp_path))
-    idle = hint_distiller()
-    idle['loss_forward_mappings']['loss_hint']['s_feature'] = dict(recorder='hint', from_student=False)
+    idle = feature_distiller()
+    idle['loss_forward_mappings']['loss_feature']['s_feature'] = dict(recorder='feature', from_student=False)
     with pytest.raises(ConfigError, match='no loss reaches a parameter of the student that learns'):
         hinted(tmp_path, distiller=idle)
     with pytest.raises(ConfigError, match=r'cannot be tried on images of 32x32 pixels .* '
                                           r'"backbone\.layer9" is not in the model'):
-        hinted(tmp_path, distiller=hint_distiller(source='backbone.layer9'))
+        hinted(tmp_path, distiller=feature_distiller(source='backbone.layer9'))

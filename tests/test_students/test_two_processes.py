@@ -1,5 +1,5 @@
-"""Algorithms under DistributedDataParallel (gloo, two processes), without find_unused_parameters: the
-gradients of one process."""
+"""Under DistributedDataParallel (gloo, two processes), without find_unused_parameters: the gradients of one
+process."""
 
 import multiprocessing
 from pathlib import Path
@@ -14,31 +14,22 @@ from torch.testing import assert_close
 from ckd_mm.registry import MODELS
 
 from ..conftest import resnet
-from ..helpers import batch, trajectory, with_statistics
+from ..helpers import batch, feature_distiller, trajectory, with_statistics
 
 NORM = dict(norm_cfg=dict(type='GN', num_groups=2))  # BatchNorm would take its statistics from half a batch
-STUDENT, TEACHER = with_statistics(resnet(2, channels=4, **NORM)), with_statistics(
-    resnet(2, channels=8, **NORM))
-DISTILLER = dict(type='mmrazor.ConfigurableDistiller',
-                 student_recorders=dict(own=dict(type='ModuleOutputs', source='backbone.layer1')),
-                 teacher_recorders=dict(hint=dict(type='ModuleOutputs', source='networks.0.backbone.layer1')),
-                 connectors=dict(regressor=dict(type='ConvModuleConnector', in_channel=4, out_channel=8)),
-                 distill_losses=dict(loss_hint=dict(type='L2Loss', normalize=False, div_element=True)),
-                 loss_forward_mappings=dict(
-                     loss_hint=dict(s_feature=dict(recorder='own', from_student=True, connector='regressor'),
-                                    t_feature=dict(recorder='hint', from_student=False))))
+STUDENT, TEACHER = (with_statistics(resnet(2, channels, **NORM)) for channels in (4, 8))
 
 
 def algorithm(name: str, folder: Path):
     cohort = dict(type='ckd_mm.SnapshotEnsemble',
                   snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)])
-    config = dict(mutual=dict(type='ckd_mm.DeepMutualLearning', students=[STUDENT, TEACHER]),
-                  hints=dict(type='ckd_mm.HintTraining', student=STUDENT, cohort=cohort, distiller=DISTILLER),
-                  distilled=dict(type='ckd_mm.CheckpointDistill', student=STUDENT, cohort=cohort,
-                                 distiller=DISTILLER, reduction='sum',
-                                 kd_loss=dict(type='ckd_mm.DecoupledKDLoss')))[name]
+    taught = dict(student=STUDENT, cohort=cohort, distiller=feature_distiller())
     torch.manual_seed(3)
-    return MODELS.build(config)
+    return MODELS.build(dict(
+        mutual=dict(type='ckd_mm.DeepMutualLearning', students=[STUDENT, TEACHER]),
+        hints=dict(taught, type='ckd_mm.HintTraining'),
+        distilled=dict(taught, type='ckd_mm.CheckpointDistill', reduction='sum',
+                       kd_loss=dict(type='ckd_mm.DecoupledKDLoss')))[name])
 
 
 def trained(model, module, halves) -> dict:
