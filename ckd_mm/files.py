@@ -40,7 +40,8 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
                        'written before it is intact; free some space or mend the folder, then run the same '
                        'command with --resume') from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def remove_unfinished(folder: Path, name: str = '*') -> None:

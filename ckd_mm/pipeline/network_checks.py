@@ -75,7 +75,8 @@ def check_network(name: str, run: Run, config: Config) -> str:
     """It is built and classifies two images, which shows what its backbone and head return."""
     network = run.network(name, model_config_of(config))
     classes = number_of_classes(name, network, run)
-    wanted = number_of_classes('student', run.student_network(), run)
+    student = run.network('student', model_config_of(run.student_training()))
+    wanted = number_of_classes('student', student, run)
     if None not in (classes, wanted) and classes != wanted:
         raise ConfigError(f'{name}.model.head.num_classes={classes} and model.head.num_classes={wanted} '
                           'should be equal')

@@ -16,7 +16,6 @@ from ..errors import ConfigError
 from ..evaluation.evaluate import evaluation_parts
 from ..settings import Settings, check_mmengine_dicts
 from ..training import without_comparison
-from ..trajectory import model_config_of
 from ..validate import check_int
 from .data_sets import require_own_settings
 
@@ -98,9 +97,6 @@ class Run:
             except Exception as error:  # whatever a constructor raises: name the setting
                 raise ConfigError(f'{problem}: {type(error).__name__}: {error}') from error
         return self._built[str(config)]
-
-    def student_network(self) -> nn.Module:
-        return self.network('student', model_config_of(self.student_training()))
 
     def test_set(self) -> Any:
         """The images that final numbers come from, None where the config has none."""

@@ -1,6 +1,7 @@
 """Whole methods as one runner: stages in turn, each done once and written down."""
 
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ class CheckpointDistillRunner:
             raise ConfigError('work_dir is missing: pass --work-dir, or set it in the config')
         self.cfg = config
         self.work_dir = Path(config.work_dir)
-        self._student_runner: Runner | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'CheckpointDistillRunner':
@@ -135,17 +135,14 @@ class CheckpointDistillRunner:
         barrier()
         return summary
 
-    # ------------------------------------------------------------ evaluation of the student, as of any model
-    @property
+    @cached_property
     def student_runner(self) -> Runner:
-        """The student's own mmengine runner, for evaluation."""
-        if self._student_runner is None:
-            prepare_distributed(self.cfg)
-            config = Run(self.cfg, self.settings_type.of(self.cfg)).student_training()
-            for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-                config[key] = None
-            self._student_runner = Runner.from_cfg(config)
-        return self._student_runner
+        """The student's own mmengine runner, for evaluation as of any model."""
+        prepare_distributed(self.cfg)
+        config = Run(self.cfg, self.settings_type.of(self.cfg)).student_training()
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+            config[key] = None
+        return Runner.from_cfg(config)
 
     @property
     def test_evaluator(self):
@@ -153,9 +150,6 @@ class CheckpointDistillRunner:
 
     def test(self) -> dict[str, float]:
         return self.student_runner.test()
-
-    def val(self) -> dict[str, float]:
-        return self.student_runner.val()
 
 
 def lead_of(run: Run) -> str:

@@ -1,10 +1,13 @@
 """Train a teacher and keep its checkpoints (CheckpointKD, Algorithm 1, line 1)."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
+from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..errors import CkdError, ConfigError
@@ -12,7 +15,6 @@ from ..infoplane.probe import Probe, held_out_record
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, numbered
 from ..pipeline.training_stage import KEPT_CHECKPOINTS, StageRunner, TrainingStage, stage_config
-from ..pipeline.untrained import UntrainedSnapshot
 from ..report.curves import read_curve
 from ..report.section import Section
 from ..selection import Selector
@@ -99,6 +101,21 @@ def teacher_training(run: Run, settings: TeacherSettings) -> Config:
         shift_seed(config, SAME_NETWORK)
     model = {} if settings.model is None else dict(model=settings.model)
     return apply_overrides(config, dict(settings.overrides, **model))
+
+
+@dataclass(frozen=True)
+class UntrainedSnapshot(Snapshot):
+    """Stands for a snapshot that is yet to come, in checks of what does not depend on its weights."""
+    file: Path = Path('none')
+
+    def __str__(self) -> str:
+        return 'the teacher'
+
+    def build(self, model: dict | None = None) -> nn.Module:
+        """The network with random weights, frozen and in eval mode."""
+        config = copy.deepcopy(self.model if model is None else model)
+        with torch.random.fork_rng(devices=[]):
+            return MODELS.build(config).eval().requires_grad_(False)
 
 
 class TeacherStage(TrainingStage[TeacherResult]):
