@@ -71,10 +71,10 @@ class Decoded:
         return image
 
 
-def _label(found, index: int) -> int:
-    label = found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found  # as MNIST's
+def _label(given, index: int) -> int:
+    label = given.item() if isinstance(given, np.ndarray) and given.ndim == 0 else given  # as MNIST's
     if not isinstance(label, (int, np.integer)):
-        raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={found!r}, expected one number; '
+        raise ConfigError(f'ckd_mm.InMemory: image {index} has gt_label={given!r}, expected one number; '
                           f'{LEAVE_OUT}')
     return int(label)
 
@@ -96,8 +96,7 @@ def _described(shape: Sequence[int]) -> str:
 def decoded(config: dict) -> Decoded:
     """The images of a data set's config: one object for all stages of a run, the last :data:`KEPT` kept."""
     key = json.dumps(config, sort_keys=True, default=repr)
-    found = _decoded.pop(key, None) or Decoded(CLASSIFICATION_DATASETS.build(config))
-    _decoded[key] = found
+    _decoded[key] = _decoded.pop(key, None) or Decoded(CLASSIFICATION_DATASETS.build(config))
     while len(_decoded) > KEPT:
         _decoded.pop(next(iter(_decoded)))
-    return found
+    return _decoded[key]

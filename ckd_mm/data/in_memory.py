@@ -41,7 +41,7 @@ class InMemory(ReplayableDataset):
 
     Args:
         dataset: config of a data set with a ``pipeline``, or of a part of one (``ckd_mm.split_dataset``).
-        device: where images are kept and augmented, say 'cuda' (with ``num_workers=0`` and
+        device: where images are kept and augmented, as 'cuda' (with ``num_workers=0`` and
             ``pin_memory=False``); None: host memory, shared by all data sets of the same images.
         seed: see :class:`ReplayableDataset`.
         settings: of the data set, instead of those in ``dataset``.
@@ -223,10 +223,10 @@ def _device(device: str | None) -> torch.device | None:
     if device is None:
         return None
     try:
-        found = torch.device(device)
+        place = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"ckd_mm.InMemory: device={device!r} should be 'cuda', 'cuda:1', ..., or None for "
                           "host memory") from error
-    if found.type == 'cuda' and not torch.cuda.is_available():
+    if place.type == 'cuda' and not torch.cuda.is_available():
         raise ConfigError(f'ckd_mm.InMemory: device={device!r}, but torch sees no GPU here; leave device out')
-    return None if found.type == 'cpu' else found
+    return None if place.type == 'cpu' else place

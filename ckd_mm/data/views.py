@@ -22,7 +22,7 @@ class ReplayableDataset:
     and ``__len__``.
 
     A view is a number: the same image in the same view is augmented in the same way, in every epoch, process
-    and run. Index ``image + view * len(dataset)``, as :class:`ckd_mm.data.ViewSampler` draws it, says which.
+    and run. :class:`ckd_mm.data.ViewSampler` draws it as index ``image + view * len(dataset)``.
 
     Args:
         seed: of the augmentation; None: that of the sampler, which is the run's.
@@ -60,13 +60,13 @@ class ReplayableDataset:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[dict]:
-        """Every image in its first view; without this Python would go on to the next views for ever."""
+        """Every image in its first view; by default Python would go on to the next views for ever."""
         return (self[index] for index in range(len(self)))
 
 
 @DATASETS.register_module()
 class Views(ReplayableDataset):
-    """Any mmengine data set, augmented as its pipeline says, but replayable.
+    """Any mmengine data set, augmented by its pipeline, but replayable.
 
     The data samples hold ``sample_idx`` and ``view``. A resumed run goes on with the augmentation of the
     unbroken one, whatever the number of workers, and teacher targets can be cached (``distill.cache``).
@@ -98,8 +98,7 @@ class Views(ReplayableDataset):
         return part
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the data set's; but not ``pipeline``, which hooks would set here: without it they go on
-        to ``dataset``."""
+        """All else is the data set's, but for ``pipeline``: hooks would set it here instead of there."""
         if name in ('dataset', 'pipeline') or name.startswith('_'):
             raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
         return getattr(self.dataset, name)
@@ -133,13 +132,12 @@ class Views(ReplayableDataset):
 
 
 def _replayable_in(dataset: Any) -> ReplayableDataset | None:
-    """The first one inside of ``ConcatDataset``, ``RepeatDataset`` and the like, or the data set itself; None
-    if there is none."""
+    """The data set, or the first one inside of ``ConcatDataset``, ``RepeatDataset`` and the like."""
     if isinstance(dataset, ReplayableDataset):
         return dataset
     inner = [*getattr(dataset, 'datasets', ()), getattr(dataset, 'dataset', None)]
-    found = (_replayable_in(one) for one in inner if one is not None)
-    return next((one for one in found if one is not None), None)
+    replayable = (_replayable_in(each) for each in inner if each is not None)
+    return next((each for each in replayable if each is not None), None)
 
 
 @contextlib.contextmanager

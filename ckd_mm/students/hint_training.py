@@ -42,7 +42,7 @@ class HintTraining(TaughtStudent):
                  compile: bool | dict = False) -> None:
         if cohort is None or distiller is None:
             raise ConfigError(f'{"cohort" if cohort is None else "distiller"} is missing: hints need '
-                              'teachers, and a distiller that says which of their layers is the hint')
+                              'teachers, and a distiller with the layers that are compared')
         student = build_classifier(student, data_preprocessor)
         reached = reached_by(student, distiller)
         super().__init__(student, cohort, distiller, compile)
@@ -80,8 +80,8 @@ class _Enough(Exception):
 
 @contextlib.contextmanager
 def until_recorded(distiller: nn.Module, role: str, network: nn.Module):
-    """End the forward pass of ``network``, the 'student' or 'teacher', and the block as soon as the recorders
-    hold all that the losses take. Only of modules' outputs it is known when."""
+    """End the forward pass of ``network``, the 'student' or 'teacher', and with it the block, once the
+    recorders hold all that the losses take. With recorders of anything but outputs it runs to its end."""
     manager = getattr(distiller, f'{role}_recorders')
     wanted = [(manager.get_recorder(record['recorder']), record.get('record_idx', 0))
               for record in _records(distiller, role)]
@@ -122,7 +122,7 @@ def reached_by(student: nn.Module, distiller: dict) -> set[str]:
                 twin(torch.rand(2, channels, *size), mode='tensor')
             recorded = [built.get_record(record['recorder'], True, record.get('record_idx', 0),
                                          record.get('data_idx')) for record in _records(built, 'student')]
-        except (RuntimeError, ValueError, AssertionError) as error:  # say too small for the strides
+        except (RuntimeError, ValueError, AssertionError) as error:  # too small for the strides, ...
             raise ConfigError(f'the student cannot be tried on images of {size[0]}x{size[1]} pixels with '
                               f'these recorders ({type(error).__name__}: {error})') from error
         total = sum(tensor.float().sum() for tensor in _tensors(recorded))

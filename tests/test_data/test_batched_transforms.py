@@ -47,10 +47,10 @@ def test_random_crop_at_every_place(settings, channels, monkeypatch):
     if isinstance(settings.get('pad_val'), tuple):
         settings = dict(settings, pad_val=settings['pad_val'][:channels])
     (real, ), (crop, ) = both(dict(type='RandomCrop', **settings))
-    image, asked = images(channels=channels), []
-    monkeypatch.setattr(np.random, 'randint', lambda low, high: asked.append(high) or low)
+    image, drawn = images(channels=channels), []
+    monkeypatch.setattr(np.random, 'randint', lambda low, high: drawn.append(high) or low)
     real(dict(img=image[0]))
-    places = [range(count) for count in asked or (1, 1)]
+    places = [range(count) for count in drawn or (1, 1)]
     for top, left in itertools.product(*places):
         numbers = [left, top]
         monkeypatch.setattr(np.random, 'randint', lambda low, high, numbers=numbers: numbers.pop())

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from PIL import Image
 
+from ckd_mm.compat import stop_workers
 from ckd_mm.data import decoded
 from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import load_probe_images
@@ -222,7 +223,7 @@ def test_stages_share_what_is_decoded(folder, monkeypatch):
                         lambda self, item: reads.append(item['img_path']) or load(self, item))
     augmented = in_memory(dict(folder, pipeline=[LOAD, CROP, PACK]))
     build(augmented).__getitems__([7, 3, 7, 7, 3])
-    assert len(reads) == 2  # no more than what is asked for
+    assert len(reads) == 2  # no more than these
     build(split(augmented, 'rest')).full_init()
     assert len(set(reads)) == len(reads) <= 12
     for _ in loader(augmented):
@@ -263,7 +264,7 @@ def test_changes_of_transforms_that_are_not_there(changes):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_wrappers_and_hooks_of_mmengine_and_mmpretrain(kind):
-    """They ask for one image at a time, for its class, for all labels and for the names of classes."""
+    """They read one image at a time, its class, all labels and the names of the classes."""
     inside = dict(type=kind, dataset=PLAIN)
     for wrapper, count in ((dict(type='RepeatDataset', times=2), 80),
                            (dict(type='ClassBalancedDataset', oversample_thr=0.2), 80),
@@ -286,8 +287,8 @@ SWITCHED = dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2, train_pi
 @pytest.mark.parametrize('kind, workers', [('ckd_mm.InMemory', 0), ('ckd_mm.InMemory', 2),
                                            ('ckd_mm.Views', 0)])
 def test_a_run_trains_the_same(kind, workers, digits_run):
-    """With hooks that ask for the classes, and change the pipeline in the middle of a training: transforms
-    that are done once, too."""
+    """With hooks that read the classes, and change the pipeline in the middle of a training: transforms that
+    are done once, too."""
     runners, logs = [], [StepLog(), StepLog()]
     for log in logs:
         config = digits_run(custom_hooks=[SWITCHED, dict(type='ClassNumCheckHook')])
@@ -300,6 +301,7 @@ def test_a_run_trains_the_same(kind, workers, digits_run):
     assert len(logs[0].steps) == 8 and logs[0].steps == logs[1].steps
     assert_same_weights(*(runner.model.state_dict() for runner in runners))
     assert runners[1].train_dataloader.dataset[0]['inputs'].shape == (3, 5, 6)
+    stop_workers(runners[1].train_dataloader)
 
 
 def test_another_pipeline():
@@ -325,7 +327,7 @@ def test_another_pipeline():
 
 
 def test_probed(digits_run):
-    """The held-out part is looked at without augmentation, and is what it would be without InMemory."""
+    """The held-out part is probed without augmentation, and is that of the data set without InMemory."""
     config = digits_run()
 
     def shown(training: dict):
@@ -371,8 +373,10 @@ def test_images_and_augmentation_are_on_the_device():
     assert batch['data_samples'][0].gt_label.device.type == 'cpu'
     of.dataset.pipeline = [dict(type='CenterCrop', crop_size=6), FLIP, PACK]
     assert of.dataset.get_subset(5)[4]['inputs'].shape == next(iter(of))['inputs'].shape[1:] == (3, 6, 6)
+    batches = iter(loader(in_memory(device='meta'), workers=1))
     with pytest.raises(ConfigError, match="device='meta' the images are on the device.*num_workers=0"):
-        next(iter(loader(in_memory(device='meta'), workers=1)))
+        next(batches)
+    batches._shutdown_workers()  # the garbage collector would wait 5 seconds
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without a GPU')

@@ -58,7 +58,7 @@ def drawn_by(sample) -> tuple[int, int]:
 def test_a_view_is_always_the_same(kind):
     """In whatever order, batch and state of the generators."""
     dataset = build(kind, seed=1)
-    dataset.replay(99)  # what the sampler says: the data set's own seed counts
+    dataset.replay(99)  # the sampler's; the data set's own seed counts
     first = [dataset[index]['inputs'] for index in range(4 * IMAGES)]
     random.seed(7), np.random.seed(7), torch.manual_seed(7)
     indices = [*reversed(range(4 * IMAGES)), 3, 3]
@@ -77,7 +77,7 @@ def test_a_view_is_always_the_same(kind):
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('is_replayed', [True, False])
 def test_images_from_behind(kind, is_replayed):
-    """Without a sampler that knows views nothing says that there is one."""
+    """With other samplers than ViewSampler data samples have no view."""
     dataset = build(kind, seed=1)
     if is_replayed:
         dataset.replay(0)
@@ -169,7 +169,7 @@ def test_resumed_run_ends_like_an_unbroken_one(kind, workers, digits_run, tmp_pa
     assert_same_weights(unbroken.model.state_dict(), resumed.model.state_dict())
 
 
-# ------------------------------------------------------------ parts, and what else mmengine asks
+# ------------------------------------------------------------ parts, and the interface that hooks use
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_part(kind):
     dataset = build(kind, seed=4)
@@ -183,7 +183,7 @@ def test_a_part(kind):
     assert [item['data_samples'].sample_idx for item in dataset] == [0, 1, 2]  # iterating ends
 
 
-def test_what_hooks_ask_for_is_asked_of_the_data_set():
+def test_all_else_is_the_data_sets():
     dataset, plain = build(seed=4), DATASETS.build(DIGITS)
     dataset.replay(0)
     for again in (dataset, copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):

@@ -14,7 +14,7 @@ KINDS = dict(InMemory=InMemory, Views=Views, split_dataset=split_dataset)
 
 
 def named(name: str) -> list:
-    """All ways to say it."""
+    """All ways to write it."""
     return [dict(type=f'ckd_mm.{name}'), dict(type=name, _scope_='ckd_mm'), dict(type=KINDS[name])]
 
 
