@@ -50,7 +50,7 @@ def use_auto_scale_lr(config, name: str) -> None:
 
 
 def set_loader_defaults(config) -> None:
-    """What mmpretrain's tools/train.py adds to the dataloaders of a config, where it says nothing else."""
+    """The defaults of mmpretrain's tools/train.py for the dataloaders of a config."""
     from .compat import accelerator_available
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = config.get(name)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_args
 from .errors import ConfigError
 from .validate import check_bool, check_choice, check_dict, check_int, check_keys, check_number
 
-# keys of an ordinary mmengine config that a stage may say otherwise than the student
+# mmengine's keys that a stage may override, merged over those of the student
 RUNNER_KEYS = ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'optim_wrapper',
                'param_scheduler', 'val_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor',
                'load_from', 'randomness', 'auto_scale_lr', 'sync_bn', 'find_unused_parameters',
@@ -80,12 +80,11 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Settings):
-    """Settings of a stage that may also be trained otherwise than the student."""
+    """Settings of a stage that may also override how the student is trained."""
     further = RUNNER_KEYS
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """What it says in mmengine's keys."""
         return {key: value for key, value in self.given.items() if key in RUNNER_KEYS}
 
     def check(self, name: str) -> None:

@@ -53,7 +53,7 @@ def result_settings(config: Config, own_keys: Iterable[str] = ()) -> dict[str, A
 
 
 def overrides_of(config: dict) -> dict[str, dict]:
-    """The dicts of a whole config that say how a stage is trained otherwise than the student, by name."""
+    """The dicts of a whole config that override the student's training for a stage, by their names."""
     found = {name: config.get(name) for name in ('teacher', 'heads', 'hint')}
     found |= {f'assistants[{index}]': item for index, item in enumerate(as_list(config.get('assistants')))}
     return {name: item for name, item in found.items() if isinstance(item, dict)}

@@ -88,7 +88,7 @@ def number_of_parameters(network: nn.Module) -> int:
 
 
 def number_of_classes(name: str, network: nn.Module, run: Run) -> int | None:
-    """Number of its logits; without a test set, what its head says."""
+    """Number of its logits; without a test set, ``num_classes`` of its head."""
     dataset = run.test_set()
     if dataset is None:
         return getattr(getattr(network, 'head', None), 'num_classes', None)

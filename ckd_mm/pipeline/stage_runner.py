@@ -67,7 +67,7 @@ class StageRunner(Runner):
     recorders go on working, and checkpoints keep their names."""
 
     def __init__(self, *args, experiment_name: str | None = None, **kwargs) -> None:
-        # mmengine names a run by the second in which it begins, and of a name that it knows it takes the log,
+        # mmengine names a run by the second in which it begins, and reuses the log of a name that exists,
         # which may be in the folder of another run
         while experiment_name and MMLogger.check_instance_created(
                 f'{experiment_name}_{time.strftime("%Y%m%d_%H%M%S")}'):

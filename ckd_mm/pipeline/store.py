@@ -109,7 +109,7 @@ class Store:
         return 'finished' if self.is_done(stage.name) else 'started'
 
     def _result(self, stage: Stage) -> Any:
-        """As the file says it, so that a resumed run sees what an unbroken one sees."""
+        """As it is in the file, so that a resumed run gets what an unbroken one gets."""
         return stage.Result(**self.records[stage.name]['result'])
 
     def _write(self, name: str, record: dict[str, Any]) -> None:

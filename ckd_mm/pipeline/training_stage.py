@@ -47,8 +47,8 @@ class TrainingStage(Stage[R]):
     """A stage that trains.
 
     Attributes:
-        key: of the config's dict that says how it is trained otherwise than the student, say 'teacher' or
-            'assistants[0]'; '' if there is none.
+        key: of the config's dict that overrides the student's training, say 'teacher' or 'assistants[0]'; ''
+            if there is none.
     """
     key = ''
 
