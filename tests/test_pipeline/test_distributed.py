@@ -101,7 +101,8 @@ def test_batch_norm_and_no_validation(tmp_path):
     selector's short distillations take both processes, too."""
     config = Config.fromfile(DEMO)
     config.merge_from_dict({
-        'train_cfg.max_epochs': 2, 'teacher.train_cfg.max_epochs': 4, 'teacher.snapshots.interval': 2,
+        'train_dataloader.dataset.indices': 320, 'train_cfg.max_epochs': 2,
+        'teacher.train_cfg.max_epochs': 4, 'teacher.snapshots.interval': 2,
         'selector': 'short_probe', 'student_alone': False, 'probe': None})
     config.dump(tmp_path / 'config.py')
     run = tmp_path / 'run'

@@ -40,7 +40,7 @@ def config_of(name: str, work_dir: Path, root: Path, images: int | list, tests: 
         'val_dataloader.num_workers': 0, 'val_dataloader.dataset.data_root': str(root),
         'val_dataloader.batch_size': 4 * batch, 'probe.decoder_epochs': 1, 'teacher.snapshots.interval': 1})
     config.train_dataloader.dataset.indices, config.val_dataloader.dataset.indices = images, tests
-    config.test_dataloader = config.val_dataloader
+    config.test_dataloader, config.student_alone = config.val_dataloader, False
     return config
 
 
@@ -50,7 +50,7 @@ def test_cifar10(tmp_path):
     root = images_of('cifar10', SHARED / 'cifar10_jpeg.tar.xz', tmp_path / 'cifar10',
                      lambda member: member.isfile() and int(Path(member.name).stem) % 250 == 0)
     config = config_of('r34_r18_cifar10_jpeg', tmp_path / 'run', root, 64, 40, 16)
-    config.probe.held_out, config.student_alone = 32, False
+    config.probe.held_out = 32
     config.model, config.teacher.model = resnet(2), resnet(3)
     summary = RUNNERS.build(config).train()
     assert summary['selection']['epochs'][0] in (1, 2) and 0 <= summary['student']['accuracy_top1'] <= 100
@@ -64,10 +64,10 @@ def test_imagenet(tmp_path):
     images, tests = list(range(0, 1000, 84)), list(range(8))
     config = config_of('r34_r18_imagenet', tmp_path / 'run', root, images, tests, 2)
     config.merge_from_dict({'val_dataloader.dataset.split': 'train', 'probe.held_out': 8,
-                            'probe.decoder_batch': 4, 'student_alone': True})
+                            'probe.decoder_batch': 4})
     config.test_dataloader = config.val_dataloader
     summary = RUNNERS.build(config).train()
-    assert set(summary['seconds']) == {'teacher', 'probe', 'select', 'student', 'student_alone'}
+    assert set(summary['seconds']) == {'teacher', 'probe', 'select', 'student'}
     trajectory, plane = (json.loads((tmp_path / 'run' / name).read_text())
                          for name in ('trajectory.json', 'information_plane.json'))
     assert len(trajectory['classes']) == 1000

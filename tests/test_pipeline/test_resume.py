@@ -15,7 +15,7 @@ from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.record import flatten
 
-from ..conftest import DEMO, ROOT, run_tool
+from ..conftest import DEMO, ROOT
 from ..helpers import assert_same_weights, vision_transformer, weights_of
 
 
@@ -40,11 +40,11 @@ def states(work_dir) -> dict:
     return {name: record['state'] for name, record in records.items()}
 
 
-def test_the_demo_killed_in_three_stages_and_resumed(tmp_path):
-    train = [sys.executable, 'tools/train.py', DEMO, '--work-dir']
-    run_tool(*train, tmp_path / 'unbroken')
+def test_the_demo_killed_in_three_stages_and_resumed(tool, tmp_path):
+    assert tool('train.py', DEMO, '--work-dir', tmp_path / 'unbroken')[0] == 0
     broken = tmp_path / 'broken'
-    command, plane = [*train, broken, '--resume'], broken / 'information_plane.json'
+    arguments, plane = [DEMO, '--work-dir', broken, '--resume'], broken / 'information_plane.json'
+    command = [sys.executable, 'tools/train.py', *arguments]
     killed_when((broken / 'teacher' / 'epoch_10.pth').exists, command)
     assert states(broken) == {'teacher': 'running'}
     first_snapshot = (broken / 'snapshots' / 'epoch_3.pth').stat().st_mtime_ns
@@ -54,7 +54,7 @@ def test_the_demo_killed_in_three_stages_and_resumed(tmp_path):
     last_snapshot = (broken / 'snapshots' / 'epoch_30.pth').stat().st_mtime_ns
     killed_when((broken / 'student' / 'epoch_3.pth').exists, command)
     assert states(broken) == {'teacher': 'done', 'probe': 'done', 'select': 'done', 'student': 'running'}
-    run_tool(*command)
+    assert tool('train.py', *arguments)[0] == 0
 
     # epochs before the kill, finished stages and measured snapshots are not repeated
     assert (broken / 'snapshots' / 'epoch_3.pth').stat().st_mtime_ns == first_snapshot
