@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from ..errors import ConfigError
 from ..infoplane.settings import ProbeSettings
-from ..selection import Selector, build_selector
+from ..selection import build_selector
 from ..settings import Settings, setting, settings_in
 from ..stages.distillation import Distillation, DistillSettings, Schedule
 from ..stages.ensembles import EnsemblesStage
@@ -58,7 +58,7 @@ def distillation_stages(run: Run) -> list[Stage]:
     settings, selector = run.settings, build_selector(run.settings.selector)
     probe = make_probe(run, selector)
     distillation = Distillation(settings.distill, Schedule(settings.distill, run.student_training(), probe))
-    compared = distillation.schedule.comparison
+    compared = distillation.schedule.comparison  # images that neither teachers nor students are trained on
     held_out = compared or (probe if probe is not None and probe.probe_split == 'held_out' else None)
     needs_plane = settings.probe is not None or selector.needs_plane
 
@@ -68,10 +68,11 @@ def distillation_stages(run: Run) -> list[Stage]:
     else:
         teachers = [GivenTeacherStage(settings.teacher, selector, needs_plane)]
     plane = ProbeStage(probe, teachers) if needs_plane else None
-    students: list[StudentStage] = []
+    students: list[StudentStage] = []  # a selector may train the last of them for a short time
     select = SelectStage(selector, teachers, probe, plane, distillation,
                          lambda run, folder: StudentTask(run, students[-1], probe, folder))
     heads = HeadsStage(settings.heads, select, held_out) if settings.heads is not None else None
+
     teaching: TeachingStage = heads or select
     hint = HintStage(settings.hint, teaching, compared) if settings.hint is not None else None
     for network in networks_of(run):  # assistants, generations, the student
@@ -79,8 +80,8 @@ def distillation_stages(run: Run) -> list[Stage]:
         teaching = StudentStage(network, teaching, distillation, weighted=not students, hint=hint,
                                 snapshots=snapshots)
         students.append(teaching)
+    check_together(run, select, students)
     with_targets = [stage for student in students for stage in (student.targets, student)]
-    check_together(run, select, students, selector)
     return [stage for stage in (*teachers, plane, select, heads, hint, *with_targets) if stage is not None]
 
 
@@ -89,10 +90,10 @@ def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]
     names = {network.name for network in networks_of(run) if network.generation}
     members = {'generations': [stage for stage in stages if stage.name in names], 'students alone': baselines}
     members = {name: several for name, several in members.items() if len(several) > 1}
-    taught_first = None  # by the selected teachers; after assistants no generation is
-    if 'generations' in members and not run.settings.assistants:
-        taught_first = stage_of(stages, SelectStage.name)
-    return [EnsemblesStage(members, taught_first)] if members else []
+    select = None
+    if 'generations' in members and not run.settings.assistants:  # else an assistant taught the first
+        select = stage_of(stages, SelectStage.name)
+    return [EnsemblesStage(members, select)] if members else []
 
 
 # ------------------------------------------------------------ what a config may say
@@ -181,7 +182,7 @@ def _refuse(config: Config, why: str, *keys: str) -> None:
 
 
 # ------------------------------------------------------------ what must fit together
-def check_together(run: Run, select: SelectStage, students: list[StudentStage], selector: Selector) -> None:
+def check_together(run: Run, select: SelectStage, students: list[StudentStage]) -> None:
     """Raises ConfigError where settings that are right each for itself cannot work together."""
     settings, schedule = run.settings, select.distillation.schedule
     if settings.hint is not None and len(students) > 1:
