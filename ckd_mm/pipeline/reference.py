@@ -62,8 +62,8 @@ def _type_of(annotation: Any) -> str:
 def _bounds(metadata: Any) -> str:
     if metadata['choices'] is not None:
         return ', '.join(f'`{choice!r}`' for choice in metadata['choices'])
-    return ', '.join(f'{text} {metadata[key]}' for key, text in (
-        ('above', 'above'), ('at_least', 'at least'), ('at_most', 'at most')) if metadata[key] is not None)
+    return ', '.join(f'{key.replace("_", " ")} {metadata[key]}' for key in ('above', 'at_least', 'at_most')
+                     if metadata[key] is not None)
 
 
 if __name__ == '__main__':
