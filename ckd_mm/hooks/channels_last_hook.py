@@ -15,6 +15,7 @@ from ..registry import HOOKS
 from ..students.taught_student import TaughtStudent
 from ..teachers.channels_last import set_memory_format
 from ..teachers.head_training import HeadTraining
+from ..training import unwrap
 
 
 @HOOKS.register_module()
@@ -55,7 +56,7 @@ class ChannelsLastHook(Hook):
         Raises:
             ConfigError: it fails in channels_last, but not in the usual order.
         """
-        model = _unwrapped(runner.model)
+        model = unwrap(runner.model)
         try:
             with random_state_kept():  # an image is augmented at random
                 images = torch.stack([runner.train_dataloader.dataset[0]['inputs']] * 2)
@@ -86,7 +87,7 @@ class ChannelsLastHook(Hook):
         if self._handle is not None:
             return
         self._wrapped = is_model_wrapper(runner.model)
-        model = _unwrapped(runner.model)
+        model = unwrap(runner.model)
         self._set(model, torch.channels_last)
         for module in model.modules():
             if isinstance(module, TaughtStudent):
@@ -96,7 +97,7 @@ class ChannelsLastHook(Hook):
     def _end(self, runner) -> None:
         self._handle.remove()
         self._handle = None
-        self._set(_unwrapped(runner.model), torch.contiguous_format)
+        self._set(unwrap(runner.model), torch.contiguous_format)
 
     def _set(self, model: nn.Module, memory_format: torch.memory_format) -> None:
         if not self._wrapped:
@@ -114,10 +115,6 @@ class ChannelsLastHook(Hook):
     def after_run(self, runner) -> None:
         if self._handle is not None:  # whoever saves the model now
             self._end(runner)
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _problem_with(model: nn.Module, images: Tensor) -> Exception | None:

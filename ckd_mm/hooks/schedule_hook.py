@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from ..errors import ConfigError
 from ..registry import HOOKS
+from ..training import unwrap
 
 
 class ScheduleHook(Hook):
@@ -72,7 +72,7 @@ class ScheduleHook(Hook):
         Raises:
             ConfigError: there is nothing to schedule.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         if not hasattr(model, 'stop_distillation'):
             raise ConfigError(f'{type(self).__name__} needs a ckd_mm.CheckpointDistill model, got '
                               f'{type(model).__name__}')

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
@@ -16,6 +15,7 @@ from ..compat import versions
 from ..errors import CkdError, ConfigError
 from ..files import plain, remove_unfinished
 from ..registry import HOOKS
+from ..training import averaged_weights, unwrap
 from ..trajectory import Trajectory, check_schedule, model_config_of, snapshot_epochs, write_snapshot
 from ..validate import check_bool
 
@@ -148,11 +148,9 @@ class SnapshotHook(Hook):
         return os.path.relpath(self.out_dir or runner.work_dir, runner.work_dir)
 
     def _network(self, runner) -> nn.Module:
-        if not self.ema:
-            return runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for hook in runner.hooks:
-            if isinstance(hook, EMAHook):
-                return hook.ema_model.module
+        network = averaged_weights(runner) if self.ema else unwrap(runner.model)
+        if network is not None:
+            return network
         raise ConfigError("SnapshotHook(ema=True) needs averaged weights: add dict(type='EMAHook') to "
                           'custom_hooks, or leave ema out')
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ..registry import HOOKS
+from ..training import unwrap
 
 KEY = 'ckd_mm_stage'
 
@@ -67,7 +67,7 @@ class StageStateHook(Hook):
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
         state = dict(seconds=self.seconds, random=_random_state(), place=place)
-        distiller = getattr(_unwrap(runner.model), 'distiller', None)
+        distiller = getattr(unwrap(runner.model), 'distiller', None)
         if distiller is not None:
             # in torch's usual order, also of a channels-last run
             state['distiller'] = {
@@ -83,13 +83,9 @@ class StageStateHook(Hook):
         self.seconds_before = state['seconds']
         self.restored = state['random']
         self.place = state['place']
-        distiller = getattr(_unwrap(runner.model), 'distiller', None)
+        distiller = getattr(unwrap(runner.model), 'distiller', None)
         if distiller is not None and 'distiller' in state:
             distiller.load_state_dict(state['distiller'])
-
-
-def _unwrap(model):
-    return model.module if is_model_wrapper(model) else model
 
 
 def _random_state() -> dict:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..losses.soft_target import SoftTarget, ensemble_prediction
 from ..registry import HOOKS
 from ..students.checkpoint_distill import CheckpointDistill
+from ..training import unwrap
 
 KEY = 'ckd_mm_train_agreement'
 NAMES = ('kd_error', 'kd_loss', 'ce')
@@ -50,7 +50,7 @@ class TrainAgreementHook(Hook):
 
     # ------------------------------------------------------------ listening
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         if not isinstance(model, CheckpointDistill):
             runner.logger.info('TrainAgreementHook: the model is no ckd_mm.CheckpointDistill, so there is no '
                                'agreement to log.')
