@@ -149,6 +149,14 @@ def test_a_transformer_says_its_own_size(source, expected):
         name for name, _ in student.named_parameters() if name.startswith(expected)}
 
 
+def test_the_trial_ends_at_the_guided_layer():
+    """Further up AlexNet cannot take the 32 pixels of the trial."""
+    head = dict(type='LinearClsHead', num_classes=10, in_channels=256)
+    student = dict(type='ImageClassifier', backbone=dict(type='AlexNet'), head=head)
+    assert reached_by(CLASSIFIERS.build(student), feature_distiller('backbone.features.3')) == {
+        f'backbone.features.{layer}.{name}' for layer in (0, 3) for name in ('weight', 'bias')}
+
+
 def test_the_trial_leaves_no_trace():
     student = CLASSIFIERS.build(copy.deepcopy(STUDENT)).train()
     before, random = copy.deepcopy(student.state_dict()), torch.get_rng_state()
