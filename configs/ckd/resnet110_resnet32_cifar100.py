@@ -27,5 +27,5 @@ paper, the teacher is trained on all images and T* is chosen with the test label
 _base_ = ['../_base_/models/resnet32_cifar100.py', '../_base_/ckd_cifar100.py']
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet110_cifar100.py'))
-probe = dict(probe_split='test', num_images=None)
+probe = dict(probe_split='test', num_images=10000)
 selector = dict(type='information_plane')
