@@ -6,8 +6,10 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
+from .errors import ConfigError
 from .infoplane.images import held_out_part
 from .infoplane.probe import Probe
 from .settings import RUNNER_KEYS
@@ -104,6 +106,17 @@ def trained_model(runner: Any) -> nn.Module:
     """The averaged model of a finished run, or else the last, without its wrapper."""
     averaged = averaged_weights(runner)
     return unwrap(runner.model) if averaged is None else averaged
+
+
+def require_epoch_loop(hook: Any, runner: Any) -> None:
+    """
+    Raises:
+        ConfigError: the run counts iterations, and the hook epochs.
+    """
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        raise ConfigError(f'{type(hook).__name__} counts epochs, but train_cfg makes a '
+                          f'{type(runner.train_loop).__name__}; use an EpochBasedTrainLoop '
+                          '(train_cfg=dict(by_epoch=True, max_epochs=...))')
 
 
 # ------------------------------------------------------------ values of configs

@@ -1,12 +1,12 @@
-"""Channels side by side in memory, as convolutions want them."""
+"""Training in ``torch.channels_last``, the memory layout that convolutions compute in."""
 
 from typing import Any
 
 import torch
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ..data.views import random_state_kept
@@ -15,65 +15,55 @@ from ..registry import HOOKS
 from ..students.taught_student import TaughtStudent
 from ..teachers.channels_last import set_memory_format
 from ..teachers.head_training import HeadTraining
-from ..training import unwrap
+from ..training import averaged_weights, unwrap
 
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Train and evaluate in ``torch.channels_last``: the model, its inputs and, where there are any,
-    teachers.
+    """Train and evaluate a convolutional network, and its teachers if it has any, in channels_last.
 
-    Works in any mmengine run of a convolutional network:
-    ``custom_hooks=[dict(type='ckd_mm.ChannelsLastHook')]``. Results are the same but for rounding.
-    Checkpoints, and the model after the run, are in torch's usual order; a run may be resumed with the hook
-    or without.
+    Works in any mmengine run: ``custom_hooks=[dict(type='ckd_mm.ChannelsLastHook')]``. Results are the same
+    but for rounding. Checkpoints, and the model after the run, are in torch's usual layout; a run may be
+    resumed with the hook or without.
 
-    DistributedDataParallel lays out its gradients before any hook is called, and adds up wrong ones for
-    weights whose layout changes afterwards. So in a run of several processes the student's weights stay as
-    they are, and each convolution converts them for itself, which is little beside the activations.
+    Under a wrapper only inputs and teachers change: DistributedDataParallel lays out its gradients before any
+    hook is called, and adds up wrong ones for weights whose layout changes later. Each convolution then
+    converts its weights itself, which is little beside the activations.
     """
 
-    priority = 'LOWEST'  # after those that put something into a checkpoint
+    priority = 'LOWEST'  # after the hooks that write into a checkpoint
 
     def __init__(self) -> None:
-        self._handle, self._wrapped = None, False
+        self._handle = None
 
     def before_train(self, runner) -> None:
+        """
+        Raises:
+            ConfigError: the network works in the usual layout, but not in channels_last.
+        """
         self._begin(runner)
-        self._try(runner)
-        if self._wrapped:
+        problem = _problem(runner)
+        if problem is not None:
+            self._end(runner)
+            self._compare(runner, problem, _problem(runner))
+            self._begin(runner)
+        if is_model_wrapper(runner.model):
             return
-        for hook in runner.hooks:
-            if isinstance(hook, EMAHook):  # its copy was made before
-                set_memory_format(hook.ema_model, torch.channels_last)
+        averaged = averaged_weights(runner)
+        if averaged is not None:  # copied before the layout changed
+            set_memory_format(averaged, torch.channels_last)
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
-        for state in getattr(optimizer, 'state', {}).values():  # of a run that is resumed
+        for state in getattr(optimizer, 'state', {}).values():  # of a resumed run
             state.update(_in(torch.channels_last, state))
 
-    def _try(self, runner) -> None:
-        """Run the network on an image; where that cannot be done, train all the same.
-
-        Raises:
-            ConfigError: it fails in channels_last, but not in the usual order.
-        """
-        model = unwrap(runner.model)
-        try:
-            with random_state_kept():  # an image is augmented at random
-                images = torch.stack([runner.train_dataloader.dataset[0]['inputs']] * 2)
-        except Exception as error:  # an IterableDataset, batches, other keys
-            _say_untried(model, error)
-            return
-        problem = _problem_with(model, images)
-        if problem is None:
-            return
-        self._end(runner)
-        usual = _problem_with(model, images)
-        if usual is None:  # a map in this order cannot be viewed as the network wants, say
-            raise ConfigError(f'ChannelsLastHook: {type(model).__name__} fails on an image in channels_last, '
-                              f'but not on one in the usual order: {type(problem).__name__}: {problem}. Take '
-                              'the hook out of custom_hooks') from problem
-        self._begin(runner)
-        _say_untried(model, usual)
+    def _compare(self, runner, problem: Exception, usual: Exception | None) -> None:
+        name = type(unwrap(runner.model)).__name__
+        if usual is None:  # say, a map in channels_last cannot be viewed as a vector
+            raise ConfigError(f'ChannelsLastHook: {name} fails on an image in channels_last, but not on one '
+                              f'in the usual order: {type(problem).__name__}: {problem}. Take the hook out '
+                              'of custom_hooks') from problem
+        print_log(f'ChannelsLastHook: {name} could not be tried on an image before training '
+                  f'({type(usual).__name__}: {usual}).', logger='current')
 
     def before_val(self, runner) -> None:
         self._begin(runner)
@@ -82,71 +72,59 @@ class ChannelsLastHook(Hook):
         self._begin(runner)
 
     def _begin(self, runner) -> None:
-        """Not earlier, in ``before_run``: random numbers that weights begin with are drawn in the order of
-        their memory."""
+        """Not in ``before_run``: weights are initialised later, with random numbers in the order of their
+        memory."""
         if self._handle is not None:
             return
-        self._wrapped = is_model_wrapper(runner.model)
+        _set_layout(runner, torch.channels_last)
         model = unwrap(runner.model)
-        self._set(model, torch.channels_last)
-        for module in model.modules():
-            if isinstance(module, TaughtStudent):
-                module.to_channels_last()
-        self._handle = model.data_preprocessor.register_forward_hook(_channels_last)
-
-    def _end(self, runner) -> None:
-        self._handle.remove()
-        self._handle = None
-        self._set(unwrap(runner.model), torch.contiguous_format)
-
-    def _set(self, model: nn.Module, memory_format: torch.memory_format) -> None:
-        if not self._wrapped:
-            set_memory_format(model, memory_format)
-        for module in model.modules():
-            if isinstance(module, HeadTraining):
-                set_memory_format(module.network, memory_format)
+        if isinstance(model, TaughtStudent):
+            model.to_channels_last()
+        self._handle = model.data_preprocessor.register_forward_hook(
+            lambda preprocessor, inputs, batch: _in(torch.channels_last, batch))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        for key in ('state_dict', 'ema_state_dict'):  # in place: torch keeps versions in an attribute of them
-            checkpoint.get(key, {}).update(_in(torch.contiguous_format, dict(checkpoint.get(key, {}))))
+        for state_dict in (checkpoint.get('state_dict', {}), checkpoint.get('ema_state_dict', {})):
+            # in place: torch keeps versions in an attribute of it
+            state_dict.update(_in(torch.contiguous_format, dict(state_dict)))
         if 'optimizer' in checkpoint:
             checkpoint['optimizer'] = _in(torch.contiguous_format, checkpoint['optimizer'])
 
     def after_run(self, runner) -> None:
-        if self._handle is not None:  # whoever saves the model now
+        if self._handle is not None:
             self._end(runner)
 
+    def _end(self, runner) -> None:
+        self._handle.remove()
+        self._handle = None
+        _set_layout(runner, torch.contiguous_format)
 
-def _problem_with(model: nn.Module, images: Tensor) -> Exception | None:
-    """What a forward pass of raw images raises."""
+
+def _set_layout(runner, memory_format: torch.memory_format) -> None:
+    model = unwrap(runner.model)
+    if not is_model_wrapper(runner.model):
+        set_memory_format(model, memory_format)
+    if isinstance(model, HeadTraining):  # its frozen network is no submodule
+        set_memory_format(model.network, memory_format)
+
+
+def _problem(runner) -> Exception | None:
+    """What a forward pass of the first training image raises."""
+    model = unwrap(runner.model)
     training = [module for module in model.modules() if module.training]
-    model.eval()
     try:
-        with torch.no_grad():
-            model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
-        return None
-    except Exception as error:  # networks assert, raise or stumble as each of them likes
+        with random_state_kept(), torch.no_grad():  # an image is augmented at random
+            images = torch.stack([runner.train_dataloader.dataset[0]['inputs']] * 2)
+            model.eval()(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
+    except Exception as error:  # an IterableDataset, other keys; networks fail in any way they like
         return error
     finally:
         for module in training:
             module.training = True
-
-
-def _say_untried(model: nn.Module, problem: Exception) -> None:
-    print_log(f'ChannelsLastHook: {type(model).__name__} could not be tried on an image before training '
-              f'({type(problem).__name__}: {problem}).', logger='current')
-
-
-def _channels_last(preprocessor: nn.Module, given: Any, batch: Any) -> Any:
-    return _in(torch.channels_last, batch)
+    return None
 
 
 def _in(memory_format: torch.memory_format, tree: Any) -> Any:
-    """The same containers; tensors of four dimensions, (N, C, H, W), are in this format."""
-
-    def converted(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.dim() == 4:
-            return leaf.contiguous(memory_format=memory_format)
-        return leaf
-
-    return tree_map(converted, tree)
+    """The same containers, with all tensors of four dimensions, (N, C, H, W), in this layout."""
+    return tree_map(lambda leaf: leaf.contiguous(memory_format=memory_format)
+                    if isinstance(leaf, Tensor) and leaf.dim() == 4 else leaf, tree)

@@ -1,4 +1,4 @@
-"""Stop a run whose loss has stopped being a number."""
+"""Stop a run whose loss is no longer a number."""
 
 import math
 
@@ -12,18 +12,17 @@ from ..registry import HOOKS
 class FiniteLossHook(Hook):
     """
     Args:
-        interval: look at the loss every so many iterations (each look waits for the GPU).
+        interval: iterations between two checks; each waits for the GPU.
 
     Raises:
-        CkdError: during training: the loss is NaN or infinite. Checkpoints and snapshots of earlier epochs
-            are intact.
+        CkdError: during training: the loss is NaN or infinite. Earlier checkpoints and snapshots are intact.
     """
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if not self.every_n_train_iters(runner, self.interval) or not outputs or 'loss' not in outputs:
+        if not self.every_n_train_iters(runner, self.interval) or 'loss' not in (outputs or {}):
             return
         loss = float(outputs['loss'].detach())
         if not math.isfinite(loss):

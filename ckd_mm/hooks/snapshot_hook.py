@@ -7,15 +7,14 @@ from numbers import Number
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.hooks import Hook
 from torch import nn
 
 from ..compat import versions
 from ..errors import CkdError, ConfigError
 from ..files import plain, remove_unfinished
 from ..registry import HOOKS
-from ..training import averaged_weights, unwrap
+from ..training import averaged_weights, require_epoch_loop, unwrap
 from ..trajectory import Trajectory, check_schedule, model_config_of, snapshot_epochs, write_snapshot
 from ..validate import check_bool
 
@@ -27,16 +26,16 @@ KEY = 'ckd_mm_snapshot'  # in checkpoints
 class SnapshotHook(Hook):
     """Write weights-only snapshots of the model and a manifest, ``trajectory.json``.
 
-    Epochs count finished epochs: the snapshot of epoch 120 holds the weights after 120 epochs. Snapshot and
-    manifest are on disk before the checkpoint of the same epoch is written, so whatever a resumed run starts
-    from has its snapshot. A run killed between the two trains the epoch again and replaces its snapshot.
+    The snapshot of epoch 120 holds the weights after 120 epochs. Snapshot and manifest are on disk before the
+    checkpoint of the same epoch, so whatever a resumed run starts from has its snapshot. A run killed between
+    the two trains the epoch again and replaces its snapshot.
 
     Args:
         interval, epochs, phases: when; exactly one, see :func:`ckd_mm.trajectory.snapshot_epochs`.
         ema: keep the averaged weights of the run's ``EMAHook`` instead of the weights themselves.
         out_dir: folder of the manifest; default: the run's work_dir.
         info: further facts about the run for the manifest.
-        overwrite: start anew over the snapshots of an earlier run in the same folder instead of refusing.
+        overwrite: replace the snapshots of an earlier run in the same folder instead of refusing to.
 
     Raises:
         ConfigError: before training: settings that cannot be met by this run.
@@ -53,24 +52,20 @@ class SnapshotHook(Hook):
         check_schedule(**self.schedule)
         self.ema = check_bool('SnapshotHook: ema', ema)
         self.out_dir = out_dir
-        self.info = dict(info or {})
+        self.info = info or {}
         self.overwrite = check_bool('SnapshotHook: overwrite', overwrite)
         self.trajectory: Trajectory | None = None  # from the start of training on
         self.lr: float | None = None
         self.restored: dict = {}
 
     def before_train(self, runner) -> None:
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise ConfigError('SnapshotHook counts epochs, but train_cfg makes a '
-                              f'{type(runner.train_loop).__name__}; use an EpochBasedTrainLoop '
-                              '(train_cfg=dict(by_epoch=True, max_epochs=...))')
+        require_epoch_loop(self, runner)
         self.epochs = snapshot_epochs(runner.max_epochs, **self.schedule)
         self._network(runner)  # raises where there are no averaged weights
         classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
-        trajectory = Trajectory(self.out_dir or runner.work_dir, info=dict(
-            plain(self.info), model=plain(model_config_of(runner.cfg)), classes=plain(classes),
-            max_epochs=runner.max_epochs, snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed,
-            versions=versions()))
+        trajectory = Trajectory(self.out_dir or runner.work_dir, info=plain(dict(
+            self.info, model=model_config_of(runner.cfg), classes=classes, max_epochs=runner.max_epochs,
+            snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed, versions=versions())))
         trajectory.snapshots = self._earlier_snapshots(trajectory, runner)
         self._check_missing(trajectory, runner)
         self.trajectory = trajectory
@@ -83,7 +78,9 @@ class SnapshotHook(Hook):
     def _earlier_snapshots(self, trajectory: Trajectory, runner) -> list:
         """Of this run before it was resumed; those after the resumed epoch will be written again."""
         manifest = trajectory.manifest
-        found = Trajectory.from_manifest(manifest) if manifest.exists() else []
+        if not manifest.exists():
+            return []
+        found = Trajectory.from_manifest(manifest)
         if len(found) and runner.epoch == 0 and not runner._resume and not self.overwrite:
             raise ConfigError(f'{manifest} holds {len(found)} snapshots of an earlier run. Pass --resume to '
                               'continue that run, or choose another --work-dir; nothing was overwritten')
@@ -106,8 +103,10 @@ class SnapshotHook(Hook):
                                   'past them; to have them, start anew')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        if self.end_of_epoch(runner.train_dataloader, batch_idx):
-            self.lr = _learning_rate(runner)  # after the iteration ParamSchedulerHook sets that of the next
+        if self.end_of_epoch(runner.train_dataloader, batch_idx):  # later it is that of the next one
+            rates = runner.optim_wrapper.get_lr()
+            self.lr = next((values[0] for name, values in rates.items()
+                            if name.split('.')[-1] == 'lr' and values), None)
 
     def after_train_epoch(self, runner) -> None:
         epoch = runner.epoch + 1  # the loop counts up after this hook
@@ -126,35 +125,29 @@ class SnapshotHook(Hook):
         """Note the accuracy of this epoch's snapshot in the manifest."""
         if self.trajectory is None or runner.epoch not in self.trajectory.epochs or not is_main_process():
             return
-        # EMAHook validates the averaged weights: of the others nothing is known then
-        averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks) and not self.ema
-        self.trajectory.set_metrics(runner.epoch, {
-            f'ema/{name}' if averaged else name: value
-            for name, value in plain(metrics or {}).items() if isinstance(value, Number)
-        })
+        # EMAHook validates the averaged weights, whatever the snapshot holds
+        prefix = 'ema/' if averaged_weights(runner) is not None and not self.ema else ''
+        self.trajectory.set_metrics(runner.epoch, {f'{prefix}{name}': value
+                                                   for name, value in plain(metrics or {}).items()
+                                                   if isinstance(value, Number)})
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self.trajectory is not None:
-            checkpoint.setdefault(KEY, {})[self._folder_in(runner)] = dict(
+            checkpoint.setdefault(KEY, {})[self._relative_folder(runner)] = dict(
                 lr=self.lr, epochs=self.trajectory.epochs, seconds=time.perf_counter() - self.started)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:
-            self.restored = checkpoint.get(KEY, {}).get(self._folder_in(runner), {})
-            self.lr = self.restored.get('lr')  # where of the epoch no iteration is left
+            self.restored = checkpoint.get(KEY, {}).get(self._relative_folder(runner), {})
+            self.lr = self.restored.get('lr')  # for an epoch of which no iteration is left
 
-    def _folder_in(self, runner) -> str:
-        """Seen from the work_dir, which may be moved between two parts of a run."""
+    def _relative_folder(self, runner) -> str:
+        """The work_dir may be moved between two parts of a run."""
         return os.path.relpath(self.out_dir or runner.work_dir, runner.work_dir)
 
     def _network(self, runner) -> nn.Module:
         network = averaged_weights(runner) if self.ema else unwrap(runner.model)
-        if network is not None:
-            return network
-        raise ConfigError("SnapshotHook(ema=True) needs averaged weights: add dict(type='EMAHook') to "
-                          'custom_hooks, or leave ema out')
-
-
-def _learning_rate(runner) -> float | None:
-    rates = runner.optim_wrapper.get_lr()
-    return next((values[0] for name, values in rates.items() if name.split('.')[-1] == 'lr' and values), None)
+        if network is None:
+            raise ConfigError("SnapshotHook(ema=True) needs averaged weights: add dict(type='EMAHook') to "
+                              'custom_hooks, or leave ema out')
+        return network

@@ -11,12 +11,12 @@ from mmengine.hooks import Hook
 from ..registry import HOOKS
 from ..training import unwrap
 
-KEY = 'ckd_mm_stage'
+KEY = 'ckd_mm_stage'  # in checkpoints
 
 
 @HOOKS.register_module()
 class StageStateHook(Hook):
-    """Carry the place inside an epoch, the random state, the seconds spent and the distiller's own weights
+    """Carries the place inside an epoch, the random state, the seconds spent and the distiller's own weights
     (connectors) through checkpoints.
 
     With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for
@@ -26,66 +26,58 @@ class StageStateHook(Hook):
     priority = 'LOWEST'  # the random state is restored after everything else that happens before training
 
     def __init__(self) -> None:
-        self.seconds_before = 0.0
-        self.restored = None
-        self.place = dict(batches_done=0, batches=0)
+        self.restored: dict | None = None
         self.started = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Time spent in the stage, all its parts together."""
-        return self.seconds_before + time.perf_counter() - self.started
+        """Time spent in the stage, earlier parts of the run included."""
+        return time.perf_counter() - self.started
 
     def before_train(self, runner) -> None:
         if self.restored is None:
             return
         if get_rank() == 0 or not runner._randomness_cfg.get('diff_rank_seed'):
-            _set_random_state(self.restored)
+            _set_random_state(self.restored['random'])
         loop = runner.train_loop
-        if self.place['batches_done']:
-            self._enter_epoch(runner)
-        elif runner.val_loop is not None and loop.epoch >= loop.val_begin and \
-                (loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs):
-            # checkpoints are written before validation, so the kill may have come between: without this the
-            # epoch would have no accuracy. The unbroken run validated here, too, so random numbers go on as
-            # there
+        if self.restored['place']['batches_done']:
+            self._enter_epoch(runner, **self.restored['place'])
+        elif runner.val_loop is not None and loop.epoch >= loop.val_begin and (
+                loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs):
+            # checkpoints are written before validation: a kill in between would leave the epoch without an
+            # accuracy. The unbroken run validated here, too, so its random numbers are the same
             runner.val_loop.run()
 
-    def _enter_epoch(self, runner) -> None:
-        done, batches = self.place['batches_done'], len(runner.train_dataloader)
-        if not hasattr(runner.train_loop, 'skip') or self.place['batches'] != batches:
-            runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {done} of '
-                                  f'{self.place["batches"]} batches and now has {batches} (other batch size '
-                                  'or number of processes?): it is started again')
-            return
-        runner.train_loop.skip = done
-        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {done} of {batches} batches.')
+    def _enter_epoch(self, runner, batches_done: int, batches: int) -> None:
+        now = len(runner.train_dataloader)
+        if hasattr(runner.train_loop, 'skip') and batches == now:
+            runner.train_loop.skip = batches_done
+            runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {batches_done} of {batches} batches.')
+        else:
+            runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {batches_done} of {batches} '
+                                  f'batches and now has {now} (other batch size or number of processes?): it '
+                                  'is started again')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         # CheckpointHook counts a finished epoch before the loop does
         inside = checkpoint['meta']['epoch'] == runner.epoch
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
-        state = dict(seconds=self.seconds, random=_random_state(), place=place)
+        checkpoint[KEY] = dict(seconds=self.seconds, random=_random_state(), place=place)
         distiller = getattr(unwrap(runner.model), 'distiller', None)
-        if distiller is not None:
-            # in torch's usual order, also of a channels-last run
-            state['distiller'] = {
-                key: value.cpu().contiguous()
-                for key, value in distiller.state_dict().items()
-            }
-        checkpoint[KEY] = state
+        if distiller is not None:  # contiguous: the run may be a channels-last one
+            checkpoint[KEY]['distiller'] = {key: value.cpu().contiguous()
+                                            for key, value in distiller.state_dict().items()}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        state = checkpoint.get(KEY)
-        if state is None or not runner._resume:
+        if not runner._resume or KEY not in checkpoint:
             return
-        self.seconds_before = state['seconds']
-        self.restored = state['random']
-        self.place = state['place']
+        self.restored = checkpoint[KEY]
+        self.started -= self.restored['seconds']
+        weights = self.restored.pop('distiller', None)
         distiller = getattr(unwrap(runner.model), 'distiller', None)
-        if distiller is not None and 'distiller' in state:
-            distiller.load_state_dict(state['distiller'])
+        if weights is not None and distiller is not None:
+            distiller.load_state_dict(weights)
 
 
 def _random_state() -> dict:

@@ -1,4 +1,4 @@
-"""Channels last: everywhere while it trains, nowhere in files, and the same numbers but for rounding."""
+"""Channels last: everywhere in training, nowhere in files, and the same numbers but for rounding."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,15 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from mmengine.dataset import pseudo_collate
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch import nn
 from torch.testing import assert_close
-from torch.utils.data import DataLoader, IterableDataset
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import ChannelsLastHook
@@ -35,8 +34,10 @@ from ..helpers import (
     weights_of,
     with_statistics,
 )
+from .conftest import PROGRESSIVE
 
 HOOK = dict(type='ckd_mm.ChannelsLastHook')
+STATE = dict(type='ckd_mm.StageStateHook')
 
 
 @pytest.fixture(autouse=True)
@@ -51,43 +52,36 @@ def convolutions(model: nn.Module) -> list:
             and part.weight[0, 0].numel() > 1]
 
 
-class Watch(Hook):
-    """What the backbone gets and gives, in training and in evaluation, and how the weights lie."""
+class Layout(Hook):
+    """Whether the weights are in channels_last in each step, and the averaged ones and momenta at the end."""
     priority = 'LOWEST'
 
-    def __init__(self) -> None:
-        self.inputs, self.weights, self.maps = [], [], []
-
-    def before_train(self, runner) -> None:
-        student = getattr(runner.model, 'student', runner.model)
-        student.backbone.register_forward_pre_hook(lambda module, inputs: self.inputs.append(
-            (module.training, is_last(inputs[0]))))
-        student.backbone.layer1.register_forward_hook(
-            lambda module, inputs, output: self.maps.append(is_last(output)))
+    def __init__(self, part=lambda model: model) -> None:
+        self.part, self.weights, self.end = part, [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.weights += map(is_last, convolutions(runner.model))
-
-    def after_train(self, runner) -> None:
-        assert {training for training, _ in self.inputs} == {True, False}
-        assert self.weights and self.maps and all(last for _, last in self.inputs)
-        assert all(self.weights) and all(self.maps)
-
-
-class AtTheEnd(Hook):
-    """How the weights, the averaged ones and the momenta of convolutions lie when the last step is taken."""
+        self.weights += map(is_last, convolutions(self.part(runner.model)))
 
     def after_train(self, runner) -> None:
         averaged = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-        state = runner.optim_wrapper.optimizer.state
-        weights = convolutions(runner.model)
-        assert weights and len({id(weight) for weight in weights}
-                               & {id(key) for key in state}) == len(weights)
-        self.last = [
-            is_last(tensor)
-            for tensor in weights + [state[weight]['momentum_buffer']
-                                     for weight in weights] + sum(map(convolutions, averaged), [])
-        ]
+        state, weights = runner.optim_wrapper.optimizer.state, convolutions(runner.model)
+        self.end += map(is_last, weights + sum(map(convolutions, averaged), []) +
+                        [state[weight]['momentum_buffer'] for weight in weights if weight in state])
+
+
+class Maps(Hook):
+    """What the backbone gets and returns, in training and in evaluation, is in channels_last."""
+
+    def before_train(self, runner) -> None:
+        self.inputs, self.maps = [], []
+        backbone = getattr(runner.model, 'student', runner.model).backbone
+        backbone.register_forward_pre_hook(
+            lambda module, inputs: self.inputs.append((module.training, is_last(inputs[0]))))
+        backbone.layer1.register_forward_hook(lambda module, inputs, maps: self.maps.append(is_last(maps)))
+
+    def after_train(self, runner) -> None:
+        assert {training for training, _ in self.inputs} == {True, False}
+        assert self.maps and all(self.maps) and all(last for _, last in self.inputs)
 
 
 def distilled(make, folder, cohort=None, **settings):
@@ -104,25 +98,24 @@ def distilled(make, folder, cohort=None, **settings):
 @pytest.mark.parametrize('what', ['plain', 'distilled'])
 def test_everything_is_channels_last_and_nothing_else_changes(digits_run, tmp_path, what):
     make = digits_run if what == 'plain' else lambda **settings: distilled(digits_run, tmp_path, **settings)
-    usual, log = StepLog(), StepLog()
+    usual, log, layout = StepLog(), StepLog(), Layout()
     plain = train(make(work_dir=str(tmp_path / 'usual')), usual)
-    runner = train(make(work_dir=str(tmp_path / 'last'), custom_hooks=[HOOK]), log, Watch())
+    runner = train(make(work_dir=str(tmp_path / 'last'), custom_hooks=[HOOK]), log, layout, Maps())
+    assert layout.weights and all(layout.weights)
     assert log.steps[0][1] == pytest.approx(usual.steps[0][1], rel=1e-5)
     assert len(log.steps) == len(usual.steps) == 8
     assert log.steps[-1][1]['loss'] == pytest.approx(usual.steps[-1][1]['loss'], rel=1e-3)
-    files = [tmp_path / name / 'epoch_1.pth' for name in ('usual', 'last')]
-    saved, same = (torch.load(file, weights_only=False) for file in files)
-    for name, value in same['state_dict'].items():
-        assert_close(value, saved['state_dict'][name], rtol=1e-3, atol=1e-4)
+    saved, same = (weights_of(tmp_path / name / 'epoch_1.pth') for name in ('usual', 'last'))
+    for name, value in same.items():
+        assert_close(value, saved[name], rtol=1e-3, atol=1e-4)
     assert not any(each.model.data_preprocessor._forward_hooks for each in (runner, plain))
 
 
-def test_files_are_as_without_it(digits_run, tmp_path):
-    """Weights, averaged weights and momenta in torch's usual order; torch's own notes on versions stay."""
-    settings = dict(custom_hooks=[HOOK, dict(type='EMAHook', momentum=0.3)], epochs=1)
-    end = AtTheEnd()
-    runner = train(digits_run(**settings), end)
-    assert len(end.last) == 3 * 5 and all(end.last)
+def test_files_are_as_without_it(digits_run):
+    """Weights, averaged weights and momenta in torch's usual layout; torch's own notes on versions stay."""
+    layout = Layout()
+    runner = train(digits_run(custom_hooks=[HOOK, dict(type='EMAHook', momentum=0.3)], epochs=1), layout)
+    assert len(layout.end) == 3 * 5 and all(layout.end)
     checkpoint = torch.load(Path(runner.work_dir) / 'epoch_1.pth', weights_only=False)
     momenta = [state['momentum_buffer'] for state in checkpoint['optimizer']['state'].values()]
     assert len(momenta) == len(list(runner.model.parameters()))
@@ -133,105 +126,82 @@ def test_files_are_as_without_it(digits_run, tmp_path):
     assert not any(map(is_last, runner.model.parameters()))
 
 
-def test_a_resumed_run_ends_like_an_unbroken_one(digits_run, tmp_path):
-    whole = train(
-        digits_run(work_dir=str(tmp_path / 'whole'), custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')]))
-    config = digits_run(work_dir=str(tmp_path / 'parts'),
-                        custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')], epochs=1)
-    train(config)
-    config.train_cfg.max_epochs, config.resume = 2, True
-    end = AtTheEnd()
-    parts = train(config, end)
-    assert parts.epoch == 2 and all(end.last)
-    assert_same_weights(parts.model.state_dict(), whole.model.state_dict())
-    assert_same_weights(weights_of(tmp_path / 'parts' / 'epoch_2.pth'),
-                        weights_of(tmp_path / 'whole' / 'epoch_2.pth'))
-
-
-@pytest.mark.parametrize('first', [True, False], ids=['on then off', 'off then on'])
-def test_a_run_is_resumed_with_the_hook_or_without(digits_run, tmp_path, first):
-    ends = []
-    for hooks in ([first, first], [first, not first]):
+def test_a_run_is_resumed_with_the_hook_or_without(digits_run, tmp_path):
+    """With it, it ends like the unbroken run, bit for bit."""
+    whole = train(digits_run(work_dir=str(tmp_path / 'whole'), custom_hooks=[STATE, HOOK]))
+    for hooks in ([True, True], [True, False], [False, True]):
         config = digits_run(work_dir=str(tmp_path / str(hooks)), epochs=1)
         for epochs, on in enumerate(hooks, 1):
-            config.custom_hooks = [dict(type='ckd_mm.StageStateHook')] + [HOOK] * on
+            config.custom_hooks = [STATE] + [HOOK] * on
             config.train_cfg.max_epochs, config.resume = epochs, epochs > 1
-            end = AtTheEnd()
-            runner = train(config, end)
-            assert set(end.last) == {on}
-        ends.append(runner.model.state_dict())
-    for name, value in ends[0].items():
-        assert_close(value, ends[1][name], rtol=1e-3, atol=1e-4)
+            layout = Layout()
+            runner = train(config, layout)
+            assert set(layout.end) == {on} and runner.epoch == epochs
+        for name, value in whole.model.state_dict().items():
+            assert_close(runner.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+        if all(hooks):
+            assert_same_weights(runner.model.state_dict(), whole.model.state_dict())
+            assert_same_weights(*(weights_of(f'{each.work_dir}/epoch_2.pth') for each in (runner, whole)))
 
 
 def test_a_test_run_alone(digits_run, tmp_path):
-    from mmengine.runner import Runner
     runner = train(digits_run(epochs=1))
     config = digits_run(custom_hooks=[HOOK], work_dir=str(tmp_path / 'test'))
-    config.load_from = f'{runner.work_dir}/epoch_1.pth'
-    config.experiment_name = 'tested alone'
-    tester = Runner.from_cfg(config)
-    seen = []
-    tester.model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(is_last(inputs[0])))
-    metrics = tester.test()
-    assert seen == [True]
-    assert metrics['accuracy/top1'] == pytest.approx(
-        runner.message_hub.get_scalar('val/accuracy/top1').current(), abs=1.0)
+    config.load_from, config.experiment_name = f'{runner.work_dir}/epoch_1.pth', 'tested alone'
+    tester, inputs = Runner.from_cfg(config), []
+    tester.model.backbone.register_forward_pre_hook(lambda module, given: inputs.append(is_last(given[0])))
+    accuracy = tester.test()['accuracy/top1']
+    assert inputs == [True]
+    assert accuracy == pytest.approx(runner.message_hub.get_scalar('val/accuracy/top1').current(), abs=1.0)
+
+
+def test_the_whole_method(distil_run):
+    """In all its stages: teacher, probe, student; what they leave loads strictly, in the usual layout."""
+    config = distil_run(custom_hooks=[HOOK])
+    # in torch 2.15 the backward pass of 1x1 convolutions of 4 channels and stride 2 corrupts memory on some
+    # CPUs
+    config.teacher.model = resnet(2, channels=8)
+    summary = RUNNERS.build(config).train()
+    folder = Path(config.work_dir)
+    student, teacher = (CLASSIFIERS.build(with_statistics(model))
+                        for model in (resnet(), resnet(2, channels=8)))
+    files = {file: student for file in (folder / 'student.pth', *folder.glob('student/epoch_*.pth'))}
+    for file, network in {**files, Trajectory.open(folder).last.file: teacher}.items():
+        weights = weights_of(file)
+        network.load_state_dict(weights, strict=True)
+        assert all(weight.is_contiguous() for weight in weights.values())
+    assert len(files) > 1 and summary['student']['accuracy_top1'] > 0
 
 
 # ---------------------------------------------------------------- teachers
-class Teachers(Hook):
-    """How the teachers' weights and what they are given lie, in every step."""
-    priority = 'LOWEST'
-
-    def __init__(self) -> None:
-        self.weights, self.steps, self.names = [], 0, []
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.steps += 1
-        self.names.append(runner.model.cohort.member_names)
-        self.weights += map(is_last, convolutions(runner.model.cohort))
-
-
-def test_teachers_that_take_turns(digits_run, tmp_path):
-    watch = Teachers()
-    train(distilled(digits_run, tmp_path, custom_hooks=[HOOK,
-                                                        dict(type='ckd_mm.ProgressiveTeacherHook')]), watch)
-    assert watch.names == [['snapshot 1 (epoch 1)']] * 4 + [['snapshot 1 (epoch 3)']] * 4
-    assert len(watch.weights) >= 8 * 9 and all(watch.weights)
+def test_teachers_that_take_turns(digits_run, tmp_path, teaching):
+    layout = Layout(lambda model: model.cohort)
+    train(distilled(digits_run, tmp_path, custom_hooks=[HOOK, PROGRESSIVE]), layout)
+    assert teaching == [[1]] * 4 + [[3]] * 4
+    assert len(layout.weights) >= 8 * 9 and all(layout.weights)
 
 
 def test_a_teacher_with_heads(digits_run, tmp_path):
+    """Its own and those in training; the network below heads in training is given back as it was."""
     snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
     heads = HeadTraining(snapshot, (0, 1), (3, 8, 8)).write(tmp_path / 'heads.pth')
-    watch = Teachers()
-    train(distilled(digits_run, tmp_path, dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file),
-                                               heads=str(heads.file)), custom_hooks=[HOOK], epochs=1), watch)
-    assert watch.steps == 4 and all(watch.weights) and watch.names[0] == ['head 0', 'head 1', 'teacher']
-
-
-class Heads(Teachers):
-    """The same of the network that heads are mounted on."""
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.weights += map(is_last, convolutions(runner.model.network))
-
-
-def test_heads_in_training(digits_run, tmp_path):
-    snapshot = trajectory(tmp_path / 'teacher', model=TEACHER).at(3)
+    taught, training = Layout(lambda model: model.cohort), Layout(lambda model: model.network)
+    teacher = dict(type='ckd_mm.DIHTeacher', snapshot=str(snapshot.file), heads=str(heads.file))
+    runner = train(distilled(digits_run, tmp_path, teacher, custom_hooks=[HOOK], epochs=1), taught)
+    assert taught.weights and all(taught.weights)
+    assert runner.model.cohort.member_names == ['head 0', 'head 1', 'teacher']
     config = digits_run(custom_hooks=[HOOK], epochs=1)
     config.model = dict(type='ckd_mm.HeadTraining', snapshot=str(snapshot.file), out_indices=(0, 1),
                         input_shape=(3, 8, 8))
-    watch = Heads()
-    runner = train(config, watch)
-    assert watch.weights and all(watch.weights) and not any(map(is_last, convolutions(runner.model.network)))
+    runner = train(config, training)
+    assert training.weights and all(training.weights)
+    assert not any(map(is_last, convolutions(runner.model.network)))
 
 
 def test_teachers_that_are_there_before(tmp_path):
     trajectory(tmp_path, model=TEACHER)
-    model = CheckpointDistill(
-        with_statistics(resnet(1)),
-        dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=2)]))
+    cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=2)])
+    model = CheckpointDistill(with_statistics(resnet(1)), cohort)
     images = torch.randn(4, 3, 8, 8)
     expected = model.teacher_logits(images)
     model.to_channels_last()
@@ -240,30 +210,7 @@ def test_teachers_that_are_there_before(tmp_path):
     assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
 
 
-def test_the_whole_method(distil_run):
-    """In all its stages: teacher, probe, student; what they leave loads strictly, in the usual order."""
-    config = distil_run(custom_hooks=[HOOK])
-    # in torch 2.15 the backward pass of 1x1 convolutions of 4 channels and stride 2 corrupts memory on some
-    # CPUs
-    config.teacher.model = resnet(2, channels=8)
-    summary = RUNNERS.build(config).train()
-    folder = Path(config.work_dir)
-    student = CLASSIFIERS.build(dict(resnet(), data_preprocessor=dict(STATISTICS)))
-    for file in (folder / 'student.pth', *folder.glob('student/epoch_*.pth')):
-        weights = weights_of(file)
-        student.load_state_dict(weights, strict=True)
-        assert all(weight.is_contiguous() for weight in weights.values())
-    snapshot = Trajectory.open(folder).last
-    teacher = CLASSIFIERS.build(with_statistics(resnet(2, channels=8)))
-    teacher.load_state_dict(weights_of(snapshot.file), strict=True)
-    assert all(weight.is_contiguous() for weight in weights_of(snapshot.file).values())
-    assert summary['student']['accuracy_top1'] > 0
-
-
 # ---------------------------------------------------------------- in a wrapper
-NORM = dict(norm_cfg=dict(type='GN', num_groups=2))
-
-
 @pytest.fixture
 def process_group(tmp_path):
     """Of this process alone: DistributedDataParallel keeps its gradients in buckets as with many."""
@@ -272,62 +219,51 @@ def process_group(tmp_path):
     dist.destroy_process_group()
 
 
-def trained(folder: Path, wrapped: bool, begin) -> dict:
-    cohort = dict(type='ckd_mm.SnapshotEnsemble',
-                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)])
+def trained(folder: Path, wrapped: bool) -> dict:
+    """Weights after three steps, in channels_last under the wrapper."""
+    snapshots = [dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)]
     torch.manual_seed(3)
-    model = MODELS.build(
-        dict(type='ckd_mm.CheckpointDistill', student=with_statistics(resnet(1, **NORM)), cohort=cohort))
+    student = with_statistics(resnet(1, norm_cfg=dict(type='GN', num_groups=2)))
+    model = MODELS.build(dict(type='ckd_mm.CheckpointDistill', student=student,
+                              cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots)))
     runs = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False) if wrapped else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
-    begin(SimpleNamespace(model=runs, hooks=[], optim_wrapper=wrapper,
-                          train_dataloader=SimpleNamespace(dataset=[None])))
+    if wrapped:
+        ChannelsLastHook().before_train(SimpleNamespace(
+            model=runs, hooks=[], optim_wrapper=wrapper,
+            train_dataloader=SimpleNamespace(dataset=[None])))
     runs.train()
-    seen = []
-    model.student.backbone.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    maps = []
+    model.student.backbone.layer1.register_forward_hook(lambda module, inputs, output: maps.append(output))
     for step in range(3):
         runs.train_step(batch(12, seed=step), wrapper)
     if wrapped:
-        assert all(map(is_last, seen)) and all(map(is_last, convolutions(
-            model.cohort))) and not any(map(is_last, convolutions(model)))
+        assert all(map(is_last, maps)) and all(map(is_last, convolutions(model.cohort)))
+        assert not any(map(is_last, convolutions(model)))
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def test_gradients_are_right_in_a_wrapper(tmp_path, process_group):
-    """Weights that are rearranged after DistributedDataParallel has seen them get wrong ones, in torch 2.1 as
-    in 2.15."""
+    """Weights whose layout changes after DistributedDataParallel has seen them get wrong ones, in torch 2.1
+    as in 2.15."""
     trajectory(tmp_path, model=TEACHER)
-    expected = trained(tmp_path, wrapped=False, begin=lambda runner: None)
-    found = trained(tmp_path, wrapped=True, begin=ChannelsLastHook().before_train)
+    expected, found = trained(tmp_path, wrapped=False), trained(tmp_path, wrapped=True)
     for name, value in expected.items():
         assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('backbone', [dict(type='VGG', depth=11, num_classes=10),
-                          dict(type='AlexNet', num_classes=10)])
-def test_a_network_that_views_its_maps_is_named_before_training(digits_run, backbone):
+# ---------------------------------------------------------------- the trial before training
+def test_a_network_that_views_its_maps_is_named_before_training(digits_run):
     large = [dict(type='Resize', scale=224), dict(type='PackInputs')]
     config = digits_run(custom_hooks=[HOOK], train_dataloader=dict(dataset=dict(pipeline=large)),
                         val_dataloader=None, val_cfg=None, val_evaluator=None)
-    config.model = dict(type='ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
+    config.model = dict(type='ImageClassifier', backbone=dict(type='AlexNet', num_classes=10),
+                        head=dict(type='ClsHead'))
     log = StepLog()
     with pytest.raises(ConfigError, match='ImageClassifier fails on an image in channels_last, '
                                           '.*RuntimeError: .*Take the hook out'):
         train(config, log)
     assert log.steps == []
-
-
-class Stream(IterableDataset):
-    """Digits one after another, without numbers."""
-
-    def __init__(self, dataset) -> None:
-        self.dataset, self.metainfo = dataset, dataset.metainfo
-
-    def __iter__(self):
-        return iter([self.dataset[index] for index in range(16)])
-
-    def __len__(self) -> int:
-        return 16
 
 
 class OtherNames(BaseModel):
@@ -342,58 +278,33 @@ class OtherNames(BaseModel):
                                                      torch.cat([sample.gt_label for sample in data_samples])))
 
 
-def stream(runner) -> None:
-    dataset = Stream(runner.train_dataloader.dataset)
-    runner.train_loop.dataloader = DataLoader(dataset, batch_size=8, collate_fn=pseudo_collate)
-
-
-class Begin(Hook):
-    """Changes the run before the hook's own ``before_train``, and sees how its weights lie in a step."""
-
-    def __init__(self, change) -> None:
-        self.change, self.last = change, []
-
-    def before_train(self, runner) -> None:
-        self.change(runner)
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.last += map(is_last, convolutions(runner.model))
-
-
-@pytest.mark.parametrize('what, reason', [(stream, 'NotImplementedError'), (OtherNames, 'TypeError')])
-def test_what_cannot_be_tried_trains_all_the_same(digits_run, monkeypatch, what, reason):
-    logged = []
-    monkeypatch.setattr('ckd_mm.hooks.channels_last_hook.print_log',
-                        lambda message, logger: logged.append(message))
+def test_what_cannot_be_tried_trains_all_the_same(digits_run, monkeypatch):
+    lines, layout = [], Layout()
+    monkeypatch.setattr('ckd_mm.hooks.channels_last_hook.print_log', lambda line, logger: lines.append(line))
     config = digits_run(custom_hooks=[HOOK], epochs=1, val_dataloader=None, val_cfg=None, val_evaluator=None)
-    if what is OtherNames:
-        config.model = OtherNames()
-    begin = Begin(what if what is stream else lambda runner: None)
-    train(config, begin)
-    assert begin.last and all(begin.last)
-    message, = logged
-    assert 'could not be tried on an image before training' in message and f'({reason}: ' in message
+    config.model = OtherNames()
+    train(config, layout)
+    assert layout.weights and all(layout.weights)
+    assert 'OtherNames could not be tried on an image before training (TypeError: ' in lines[0]
 
 
-def test_connectors_in_a_checkpoint_are_in_the_usual_order(digits_run, tmp_path):
-    """Whichever of the two hooks comes first. Resumed they are those of the unbroken run."""
+def test_connectors_in_a_checkpoint_are_in_the_usual_layout(digits_run, tmp_path):
+    """Whichever of the two hooks comes first."""
     connector = dict(type='ConvModuleConnector', in_channel=4, out_channel=4, kernel_size=3, padding=1)
     feature = dict(type='ModuleOutputs', source='backbone.layer1')
+    mapping = dict(s_feature=dict(recorder='feature', from_student=True, connector='wide'),
+                   t_feature=dict(recorder='feature', from_student=False))
     distiller = dict(
         type='ConfigurableDistiller', student_recorders=dict(feature=feature),
         teacher_recorders=dict(feature=dict(feature, source='networks.0.backbone.layer1')),
         distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=1e-5)),
-        connectors=dict(wide=connector), loss_forward_mappings=dict(
-            loss_feature=dict(s_feature=dict(recorder='feature', from_student=True, connector='wide'),
-                              t_feature=dict(recorder='feature', from_student=False))))
+        connectors=dict(wide=connector), loss_forward_mappings=dict(loss_feature=mapping))
     for order in (1, -1):
-        config = distilled(digits_run, tmp_path,
-                           custom_hooks=[HOOK, dict(type='ckd_mm.StageStateHook')][::order], epochs=1,
+        config = distilled(digits_run, tmp_path, custom_hooks=[HOOK, STATE][::order], epochs=1,
                            work_dir=str(tmp_path / str(order)))
         config.model.distiller = distiller
         runner = train(config)
-        saved = torch.load(tmp_path / str(order) / 'epoch_1.pth',
-                           weights_only=False)['ckd_mm_stage']['distiller']
-        weight = saved['connectors.wide.conv_module.conv.weight']
+        saved = torch.load(tmp_path / str(order) / 'epoch_1.pth', weights_only=False)
+        weight = saved['ckd_mm_stage']['distiller']['connectors.wide.conv_module.conv.weight']
         assert weight.shape == (4, 4, 3, 3) and weight.is_contiguous()
         assert torch.equal(weight, runner.model.distiller.connectors['wide'].conv_module.conv.weight)
