@@ -5,7 +5,7 @@ from measure import Contender, Pair, paired_ratios
 from steps import mmengine_contender
 from workload import Workload, build
 
-from ckd_mm.infoplane import EstimatorSettings, ProbeImages, estimate_point
+from ckd_mm.infoplane import ProbeImages, ProbeSettings, estimate_point
 
 HELD_OUT = 0.1  # of the training set, the probe's default
 
@@ -23,7 +23,7 @@ def probe_vs_epoch(work: Workload) -> list[float]:
     count = 1024 if work.device.type == 'cuda' else 256
     pixels = torch.randint(256, (count, *work.images.shape[1:]), dtype=torch.uint8)
     images = ProbeImages(pixels, torch.randint(work.teacher['head']['num_classes'], (count, )))
-    settings = EstimatorSettings(reconstruct_size=56 if work.preset.startswith('imagenet') else None)
+    settings = ProbeSettings(reconstruct_size=56 if work.preset.startswith('imagenet') else None)
 
     def make_pair() -> Pair:
         network = build(work.teacher).requires_grad_(False)

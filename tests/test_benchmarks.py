@@ -215,7 +215,7 @@ def test_the_epoch_is_counted_nine_times(modules, work, monkeypatch):
     assert probing.probe_vs_epoch(work) == pytest.approx([0.2])
     probe, ninth = pairs[0]
     probe.step(probe.batch())
-    assert probed == [(256, probing.EstimatorSettings())]
+    assert probed == [(256, probing.ProbeSettings())]
     trained = ninth.batch()
     assert sum(len(batch['inputs']) for batch in trained) == 256 and len(ninth.step(trained)) == 256 // 32
 

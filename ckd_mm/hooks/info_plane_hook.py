@@ -1,4 +1,4 @@
-"""Watch a network move on the information plane while it trains."""
+"""Measure the information plane of a network while it trains."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from .snapshot_hook import SnapshotHook
 
 @HOOKS.register_module()
 class InfoPlaneHook(Hook):
-    """Measure each snapshot of the run's ``SnapshotHook``, with the same code and into the same
-    ``information_plane.json`` as ``tools/probe.py``. Training is not disturbed (random state, modes,
-    gradients). In a distributed run rank 0 measures and the others wait.
+    """Measure each snapshot of the run's ``SnapshotHook``, with the code of ``tools/probe.py`` and into the
+    same ``information_plane.json``. Training is not disturbed (random state, modes, gradients). In a
+    distributed run rank 0 measures and the others wait.
 
     Args:
         out_dir: folder of the file; default: that of the trajectory.
@@ -26,28 +26,26 @@ class InfoPlaneHook(Hook):
         probe: see :class:`ckd_mm.infoplane.probe.Probe`.
 
     Raises:
-        ConfigError: before training: the run has no SnapshotHook, or a setting cannot work.
+        ConfigError: before training: the run has no SnapshotHook, or a setting is wrong.
     """
 
     priority = 86  # after SnapshotHook
 
     def __init__(self, out_dir: str | None = None, figure: bool = True, **probe: Any) -> None:
-        self.out_dir = out_dir
-        self.figure = figure
-        self.settings = probe
+        self.out_dir, self.figure, self.settings = out_dir, figure, probe
 
     def before_train(self, runner) -> None:
-        self.snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
-        if self.snapshots is None:
+        snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
+        if snapshots is None:
             raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) "
                               'to custom_hooks')
+        self.snapshots = snapshots
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
-        # reads the images, on all processes: some data sets wait for each other
-        with torch.random.fork_rng(devices=[]):
-            notes = self.probe.notes(self.snapshots.trajectory)
+        with torch.random.fork_rng(devices=[]):  # on all processes: some data sets wait for each other
+            notes = self.probe.notes(snapshots.trajectory)
         if is_main_process():
-            self.path = Path(self.out_dir or self.snapshots.trajectory.folder) / PLANE
+            self.path = Path(self.out_dir or snapshots.trajectory.folder) / PLANE
             self.plane = InformationPlane.continue_from(self.path, self.probe.settings, notes)
         else:
             self.probe = None
@@ -57,8 +55,7 @@ class InfoPlaneHook(Hook):
         if epoch not in self.snapshots.epochs:
             return
         if is_main_process():
-            snapshot = self.snapshots.trajectory.at(epoch)
-            point = self.probe.measure(snapshot.build(), epoch, snapshot.sha256)
+            point = self.probe.measure(self.snapshots.trajectory.at(epoch))
             self.plane.add(point)
             self.plane.save(self.path)
             runner.logger.info(f'Information plane, epoch {epoch}: I(X;F) {point.information_x:.5f} nats, '

@@ -1,4 +1,4 @@
-"""Which images the probe looks at."""
+"""The images on which snapshots are measured."""
 
 import copy
 from collections.abc import Callable
@@ -11,10 +11,7 @@ from ..data.split import held_out_indices
 from ..data.wrappers import undivided
 from ..errors import ConfigError
 from ..progress import Progress
-from ..validate import check_choice
 from .estimators import ProbeImages
-
-SPLITS = ('held_out', 'test')
 
 
 def held_out_part(dataset: dict, held_out: float | int, seed: int, part: str) -> dict:
@@ -24,14 +21,15 @@ def held_out_part(dataset: dict, held_out: float | int, seed: int, part: str) ->
 
 
 def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: int) -> dict:
-    """Config of the data set that is probed, with the evaluation pipeline (no augmentation).
+    """Config of the data set that is probed, with the evaluation pipeline; other arguments as in
+    :class:`ProbeSettings`.
 
     Args:
         config: of the run, with ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``).
-        probe_split: 'held_out': a part of the training set that the teacher is not trained on; 'test': the
-            test set, the papers' way, which lets the choice of teacher see the test labels.
+
+    Raises:
+        ConfigError: it has neither, or its training set cannot be divided.
     """
-    check_choice('probe: probe_split', probe_split, SPLITS)
     evaluation = config.get('test_dataloader') or config.get('val_dataloader')
     if evaluation is None:
         raise ConfigError('probe: the config has no test_dataloader and no val_dataloader, whose pipeline '
@@ -42,22 +40,23 @@ def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: i
     inner = undivided(training)
     if 'pipeline' not in inner:
         raise ConfigError(f'probe: the training set of type {training.get("type")} has no pipeline of its '
-                          'own to replace, so no '
-                          "part of it can be held out; use probe_split='test'")
+                          "own to replace, so no part of it can be held out; use probe_split='test'")
     inner['pipeline'] = undivided(settled(evaluation['dataset']))['pipeline']
     return held_out_part(training, held_out, seed, 'held_out')
 
 
 def load_probe_images(dataset: dict, num_images: int | None = None, seed: int = 0,
                       log: Callable[[str], None] = print) -> ProbeImages:
-    """The images in memory.
+    """Read images into memory.
 
     Args:
-        dataset: config, with a pipeline that gives every image the same size.
         num_images: at most this many, drawn without replacement by ``seed``; None: all.
+
+    Raises:
+        ConfigError: they are not uint8, or not of one size.
     """
     built = CLASSIFICATION_DATASETS.build(dataset)
-    chosen = list(range(len(built)))
+    chosen = range(len(built))
     if num_images is not None and num_images < len(built):
         chosen = held_out_indices(len(built), num_images, seed)
     pixels, labels, progress = [], [], Progress(log, 'Probe: reading image', len(chosen))

@@ -23,7 +23,7 @@ class PlanePoint:
             ``reconstruction_loss``.
         information_y: I(Y;F), accuracy from 0 to 1.
         sha256: of the snapshot.
-        seconds, teacher_forwards: what measuring took, in forward passes of one image too.
+        seconds, teacher_forwards: cost of measuring, by the clock and in forward passes of one image.
     """
     epoch: int
     information_x: float
@@ -42,12 +42,11 @@ def min_max(values: Sequence[float]) -> list[float]:
 
 
 class InformationPlane:
-    """Points of the snapshots of one trajectory.
+    """Points of the snapshots of one trajectory, in the order of their epochs.
 
     Args:
-        points: in any order.
-        settings: everything that the numbers depend on besides the snapshots.
-        notes: what a reader should know (which split, how many images).
+        settings: all that the numbers depend on besides the snapshots.
+        notes: facts for the reader (which split, how many images).
     """
 
     def __init__(self, points: Sequence[PlanePoint] = (), settings: dict[str, Any] | None = None,
@@ -58,8 +57,8 @@ class InformationPlane:
 
     def normalised(self) -> list[dict[str, float]]:
         """Both axes min-max scaled over the trajectory, and their sum: ``epoch``, ``x``, ``y``, ``sum``."""
-        xs = min_max([point.information_x for point in self.points])
-        ys = min_max([point.information_y for point in self.points])
+        xs, ys = (min_max([getattr(point, axis) for point in self.points])
+                  for axis in ('information_x', 'information_y'))
         return [dict(epoch=point.epoch, x=x, y=y, sum=x + y) for point, x, y in zip(self.points, xs, ys)]
 
     @property
@@ -71,10 +70,11 @@ class InformationPlane:
 
     @property
     def uninformed(self) -> list[int]:
-        """Epochs at which the decoder did no better than the mean image, too badly to measure anything."""
+        """Epochs at which the decoder did no better than the mean image, so that nothing was measured."""
         return [point.epoch for point in self.points if point.information_x <= 0]
 
     def add(self, point: PlanePoint) -> None:
+        """Add or replace the point of that epoch."""
         others = [kept for kept in self.points if kept.epoch != point.epoch]
         self.points = sorted([*others, point], key=lambda kept: kept.epoch)
 
@@ -82,11 +82,12 @@ class InformationPlane:
         return any(point.epoch == epoch and point.sha256 == sha256 for point in self.points)
 
     def save(self, path: Path) -> None:
-        rows = self.normalised() if self.points else []
-        units = dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1')
-        write_json(path, dict(format=FORMAT, notes=self.notes, settings=self.settings, units=units,
-                              best_epoch=self.best_epoch if self.points else None,
-                              points=[asdict(point) for point in self.points], normalised=rows))
+        write_json(path, dict(
+            format=FORMAT, notes=self.notes, settings=self.settings,
+            units=dict(information_x='nats per pixel and channel', information_y='accuracy, 0 to 1'),
+            best_epoch=self.best_epoch if self.points else None,
+            points=[asdict(point) for point in self.points],
+            normalised=self.normalised() if self.points else []))
 
     @classmethod
     def load(cls, path: Path) -> 'InformationPlane':
@@ -103,10 +104,10 @@ class InformationPlane:
 
     @classmethod
     def continue_from(cls, path: Path, settings: dict[str, Any], notes: dict[str, Any]) -> 'InformationPlane':
-        """The plane at ``path`` if it was measured in the same way, an empty one if there is none.
+        """The plane at ``path``; an empty one if there is none.
 
         Raises:
-            ConfigError: it was measured otherwise; points of two ways cannot be compared.
+            ConfigError: it was measured with other settings; such points cannot be compared.
         """
         if not Path(path).exists():
             return cls((), settings, notes)

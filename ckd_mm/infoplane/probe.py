@@ -1,9 +1,10 @@
-"""Measure a trajectory; the hook, the runner and tools/probe.py all come here."""
+"""Measure a trajectory: for the hook, the runner and tools/probe.py."""
 
 import hashlib
 import math
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +13,51 @@ from mmengine.device import get_device
 from mmengine.dist import get_rank
 
 from ..distributed import on_main
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError
 from ..files import plain
-from ..trajectory import Trajectory, share_snapshots
-from ..validate import check_int
-from .estimators import EstimatorSettings, ProbeImages, estimate_point
+from ..trajectory import Snapshot, Trajectory, share_snapshots
+from .estimators import ProbeImages, estimate_point
 from .images import load_probe_images, probe_dataset
 from .plane import InformationPlane, PlanePoint
+from .settings import ProbeSettings
 
 
 class Probe:
     """Images and settings, the same for every snapshot.
 
     Args:
-        config: of the run (its data sets are used).
-        probe_split: 'held_out' (default) or 'test', see :func:`probe_dataset`.
-        held_out: how much of the training set is held out: a fraction, or a number of images.
-        num_images: probe at most this many of them.
-        seed: of the held-out part and the draw of images.
-        estimator: further settings, see :class:`EstimatorSettings`.
+        config: of the run, whose data sets are used.
+        given: see :class:`ProbeSettings`.
+
+    Attributes:
+        settings: all that the numbers depend on besides the snapshots, as it is written down.
     """
 
-    def __init__(self, config: dict, probe_split: str = 'held_out', held_out: float | int = 0.1,
-                 num_images: int | None = 5000, seed: int = 0, **estimator: Any) -> None:
-        known = list(EstimatorSettings.__dataclass_fields__)
-        unknown = sorted(set(estimator) - set(known))
-        if unknown:
-            raise ConfigError(f'probe: unknown setting {unknown[0]!r}; known are probe_split, held_out, '
-                              f'num_images and {sorted(known)}')
-        if num_images is not None:
-            check_int('probe: num_images', num_images, 3)
-        self.estimator = EstimatorSettings(seed=seed, **estimator)
-        self.probe_split, self.held_out, self.num_images, self.seed = probe_split, held_out, num_images, seed
-        self.dataset = probe_dataset(config, probe_split, held_out, seed)
-        self._images: ProbeImages | None = None
+    def __init__(self, config: dict, **given: Any) -> None:
+        self.options: ProbeSettings = ProbeSettings.read('probe', given)
+        self.probe_split, self.held_out = self.options.probe_split, self.options.held_out
+        self.num_images, self.seed = self.options.num_images, self.options.seed
+        self.dataset = probe_dataset(config, self.probe_split, self.held_out, self.seed)
+        self.settings = plain({name: getattr(self.options, name) for name in self.options.names()})
+        self.settings.update(dataset=plain(self.dataset))
+        if self.probe_split == 'test':
+            self.settings['held_out'] = None
         self.log: Callable[[str], None] = print
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything the numbers depend on besides the snapshots."""
-        held_out = self.held_out if self.probe_split == 'held_out' else None
-        return plain(dict(self.estimator.to_dict(), probe_split=self.probe_split, num_images=self.num_images,
-                          held_out=held_out, dataset=self.dataset))
+    @cached_property
+    def images(self) -> ProbeImages:
+        return load_probe_images(self.dataset, self.num_images, self.seed, self.log)
 
     @property
-    def images(self) -> ProbeImages:
-        if self._images is None:
-            self._images = load_probe_images(self.dataset, self.num_images, self.seed, self.log)
-        return self._images
+    def held_out_record(self) -> dict[str, Any]:
+        """What the manifest of a trajectory says of the images that its teacher is not trained on."""
+        return dict(held_out=self.held_out, seed=self.seed)
 
     def was_seen(self, trajectory: Trajectory) -> bool | None:
         """Whether the teacher may have been trained on the images; None of test images."""
         if self.probe_split == 'test':
             return None
-        return trajectory.info.get('held_out') != plain(held_out_record(self.held_out, self.seed))
+        return trajectory.info.get('held_out') != plain(self.held_out_record)
 
     def warn_if_seen(self, trajectory: Trajectory, log: Callable[[str], None]) -> None:
         if self.was_seen(trajectory):
@@ -74,27 +66,24 @@ class Probe:
                 'your own, to be sure')
 
     def notes(self, trajectory: Trajectory) -> dict[str, Any]:
-        images = self.images
-        return dict(probe_split=self.probe_split, images=len(images),
-                    image_size=list(images.pixels.shape[1:]),
-                    images_sha256=hashlib.sha256(images.pixels.numpy().tobytes()).hexdigest(),
+        pixels = self.images.pixels
+        return dict(probe_split=self.probe_split, images=len(pixels), image_size=list(pixels.shape[1:]),
+                    images_sha256=hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
                     teacher_trained_on_probe_images=self.was_seen(trajectory))
 
-    def measure(self, network: torch.nn.Module, epoch: int, sha256: str | None) -> PlanePoint:
-        started = time.perf_counter()
-        device = torch.device(get_device())
-        values = estimate_point(network, self.images, self.estimator, device, self.log)
+    def measure(self, snapshot: Snapshot) -> PlanePoint:
+        """
+        Raises:
+            CkdError: the snapshot's features are not finite.
+        """
+        network, started = snapshot.build(), time.perf_counter()
+        values = estimate_point(network, self.images, self.options, torch.device(get_device()), self.log)
         if not math.isfinite(values['information_x']):
-            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {epoch} is not finite: its features hold '
-                           'NaN or infinity, the training had diverged. Leave the snapshot out of the '
-                           'trajectory')
-        return PlanePoint(epoch=epoch, sha256=sha256, seconds=round(time.perf_counter() - started, 3),
-                          **values)
-
-
-def held_out_record(held_out: float | int, seed: int) -> dict[str, Any]:
-    """How a trajectory's manifest says what its teacher was not trained on."""
-    return dict(held_out=held_out, seed=seed)
+            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {snapshot.epoch} is not finite: its '
+                           'features hold NaN or infinity, the training had diverged. Leave the snapshot out '
+                           'of the trajectory')
+        return PlanePoint(epoch=snapshot.epoch, sha256=snapshot.sha256,
+                          seconds=round(time.perf_counter() - started, 3), **values)
 
 
 def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
@@ -111,7 +100,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
     probe.log = log if rank == 0 else (lambda line: None)
 
     def begin() -> InformationPlane:
-        trajectory.check()  # reading every file once is enough
+        trajectory.check()
         return InformationPlane.continue_from(path, probe.settings, {})
 
     plane = on_main(begin)
@@ -131,8 +120,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
         if rank == 0:
             plane.save(path)
 
-    share_snapshots(todo, lambda snapshot: probe.measure(snapshot.build(), snapshot.epoch, snapshot.sha256),
-                    keep, log, 'Probe')
+    share_snapshots(todo, probe.measure, keep, log, 'Probe')
     if rank == 0 and not todo:
         plane.save(path)
     if plane.uninformed:

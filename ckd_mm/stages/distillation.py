@@ -14,7 +14,7 @@ from ..hooks.anneal_distillation_hook import AnnealDistillationHook
 from ..hooks.progressive_teacher_hook import ProgressiveTeacherHook
 from ..hooks.schedule_hook import build_schedule, check_schedules, schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
-from ..infoplane.probe import Probe, held_out_record
+from ..infoplane.probe import Probe
 from ..losses import CohortKDLoss
 from ..registry import MODELS
 from ..settings import Settings, setting
@@ -187,7 +187,7 @@ class Schedule:
         """
         if self.comparison is None:
             return
-        wanted = plain(held_out_record(self.comparison.held_out, self.comparison.seed))
+        wanted = plain(self.comparison.held_out_record)
         for trajectory in trajectories:
             if trajectory.info.get('held_out') != wanted:
                 raise ConfigError('distill.schedule: StopWhenOvertakenHook needs a teacher that was trained '

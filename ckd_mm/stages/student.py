@@ -12,7 +12,6 @@ from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import top1
 from ..files import sha256_of_file
-from ..infoplane.probe import held_out_record
 from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, TeachingStage
@@ -114,7 +113,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         while images.get('part') is None and isinstance(images.get('dataset'), dict):
             images = images.dataset
         if images.get('part') == 'rest':
-            info['held_out'] = held_out_record(images.held_out, images.seed)
+            info['held_out'] = images.held_out_record
         return [dict(type='ckd_mm.SnapshotHook', info=info, overwrite=True, **self.snapshots.given)]
 
     def depends_on(self, run: Run) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..errors import CkdError, ConfigError
-from ..infoplane.probe import Probe, held_out_record
+from ..infoplane.probe import Probe
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, numbered
 from ..pipeline.training_stage import KEPT_CHECKPOINTS, StageRunner, TrainingStage, stage_config
@@ -158,7 +158,7 @@ class TeacherStage(TrainingStage[TeacherResult]):
         checkpoint.max_keep_ckpts = KEPT_CHECKPOINTS  # these are only to resume from, snapshots are kept
         checkpoint.pop('save_best', None)
         if self.held_out is not None:
-            info['held_out'] = held_out_record(self.held_out.held_out, self.held_out.seed)
+            info['held_out'] = self.held_out.held_out_record
         hook = dict(type='ckd_mm.SnapshotHook', out_dir=str(self.folder(run)), info=info, overwrite=True,
                     epochs=self.epochs(run), ema=self.settings.snapshots.ema)
         return stage_config(run, config, self.name, [hook])

@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from ..errors import ConfigError
 from ..evaluation.evaluate import evaluation_parts
 from ..files import plain
-from ..infoplane.probe import Probe, held_out_record
+from ..infoplane.probe import Probe
 from ..training import exclude_held_out
 from .pipeline_access import OWN_KEYS
 from .sweep import Sweep
@@ -62,9 +62,8 @@ def make_search(config: Config, settings: dict[str, Any], seeds: Sequence[int],
     probe = Probe(config, **dict(config.get('probe') or {}, probe_split='held_out'))
     trials = [Trial(EPOCH, seed, epoch=epoch, overrides=chosen) for seed in seeds for epoch in epochs
               for chosen in grid(settings)]
-    held_out = held_out_record(probe.held_out, probe.seed)
     students, teacher = _search_configs(config, probe)
-    sweep = Sweep(students, trials, teacher, search=dict(images=probe.dataset, held_out=held_out))
+    sweep = Sweep(students, trials, teacher, search=dict(images=probe.dataset, held_out=probe.held_out_record))
     if any(map(probe.was_seen, sweep.teachers.trajectories)):
         print('Warning: the trajectory does not say that its teacher was trained without the held-out '
               'images; what fits such a teacher need not fit on images it has not seen')
