@@ -25,7 +25,8 @@ VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
     """Where the checkpoints of the two teachers are, once they are trained."""
-    return [tmp_path_factory.mktemp('teacher') / f'epoch_{epoch}.pth' for epoch in (2, 8)]
+    folder = tmp_path_factory.mktemp('teacher')
+    return [folder / f'epoch_{epoch}.pth' for epoch in (2, 8)]
 
 
 @pytest.fixture
