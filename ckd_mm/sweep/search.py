@@ -63,7 +63,8 @@ def make_search(config: Config, settings: dict[str, Any], seeds: Sequence[int],
     trials = [Trial(EPOCH, seed, epoch=epoch, overrides=chosen) for seed in seeds for epoch in epochs
               for chosen in grid(settings)]
     students, teacher = _search_configs(config, probe)
-    sweep = Sweep(students, trials, teacher, search=dict(images=probe.dataset, held_out=probe.held_out_record))
+    sweep = Sweep(students, trials, teacher,
+                  search=dict(images=probe.dataset, held_out=probe.held_out_record))
     if any(map(probe.was_seen, sweep.teachers.trajectories)):
         print('Warning: the trajectory does not say that its teacher was trained without the held-out '
               'images; what fits such a teacher need not fit on images it has not seen')

@@ -13,7 +13,7 @@ from ckd_mm.hooks import TrainAgreementHook
 from ckd_mm.losses.cohort_kd_loss import cohort_kd_loss
 from ckd_mm.teachers.snapshot_ensemble import find_snapshot
 
-from ..conftest import resnet
+from ..conftest import digits_config, resnet
 from ..helpers import assert_same_weights, labels_of, train, with_statistics
 from .conftest import STOP, killed
 
@@ -24,9 +24,11 @@ VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Where the checkpoints of the two teachers are, once they are trained."""
-    folder = tmp_path_factory.mktemp('teacher')
-    return [folder / f'epoch_{epoch}.pth' for epoch in (2, 8)]
+    """Checkpoints of the two teachers."""
+    config = digits_config(tmp_path_factory.mktemp('teacher'), epochs=8, model=NETWORK)
+    config.default_hooks.checkpoint.max_keep_ckpts = 8
+    train(config)
+    return [Path(config.work_dir) / f'epoch_{epoch}.pth' for epoch in (2, 8)]
 
 
 @pytest.fixture
@@ -34,10 +36,6 @@ def agreement_run(digits_run, tmp_path, files):
     """A distillation in batches of 24, 24 and 16, of the same images in each epoch. The student begins as one
     of its two teachers and never changes, but in train mode it is normalised by its batch, so that it agrees
     with them sometimes."""
-    if not files[0].exists():
-        teacher = digits_run(epochs=8, images=64, work_dir=files[0].parent, model=NETWORK)
-        teacher.default_hooks.checkpoint.max_keep_ckpts = 8
-        train(teacher)
 
     def make(epochs=2, folder='run', hooks=(), **settings):
         config = digits_run(epochs=epochs, images=64, batch=24, work_dir=tmp_path / folder)
