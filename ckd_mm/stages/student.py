@@ -113,7 +113,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         while images.get('part') is None and isinstance(images.get('dataset'), dict):
             images = images.dataset
         if images.get('part') == 'rest':
-            info['held_out'] = images.held_out_record
+            info['held_out'] = dict(held_out=images.held_out, seed=images.seed)
         return [dict(type='ckd_mm.SnapshotHook', info=info, overwrite=True, **self.snapshots.given)]
 
     def depends_on(self, run: Run) -> dict[str, Any]:

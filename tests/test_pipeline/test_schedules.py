@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.registry import DATASETS
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.hooks import StopWhenOvertakenHook
+from ckd_mm.hooks import stop_when_overtaken_hook
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.report import Report, results_table
 from ckd_mm.teachers import SnapshotEnsemble
@@ -151,9 +151,8 @@ def test_overtaken_and_resumed(digits_run, scheduled, tmp_path, monkeypatch, tau
     made = digits_run(work_dir=tmp_path / 'made', model=resnet(2), custom_hooks=[
         dict(type='ckd_mm.SnapshotHook', interval=1, info=dict(held_out=dict(held_out=0.25, seed=0)))])
     Runner.from_cfg(made).train()
-    monkeypatch.setattr(
-        StopWhenOvertakenHook, '_accuracy', lambda hook, preprocessor, network, logits_of: 10.0
-        if isinstance(network, SnapshotEnsemble) else 20.0)
+    monkeypatch.setattr(stop_when_overtaken_hook, 'top1_accuracy', lambda loader, preprocessor, network, **_:
+                        10.0 if isinstance(network, SnapshotEnsemble) else 20.0)
     config = scheduled(dict(OVERTAKEN, held_out=0.25))
     config.teacher = dict(trajectory=str(tmp_path / 'made'))
     stopped_before(monkeypatch, config, 2)
