@@ -372,7 +372,9 @@ def test_dih_recipe(name):
         outputs = tuple(range(HEADS[method.split('_')[0]]))
         assert run.settings.heads.out_indices == outputs and run.settings.heads.kind == 'flatten'
         assert distill.kd_loss['aggregation'] == 'loss' and distill.reduction == 'mean'
-        heads = stage_of(stages, 'heads').config(run, (3, 32, 32))
+        stage = stage_of(stages, 'heads')
+        stage.input_shape = lambda run: (3, 32, 32)
+        heads = stage.config(run)
         assert heads.train_cfg.max_epochs == 200 and heads.model.out_indices == outputs
     else:
         assert run.settings.heads is None

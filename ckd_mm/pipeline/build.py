@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from ..infoplane.settings import ProbeSettings
 from ..selection import build_selector
 from ..settings import Settings, setting, settings_in
+from ..stages.checks import check_no_own_hook
 from ..stages.distillation import Distillation, DistillSettings, Schedule
 from ..stages.ensembles import EnsemblesStage
 from ..stages.given_teacher import GivenTeacherStage
@@ -21,7 +22,7 @@ from ..stages.probe import ProbeStage, make_probe
 from ..stages.select import SelectStage
 from ..stages.student import StudentStage
 from ..stages.student_task import StudentTask
-from ..stages.teacher import TeacherSettings, TeacherStage, WhenSettings, check_no_own_hook
+from ..stages.teacher import TeacherSettings, TeacherStage, WhenSettings
 from .model_files import resolve_model_files
 from .run import Run
 from .stage import STUDENT, Stage, TeachingStage, numbered
@@ -184,7 +185,7 @@ def _refuse(config: Config, why: str, *keys: str) -> None:
 # ------------------------------------------------------------ what must fit together
 def check_together(run: Run, select: SelectStage, students: list[StudentStage]) -> None:
     """Raises ConfigError where settings that are right each for itself cannot work together."""
-    settings, schedule = run.settings, select.distillation.schedule
+    settings, schedule = run.settings, select.schedule
     if settings.hint is not None and len(students) > 1:
         raise ConfigError('hint: it is a stage of one student; it cannot be combined with assistants or '
                           'generations')
@@ -201,7 +202,7 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage]) 
 
 
 def _check_cache(distill: DistillSettings, select: SelectStage, students: list[StudentStage]) -> None:
-    file, schedule = distill.cache.file, select.distillation.schedule
+    file, schedule = distill.cache.file, select.schedule
     if distill.distiller is not None:
         raise ConfigError('distill.cache: a distiller reads the features of teachers in every step, and what '
                           'is cached are their targets; take distill.cache or distill.distiller out')
@@ -215,7 +216,7 @@ def _check_cache(distill: DistillSettings, select: SelectStage, students: list[S
     if distill.kd_weight == 0 and not schedule.anneals:
         raise ConfigError('distill.cache: with distill.kd_weight=0 no teacher is used, so there is nothing '
                           'to cache; take it out')
-    trained = select.teachers[0].settings.is_trained
+    trained = select.teacher.is_trained
     if file is not None and (trained or len(students) > 1):
         remedy = 'name them with teacher.trajectory, or leave distill.cache.file out' if trained else \
             'leave it out, or assistants and generations'

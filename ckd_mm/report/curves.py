@@ -5,8 +5,10 @@ from pathlib import Path
 
 from ..trajectory.snapshot import ACCURACY
 
+Curve = list[list[float]]
 
-def read_curve(folder: Path, metric: str = ACCURACY) -> list[list[float]]:
+
+def read_curve(folder: Path, metric: str = ACCURACY) -> Curve:
     """Points [epoch, ``metric``] of the validations that mmengine logged below ``folder``; of an epoch that
     was run twice the later one."""
     points: dict[float, float] = {}

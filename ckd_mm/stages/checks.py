@@ -17,10 +17,7 @@ from ..training import type_name
 
 
 def check_no_own_hook(name: str, hook: Any) -> None:
-    """
-    Raises:
-        ConfigError: the stages of a run add such a hook themselves.
-    """
+    """Raises ConfigError if the stages of a run add such a hook themselves."""
     kind = type_name(hook)
     if kind in schedule_names():
         raise ConfigError(f'{name}: {kind} belongs into distill.schedule; every stage would inherit it')
@@ -30,10 +27,7 @@ def check_no_own_hook(name: str, hook: Any) -> None:
 
 
 def check_maps(network: nn.Module, run: Run) -> str:
-    """
-    Raises:
-        ConfigError: the network has no feature maps to probe, or the test set cannot be read.
-    """
+    """Raises ConfigError if the network has no feature maps to probe, or the test set cannot be read."""
     if run.test_set() is None:
         return 'no images to probe'
     images = load_probe_images(evaluation_parts(run.config)[0]['dataset'], 2)
@@ -42,25 +36,15 @@ def check_maps(network: nn.Module, run: Run) -> str:
 
 
 def check_teacher_weights(weights: Sequence[float] | None, teachers: int, each: str = 'teacher') -> None:
-    """
-    Raises:
-        ConfigError: ``distill.teacher_weights`` are more or fewer.
-    """
+    """Raises ConfigError unless there is one for each."""
     if weights is not None and len(weights) != teachers:
         raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one for '
                           f'each {each}')
 
 
 def check_disk(folder: Path, needed: float, what: str, remedy: str) -> str:
-    """
-    Args:
-        folder: where the run will write; it need not exist.
-        needed: bytes.
-        remedy: how to need less.
-
-    Raises:
-        CkdError: fewer bytes are free there.
-    """
+    """Raises CkdError unless as many bytes as ``needed`` are free for ``folder``, which need not exist; the
+    remedy says how to need less."""
     folder = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:

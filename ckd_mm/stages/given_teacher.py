@@ -8,7 +8,7 @@ from ..distributed import on_main
 from ..errors import ConfigError
 from ..evaluation.evaluate import check_recorded_accuracy, require_same_classes
 from ..pipeline.data_sets import classes_of
-from ..pipeline.network_checks import logits_of_two_images
+from ..pipeline.network_checks import number_of_classes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Stage
 from ..report.section import Section
@@ -19,12 +19,10 @@ from .teacher import TeacherResult, TeacherSettings, teacher_training
 
 
 class GivenTeacherStage(Stage[TeacherResult]):
-    """Trajectories that exist.
-
+    """
     Args:
-        settings: ``teacher``, with ``trajectory``.
-        selector: of them.
-        probed: whether their feature maps will be probed.
+        settings: with ``trajectory``.
+        probed: whether feature maps will be probed.
     """
     Result = TeacherResult
     name = 'teacher'
@@ -72,11 +70,9 @@ class GivenTeacherStage(Stage[TeacherResult]):
         """The last snapshot fits the student's images, classes and its recorded accuracy."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
-        if run.test_set() is not None:
-            logits_of_two_images('teacher', network, run.test_set())
         if self.probed:
             check_maps(network, run)
-        classes = getattr(getattr(network, 'head', None), 'num_classes', None)
+        classes = number_of_classes('teacher', network, run)
         wanted = (run.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
-from mmpretrain.registry import DATASETS
 from torch import nn
 
 from ..distributed import on_main
@@ -81,22 +80,18 @@ class HeadSettings(TrainingSettings):
 
 @dataclass(kw_only=True)
 class HeadsResult(Result):
-    """
-    Args:
-        members: metrics on the test set by name, heads from shallow to deep and the teacher (Sec. 4.4).
-        ensemble: of all together.
-        file: of the heads, and its SHA-256.
-        epochs: that they were trained; 0 of given ones.
-    """
-    members: dict[str, dict]
-    ensemble: dict[str, float]
+    """Metrics are those of the test set (Sec. 4.4)."""
+    members: dict[str, dict]  # by name, heads from shallow to deep and the teacher
+    ensemble: dict[str, float]  # of all together
     file: str
     sha256: str
-    epochs: int
+    epochs: int  # of their training; 0: they were given
 
 
 class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
-    """
+    """k heads, each z_h(x) = W a_i(x) + b at a mounting position i (Eq. 3), learn the labels by cross-entropy
+    from one forward pass of the frozen backbone. With the teacher they are the k + 1 teachers of Eq. 4.
+
     Args:
         select: chooses the one snapshot.
         held_out: images that the teacher was not trained on.
@@ -107,34 +102,32 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
 
     def __init__(self, settings: HeadSettings, select: SelectStage, held_out: Probe | None) -> None:
         self.settings, self.select, self.held_out = settings, select, held_out
-        self.teacher = select.teachers[0].settings
-        distill, schedule = select.distillation.settings, select.distillation.schedule
-        self.teacher_weights = distill.teacher_weights
-        if distill.cohort is not None:
+        self.teacher, self.teacher_weights = select.teacher, select.distill.teacher_weights
+        if select.distill.cohort is not None:
             raise ConfigError('heads: they teach with the snapshot that they are mounted on, as '
                               'ckd_mm.DIHTeacher; take distill.cohort or heads out')
         if settings.file is not None and self.teacher.is_trained:
             raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained '
                               'already: name it with teacher.trajectory, or give heads.out_indices to train '
                               'heads for the new one')
-        if schedule.progressive or len(self.teacher.folders) > 1:
-            raise ConfigError('heads: they are mounted on one snapshot, and several teach; take ' + (
-                'ProgressiveTeacherHook' if schedule.progressive else 'all but one trajectory') + ' out')
+        if select.schedule.progressive or len(self.teacher.folders) > 1:
+            several = 'ProgressiveTeacherHook' if select.schedule.progressive else 'all but one trajectory'
+            raise ConfigError('heads: they are mounted on one snapshot, and several teach; take '
+                              f'{several} out')
 
     # ------------------------------------------------------------ k heads learn from the frozen backbone
     def training(self, run: Run) -> Config:
         return apply_overrides(teacher_training(run, self.teacher), self.settings.overrides)
 
-    def config(self, run: Run, input_shape: tuple[int, ...] | None = None) -> Config:
-        """
-        Args:
-            input_shape: (C, H, W) of an image; default: of the first of the training set.
-        """
-        config = self.training(run)
-        shape = input_shape or image_shape(DATASETS.build(config.train_dataloader.dataset))
-        exclude_held_out(config, self.held_out)
+    def input_shape(self, run: Run) -> tuple[int, ...]:
+        """(C, H, W) of the training images."""
+        return image_shape(run.data_set(self.training(run).train_dataloader.dataset,
+                                        'train_dataloader.dataset of the heads'))
+
+    def config(self, run: Run) -> Config:
+        config = exclude_held_out(self.training(run), self.held_out)
         config.model = ConfigDict(type='ckd_mm.HeadTraining', snapshot=self.select.chosen(run)[0],
-                                  model=self.teacher.model, input_shape=tuple(shape),
+                                  model=self.teacher.model, input_shape=self.input_shape(run),
                                   **self.settings.mounting)
         config.compile = config.load_from = None
         return stage_config(run, config, self.name, [])
@@ -191,10 +184,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
                     if self.settings.file is None else self._check_file())
 
     def check_chosen(self, run: Run) -> str:
-        """
-        Raises:
-            ConfigError: several snapshots are chosen, or not every teacher has a weight.
-        """
+        """Raises ConfigError unless one snapshot will be chosen, and every teacher has a weight."""
         chosen, settings = self.select.expected(run), self.settings
         if chosen != 1:
             raise ConfigError('heads: they are mounted on one snapshot, but the selector '
@@ -210,11 +200,9 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
 
     def _check_mounting(self, run: Run) -> str:
-        images = run.data_set(self.training(run).train_dataloader.dataset,
-                              'train_dataloader.dataset of the heads')
         with torch.random.fork_rng(devices=[]):
-            training = HeadTraining(self.select.teachers[0].example(run), input_shape=image_shape(images),
-                                    model=self.teacher.model, **self.settings.mounting)
+            training = HeadTraining(self.select.teachers[0].example(run), model=self.teacher.model,
+                                    input_shape=self.input_shape(run), **self.settings.mounting)
         return (f'{len(training.heads)} heads of {number_of_parameters(training.heads):,} parameters on '
                 f'outputs {[*map(int, training.heads)]}')
 

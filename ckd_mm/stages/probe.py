@@ -20,11 +20,8 @@ COLUMNS = {'epoch': 'd', 'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised 
 
 
 def make_probe(run: Run, selector: Selector) -> Probe | None:
-    """The images of the config's ``probe``, or the default ones where the selector needs some.
-
-    Raises:
-        ConfigError: the selector needs the information plane, and the config says ``probe=None``.
-    """
+    """The images of the config's ``probe``, or the default ones where the selector needs some. Raises
+    ConfigError if it needs the information plane and the config says ``probe=None``."""
     if run.settings.probe is not None:
         return Probe(run.student_training(), **run.settings.probe.given)
     if selector.needs_plane and 'probe' in run.config:
@@ -35,21 +32,14 @@ def make_probe(run: Run, selector: Selector) -> Probe | None:
 
 @dataclass(kw_only=True)
 class ProbeResult(Result):
-    """
-    Args:
-        best_epochs: T* of each trajectory.
-        seconds_a_snapshot: mean.
-    """
-    best_epochs: list[int]
-    seconds_a_snapshot: float | None
+    """The planes themselves are in files of their own."""
+    best_epochs: list[int]  # T* of each trajectory
+    seconds_a_snapshot: float | None  # mean
 
 
 class ProbeStage(Stage[ProbeResult]):
-    """The information plane of each trajectory, in ``information_plane.json``.
-
-    Args:
-        teachers: stages that leave trajectories.
-    """
+    """The information plane of each trajectory that the ``teachers`` leave, in
+    ``information_plane.json``."""
     name = 'probe'
     Result = ProbeResult
 

@@ -32,24 +32,15 @@ SELECTION = 'selection.json'
 
 @dataclass(kw_only=True)
 class SelectResult(Result):
-    """
-    Args:
-        epochs: of the snapshots that teach.
-        teachers: these snapshots, as :class:`ckd_mm.teachers.SnapshotEnsemble` takes them.
-        selector: as the config names it.
-        by_trajectory: for each trajectory its ``epochs``, the ``reason``, ``scores`` and ``cost``.
-        cohort_metrics, teacher_metrics: on the test set, of the chosen snapshots together and of the last.
-        teacher_epoch: of the last snapshot.
-        members: ``epoch``, ``file``, ``sha256`` and ``metrics`` of each chosen snapshot.
-    """
+    """The snapshots that teach; also ``selection.json``."""
     epochs: list[int]
-    teachers: list[dict]
-    selector: Any
-    by_trajectory: list[dict]
-    cohort_metrics: dict[str, float]
-    teacher_metrics: dict[str, float]
+    teachers: list[dict]  # as ckd_mm.teachers.SnapshotEnsemble takes snapshots
+    selector: Any  # as the config names it
+    by_trajectory: list[dict]  # its epochs, reason, scores, cost and training, see _part
+    cohort_metrics: dict[str, float]  # of the chosen snapshots together, on the test set
+    teacher_metrics: dict[str, float]  # of the last snapshot
     teacher_epoch: int
-    members: list[dict]
+    members: list[dict]  # epoch, file, sha256 and metrics of each chosen snapshot
 
 
 class SelectStage(TeachingStage[SelectResult]):
@@ -66,7 +57,8 @@ class SelectStage(TeachingStage[SelectResult]):
                  plane: ProbeStage | None, distillation: Distillation,
                  make_task: Callable[[Run, Path], Any]) -> None:
         self.selector, self.teachers, self.probe, self.plane = selector, teachers, probe, plane
-        self.distillation, self.make_task = distillation, make_task
+        self.teacher, self.make_task = teachers[0].settings, make_task
+        self.distill, self.schedule = distillation.settings, distillation.schedule
         self.requires = tuple(stage.name for stage in [*teachers, *([] if plane is None else [plane])])
 
     def trajectories(self, run: Run) -> list[Trajectory]:
@@ -81,7 +73,7 @@ class SelectStage(TeachingStage[SelectResult]):
         """How many snapshots will be chosen: a selector that does not go by the epoch chooses one of each
         trajectory."""
         first = self.teachers[0]
-        if first.settings.is_trained:
+        if self.teacher.is_trained:
             each = self.selector.epochs(first.epochs(run), first.max_epochs(run))
             return len(self.teachers) * (len(each) if self.selects_by_epoch else 1)
         given = first.trajectories(run)
@@ -91,59 +83,50 @@ class SelectStage(TeachingStage[SelectResult]):
                    for selection in self.selector.select_all(given, [SelectionContext()] * len(given)))
 
     def check_trained(self, run: Run) -> None:
-        """
-        Raises:
-            ConfigError: selector or schedule cannot work with the epochs of the trainings to come.
-        """
-        schedule, folders = self.distillation.schedule, self.teachers[0].settings.folders
-        if self.teachers[0].settings.is_trained:
+        """Raises ConfigError if selector or schedule cannot work with the trainings to come."""
+        if self.teacher.is_trained:
             self.selector.check([stage.epochs(run) for stage in self.teachers],
                                 [stage.max_epochs(run) for stage in self.teachers])
-            schedule.check(self.expected(run) // len(self.teachers))
-        elif schedule.progressive and len(folders) > 1:
+            self.schedule.check(self.expected(run) // len(self.teachers))
+        elif self.schedule.progressive and len(self.teacher.folders) > 1:
             raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory, but '
-                              f'there are {len(folders)}')
+                              f'there are {len(self.teacher.folders)}')
 
     def check_chosen(self, run: Run) -> None:
-        """
-        Raises:
-            ConfigError: not every snapshot has a weight.
-        """
-        check_teacher_weights(self.distillation.settings.teacher_weights, self.expected(run))
+        """Raises ConfigError unless every snapshot that will be chosen has a weight."""
+        check_teacher_weights(self.distill.teacher_weights, self.expected(run))
 
     def checks(self, run: Run) -> Iterator[Check]:
-        if not self.teachers[0].settings.is_trained:
+        if not self.teacher.is_trained:
             yield Check('schedule', lambda: self._check_given(run))
-        if self.distillation.settings.cohort is not None:
+        if self.distill.cohort is not None:
             yield Check('cohort', lambda: self._check_cohort(run))
 
     def _check_given(self, run: Run) -> str:
-        schedule, chosen = self.distillation.schedule, self.expected(run)
-        schedule.check_given(self.trajectories(run))
+        chosen = self.expected(run)
+        self.schedule.check_given(self.trajectories(run))
         if run.settings.heads is None:  # else the weights are of heads
             self.check_chosen(run)
-        schedule.check(chosen)
+        self.schedule.check(chosen)
         return f'fits the trajectory, of which {chosen} teach'
 
     def _check_cohort(self, run: Run) -> str:
         cohort = self.example(run)
         if not isinstance(cohort, BaseCohort):
-            raise ConfigError(f'distill.cohort={self.distillation.settings.cohort!r} builds a '
-                              f'{type(cohort).__name__}, which is no ckd_mm.teachers.BaseCohort; subclass '
-                              'that')
+            raise ConfigError(f'distill.cohort={self.distill.cohort!r} builds a {type(cohort).__name__}, '
+                              'which is no ckd_mm.teachers.BaseCohort; subclass that')
         return type(cohort).__name__
 
     def example(self, run: Run) -> nn.Module:
-        own = self.distillation.settings.cohort
-        count = 1 if self.distillation.schedule.progressive else self.expected(run)
+        count = 1 if self.schedule.progressive else self.expected(run)
         config = self._cohort([self.teachers[0].example(run)] * count)
         try:
             return MODELS.build(config)
         except Exception as error:  # a cohort of the user's own may fail in any way
-            if own is None:
+            if self.distill.cohort is None:
                 raise
-            raise ConfigError(f'distill.cohort={own!r} cannot be built with snapshots=[...] and model=...: '
-                              f'{type(error).__name__}: {error}') from error
+            raise ConfigError(f'distill.cohort={self.distill.cohort!r} cannot be built with snapshots=[...] '
+                              f'and model=...: {type(error).__name__}: {error}') from error
 
     # ------------------------------------------------------------ the work
     def depends_on(self, run: Run) -> dict[str, Any]:
@@ -152,12 +135,12 @@ class SelectStage(TeachingStage[SelectResult]):
             found['images'] = self.probe.settings
         if self.selector.needs_student:
             found['student'] = self.make_task(run, run.work_dir).settings
-        if self.distillation.settings.cohort is not None:
-            found['cohort'] = self.distillation.settings.cohort
+        if self.distill.cohort is not None:
+            found['cohort'] = self.distill.cohort
         return found
 
     def context(self, run: Run, folder: Path) -> SelectionContext:
-        """What the selector may look at; scores and short trainings are written to ``folder``."""
+        """What the selector may use; scores and short trainings are written to ``folder``."""
         if self.probe is None:
             return SelectionContext(folder=folder, log=run.log)
         self.probe.log = run.log
@@ -190,9 +173,9 @@ class SelectStage(TeachingStage[SelectResult]):
         for snapshot in chosen:
             check_recorded_accuracy(snapshot, config)
         teacher = evaluate(SnapshotEnsemble([last]), config, run.log, 'the teacher')
-        if self.distillation.schedule.progressive:
+        if self.schedule.progressive:
             cohort: dict[str, float] = {}  # they never teach together
-        elif self.distillation.settings.cohort is None and [item.file for item in chosen] == [last.file]:
+        elif self.distill.cohort is None and [item.file for item in chosen] == [last.file]:
             cohort = teacher
         else:
             cohort = evaluate(MODELS.build(self._cohort(teachers)), config, run.log, 'the cohort')
@@ -207,8 +190,8 @@ class SelectStage(TeachingStage[SelectResult]):
 
     # ------------------------------------------------------------ teaching
     def _cohort(self, snapshots: list) -> dict[str, Any]:
-        own = self.distillation.settings.cohort or dict(type='ckd_mm.SnapshotEnsemble')
-        return dict(own, snapshots=snapshots, model=self.teachers[0].settings.model)
+        own = self.distill.cohort or dict(type='ckd_mm.SnapshotEnsemble')
+        return dict(own, snapshots=snapshots, model=self.teacher.model)
 
     def chosen(self, run: Run) -> list[dict]:
         """The selected snapshots, in the folders that their trajectories have now: they may have been
@@ -223,7 +206,7 @@ class SelectStage(TeachingStage[SelectResult]):
         return self._cohort(self.chosen(run))
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
-        result, own = run.results[self.name], self.distillation.settings.cohort
+        result, own = run.results[self.name], self.distill.cohort
         found = [dict(sha256=member['sha256'] or sha256_of_file(member['file']), model=teacher.get('model'))
                  for teacher, member in zip(result.teachers, result.members)]
         return found if own is None else [*found, dict(cohort=without_files(own))]
@@ -231,7 +214,7 @@ class SelectStage(TeachingStage[SelectResult]):
     def verify(self, run: Run) -> None:
         classes = class_names(run.config.train_dataloader.dataset)
         for teacher, member in zip(self.chosen(run), run.results[self.name].members):
-            snapshot = find_snapshot(teacher, self.teachers[0].settings.model)
+            snapshot = find_snapshot(teacher, self.teacher.model)
             snapshot.check_file()
             if snapshot.sha256 != member['sha256']:
                 raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest '
@@ -240,7 +223,7 @@ class SelectStage(TeachingStage[SelectResult]):
             require_same_classes(snapshot, classes, 'the classes of its training set')
 
     def report(self, run: Run, result: SelectResult) -> Section:
-        return selection_section(result, self.distillation.schedule.progressive)
+        return selection_section(result, self.schedule.progressive)
 
 
 def as_teacher(trajectory: Trajectory, snapshot: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def selection_section(result: Any, in_turn: bool) -> Section:
         paragraphs=[f'Selector: {selector}.', *candidates, *selection_cost([part['cost'] for part in parts])],
         lines=[f'selected by {selector}: {reason}'],
         starred={'teacher': result.epochs} if len(parts) == 1 else {},
-        tables=[score_table(part) for part in parts if _measured_scores(part)],
+        tables=score_tables(parts),
         cost=dict(teacher_epochs=sum(part['training']['epochs'] for part in parts),
                   teacher_hours=None if None in hours else sum(hours)),
         summary=dict(
@@ -66,19 +66,17 @@ def selection_cost(costs: Sequence[dict]) -> list[str]:
             f'operations, and {seconds:.1f} s.'] if seconds else []
 
 
-def score_table(part: dict) -> Table:
-    rows = _measured_scores(part)
-    columns = {'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f',
-               'seconds': '.1f'}
-    return Table(columns, [[row['epoch'], row['score'], row['teacher_forwards'], row['seconds']]
-                           for row in rows],
-                 [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']])
-
-
-def _measured_scores(part: dict) -> list[dict]:
-    """Without scores that are the epoch itself, and those of the information plane, which has its own
-    table."""
-    return [row for row in part['scores'] if 'teacher_forwards' in row]
+def score_tables(parts: Sequence[dict]) -> list[Table]:
+    """Of scores that were measured; those of the information plane have a table of their own."""
+    tables = []
+    for part in parts:
+        rows = [row for row in part['scores'] if 'teacher_forwards' in row]
+        columns = {'epoch': 'd', f'score, {part["score_unit"]}': '.6g', 'forward passes': ',.0f',
+                   'seconds': '.1f'}
+        cells = [[row[key] for key in ('epoch', 'score', 'teacher_forwards', 'seconds')] for row in rows]
+        chosen = [index for index, row in enumerate(rows) if row['epoch'] in part['epochs']]
+        tables += [Table(columns, cells, chosen)] if rows else []
+    return tables
 
 
 def selector_text(selector: str | dict) -> str:

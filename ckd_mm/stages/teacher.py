@@ -34,11 +34,8 @@ class WhenSettings(Settings):
     phases: int | None = setting(None, at_least=1, help='at the ends of so many equal phases of the training')
 
     def at(self, max_epochs: int) -> list[int]:
-        """The epochs after which a training of ``max_epochs`` leaves a snapshot.
-
-        Raises:
-            ConfigError: naming the setting.
-        """
+        """The epochs after which a training of ``max_epochs`` leaves a snapshot. Raises ConfigError if it is
+        too short."""
         return snapshot_epochs(max_epochs, self.interval, self.epochs, self.phases)
 
 
@@ -82,15 +79,10 @@ class TeacherSettings(TrainingSettings):
 
 @dataclass(kw_only=True)
 class TeacherResult(Result):
-    """
-    Args:
-        trajectories: folders of the snapshots.
-        epochs: of the snapshots of the first.
-        trained: whether this run trained it.
-    """
-    trajectories: list[str]
-    epochs: list[int]
-    trained: bool
+    """Where the snapshots are."""
+    trajectories: list[str]  # folders
+    epochs: list[int]  # of the first
+    trained: bool  # by this run
 
 
 def teacher_training(run: Run, settings: TeacherSettings) -> Config:

@@ -66,6 +66,8 @@ def settings(**changes):
      r'% of 100 validation images rightly, but its manifest records 100.0 %'),
     (settings(teacher=dict(trajectory='nowhere')), SnapshotError, 'no trajectory at .*nowhere'),
     (settings(selector=dict(type='epoch', epochs=5)), ConfigError, r'no snapshot at \[5\]; it has \[1, 2\]'),
+    (settings(selector=dict(type='ensemble', kind='full', k=2)), ConfigError,
+     'needs 2 trainings of the teacher, but teacher.trajectory names 1'),
     (settings(model=resnet(classes=12)), ConfigError, 'num_classes=12'),
 ])
 def test_given_trajectory(distil_run, tmp_path, damage, error, message):

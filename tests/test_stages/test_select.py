@@ -16,7 +16,6 @@ from ckd_mm.stages.student_task import StudentTask
 from ckd_mm.trajectory import Snapshot, Trajectory
 
 from ..conftest import resnet
-from ..helpers import opened
 
 
 def selection(config, **log):
@@ -120,18 +119,10 @@ def test_one_forward_pass_is_enough(given, tmp_path, monkeypatch, selector):
 
     run, stage = selection(config)
     monkeypatch.setattr(Snapshot, 'build', counted)
-    stage.selector.select(stage.trajectories(run)[0], stage.context(run, tmp_path / 'select'))
-    assert sum(passed) == 3 * 64  # snapshots and held-out images
-
-
-def test_one_pass_selectors_need_no_decoder(given, monkeypatch):
-    config = given('calibration')
-    config.probe = None
-    assert 'probe' not in opened(config)[1]
     monkeypatch.setattr('ckd_mm.infoplane.estimators.information_x',
                         lambda *args: pytest.fail('a decoder was trained'))
-    rows = select(config)['scores']
-    assert [row['epoch'] for row in rows] == [1, 2, 3] and all(row['score'] < 0 for row in rows)
+    stage.selector.select(stage.trajectories(run)[0], stage.context(run, tmp_path / 'select'))
+    assert sum(passed) == 3 * 64  # snapshots and held-out images
 
 
 @pytest.mark.parametrize('held_out, warned', [(32, True), (64, False)])
@@ -191,23 +182,6 @@ def test_ensemble_of_two_trainings(distil_run):
     again.probe, again.selector = None, dict(type='ensemble', kind='full', k=2)
     CheckpointDistillRunner(again).train(until='select')
     assert read_json(again.work_dir + '/selection.json')['epochs'] == [3, 4]
-
-
-def test_an_ensemble_asks_for_its_trajectories_before_training(given):
-    config = given(dict(type='ensemble', kind='full', k=2))
-    config.probe = None
-    with pytest.raises(ConfigError, match='needs 2 trainings of the teacher, but teacher.trajectory names 1'):
-        CheckpointDistillRunner(config).train()
-
-
-def test_seeds_of_the_trainings(distil_run):
-    config = distil_run()
-    config.selector = dict(type='ensemble', kind='full', k=3)
-    run, stages = opened(config)
-    teachers = [stages[name] for name in ('teacher', 'teacher_2', 'teacher_3')]
-    assert [stage.config(run).randomness.seed for stage in teachers] == [3, 4, 5]
-    assert stages['student'].config(run).randomness.seed == 3
-    assert [stage.folder(run).name for stage in teachers] == ['run', 'teacher_2', 'teacher_3']
 
 
 # ------------------------------------------------------------ short trainings

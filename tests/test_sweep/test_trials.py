@@ -13,7 +13,7 @@ HEADS = dict(out_indices=(0, 1), kind='flatten')
 def heads_config(config):
     run, stages = opened(config)
     stages['select'].chosen = lambda run: [{}]
-    return stages['heads'].config(run, (3, 8, 8))
+    return stages['heads'].config(run)
 
 
 def test_heads_of_a_sweep_are_trained_as_those_of_a_run(distil_run, tmp_path):

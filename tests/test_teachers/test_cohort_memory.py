@@ -23,8 +23,9 @@ TEACHER, STUDENT = with_statistics(resnet(2, channels=8)), with_statistics(resne
 
 @pytest.fixture
 def cohort(tmp_path):
-    snapshots = trajectory(tmp_path, epochs=(1, 2, 3, 4), model=TEACHER).snapshots
-    return lambda teachers: SnapshotEnsemble(snapshots[:teachers])
+    trajectory(tmp_path, epochs=(1, 2, 3, 4), model=TEACHER)
+    return lambda teachers: SnapshotEnsemble(
+        [dict(trajectory=str(tmp_path), epoch=epoch) for epoch in range(1, teachers + 1)])
 
 
 def keep_activations(cohort: SnapshotEnsemble) -> SnapshotEnsemble:
@@ -39,7 +40,8 @@ def keep_activations(cohort: SnapshotEnsemble) -> SnapshotEnsemble:
 def distilled_step(cohort: SnapshotEnsemble):
     torch.manual_seed(0)
     model = CheckpointDistill(STUDENT, cohort).train()
-    model.teacher_logits(IMAGES[:1])  # prepares the teachers
+    assert model.cohort is cohort
+    cohort(IMAGES[:1])  # now it is ready: its weights are those that teach
     wrapper, data = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)), batch(16)
     return lambda: model.train_step(data, wrapper)
 
