@@ -203,16 +203,19 @@ def test_the_teacher_is_evaluated_once(distil_run, monkeypatch):
     """Promise 11: not in every epoch of the student; the number is in the log, in the summary and on the
     page."""
     evaluations, predictions = [], []
-    evaluate, predict = select.evaluate, SnapshotEnsemble.predict
+    evaluate, forward = select.evaluate, SnapshotEnsemble.forward
 
     def counted(model, config, log, what):
         evaluations.append(what)
         return evaluate(model, config, log, what)
 
+    def counted_forward(cohort, *args, mode='tensor', **data):
+        predictions.extend([mode] * (mode == 'predict'))
+        return forward(cohort, *args, mode=mode, **data)
+
     for module in (select, training_stage):
         monkeypatch.setattr(module, 'evaluate', counted)
-    monkeypatch.setattr(SnapshotEnsemble, 'predict',
-                        lambda cohort, *args: predictions.append(1) or predict(cohort, *args))
+    monkeypatch.setattr(SnapshotEnsemble, 'forward', counted_forward)
     config = distil_run(probe=None, selector=dict(_delete_=True, type='epoch', epochs=[1, 3]))
     summary = RUNNERS.build(config).train()
     assert summary['selection']['epochs'] == [1, 3]
