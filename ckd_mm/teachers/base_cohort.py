@@ -81,8 +81,3 @@ def with_predictions(scores: Tensor, data_samples: list | None = None) -> list:
     data_samples = data_samples or [DataSample() for _ in scores]
     return [sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
             for sample, score in zip(data_samples, scores)]
-
-
-def head_name(index: int | str) -> str:
-    """How tables and figures call the head at an output of the backbone."""
-    return f'head {index}'

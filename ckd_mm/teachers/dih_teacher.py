@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, SnapshotError
 from ..registry import MODELS
-from .base_cohort import BaseCohort, head_name
+from .base_cohort import BaseCohort
 from .feature_network import FeatureNetwork
 from .head_file import HeadFile, read_heads
 from .snapshot_ensemble import SnapshotLike, find_snapshot
@@ -61,7 +61,8 @@ class DIHTeacher(BaseCohort):
 
     @property
     def member_names(self) -> list[str]:
-        return [head_name(index) for index in self.indices] + [TEACHER] * (self.networks[0].head is not None)
+        heads = [f'head {index}' for index in self.indices]
+        return heads if self.networks[0].head is None else [*heads, TEACHER]
 
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.networks[0].expect_inputs_of(preprocessor)

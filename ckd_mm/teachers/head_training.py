@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .base_cohort import ensemble_predictions, head_name, of_mmpretrain
+from .base_cohort import ensemble_predictions, of_mmpretrain
 from .dih_teacher import TEACHER
 from .feature_network import FeatureNetwork
 from .head_file import HeadFile, write_heads
@@ -64,7 +64,7 @@ class HeadTraining(BaseModel):
     @property
     def member_names(self) -> list[str]:
         """In the order of the logits."""
-        return [*map(head_name, self.heads), TEACHER]
+        return [*(f'head {index}' for index in self.heads), TEACHER]
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """``loss``: a cross-entropy a head; ``tensor``: logits (k + 1, N, C), heads from shallow to deep and

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.models.losses import CrossEntropyLoss
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import ConfigError
 from ..registry import MODELS
-from ..validate import check_int
+from ..validate import check_choice, check_int
 
 KINDS = ('flatten', 'pool')
 GRID = 4
@@ -34,20 +33,16 @@ class IntermediateHead(LinearClsHead):
         shape: of the map, (channels, H, W), or (channels, ) where a backbone has pooled it already.
         kind: ``flatten`` takes the map as it is (the paper), ``pool`` its average over a grid.
         grid: side of that grid; a map that is smaller stays as it is.
-        loss: of logits and labels; default: cross-entropy.
     """
 
-    def __init__(self, num_classes: int, shape: Sequence[int], kind: str = 'flatten', grid: int = GRID,
-                 loss: nn.Module | None = None, init_cfg=None) -> None:
-        if kind not in KINDS:
-            raise ConfigError(f'kind={kind!r} should be one of {KINDS}, or None for the default of the image '
-                              'size')
+    def __init__(self, num_classes: int, shape: Sequence[int], kind: str = 'flatten',
+                 grid: int = GRID) -> None:
+        check_choice('kind', kind, KINDS)
         check_int('grid', grid, at_least=1)
         size = tuple(shape[1:])
         pooled = tuple(min(grid, side) for side in size) if kind == 'pool' else size
         # a loss that is built already: within mmrazor's scope the name of mmpretrain's means nothing
-        super().__init__(num_classes, shape[0] * math.prod(pooled), init_cfg=init_cfg,
-                         loss=loss or CrossEntropyLoss())
+        super().__init__(num_classes, shape[0] * math.prod(pooled), init_cfg=None, loss=CrossEntropyLoss())
         self.kind, self.grid = kind, grid
         self.pooled_to = pooled if pooled != size else None
 
