@@ -70,9 +70,9 @@ class GivenTeacherStage(Stage[TeacherResult]):
         """The last snapshot fits the student's images, classes and its recorded accuracy."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
+        classes = number_of_classes('teacher', network, run)
         if self.probed:
             check_maps(network, run)
-        classes = number_of_classes('teacher', network, run)
         wanted = (run.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '

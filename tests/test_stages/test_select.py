@@ -103,7 +103,7 @@ def test_cmi_of_a_run_is_that_of_its_networks(given, teacher_run):
     assert {row['epoch']: row['score'] for row in part['scores']} == pytest.approx(expected, rel=1e-4)
     assert selected['epochs'] == [best]
     assert part['cost']['teacher_forwards'] == 3 * len(images)
-    assert 'probe' not in summary['seconds']  # the plane was not asked for
+    assert 'probe' not in summary['seconds']  # the selector needs no plane
     row = f'<td class="n">{best}</td><td class="n">{part["scores"][best - 1]["score"]:.6g}</td>'
     assert f'<tr class="chosen">{row}' in Path(config.work_dir, 'report.html').read_text()
 
@@ -237,7 +237,7 @@ def killed_after(count, config, monkeypatch):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    """Of a short probe that nobody killed: the scores, and the rows of the first round."""
+    """Of an unbroken short probe: the scores, and the rows of the first round."""
     return {}
 
 
