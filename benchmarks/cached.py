@@ -45,10 +45,9 @@ def write_targets(folder: Path, work: Workload, rows: int) -> Layout:
     inputs = build(work.student).data_preprocessor(work.collated(), True)['inputs']
     checksums = image_checksum(inputs)
     for block in writer.prepare():
-        places = writer.rows_of(block)
-        target = soft_target(torch.randn(TEACHERS, len(places), classes), TAU)
-        writer.write(places.start, target._replace(predicted=target.log_p.argmax(dim=1)),
-                     checksums.repeat(len(places) // size))
+        for rows in writer.batches_of(block):
+            target = soft_target(torch.randn(TEACHERS, size, classes), TAU)
+            writer.write(rows.start, target._replace(predicted=target.log_p.argmax(dim=1)), checksums)
         writer.done(block)
     writer.finish()
     return layout

@@ -57,10 +57,10 @@ def network(model: dict, seed: int):
     return built.eval()
 
 
-def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = TEACHER, classes=DIGITS,
-               seed: int = 0) -> Trajectory:
+def trajectory(folder: Path, epochs=(1, 2, 3), model: dict = TEACHER, classes=DIGITS, seed: int = 0,
+               **info) -> Trajectory:
     """A trajectory on disk whose snapshot of epoch e is ``network(model, seed + e)``."""
-    run = Trajectory(Path(folder), (), dict(model=model, classes=list(classes), max_epochs=max(epochs)))
+    run = Trajectory(Path(folder), (), dict(info, model=model, classes=list(classes), max_epochs=max(epochs)))
     for epoch in epochs:
         weights = network(model, seed + epoch).state_dict()
         run.add(write_snapshot(Path(folder, 'snapshots', f'epoch_{epoch}.pth'), weights, epoch=epoch,
@@ -134,6 +134,21 @@ def feature_distiller(source: str = 'backbone.layer1', channels: tuple[int, int]
         loss_forward_mappings=dict(loss_feature=dict(
             s_feature=dict(recorder='feature', from_student=True, connector='adapt'),
             t_feature=dict(recorder='feature', from_student=False))))
+
+
+def stopped_before(monkeypatch, config: Config, epoch: int) -> None:
+    """Run the whole method until the student has finished this many epochs; ``config`` then resumes it."""
+    run_epoch = EpochBasedTrainLoop.run_epoch
+
+    def dying(loop):
+        if loop.epoch == epoch and hasattr(loop.runner.model, 'student'):
+            raise KeyboardInterrupt
+        run_epoch(loop)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EpochBasedTrainLoop, 'run_epoch', dying)
+        RUNNERS.build(config).train()
+    config.resume = True
 
 
 class StepLog(Hook):

@@ -193,7 +193,7 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage]) 
         raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot be '
                           'combined with assistants or generations, which learn from one network each')
     for student in students[:-1]:
-        student.check_schedule(run)
+        student.distilled_epochs(run)
     if settings.distill.cache is not None:
         _check_cache(settings.distill, select, students)
     select.check_trained(run)

@@ -1,12 +1,11 @@
-"""What `distill` says: the loss of logits, its weights, and until when, how strongly and from whom it is
-used."""
+"""``distill``: the loss of logits, its weights, and its schedule."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from ..errors import ConfigError
 from ..files import plain
@@ -19,62 +18,60 @@ from ..losses import CohortKDLoss
 from ..registry import MODELS
 from ..settings import Settings, setting
 from ..training import as_list
-from ..trajectory import Trajectory, model_config_of
+from ..trajectory import Trajectory
 from .targets import CacheSettings
 
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
-IMAGES = (
-    'held_out', 'num_images', 'seed')  # which training images a comparison holds out, in the words of `probe`
+IMAGES = ('held_out', 'num_images', 'seed')  # the images of a comparison, in the words of `probe`
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSettings(Settings):
     """``distill``: how a student learns from its teachers."""
     tau: float = setting(4.0, above=0, help='temperature of the softened probabilities')
-    aggregation: str = setting('prob', choices=('prob', 'logit', 'loss'), help='what is averaged over the '
-                                                                               'teachers: softened '
-                                                                               'probabilities (Eq. 2 of '
-                                                                               'CheckpointKD), logits, or '
-                                                                               'losses (Eq. 4 of DIH)')
-    teacher_weights: list | None = setting(None, help='one number for each teacher, at least 0; default: '
-                                                      'equal')
+    aggregation: str = setting(
+        'prob', choices=('prob', 'logit', 'loss'),
+        help='what is averaged over the teachers: softened probabilities (Eq. 2 of CheckpointKD), logits, or '
+             'losses (Eq. 4 of DIH)')
+    teacher_weights: list | None = setting(
+        None, help='one number for each teacher, at least 0; default: equal')
     standardize: bool = setting(False, help='bring logits to mean 0 and standard deviation 1 first')
-    loss: dict | None = setting(None, help='another loss of logits instead of the four settings before, '
-                                "say dict(type='ckd_mm.DecoupledKDLoss')")
+    loss: dict | None = setting(
+        None, help='another loss of logits instead of the four settings before, say '
+                   "dict(type='ckd_mm.DecoupledKDLoss')")
     ce_weight: float = setting(1.0, at_least=0, help="weight of the student's own loss while it is distilled")
-    kd_weight: float = setting(1.0, at_least=0, help='weight of the distillation loss; at 0 no teacher is '
-                                                     'used')
-    ce_weight_after_stop: float = setting(1.0, at_least=0, help="weight of the student's own loss after an "
-                                                                "early stop")
-    reduction: str = setting('mean', choices=('mean', 'sum'), help="over the teachers: 'mean' as in the "
-                                                                   "papers; 'sum' as the DIH authors' code, "
-                                                                   "where each teacher brings its own "
-                                                                   "cross-entropy")
-    stop_epoch: int | None = setting(None, at_least=0, help='distil for so many epochs, then train on the '
-                                     "student's own loss (ESKD)")
-    schedule: list | dict | None = setting(None, help='hook or list of hooks that change distillation: '
-                                                      'ckd_mm.AnnealDistillationHook, '
-                                                      'ckd_mm.StopWhenOvertakenHook, '
-                                                      'ckd_mm.ProgressiveTeacherHook')
-    distiller: dict | None = setting(None, help='config of an mmrazor.ConfigurableDistiller, for losses of '
-                                                'features')
-    cohort: dict | None = setting(None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is '
-                                             'given the selected `snapshots` and the `model` of those that '
-                                             'do not name their own')
-    cache: CacheSettings | None = setting(None, help='teacher forwards are done once, before the training, '
-                                                     'and cached')
+    kd_weight: float = setting(
+        1.0, at_least=0, help='weight of the distillation loss; at 0 no teacher is used')
+    ce_weight_after_stop: float = setting(
+        1.0, at_least=0, help="weight of the student's own loss after an early stop")
+    reduction: str = setting(
+        'mean', choices=('mean', 'sum'),
+        help="over the teachers: 'mean' as in the papers; 'sum' as the DIH authors' code, where each teacher "
+             'brings its own cross-entropy')
+    stop_epoch: int | None = setting(
+        None, at_least=0, help="distil for so many epochs, then train on the student's own loss (ESKD)")
+    schedule: list | dict | None = setting(
+        None, help='hook or list of hooks that change distillation: ckd_mm.AnnealDistillationHook, '
+                   'ckd_mm.StopWhenOvertakenHook, ckd_mm.ProgressiveTeacherHook')
+    distiller: dict | None = setting(
+        None, help='config of an mmrazor.ConfigurableDistiller, for losses of features')
+    cohort: dict | None = setting(
+        None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is given the selected '
+                   '`snapshots` and the `model` of those that do not name their own')
+    cache: CacheSettings | None = setting(
+        None, help='teacher forwards are done once, before the training, and cached')
 
     def check(self, name: str) -> None:
         if self.loss is None:
             CohortKDLoss(**{key: getattr(self, key) for key in LOSS_KEYS})
             return
-        both = [key for key in LOSS_KEYS if key in self.given]
-        if both:
-            raise ConfigError(f'{name}.{both[0]}={self.given[both[0]]!r} is a setting of the usual loss, and '
-                              f'{name}.loss names another: say it there, and take {name}.{both[0]} out (or '
-                              'set it to None)')
+        for key in LOSS_KEYS:
+            if key in self.given:
+                raise ConfigError(f'{name}.{key}={self.given[key]!r} is a setting of the usual loss, and '
+                                  f'{name}.loss names another: say it there, and take {name}.{key} out (or '
+                                  'set it to None)')
         try:
-            MODELS.build(copy.deepcopy(self.loss))
+            self.built_loss()
         except Exception as error:  # an unknown type, a setting that it does not take, ...
             raise ConfigError(
                 f'{name}.loss={self.loss!r} cannot be built: {type(error).__name__}: {error}') from error
@@ -84,8 +81,8 @@ class DistillSettings(Settings):
         """Config of the loss of logits."""
         if self.loss is not None:
             return dict(self.loss)
-        return dict(type='ckd_mm.CohortKDLoss', **{key: self.given[key]
-                       for key in LOSS_KEYS if key in self.given})
+        return dict(type='ckd_mm.CohortKDLoss', **{key: self.given[key] for key in LOSS_KEYS
+                                                   if key in self.given})
 
     def built_loss(self) -> Any:
         return MODELS.build(copy.deepcopy(self.kd_loss))
@@ -96,7 +93,7 @@ class DistillSettings(Settings):
 
     @property
     def is_cacheable(self) -> bool:
-        """Whether the loss of logits says what it needs of the teachers."""
+        """Whether the loss of logits tells what it needs of the teachers."""
         loss = self.built_loss()
         return hasattr(loss, 'target') and hasattr(loss, 'target_settings')
 
@@ -106,14 +103,12 @@ class DistillSettings(Settings):
 
 
 class Schedule:
-    """What ``distill.stop_epoch`` and ``distill.schedule`` say, as hooks of the student's training.
+    """``distill.stop_epoch`` and ``distill.schedule`` as hooks of the student's training.
 
     Args:
-        distill: a ``StopWhenOvertakenHook`` in its schedule compares on the held-out images of ``probe``
-            (``held_out``, ``num_images``, ``seed``), or without a probe says itself how many there are, in
-            the same words.
         student: the student's training.
-        probe: of the run, if it has one.
+        probe: of the run, if it has one: a ``StopWhenOvertakenHook`` compares on its held-out images. Without
+            one its config has ``held_out``, ``num_images`` and ``seed`` itself.
 
     Attributes:
         configs: of the hooks.
@@ -128,14 +123,14 @@ class Schedule:
         self.epochs: int = student.train_cfg.max_epochs
         self.comparison: Probe | None = None
         self.configs: list[dict] = []
-        listed = copy.deepcopy(as_list(distill.schedule))
+        items = copy.deepcopy(as_list(distill.schedule))
         if distill.stop_epoch is not None:
             if distill.stop_epoch > self.epochs:
                 raise ConfigError(f'distill.stop_epoch={distill.stop_epoch!r} should be a whole number of '
                                   f'epochs, 0 to {self.epochs} (train_cfg.max_epochs), or None to distil to '
                                   'the end')
-            listed.insert(0, dict(type='ckd_mm.StopDistillationHook', stop_epoch=distill.stop_epoch))
-        for item in listed:
+            items.insert(0, dict(type='ckd_mm.StopDistillationHook', stop_epoch=distill.stop_epoch))
+        for item in items:
             kind = schedule_class(item)
             if issubclass(kind, StopWhenOvertakenHook):
                 item = self._with_images(item, student, probe)
@@ -143,10 +138,11 @@ class Schedule:
             self.configs.append(
                 dict(item, type=item['type'] if '.' in item['type'] else f'ckd_mm.{kind.__name__}'))
         self.hooks = [build_schedule(item) for item in self.configs]
+        annealing = [hook for hook in self.hooks if isinstance(hook, AnnealDistillationHook)]
+        self.anneals = bool(annealing)
         self.progressive = any(isinstance(hook, ProgressiveTeacherHook) for hook in self.hooks)
         self.check(None)
-        if 'ce_weight_after_stop' in distill.given and any(
-                isinstance(hook, AnnealDistillationHook) and hook.stops for hook in self.hooks):
+        if 'ce_weight_after_stop' in distill.given and any(hook.stops for hook in annealing):
             raise ConfigError(f'distill.ce_weight_after_stop={distill.ce_weight_after_stop}: what the '
                               'cross-entropy weighs after annealing is ce_end_value of '
                               'AnnealDistillationHook; take ce_weight_after_stop out')
@@ -166,13 +162,11 @@ class Schedule:
                     seed=self.comparison.seed)
 
     def check(self, teachers: int | None, epochs: int | None = None) -> int:
-        """
+        """The epochs after which distillation has surely stopped.
+
         Args:
             teachers: number of snapshots, None where it is not known yet.
             epochs: of another student than the config's.
-
-        Returns:
-            The epochs after which distillation has surely stopped.
 
         Raises:
             ConfigError: the schedule cannot be met.
@@ -182,8 +176,7 @@ class Schedule:
     def check_given(self, trajectories: Sequence[Trajectory]) -> None:
         """
         Raises:
-            ConfigError: a teacher that exists already knows the images on which the student is to be compared
-                with it.
+            ConfigError: a teacher was trained on the images on which the student is to be compared with it.
         """
         if self.comparison is None:
             return
@@ -195,33 +188,9 @@ class Schedule:
                                   f'{trajectory.info.get("held_out")}: on images it has seen no student '
                                   'would overtake it. Use a trajectory of such a run, or distill.stop_epoch')
 
-    @property
-    def anneals(self) -> bool:
-        return any(isinstance(hook, AnnealDistillationHook) for hook in self.hooks)
-
 
 @dataclass
 class Distillation:
     """How all students of a run are distilled."""
     settings: DistillSettings
     schedule: Schedule
-
-    def model(self, config: Config, cohort: dict, weighted: bool, **own: Any) -> Config:
-        """``config`` with its network distilled from a cohort; in place.
-
-        Args:
-            weighted: whether they are the teachers whom ``teacher_weights`` are of.
-            own: further settings of :class:`ckd_mm.students.CheckpointDistill`.
-        """
-        settings = self.settings
-        kd_loss = {
-            key: value
-            for key, value in settings.kd_loss.items() if weighted or key != 'teacher_weights'
-        }
-        if settings.reduction != 'mean':
-            own['reduction'] = settings.reduction
-        config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config),
-                                  cohort=cohort, kd_loss=kd_loss, distiller=settings.distiller,
-                                  compile=config.get('compile') or False, **settings.weights(), **own)
-        config.compile = None
-        return config

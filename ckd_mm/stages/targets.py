@@ -16,16 +16,18 @@ from ..errors import CkdError, ConfigError
 from ..losses import SoftTarget
 from ..pipeline.data_sets import classes_of
 from ..pipeline.run import Run
-from ..pipeline.stage import Check, Result, Stage
+from ..pipeline.stage import STUDENT, Check, Result, Stage
 from ..pipeline.training_stage import stage_config
+from ..record import differences, flatten, listed
 from ..report.section import Section
 from ..settings import Settings, setting
 from ..targets import Layout, TargetFile
 from ..targets.target_file import FILE
 from ..training import type_name
 from ..trajectory import model_config_of
+from ..validate import check_int
 from .checks import check_disk
-from .target_making import SEED, make_targets, take_over, targets_fingerprint
+from .target_making import SEED, make_targets, targets_fingerprint
 
 if TYPE_CHECKING:
     from .student import StudentStage
@@ -60,12 +62,10 @@ class CacheSettings(Settings):
             if loader.get(key) is not None:
                 raise ConfigError(f'train_dataloader.{key}={loader[key]!r}: distill.cache counts the views '
                                   f'of an image by epochs; take {key} or distill.cache out')
-        if type(loader.get('batch_size')) is not int:
-            raise ConfigError(f'train_dataloader.batch_size={loader.get("batch_size")!r} should be a whole '
-                              'number: with distill.cache teacher forwards take so many images at a time')
+        check_int('distill.cache: train_dataloader.batch_size', loader.get('batch_size'), 1)
         sampler = dict(loader.get('sampler') or {})
-        if type_name(sampler) not in ('DefaultSampler',
-                                      'ViewSampler') or sampler.get('views') not in (None, self.views):
+        if type_name(sampler) not in ('DefaultSampler', 'ViewSampler') or \
+                sampler.get('views') not in (None, self.views):
             raise ConfigError(f'train_dataloader.sampler={sampler!r}: with distill.cache it should be a '
                               f'DefaultSampler, which is replaced by ckd_mm.ViewSampler(views={self.views})')
         replayable = replayable_part(loader.dataset)
@@ -75,30 +75,6 @@ class CacheSettings(Settings):
             replayable['seed'] = SEED
         loader.sampler = ConfigDict(sampler, type='ckd_mm.ViewSampler', views=self.views)
         return config
-
-    def check_file(self, images: int) -> None:
-        """Of targets that are given.
-
-        Args:
-            images: in the student's training set.
-
-        Raises:
-            ConfigError: they are not finished, or of another size.
-            CkdError: a file is missing or damaged.
-        """
-        found, name = TargetFile(Path(self.file)), f'distill.cache.file={str(self.file)!r}'
-        if not found.is_complete:
-            raise ConfigError(f'{name} should be the folder of finished targets, with {FILE}; name the '
-                              'folder `targets` of an earlier run with distill.cache')
-        layout = found.layout
-        for key in ('views', 'dtype', 'top_k'):
-            if getattr(self, key) != getattr(layout, key):
-                raise ConfigError(f'distill.cache.{key}={getattr(self, key)!r}, and the targets in {name} '
-                                  f'have {getattr(layout, key)!r}; say the same')
-        if layout.images != images:
-            raise ConfigError(f'{name} has targets of {layout.images} images, and the student is trained on '
-                              f'{images}: name the targets of this data set, or leave distill.cache.file out '
-                              'to make them')
 
 
 @dataclass(kw_only=True)
@@ -132,44 +108,68 @@ class TargetsStage(Stage[TargetsResult]):
 
     def __init__(self, settings: CacheSettings, student: 'StudentStage') -> None:
         self.settings, self.student = settings, student
-        self.name = targets_name(student.name)
+        self.name = 'targets' if student.name == STUDENT else f'{student.name}_targets'
         self.requires = (student.teachers.name, )
 
     def folder(self, run: Run) -> Path:
-        return targets_folder(self.settings, self.student.name, run)
+        return run.work_dir / self.name if self.settings.file is None else Path(self.settings.file)
 
     def config(self, run: Run) -> Config:
         """The student's training, of which only images and teachers are used."""
         config = self.student.training(run)
         config.load_from = config.val_dataloader = config.val_cfg = config.val_evaluator = None
-        cohort = self.student.teachers.cohort(run)
-        config = self.student.distilled(self.settings.show_views(config), cohort, None, self.student.weighted)
+        self.student.distilled(self.settings.show_views(config), self.student.teachers.cohort(run),
+                               self.student.weighted)
         return stage_config(run, config, self.name, [])
 
     def depends_on(self, run: Run) -> dict[str, Any]:
         config = self.config(run)
-        return dict(fingerprint=self.fingerprint(run, config), dtype=self.settings.dtype,
+        return dict(fingerprint=self._fingerprint(run, config), dtype=self.settings.dtype,
                     top_k=self.settings.top_k, batch_size=config.train_dataloader.batch_size)
 
-    def fingerprint(self, run: Run, config: Config) -> dict[str, Any]:
+    def _fingerprint(self, run: Run, config: Config) -> dict[str, Any]:
         return targets_fingerprint(config, on_main(lambda: self.student.teachers.fingerprint(run)))
 
     def is_current(self, run: Run, result: TargetsResult) -> bool:
         return self.student.name in run.done or TargetFile(self.folder(run)).is_complete
 
     def execute(self, run: Run) -> TargetsResult:
-        config, folder = self.config(run), self.folder(run)
-        wanted = self.fingerprint(run, config)
+        config, folder, seconds = self.config(run), self.folder(run), None
+        fingerprint = self._fingerprint(run, config)
         if self.settings.file is not None:
-            batch = config.train_dataloader.batch_size
-            found = on_main(lambda: take_over(folder, wanted, batch, run.warn))
+            record = on_main(lambda: self._given(run, fingerprint, config.train_dataloader.batch_size))
         else:
             on_main(lambda: self.student.teachers.verify(run))
-            found = make_targets(config, folder, self.settings, wanted, run.log)
-        return TargetsResult(**found)
+            record = make_targets(config, folder, self.settings, fingerprint, run.log)
+            seconds = record['seconds']
+        return TargetsResult(file=str(folder), bytes=Layout(**record['layout']).bytes,
+                             sha256=record['sha256'], **record['layout'], stage_seconds=seconds)
+
+    def _given(self, run: Run, fingerprint: dict[str, Any], batch: int) -> dict[str, Any]:
+        """The record of the targets of an earlier run.
+
+        Raises:
+            ConfigError: they are of other teachers, images, ...
+            CkdError: they are damaged.
+        """
+        file = TargetFile(self.settings.file)
+        record = file.record()
+        self._require_same(record['fingerprint'], fingerprint)
+        file.check()
+        if record['batch'] != batch:
+            run.warn(f'The targets in {file.folder} were made {record["batch"]} images at a time and this '
+                     f'run has batches of {batch}: they differ from its own by rounding')
+        return record
+
+    def _require_same(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+        changed = differences(flatten(found), flatten(wanted))
+        if changed:
+            raise ConfigError(f'distill.cache.file={str(self.settings.file)!r} was made with other settings: '
+                              f'{listed(changed)}. Restore them, or leave distill.cache.file out to make new '
+                              'targets')
 
     def verify(self, run: Run) -> None:
-        """Given ones may have been moved since, but not have become others. Called on rank 0.
+        """Given targets may have been moved since. Called on rank 0.
 
         Raises:
             CkdError: they are damaged, or others.
@@ -187,16 +187,18 @@ class TargetsStage(Stage[TargetsResult]):
 
     def _check(self, run: Run) -> str:
         """Images can be augmented twice in the same way, there is room, and the loss takes cached targets."""
-        self.settings.show_views(self.student.training(run))
-        dataset = self._dataset(run)
-        if not isinstance(dataset, ReplayableDataset):
-            dataset = Views(dataset)
-        dataset.replay(SEED)
-        if self.settings.file is not None:
-            self.settings.check_file(len(dataset))
-        self._check_replay(dataset)
+        config, distilled = self.student.training(run), self.student.distilled_epochs(run)
+        require_unmixed_images(config)
+        self.settings.show_views(config)
+        if self.settings.views > distilled:
+            raise ConfigError(f'distill.cache.views={self.settings.views}: the {self.student.title} learns '
+                              f'from its teachers for {distilled} epochs, so the views after the first '
+                              f'{distilled} would never be seen; the fewer views, the less the teachers work')
         layout = self._layout(run)
-        _check_loss(self.student.distillation.settings, layout.classes or 2)
+        if self.settings.file is not None:
+            self._check_file(layout)
+        self._check_replay(self._dataset(run))
+        self._check_loss(layout.classes or 2)
         check_disk(run.work_dir, self._needed(run), 'the targets of distill.cache',
                    "store less of them (fewer views, dtype='float16', top_k=16)")
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
@@ -205,10 +207,21 @@ class TargetsStage(Stage[TargetsResult]):
         return run.data_set(self.student.training(run).train_dataloader.dataset, 'train_dataloader.dataset')
 
     def _layout(self, run: Run) -> Layout:
-        dataset, settings, distill = self._dataset(run), self.settings, self.student.distillation.settings
+        """But for the number of teachers."""
+        dataset, settings = self._dataset(run), self.settings
         classes = (self.student.training(run).model.get('head') or {}).get('num_classes')
-        return Layout(len(dataset), settings.views, classes or len(classes_of(dataset) or ()), 1,
-                      settings.dtype, settings.top_k, distill.kd_loss.get('aggregation') == 'loss')
+        return Layout(len(dataset), settings.views, classes or len(classes_of(dataset) or ()),
+                      dtype=settings.dtype, top_k=settings.top_k,
+                      spread=self.student.distillation.settings.kd_loss.get('aggregation') == 'loss')
+
+    def _check_file(self, layout: Layout) -> None:
+        file = TargetFile(self.settings.file)
+        if not file.is_complete:
+            raise ConfigError(f'distill.cache.file={str(file.folder)!r} should be the folder of finished '
+                              f'targets, with {FILE}; name the folder `targets` of an earlier run with '
+                              'distill.cache')
+        self._require_same(*({key: getattr(of, key) for key in ('images', 'views', 'dtype', 'top_k')}
+                             for of in (file.layout, layout)))
 
     def _needed(self, run: Run) -> int:
         """Bytes that are still to be written, of these targets and of those of the students before."""
@@ -220,7 +233,9 @@ class TargetsStage(Stage[TargetsResult]):
         there = sum(file.stat().st_blocks * 512 for file in self.folder(run).glob('*.npy'))
         return needed + max(self._layout(run).bytes - there, 0)
 
-    def _check_replay(self, dataset: ReplayableDataset) -> None:
+    def _check_replay(self, dataset: Any) -> None:
+        dataset = dataset if isinstance(dataset, ReplayableDataset) else Views(dataset)
+        dataset.replay(SEED)
         places = np.linspace(0, len(dataset) * self.settings.views - 1, PAIRS).astype(int).tolist()
         with random_state_kept():
             first = [dataset[place]['inputs'] for place in places]
@@ -230,16 +245,21 @@ class TargetsStage(Stage[TargetsResult]):
                               'in the same view: a transform of train_dataloader.dataset.pipeline has random '
                               'numbers of its own, which are not of python, numpy or torch')
 
+    def _check_loss(self, classes: int) -> None:
+        """A loss may have inherited ``target`` and still want logits."""
+        distill = self.student.distillation.settings
+        logits, labels = torch.zeros(2, classes), torch.zeros(2, dtype=torch.long)
+        try:
+            distill.built_loss()(logits, SoftTarget(logits.log_softmax(dim=1), None, labels),
+                                 *([labels] if distill.needs_labels else []))
+        except Exception as error:  # a loss may fail in any way when it is given a SoftTarget
+            raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, '
+                              'which is what is cached, instead of the logits of teachers: '
+                              f'{type(error).__name__}: {error}. Let its `forward` take both, or take '
+                              'distill.cache out') from error
+
     def report(self, run: Run, result: TargetsResult) -> Section:
         return Section(cost=dict(student_hours=run.seconds[self.name] / 3600))
-
-
-def targets_name(student: str) -> str:
-    return 'targets' if student == 'student' else f'{student}_targets'
-
-
-def targets_folder(settings: CacheSettings, student: str, run: Run) -> Path:
-    return Path(settings.file) if settings.file is not None else run.work_dir / targets_name(student)
 
 
 def views_of(config: Config) -> int | None:
@@ -254,33 +274,17 @@ def require_unmixed_images(config: Config) -> None:
         config: of a student's training.
 
     Raises:
-        ConfigError: it is trained on mixed images, of which no target can be cached, or later on others than
-            at first.
+        ConfigError: targets of single images do not fit: it is trained on mixed ones, or later on others.
     """
-    model = model_config_of(config)
-    found = {'data_preprocessor.batch_augments': (model.get('data_preprocessor') or {}).get('batch_augments'),
-             'model.train_cfg.augments': (model.get('train_cfg') or {}).get('augments')}
-    for name, value in found.items():
+    for place, key in (('data_preprocessor', 'batch_augments'), ('train_cfg', 'augments')):
+        value = (model_config_of(config).get(place) or {}).get(key)
         if value:
+            name = f'{"" if place == "data_preprocessor" else "model."}{place}.{key}'
             raise ConfigError(f'{name}={value!r}: images are mixed anew in every step, so targets of single '
                               f'images cannot be cached; take {name} or distill.cache out')
     for hook in config.get('custom_hooks') or []:
-        switched = [key for key in SWITCHES.get(type_name(hook), ()) for part in hook.get('schedule', [hook])
-                    if part.get(key)]
-        if switched:
-            raise ConfigError(f'custom_hooks: {type_name(hook)} changes {switched[0]} while the student '
-                              'learns, and targets are cached of images as they are at its start; take the '
-                              'hook or distill.cache out')
-
-
-def _check_loss(distill: Any, classes: int) -> None:
-    """A loss may have a method ``target`` (of the class it is made from) and still want logits."""
-    logits, labels = torch.zeros(2, classes), torch.zeros(2, dtype=torch.long)
-    try:
-        distill.built_loss()(logits, SoftTarget(logits.log_softmax(dim=1), None, labels),
-                             *([labels] if distill.needs_labels else []))
-    except Exception as error:  # a loss may fail in any way when it is given a SoftTarget instead of logits
-        raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, '
-                          'which is what is cached, instead of the logits of teachers: '
-                          f'{type(error).__name__}: {error}. Let its `forward` take both, or take '
-                          'distill.cache out') from error
+        for key in SWITCHES.get(type_name(hook), ()):
+            if any(part.get(key) for part in hook.get('schedule', [hook])):
+                raise ConfigError(f'custom_hooks: {type_name(hook)} changes {key} while the student learns, '
+                                  'and targets are cached of images as they are at its start; take the hook '
+                                  'or distill.cache out')

@@ -127,7 +127,7 @@ class CheckpointDistill(TaughtStudent):
     def _target(self, inputs: Tensor, data_samples: list) -> tuple[Tensor | SoftTarget, int]:
         """What the loss compares the student with, and the number of teachers it comes from."""
         if self.targets is not None:
-            return self.targets.of(data_samples, inputs), self.targets.teachers
+            return self.targets.of(data_samples, inputs), self.targets.layout.teachers
         if self.teacher_batch is not None:
             return self.soft_target(inputs)
         logits = self.teacher_logits(inputs)

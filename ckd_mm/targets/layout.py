@@ -1,4 +1,4 @@
-"""How teacher targets lie on disk."""
+"""How cached targets lie on disk."""
 
 import functools
 import math
@@ -11,34 +11,30 @@ from torch import Tensor
 
 from ..compat import full_precision
 from ..errors import ConfigError
-from ..losses.soft_target import SoftTarget
-from ..validate import check_choice
-
-DTYPES = ('float32', 'float16')
+from ..losses import SoftTarget
 
 
 @dataclass(frozen=True)
 class Layout:
     r"""One row for each image in each view, ``image + view * images``, whatever the number of teachers.
 
-    The C log-probabilities: in ``float32`` bit for bit; in ``float16`` rounded (to one part in 2,048) and
-    scaled so that the probabilities sum to one again. Or, with ``top_k=k``, the k largest, their classes t,
-    and the log of what is left to all others, r, of which each gets the same share:
+    In float32 the C log-probabilities are stored bit for bit; in float16 they are rounded (to one part in
+    2,048) and scaled so that the probabilities sum to one again. With ``top_k=k`` only the k largest are
+    stored, their classes t, and the log of what is left to all others, r, of which each gets the same share:
 
     .. math:: \hat p_c = p_c \text{ for } c \in t, \quad \hat p_c = r / (C - k) \text{ for } c \notin t, \quad
               r = \sum_{c \notin t} p_c
 
     Args:
-        images: number of them, N.
-        views: of each image, K.
+        images, views: N images in K views each.
         classes: C.
-        teachers: M, whose target it is.
+        teachers: M, whose common target it is.
         dtype: of the log-probabilities, 'float32' or 'float16'.
-        top_k: None to keep all.
+        top_k: None to store all.
         spread: whether the target has one (``aggregation='loss'`` of several teachers).
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: ``top_k`` does not fit the number of classes.
     """
     images: int
     views: int
@@ -49,7 +45,6 @@ class Layout:
     spread: bool = False
 
     def __post_init__(self) -> None:
-        check_choice('distill.cache.dtype', self.dtype, DTYPES)
         if self.top_k is not None and not 0 < self.top_k < self.classes:
             raise ConfigError(f'distill.cache.top_k={self.top_k} should be at least 1 and below the number '
                               f'of classes, {self.classes}, or None to keep all')
@@ -63,30 +58,28 @@ class Layout:
         """Shape and type of each array, by its name."""
         index = np.dtype(np.int16 if self.classes <= np.iinfo(np.int16).max else np.int32)
         columns = self.classes if self.top_k is None else self.top_k + 1  # the last: what is left
-        found = dict(log_p=((self.rows, columns), np.dtype(self.dtype)), predicted=((self.rows, ), index),
-                     checksum=((self.rows, ), np.dtype(np.float32)))
+        arrays = dict(log_p=((self.rows, columns), np.dtype(self.dtype)), predicted=((self.rows, ), index),
+                      checksum=((self.rows, ), np.dtype(np.float32)))
         if self.top_k is not None:
-            found['top'] = ((self.rows, self.top_k), index)
+            arrays['top'] = ((self.rows, self.top_k), index)
         if self.spread:
-            found['spread'] = ((self.rows, ), np.dtype(np.float32))
-        return found
+            arrays['spread'] = ((self.rows, ), np.dtype(np.float32))
+        return arrays
 
     @property
     def bytes(self) -> int:
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.arrays.values())
 
     def encode(self, target: SoftTarget, checksums: Tensor) -> dict[str, np.ndarray]:
-        """Rows of the arrays, from the target of some images, with ``predicted``, and their checksums."""
-        log_p, found = target.log_p.float(), {}
+        """Rows of the arrays, from a target with ``predicted`` and the checksums of its images."""
+        log_p = target.log_p.float()
+        found = dict(predicted=target.predicted, checksum=checksums, spread=target.spread)
         if self.top_k is not None:
-            log_p, top = log_p.topk(self.top_k, dim=1)
-            rest = target.log_p.float().scatter(1, top, -math.inf).logsumexp(dim=1, keepdim=True)
-            log_p, found['top'] = torch.cat([log_p, rest], dim=1), top
-        # the smallest of its type, not -inf: a probability of 0 times the log of 0 would be no number
+            largest, found['top'] = log_p.topk(self.top_k, dim=1)
+            rest = log_p.scatter(1, found['top'], -math.inf).logsumexp(dim=1, keepdim=True)
+            log_p = torch.cat([largest, rest], dim=1)
+        # the smallest of its type, not -inf: 0 times the log of 0 would be NaN
         found['log_p'] = log_p.clamp_min(torch.finfo(getattr(torch, self.dtype)).min)
-        found.update(predicted=target.predicted, checksum=checksums)
-        if self.spread:
-            found['spread'] = target.spread
         return {name: found[name].cpu().numpy().astype(dtype) for name, (_, dtype) in self.arrays.items()}
 
     def decode(self, rows: dict[str, np.ndarray], device: str | torch.device = 'cpu') -> SoftTarget:
@@ -94,8 +87,8 @@ class Layout:
         given = {name: torch.from_numpy(row).to(device, non_blocking=True) for name, row in rows.items()}
         log_p = given['log_p'].float()
         if self.top_k is not None:
-            each = log_p[:, -1:] - math.log(self.classes - self.top_k)
-            log_p = each.repeat(1, self.classes).scatter_(1, given['top'].long(), log_p[:, :-1])
+            share = log_p[:, -1:] - math.log(self.classes - self.top_k)
+            log_p = share.repeat(1, self.classes).scatter_(1, given['top'].long(), log_p[:, :-1])
         if self.top_k is not None or self.dtype != 'float32':
             log_p = F.log_softmax(log_p, dim=1)
         return SoftTarget(log_p, given.get('spread'), given['predicted'].long())
@@ -103,12 +96,10 @@ class Layout:
 
 def image_checksum(inputs: Tensor) -> Tensor:
     r"""A number by which an augmented image is recognised, (N,): with P pixels x and a random sign s for each
-    pixel,
-
-    .. math:: \sum_i s_i x_i / \sqrt P.
+    pixel, :math:`\sum_i s_i x_i / \sqrt P`.
 
     Neighbours have unrelated signs, so the checksum of a mirrored or shifted image differs, by about the root
-    mean square of the difference of its pixels; a weight that changes slowly along a row would hardly notice.
+    mean square of the difference of its pixels; weights that change slowly along a row would hardly notice.
 
     Args:
         inputs: as the networks get them, (N, 3, H, W) or (N, P).

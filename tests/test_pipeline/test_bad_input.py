@@ -199,7 +199,7 @@ def test_attention_transfer_between_maps_of_different_sizes(distil_run):
         teacher_recorders=dict(map=dict(type='ModuleOutputs', source='networks.0.backbone.layer2')),
         distill_losses=dict(loss_at=dict(type='ATLoss', loss_weight=1000.0)),
         loss_forward_mappings=dict(loss_at=mapping))
-    refused(config, r'distill.distiller.*loss_at.*layer1.*8x8.*layer2.*4x4')
+    refused(config, r'distill.distiller.*loss_at.*layer1.*8, 8.*layer2.*4, 4')
     # teacher and first generation fit, the second generation finds no such layer in the first
     config.model, config.generations = resnet(1, deep_stem=False), 2
     config.model.backbone.strides = (2, )

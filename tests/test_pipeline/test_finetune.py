@@ -9,39 +9,34 @@ from mmengine.registry import PARAM_SCHEDULERS, RUNNERS
 from mmpretrain.registry import DATASETS, MODELS
 
 from ..conftest import ROOT
-from ..helpers import train, weights_of
+from ..helpers import train, trajectory, weights_of
 
 CONFIG = ROOT / 'configs' / 'eskd' / 'finetune_r18_places365.py'
 
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """Real images, in folders as the config wants them: ten classes of digits, two of each to train with, one
-    to validate."""
+    """Images in folders as the config wants them: ten classes of digits, two of each to train with, one to
+    validate."""
     digits = DATASETS.build(dict(type='ckd_mm.Digits', split='train', pipeline=[]))
-    found = {}
-    for index in range(200):
-        item = digits[index]
-        files = found.setdefault(int(item['gt_label']), [])
-        if len(files) < 3:
-            folder = tmp_path / 'data' / 'places365' / ('train' if len(files) < 2 else
-                                                        'val') / f'place_{item["gt_label"]}'
+    for label in range(10):
+        images = [item['img'] for item in map(digits.__getitem__, range(200)) if item['gt_label'] == label]
+        for number, split in enumerate(('train', 'train', 'val')):
+            folder = tmp_path / 'data' / 'places365' / split / f'place_{label}'
             folder.mkdir(parents=True, exist_ok=True)
-            files.append(folder / f'{index}.png')
-            assert cv2.imwrite(str(files[-1]), cv2.resize(item['img'], (64, 64)))
-    assert len(found) == 10 and all(len(files) == 3 for files in found.values())
+            assert cv2.imwrite(str(folder / f'{number}.png'), cv2.resize(images[number], (64, 64)))
     monkeypatch.setenv('CKD_DATA_ROOT', str(tmp_path / 'data'))
 
 
 @pytest.fixture
 def student(distil_run, tmp_path):
     """The ResNet-18 that a distillation on digits leaves."""
-    config = distil_run(probe=None, selector='last')
+    config = distil_run(probe=None, selector='last', work_dir=str(tmp_path / 'distilled'))
+    config.teacher = dict(trajectory=str(trajectory(tmp_path / 'given').folder))
     config.model = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18),
-                        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead',
-                                  num_classes=10, in_channels=512, loss=dict(type='CrossEntropyLoss')))
+                        neck=dict(type='GlobalAveragePooling'),
+                        head=dict(type='LinearClsHead', num_classes=10, in_channels=512))
     config.train_cfg.max_epochs = 1
-    config.work_dir = str(tmp_path / 'distilled')
     RUNNERS.build(config).train()
     return tmp_path / 'distilled' / 'student.pth'
 
@@ -77,9 +72,9 @@ def test_the_backbone_is_the_student_s_and_the_head_is_new(student, places, tmp_
     backbone = [key for key in distilled if key.startswith('backbone.')]
     assert backbone == [key for key in start.weights if key.startswith('backbone.')]
     assert [key for key in backbone if not torch.equal(distilled[key], start.weights[key])] == []
-    plain = MODELS.build(dict(type='ResNet', depth=18))
-    plain.load_state_dict({key[len('backbone.'):]: distilled[key] for key in backbone})
-    assert torch.equal(start.features, start.of(plain)) and start.features.std() > 0
+    alone = MODELS.build(dict(type='ResNet', depth=18))
+    alone.load_state_dict({key[len('backbone.'):]: distilled[key] for key in backbone})
+    assert torch.equal(start.features, start.of(alone)) and start.features.std() > 0
     assert start.weights['head.fc.weight'].shape == (365, 512)
     # and all of it has learned
     tuned = weights_of(tmp_path / 'tuned' / 'epoch_1.pth')

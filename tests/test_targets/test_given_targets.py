@@ -1,7 +1,6 @@
 """Targets that an earlier run made, named with ``distill.cache.file``."""
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -15,119 +14,108 @@ from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 
 from ..conftest import resnet
 from ..helpers import assert_same_weights
-from .conftest import BATCH, IMAGES, VIEWS, preflight, run, student
+from .conftest import BATCH, IMAGES, preflight, run, student
 
 
-def test_another_run_takes_them_over(config_of, tmp_path):
-    first = config_of('first', dict(cache=dict(views=VIEWS)))
-    run(first)
-    file = str(tmp_path / 'first' / 'targets')
-    second = config_of('second', dict(cache=dict(views=VIEWS, file=file)))
-    second.randomness.seed = 4
-    run(second)
+@pytest.fixture
+def taking(cached, targets_made, tmp_path):
+    """Makes the config of a run with the targets in a folder."""
+
+    def make(name='second', folder='run', resume=False, views=2, **distill):
+        config = cached(name, dict(views=views, file=str(tmp_path / folder / 'targets')), distill)
+        config.resume = resume
+        return config
+
+    return make
+
+
+def test_another_run_takes_them_over(taking, cached, tmp_path):
+    """Of another seed."""
+    configs = [taking(), cached('third')]
+    for config in configs:
+        config.randomness.seed = 4
+        run(config)
     assert not (tmp_path / 'second' / 'targets').exists()
-    third = config_of('third', dict(cache=dict(views=VIEWS)))
-    third.randomness.seed = 4
-    run(third)
-    assert_same_weights(student(second), student(third))
-    assert json.loads((tmp_path / 'second' / 'stages.json').read_text())['targets']['result']['teachers'] == 3
+    assert_same_weights(*map(student, configs))
+    assert read_json(tmp_path / 'second' / 'stages.json')['targets']['result']['teachers'] == 3
 
 
-@pytest.mark.parametrize('change,word', [
-    (dict(tau=3.0), 'target.tau was 4.0, now 3.0'), (dict(aggregation='loss'), "target.aggregation was "
-                                                                               "'prob', now 'loss'")])
-def test_targets_of_another_loss_are_not_taken_over(config_of, tmp_path, change, word):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second',
-                       dict(change, cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    with pytest.raises(ConfigError, match=word):
-        run(second)
+def last_teacher(config) -> None:
+    config.selector = 'last'
 
 
-def test_targets_of_other_teachers_and_images_are_not_taken_over(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    second.selector = 'last'
-    with pytest.raises(ConfigError, match='was made with other settings: .*teachers.1.sha256'):
-        run(second)
-    third = config_of('third', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    third.train_dataloader.dataset.pipeline[0].padding = 1
-    with pytest.raises(ConfigError, match='dataset.dataset.pipeline.0.padding was 2, now 1'):
-        run(third)
+def smaller_padding(config) -> None:
+    config.train_dataloader.dataset.pipeline[0].padding = 1
 
 
-def test_targets_of_more_images_are_not_taken_over(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    second = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-    second.train_dataloader.dataset.indices = IMAGES - 1
-    with pytest.raises(ConfigError, match=f'has targets of {IMAGES} images, and the student is trained on '
-                                          f'{IMAGES - 1}'):
-        preflight(second)
+@pytest.mark.parametrize('change, words', [
+    (lambda config: config.distill.update(tau=3.0), 'target.tau was 4.0, now 3.0'),
+    (lambda config: config.distill.update(aggregation='loss'), "target.aggregation was 'prob', now 'loss'"),
+    (last_teacher, '.*teachers.1.sha256'),
+    (smaller_padding, 'dataset.dataset.pipeline.0.padding was 2, now 1')])
+def test_targets_of_other_settings_are_refused(taking, change, words):
+    config = taking()
+    change(config)
+    with pytest.raises(ConfigError, match=f"targets' was made with other settings: {words}"):
+        run(config, until='targets')
 
 
-def test_another_batch_size_is_said(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    for name, batch, said in (('same', BATCH, 0), ('smaller', 3, 1)):
-        config = config_of(name, dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
-        config.train_dataloader.batch_size = batch
-        RUNNERS.build(config).train(until='targets')
-        log = (tmp_path / name / 'ckd_mm.log').read_text()
-        assert log.count(f'were made {BATCH} images at a time and this run has batches of {batch}') == said
+def fewer_images(config) -> None:
+    config.train_dataloader.dataset.indices = IMAGES - 1
 
 
-def test_given_targets_of_a_teacher_yet_to_be_trained_are_refused(config_of, tmp_path):
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    config = config_of('second', dict(cache=dict(views=VIEWS, file=str(tmp_path / 'first' / 'targets'))))
+def trained_teacher(config) -> None:
     config.teacher = dict(model=resnet(2), snapshots=dict(interval=1), train_cfg=dict(max_epochs=3))
-    with pytest.raises(ConfigError, match='is of teachers that are trained already: name them with '
-                                          'teacher.trajectory'):
+
+
+@pytest.mark.parametrize('change, words', [
+    (fewer_images, f'was made with other settings: images was {IMAGES}, now {IMAGES - 1}'),
+    (lambda config: config.distill.cache.update(views=1), 'views was 2, now 1. Restore them, or leave'),
+    (trained_teacher, 'is of teachers that are trained already: name them with teacher.trajectory')])
+def test_what_does_not_fit_is_refused_before_training(taking, change, words):
+    config = taking()
+    change(config)
+    with pytest.raises(ConfigError, match=words):
         preflight(config)
-    config = config_of('third', dict(cache=dict(views=1, file=str(tmp_path / 'first' / 'targets'))))
-    with pytest.raises(ConfigError, match='distill.cache.views=1, and the targets in .* have 2'):
-        preflight(config)
 
 
-def taking(config_of, tmp_path, name: str = 'second', folder: str = 'first', **distill):
-    """The config of a run with the targets in a folder."""
-    return config_of(name, dict(distill, cache=dict(views=VIEWS, file=str(tmp_path / folder / 'targets'))))
-
-
-def resumed(config):
-    config.resume = True
-    return config
+def test_another_batch_size_is_warned_of(taking, tmp_path):
+    for name, batch, times in (('same', BATCH, 0), ('smaller', 3, 1)):
+        config = taking(name)
+        config.train_dataloader.batch_size = batch
+        run(config, until='targets')
+        log = (tmp_path / name / 'ckd_mm.log').read_text()
+        assert log.count(f'were made {BATCH} images at a time and this run has batches of {batch}') == times
 
 
 @pytest.mark.parametrize('stop_epoch', [None, 2])
-def test_who_has_learned_from_them_needs_them_no_more(config_of, tmp_path, stop_epoch):
+def test_who_has_learned_from_them_needs_them_no_more(taking, tmp_path, stop_epoch):
     """Finished runs are resumed and evaluated without; one that is not is told what is missing, and loses
     nothing."""
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    run(taking(config_of, tmp_path, stop_epoch=stop_epoch))
-    weights = student(taking(config_of, tmp_path))
-    (tmp_path / 'first').rename(tmp_path / 'elsewhere')
-    run(resumed(taking(config_of, tmp_path, stop_epoch=stop_epoch)))
-    evaluated = taking(config_of, tmp_path, stop_epoch=stop_epoch)
+    run(taking(stop_epoch=stop_epoch))
+    weights = student(taking())
+    (tmp_path / 'run').rename(tmp_path / 'elsewhere')
+    run(taking(resume=True, stop_epoch=stop_epoch))
+    evaluated = taking(stop_epoch=stop_epoch)
     evaluated.load_from = str(tmp_path / 'second' / 'student.pth')
     assert 'accuracy/top1' in RUNNERS.build(evaluated).test()
     stages = read_json(tmp_path / 'second' / 'stages.json')
-    write_json(tmp_path / 'second' / 'stages.json', {name: stages[name]
-                for name in stages if name != 'student'})
-    with pytest.raises(ConfigError, match='first/targets.* should be the folder of finished targets'):
-        run(resumed(taking(config_of, tmp_path, stop_epoch=stop_epoch)))
-    (tmp_path / 'elsewhere').rename(tmp_path / 'first')
-    run(resumed(taking(config_of, tmp_path, stop_epoch=stop_epoch)))
-    assert_same_weights(student(taking(config_of, tmp_path)), weights)
+    del stages['student']
+    write_json(tmp_path / 'second' / 'stages.json', stages)
+    with pytest.raises(ConfigError, match='run/targets.* should be the folder of finished targets'):
+        run(taking(resume=True, stop_epoch=stop_epoch))
+    (tmp_path / 'elsewhere').rename(tmp_path / 'run')
+    run(taking(resume=True, stop_epoch=stop_epoch))
+    assert_same_weights(student(taking()), weights)
 
 
 class Stopped(Exception):
     """In the middle of a training."""
 
 
-def test_they_may_be_moved_but_not_exchanged(config_of, tmp_path, monkeypatch):
+def test_they_may_be_moved_but_not_exchanged(taking, tmp_path, monkeypatch):
     """Of a student that has learned from them for two epochs; moved, it ends as if they had not been."""
-    RUNNERS.build(config_of('first', dict(cache=dict(views=VIEWS)))).train(until='targets')
-    unmoved = taking(config_of, tmp_path, 'unmoved')
-    run(unmoved)
+    run(taking('unmoved'))
 
     def stop(loop, index, batch):
         if loop.runner.iter == 7:  # in the third epoch of three batches
@@ -137,8 +125,8 @@ def test_they_may_be_moved_but_not_exchanged(config_of, tmp_path, monkeypatch):
     original = ResumableEpochLoop.run_iter
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(ResumableEpochLoop, 'run_iter', stop)
-        run(taking(config_of, tmp_path))
-    (tmp_path / 'first').rename(tmp_path / 'moved')
+        run(taking())
+    (tmp_path / 'run').rename(tmp_path / 'moved')
     others = Path(shutil.copytree(tmp_path / 'moved' / 'targets', tmp_path / 'others' / 'targets'))
     np.save(others / 'log_p.npy', np.nextafter(np.load(others / 'log_p.npy'), np.float32(0)))
     record = read_json(others / 'targets.json')
@@ -146,6 +134,6 @@ def test_they_may_be_moved_but_not_exchanged(config_of, tmp_path, monkeypatch):
     write_json(others / 'targets.json', record)
     with pytest.raises(CkdError, match='others/targets are not those that this run began with: their SHA-256 '
                                        'is another'):
-        run(resumed(taking(config_of, tmp_path, folder='others')))
-    run(resumed(taking(config_of, tmp_path, folder='moved')))
-    assert_same_weights(student(taking(config_of, tmp_path)), student(unmoved))
+        run(taking(folder='others', resume=True))
+    run(taking(folder='moved', resume=True))
+    assert_same_weights(student(taking()), student(taking('unmoved')))

@@ -1,5 +1,4 @@
-"""What is read of targets that were kept, and what is said of files and images that are not as they should
-be."""
+"""Targets that are read, and messages about files and images that are not as they should be."""
 
 import copy
 
@@ -22,11 +21,16 @@ def test_written_and_read(writer_of):
     file, target = finished(writer_of()), made()
     file.check()
     rows = np.array([7, 0, 11, 7])
-    for kept, given in zip(file.read(rows), target):
-        assert torch.equal(kept, given[torch.from_numpy(rows)])
-    assert copy.deepcopy(file) is file and file.teachers == 3
+    for stored, given in zip(file.read(rows), target):
+        assert torch.equal(stored, given[torch.from_numpy(rows)])
+    assert copy.deepcopy(file) is file and file.layout.teachers == 3
     assert np.array_equal(np.load(file.folder / 'log_p.npy'), target.log_p.numpy())  # anyone can read it
     assert not (file.folder / 'progress.npy').exists()
+    record = read_json(file.folder / 'targets.json')
+    assert record['fingerprint'] == FINGERPRINT and record['complete']
+    assert set(record['sha256']) == {'log_p', 'spread', 'predicted', 'checksum'}
+    assert record['layout'] == dict(images=6, views=2, classes=7, teachers=3, dtype='float32', top_k=None,
+                                    spread=True)
 
 
 def test_a_changed_byte_is_found(writer_of):
@@ -46,15 +50,9 @@ def test_another_file_is_no_target_file(tmp_path):
         TargetFile(tmp_path).record()
 
 
-def test_the_record_names_what_it_was_made_of(writer_of):
-    record = read_json(finished(writer_of()).folder / 'targets.json')
-    assert record['fingerprint'] == FINGERPRINT and record['complete'] and set(
-        record['sha256']) == {'log_p', 'spread', 'predicted', 'checksum'}
-    assert record['layout'] == dict(images=6, views=2, classes=7, teachers=3, dtype='float32', top_k=None,
-                                    spread=True)
+RIGHT_WRONG = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
 
 
-# ---------------------------------------------------------------- a batch
 def samples(*places):
     return [DataSample(metainfo=dict(sample_idx=image, view=view)) for image, view in places]
 
@@ -65,23 +63,20 @@ def test_rows_are_found_by_image_and_view(writer_of):
     assert torch.equal(found.log_p, target.log_p[[3, 9, 6]])
 
 
-def test_images_without_a_view_are_refused(writer_of):
-    with pytest.raises(ConfigError, match="sampler=dict\\(type='ckd_mm.ViewSampler', views=2\\)"):
-        finished(writer_of()).of([DataSample(metainfo=dict(sample_idx=1))], torch.zeros(1, 3, 4, 4))
-
-
-@pytest.mark.parametrize('place', [(6, 0), (0, 2)])
-def test_other_images_and_views_are_refused(writer_of, place):
-    with pytest.raises(ConfigError, match=f'image {place[0]} in view {place[1]} '):
-        finished(writer_of()).of(samples(place), torch.zeros(1, 3, 4, 4))
+@pytest.mark.parametrize('place, words', [
+    (dict(sample_idx=1), r"sampler=dict\(type='ckd_mm.ViewSampler', views=2\)"),
+    (dict(sample_idx=6, view=0), 'none of image 6 in view 0 '),
+    (dict(sample_idx=0, view=2), 'none of image 0 in view 2 ')])
+def test_images_without_a_row_are_refused(writer_of, place, words):
+    with pytest.raises(ConfigError, match=words):
+        finished(writer_of()).of([DataSample(metainfo=place)], torch.zeros(1, 3, 4, 4))
 
 
 def test_an_image_that_the_teachers_did_not_see_is_found(writer_of):
     file = finished(writer_of())
     with pytest.raises(CkdError, match=r'image 2 in view 1 is not the one that the teachers saw .* \(and so '
                                        r'are 0 more of 2\)'):
-        file.of(samples((1, 1), (2, 1)), torch.stack([torch.zeros(3, 4, 4),
-                             torch.linspace(0, 1, 48).view(3, 4, 4)]))
+        file.of(samples((1, 1), (2, 1)), torch.linspace(0, 1, 48).view(1, 3, 4, 4) * RIGHT_WRONG)
 
 
 def test_images_in_0_to_255_may_be_rounded_in_proportion(writer_of, monkeypatch):
@@ -101,10 +96,10 @@ def test_another_image_in_a_later_batch_is_found(writer_of):
     for _ in range(3):
         file.of(samples((1, 1), (2, 1)), right)
     with pytest.raises(CkdError, match=r'image 5 in view 0 is not .* \(and so are 0 more of 2\)'):
-        file.of(samples((4, 0), (5, 0)), right + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+        file.of(samples((4, 0), (5, 0)), right + RIGHT_WRONG)
 
 
-def test_another_device_is_looked_at_from_time_to_time(writer_of, monkeypatch):
+def test_another_device_is_waited_for_every_few_batches(writer_of, monkeypatch):
     """After the first batch, then after three, and at the end."""
     monkeypatch.setattr(target_file, 'VERIFIED_AT_ONCE', ())
     monkeypatch.setattr(target_file, 'BATCHES_BETWEEN_CHECKS', 3)
@@ -124,8 +119,8 @@ def test_another_device_is_looked_at_from_time_to_time(writer_of, monkeypatch):
 
 def test_targets_for_another_loss_are_refused(writer_of):
     loss = dict(type='ckd_mm.CohortKDLoss', tau=2.0, aggregation='loss')
-    kept = dict(tau=2.0, aggregation='loss', teacher_weights=None, standardize=False)
-    folder = finished(writer_of(fingerprint=dict(target=kept))).folder
+    stored = dict(tau=2.0, aggregation='loss', teacher_weights=None, standardize=False)
+    folder = finished(writer_of(fingerprint=dict(target=stored))).folder
 
     def learn(**changes):
         model = CheckpointDistill(resnet(), kd_loss=dict(loss, **changes), targets=str(folder))

@@ -1,56 +1,72 @@
-"""Two processes on one machine share the work of asking the teachers."""
+"""Two processes on one machine share the teacher forward passes, and stop learning from targets together."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
 
+from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import TargetFile
 
-from ..conftest import ROOT, free_port, resnet, run_tool
-from ..helpers import trajectory, with_statistics
+from ..conftest import DEMO, free_port, resnet, run_tool
+from ..helpers import trajectory, weights_of, with_statistics
 
+HELD_OUT = 51  # an odd number: one process looks at more than the other
 IMAGES, VIEWS = 200, 2  # 400 rows: 50 batches of 8, which are a block of 32 and one of 18
 
 
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
-    """The same run by one process and by two, which take half a batch each; GroupNorm, as of all students in
-    two processes here."""
-    folder = tmp_path_factory.mktemp('targets')
-    trajectory(folder / 'given', epochs=(1, 2), model=with_statistics(resnet(2)))
-    config = Config.fromfile(ROOT / 'configs' / 'ckd' / 'demo_digits.py')
+    """The same run by one process and by two, which take half a batch each; GroupNorm, as BatchNorm would
+    take its statistics from half a batch. The teachers are not trained at all, and soon overtaken."""
+    folder, teachers = tmp_path_factory.mktemp('targets'), []
+    trajectory(folder / 'given', epochs=(1, 2), model=with_statistics(resnet(2)),
+               held_out=dict(held_out=HELD_OUT, seed=0))
+    config = Config.fromfile(DEMO)
     config.merge_from_dict({
-        'train_dataloader.dataset.indices': IMAGES, 'train_cfg.max_epochs': 2, 'student_alone': False,
-        'optim_wrapper.optimizer.lr': 0.02, 'distill.aggregation': 'loss', 'distill.cache': dict(views=VIEWS)
-    })
-    config.teacher, config.selector, config.probe = dict(trajectory=str(folder / 'given')), dict(type='even',
-                                                                                                 k=2), None
-    config.model = resnet(1, norm_cfg=dict(type='GN', num_groups=2))
+        'custom_imports': dict(imports=['ckd_mm']), 'train_dataloader.dataset.indices': IMAGES + HELD_OUT,
+        'train_cfg.max_epochs': 3, 'default_hooks.checkpoint.max_keep_ckpts': 3, 'student_alone': False,
+        'optim_wrapper.optimizer.lr': 0.1, 'distill.ce_weight': 1.0, 'distill.kd_weight': 0.1,
+        'distill.aggregation': 'loss', 'distill.cache': dict(views=VIEWS),
+        'distill.schedule': [dict(type='ckd_mm.StopWhenOvertakenHook', held_out=HELD_OUT)]})
+    config.teacher, config.selector = dict(trajectory=str(folder / 'given')), dict(type='even', k=2)
+    config.model, config.probe = resnet(2, 8, norm_cfg=dict(type='GN', num_groups=2)), None
     config.train_dataloader.dataset.pipeline = [
-        dict(type='RandomCrop', crop_size=8, padding=2), dict(type='PackInputs')
-    ]
+        dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
     for name, batch in (('one', 16), ('two', 8)):
-        config.train_dataloader.batch_size = batch
+        config.train_dataloader.batch_size, config.work_dir = batch, str(folder / name)
         config.dump(folder / f'{name}.py')
-    run_tool(sys.executable, 'tools/train.py', folder / 'one.py', '--work-dir', folder / 'one')
-    run_tool('tools/dist_train.sh', folder / 'two.py', 2, '--work-dir', folder / 'two', PORT=free_port())
+    loss = CheckpointDistill.loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CheckpointDistill, 'loss',
+                      lambda self, *batch: teachers.append(self.outside.ready) or loss(self, *batch))
+        RUNNERS.build(Config.fromfile(folder / 'one.py')).train()
+    run_tool('tools/dist_train.sh', folder / 'two.py', 2, PORT=free_port())
+    assert not any(teachers), 'the teachers should be released when they have classified the held-out images'
     return folder / 'one', folder / 'two'
 
 
 def test_same_targets(both):
     one, two = (TargetFile(folder / 'targets') for folder in both)
     two.check()
-    rows = np.arange(IMAGES * VIEWS)
-    for first, second in zip(one.read(rows), two.read(rows)):
+    for first, second in zip(*(file.read(np.arange(IMAGES * VIEWS)) for file in (one, two))):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     assert json.loads((both[1] / 'stages.json').read_text())['targets']['processes'] == 2
 
 
 def test_same_student(both):
-    first, second = (torch.load(folder / 'student.pth', weights_only=True)['state_dict'] for folder in both)
+    """After one epoch; later, rounding is amplified."""
+    first, second = (weights_of(folder / 'student' / 'epoch_1.pth') for folder in both)
     for key in first:
         torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_same_decision(both):
+    """A process that went on distilling alone would wait for the other for ever."""
+    one, two = (torch.load(folder / 'student' / 'epoch_3.pth', weights_only=False)['ckd_mm_overtaken']
+                for folder in both)
+    assert one == two and one['overtaken'] and one['wins'] == 1
+    assert 'The teacher classifies' in ''.join(log.read_text() for log in both[1].glob('student/*/*.log'))
