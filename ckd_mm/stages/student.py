@@ -182,11 +182,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         return f'{len(epochs)} of the {self.title}'
 
     def distilled_epochs(self, run: Run) -> int:
-        """After how many epochs distillation has surely stopped.
-
-        Raises:
-            ConfigError: the schedule cannot be met.
-        """
+        """After how many epochs distillation has surely stopped; ConfigError where that cannot be."""
         epochs = self.training(run).train_cfg.max_epochs
         try:
             return self.distillation.schedule.check(None if self.weighted else 1, epochs)

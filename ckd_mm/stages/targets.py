@@ -146,12 +146,7 @@ class TargetsStage(Stage[TargetsResult]):
                              sha256=record['sha256'], **record['layout'], stage_seconds=seconds)
 
     def _given(self, run: Run, fingerprint: dict[str, Any], batch: int) -> dict[str, Any]:
-        """The record of the targets of an earlier run.
-
-        Raises:
-            ConfigError: they are of other teachers, images, ...
-            CkdError: they are damaged.
-        """
+        """The record of the targets of an earlier run, which are whole and of these teachers and images."""
         file = TargetFile(self.settings.file)
         record = file.record()
         self._require_same(record['fingerprint'], fingerprint)

@@ -59,11 +59,7 @@ class TargetFile:
 
     @cached_property
     def layout(self) -> Layout:
-        """
-        Raises:
-            CkdError: the targets are not finished.
-            ConfigError: they were made for another loss.
-        """
+        """Raises CkdError where the targets are not finished, ConfigError where they are for another loss."""
         record = self.record()
         if not record['complete']:
             raise CkdError(f'the teacher targets in {self.folder} are not finished; go on with the run that '
@@ -80,10 +76,7 @@ class TargetFile:
         return {name: open_array(self.folder, name, self.layout) for name in self.layout.arrays}
 
     def check(self) -> None:
-        """
-        Raises:
-            CkdError: the targets are not finished, or a file is missing or damaged.
-        """
+        """Raises CkdError where the targets are not finished, or a file is missing or damaged."""
         for name in self._arrays:
             if sha256_of_file(self.folder / f'{name}.npy') != self.record()['sha256'][name]:
                 raise CkdError(f'{self.folder / name}.npy is damaged: its SHA-256 is not the one in {FILE}. '
@@ -155,11 +148,7 @@ class TargetFile:
 
 
 def open_array(folder: Path, name: str, layout: Layout) -> np.ndarray:
-    """An array, mapped into memory.
-
-    Raises:
-        CkdError: it is missing, shorter or longer than it should be, or of another shape.
-    """
+    """An array, mapped into memory; CkdError where it is missing, of another size or of another shape."""
     path = folder / f'{name}.npy'
     shape, dtype = layout.arrays[name]
     try:

@@ -44,7 +44,6 @@ class TargetWriter:
         self.blocks = -(-layout.rows // (batch * BATCHES_A_BLOCK))
         self._files: dict[str, tuple[int, int]] = {}  # open files, and where in them the rows begin
 
-    # ------------------------------------------------------------ one process
     def prepare(self) -> list[int]:
         """Go on with what the same settings began, or begin; for one process, before any writes.
 
@@ -81,11 +80,7 @@ class TargetWriter:
         return list(range(self.blocks))
 
     def finish(self) -> dict[str, Any]:
-        """The content of ``targets.json``; for one process, when all have done their blocks.
-
-        Raises:
-            CkdError: not all blocks are done.
-        """
+        """The content of ``targets.json``; for one process. A CkdError unless all blocks are done."""
         self.close()
         if TargetFile(self.folder).is_complete:
             return TargetFile(self.folder).record()
@@ -121,7 +116,6 @@ class TargetWriter:
                     batch=self.batch, seconds=round(self.seconds_before + perf_counter() - self.started, 2),
                     versions=versions())
 
-    # ------------------------------------------------------------ every process
     def batches_of(self, block: int) -> list[range]:
         """The rows of each batch of a block."""
         end = min((block + 1) * self.batch * BATCHES_A_BLOCK, self.layout.rows)
