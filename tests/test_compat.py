@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from ckd_mm.compat import (
@@ -18,11 +19,12 @@ from ckd_mm.compat import (
     environment,
     full_precision,
     mmrazor,
+    prepare_distributed,
     require_mmrazor,
     versions,
 )
 from ckd_mm.compat.environment import installed_versions
-from ckd_mm.errors import CkdError
+from ckd_mm.errors import CkdError, ConfigError
 
 from .conftest import ROOT
 
@@ -159,6 +161,13 @@ def test_full_precision_turns_autocast_off_inside():
         with full_precision('cpu'):
             assert (left @ right).dtype == torch.float32
         assert (left @ right).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_launchers_that_need_an_accelerator(monkeypatch, launcher):
+    monkeypatch.setattr('ckd_mm.compat.torch.accelerator_available', lambda: False)
+    with pytest.raises(ConfigError, match=f"launcher='{launcher}' needs an accelerator; on CPUs .* torchrun"):
+        prepare_distributed(Config(dict(launcher=launcher)))
 
 
 def test_compile_keeps_names_and_results():

@@ -1,15 +1,8 @@
 """Versions of torch, and what mmengine leaves to do on machines without an accelerator."""
 
-import os
-import subprocess
-
 import torch
 
-# the launchers' names of torch's variables
-LAUNCHERS = dict(
-    slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
-    mpi=dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-             LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'))
+from ..errors import ConfigError
 
 
 def accelerator_available() -> bool:
@@ -27,21 +20,16 @@ def prepare_distributed(cfg) -> None:
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or accelerator_available():
         return
+    if launcher != 'pytorch':
+        raise ConfigError(f'launcher={launcher!r} needs an accelerator; on CPUs start the processes with '
+                          "torchrun, and take launcher='pytorch'")
     cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
-    if torch.distributed.is_initialized():
-        return
-    os.environ.update({name: os.environ[theirs] for name, theirs in LAUNCHERS.get(launcher, {}).items()})
-    if launcher == 'slurm':
-        os.environ.setdefault('MASTER_PORT', '29500')
-        if 'MASTER_ADDR' not in os.environ:
-            command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
-            hosts = subprocess.run(command, check=True, text=True, capture_output=True).stdout
-            os.environ['MASTER_ADDR'] = hosts.split()[0]
-    torch.distributed.init_process_group(backend='gloo')
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend='gloo')
 
 
 def full_precision(device_type: str) -> torch.autocast:

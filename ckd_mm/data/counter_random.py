@@ -9,8 +9,8 @@ ROUNDS = 10
 
 
 def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
-    """Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
-    https://doi.org/10.1145/2063384.2063405), for many counters at once; numpy's makes one stream.
+    """Philox4x32-10 (Salmon et al., SC 2011, https://doi.org/10.1145/2063384.2063405), for many counters at
+    once; numpy's makes one stream.
 
     Args:
         counter: uint64 (4, ...), each below 2**32; so is the result.
@@ -20,8 +20,8 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     key_0, key_1 = map(np.uint64, key)
     for _ in range(ROUNDS):
         left, right = MULTIPLIERS[0] * first, MULTIPLIERS[1] * third  # 32 by 32 bits fit into 64
-        first, second, third, fourth = (right >> HALF) ^ second ^ key_0, right & LOW, (
-            left >> HALF) ^ fourth ^ key_1, left & LOW
+        first, third = (right >> HALF) ^ second ^ key_0, (left >> HALF) ^ fourth ^ key_1
+        second, fourth = right & LOW, left & LOW
         key_0, key_1 = (key_0 + WEYL[0]) & LOW, (key_1 + WEYL[1]) & LOW
     return np.stack([first, second, third, fourth])
 

@@ -21,15 +21,8 @@ _decoded: 'dict[str, Decoded]' = {}
 
 
 class Decoded:
-    """The images of a data set, each read once.
-
-    Args:
-        dataset: with the pipeline that reads an image; nothing in it may be random.
-
-    Attributes:
-        pixels: uint8 (N, C, H, W), of the images that were read.
-        labels: int64 (N, ), likewise.
-    """
+    """The images of a data set whose pipeline has nothing random, each read once: ``pixels``, uint8
+    (N, C, H, W), and ``labels``, int64 (N, )."""
 
     def __init__(self, dataset: BaseDataset) -> None:
         self.dataset = dataset
@@ -38,8 +31,7 @@ class Decoded:
         self.is_read = np.zeros(len(dataset), dtype=bool)
 
     def read(self, indices: np.ndarray) -> None:
-        """Have these images in ``pixels``.
-
+        """
         Raises:
             ConfigError: an image or its label cannot be stacked with the others, or there is not enough
                 memory for all of them.

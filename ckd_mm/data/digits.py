@@ -13,8 +13,7 @@ class Digits(BaseDataset):
     of UCI's "Optical Recognition of Handwritten Digits"), as three equal channels.
 
     Args:
-        split: 'train': the first 1,297 images; 'test': the last 500. The writers of the two parts overlap
-            little.
+        split: 'train': the first 1,297 images; 'test': the last 500, mostly of other writers.
     """
 
     METAINFO = dict(classes=tuple('0123456789'))
@@ -29,7 +28,7 @@ class Digits(BaseDataset):
         from sklearn.datasets import load_digits
         digits = load_digits()
         part = slice(None, self.TRAIN_IMAGES) if self.split == 'train' else slice(self.TRAIN_IMAGES, None)
-        # 17 grey levels, 0 to 16, spread over the 256 of an image file
+        # grey levels from 0 to 16
         images = np.rint(digits.images[part] * (255 / 16)).astype(np.uint8)
         return [dict(img=np.repeat(image[:, :, None], 3, axis=2), gt_label=int(label))
                 for image, label in zip(images, digits.target[part])]

@@ -27,28 +27,22 @@ OWN_KEYS = ('type', '_scope_', 'dataset', 'device', 'seed')
 
 @DATASETS.register_module()
 class InMemory(ReplayableDataset):
-    """A data set of small images as one tensor of bytes::
-
-        dataset=dict(type='ckd_mm.InMemory', dataset=dict(type='CIFAR10', ..., pipeline=[...]))
-
-    Images are decoded once; ``RandomCrop`` and ``RandomFlip`` are done for a batch at once, with mmpretrain's
-    distribution. Use ``num_workers=0``, and ``collate_fn=dict(type='ckd_mm.whole_batch')``, which does not
-    collate a batch a second time.
+    """A data set of small images as one tensor of bytes, augmented a batch at a time with mmpretrain's
+    distribution. Use it with ``num_workers=0`` and ``collate_fn=dict(type='ckd_mm.whole_batch')``.
 
     With :class:`ckd_mm.data.ViewSampler` augmentation can be replayed. With other samplers each batch takes
-    one number of torch's global generator, which a resumed run restores; the processes of a run augment
-    differently. Data samples have ``gt_label``, ``sample_idx`` and, if replayed, ``view``.
+    one number of torch's global generator, which a resumed run restores. Data samples have ``gt_label``,
+    ``sample_idx`` and, if replayed, ``view``.
 
     Args:
         dataset: config of a data set with a ``pipeline``, or of a part of one (``ckd_mm.split_dataset``).
-        device: where images are kept and augmented, as 'cuda' (with ``num_workers=0`` and
-            ``pin_memory=False``); None: host memory, shared by all data sets of the same images.
+        device: where images are kept and augmented, as 'cuda' (with ``pin_memory=False``); None: host
+            memory, shared by all data sets of the same images.
         seed: see :class:`ReplayableDataset`.
         settings: of the data set, instead of those in ``dataset``.
 
     Raises:
-        ConfigError: the pipeline has another transform, the images differ in size or do not fit into memory,
-            or there is no such device.
+        ConfigError: naming the transform, image or setting.
     """
 
     def __init__(self, dataset: dict, device: str | None = None, seed: int | None = None, **settings) -> None:
@@ -156,8 +150,8 @@ class InMemory(ReplayableDataset):
 
 
 def data_samples(labels: Tensor, images: Sequence[int], views: Sequence[int] | None) -> list[DataSample]:
-    """``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)``, whose checks would take five
-    times as long, made as data samples are unpickled; no ``view`` where ``views`` is None."""
+    """``DataSample(metainfo=dict(sample_idx=..., view=...)).set_gt_label(...)`` without its checks, which
+    would take five times as long; no ``view`` where ``views`` is None."""
     made = []
     for place, (label, image) in enumerate(zip(labels.unsqueeze(1).unbind(), images)):
         metainfo = {'sample_idx': image} if views is None else {'sample_idx': image, 'view': views[place]}

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from ..trajectory.snapshot import ACCURACY
 
-Curve = list[list[float]]
 
-
-def read_curve(folder: Path, metric: str = ACCURACY) -> Curve:
+def read_curve(folder: Path, metric: str = ACCURACY) -> list[list[float]]:
     """Points [epoch, ``metric``] of the validations that mmengine logged below ``folder``; of an epoch that
     was run twice the later one."""
     points: dict[float, float] = {}

@@ -52,18 +52,17 @@ def rank_correlation(scores: dict[int, float], truth: Truth, draws: int = 2000,
                      seed: int = 0) -> tuple[float, float, float] | tuple[None, None, None]:
     """Spearman's rho of scores and mean accuracies, and the ends of its 95 % interval from a bootstrap over
     both snapshots and seeds; None if all scores, or all accuracies, are equal."""
-    epochs = sorted(truth)
-    values = np.array([scores[epoch] for epoch in epochs], dtype=float)
-    accuracies = [np.array(truth[epoch]) for epoch in epochs]
-    rho = _spearman(values, np.array([found.mean() for found in accuracies]))
-    if rho is None:
+    values = np.array([scores[epoch] for epoch in sorted(truth)], dtype=float)
+    accuracies = [np.array(truth[epoch]) for epoch in sorted(truth)]
+    rho = float(spearman(values, np.array([found.mean() for found in accuracies])))
+    if np.isnan(rho):
         return None, None, None
-    random, drawn = np.random.default_rng(seed), []
+    random, rows, means = np.random.default_rng(seed), [], []
     for _ in range(draws):
-        rows = random.integers(len(epochs), size=len(epochs))
-        means = [random.choice(accuracies[row], size=len(accuracies[row])).mean() for row in rows]
-        drawn.append(_spearman(values[rows], np.array(means)))
-    low, high = np.percentile([value for value in drawn if value is not None], [2.5, 97.5])
+        rows.append(random.integers(len(values), size=len(values)))
+        drawn = (accuracies[row] for row in rows[-1])
+        means.append([found[random.integers(len(found), size=len(found))].mean() for found in drawn])
+    low, high = np.nanpercentile(spearman(values[np.array(rows)], np.array(means)), [2.5, 97.5])
     return rho, float(low), float(high)
 
 
@@ -71,26 +70,25 @@ def reliability(truth: Truth) -> float | None:
     """How well the truth predicts itself, which no selector can be expected to do much better: mean
     Spearman's rho between mean accuracies of one half of the seeds and of the other, over all ways to halve
     them. None with fewer than two seeds."""
-    count, epochs, found = min(map(len, truth.values())), sorted(truth), []
-    for half in itertools.combinations(range(count), count // 2) if count > 1 else ():
-        rest = [index for index in range(count) if index not in half]
-        found.append(_spearman(*(np.array([np.mean([truth[epoch][index] for index in part])
-                                           for epoch in epochs]) for part in (half, rest))))
-    found = [value for value in found if value is not None]
-    return mean(found) if found else None
+    count = min(map(len, truth.values()))
+    table = np.array([truth[epoch][:count] for epoch in sorted(truth)])
+    halves = itertools.combinations(range(count), count // 2) if count > 1 else ()
+    found = [spearman(table[:, half].mean(axis=1), np.delete(table, half, axis=1).mean(axis=1))
+             for half in halves]
+    return None if np.isnan(found).all() else float(np.nanmean(found))
 
 
-def _spearman(left: np.ndarray, right: np.ndarray) -> float | None:
-    """The correlation of ranks; None where all values of a side are equal."""
-    if np.ptp(left) == 0 or np.ptp(right) == 0:
-        return None
-    return float(np.corrcoef(ranks(left), ranks(right))[0, 1])
+def spearman(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The correlation of ranks along the last axis; NaN where all values of a side are equal."""
+    left, right = (ranks(values) - (values.shape[-1] + 1) / 2 for values in (left, right))
+    with np.errstate(invalid='ignore'):
+        return (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1))
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """From 1 on; equal values get the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[place]
+    """From 1 on, along the last axis; equal values get the mean of their ranks."""
+    column, row = values[..., :, None], values[..., None, :]
+    return (row < column).sum(-1) + ((row == column).sum(-1) + 1) / 2
 
 
 def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:

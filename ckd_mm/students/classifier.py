@@ -11,10 +11,7 @@ from ..errors import ConfigError
 
 
 def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None = None) -> nn.Module:
-    """
-    Args:
-        student: mmpretrain config, or a network that is built already.
-        data_preprocessor: for a config that has none.
+    """From an mmpretrain config, with this data preprocessor if it has none, or a network.
 
     Raises:
         ConfigError: it has no head whose logits could be distilled.

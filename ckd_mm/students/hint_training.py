@@ -27,11 +27,8 @@ class HintTraining(TaughtStudent):
     for, and no change of BatchNorm statistics. Neither student nor teacher is computed further than its last
     recorded layer, unless they are compiled. Connectors travel with :class:`ckd_mm.hooks.StageStateHook`.
 
-    Args:
-        student, data_preprocessor, compile: see :class:`TaughtStudent`.
-        cohort: teachers (config); the sources of the teacher's recorders are modules of it, say
-            ``networks.0.backbone.layer2``.
-        distiller: config of an mmrazor ``ConfigurableDistiller``.
+    Args: see :class:`TaughtStudent`. The sources of the teacher's recorders are modules of the cohort, as
+    ``networks.0.backbone.layer2``.
 
     Raises:
         ConfigError: naming the setting.

@@ -45,15 +45,13 @@ def to_channels_last(network: nn.Module, inputs: Tensor) -> str | None:
             expected = _tensors(network(images))
         except Exception as error:  # a cohort may resize its inputs, for example
             return f'it cannot be tried on noise {tuple(images.shape)} ({_in_a_line(error)})'
-        problem = 'interrupted'
         try:
             set_memory_format(network, torch.channels_last)
             problem = None if _agree(expected, _tensors(network(images))) else 'its outputs would change'
         except Exception as error:  # of any type: networks assert, view, ...
             problem = _in_a_line(error)
-        finally:
-            if problem is not None:
-                set_memory_format(network, torch.contiguous_format)
+        if problem is not None:
+            set_memory_format(network, torch.contiguous_format)
     return problem
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SnapshotError
-from ..files import plain, read_json, write_json
+from ..files import plain, write_json
+from ..record import read_record
 from .checkpoint_file import load_checkpoint_file
 from .configs import network_and_classes
 from .snapshot import Snapshot
@@ -86,9 +87,7 @@ class Trajectory:
     @classmethod
     def from_manifest(cls, path: Path) -> 'Trajectory':
         """Raises CkdError if the file is missing, damaged or no manifest; it may be without snapshots."""
-        info = read_json(path)
-        if not isinstance(info, dict) or info.get('format') != FORMAT:
-            raise SnapshotError(f'{path} is not a trajectory: its "format" is not "{FORMAT}"')
+        info = read_record(path, FORMAT, 'trajectory')
         entries, classes = info.pop('snapshots', []), info.get('classes')
         try:
             snapshots = [Snapshot(path.parent / entry['file'], epoch=entry['epoch'],

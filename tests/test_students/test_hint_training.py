@@ -82,16 +82,6 @@ def test_the_loss_is_the_formula(tmp_path, loss, scale):
             assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_mmrazors_defaults_scale_features_to_length_1(tmp_path):
-    """Why the base files say normalize=False and div_element=True."""
-    model = hinted(tmp_path, distiller=feature_distiller(normalize=True, div_element=False))
-    loss = model.distiller.distill_losses['loss_feature']
-    left, right = torch.randn(2, 6, 8, 4, 4)
-    lengths = [each.flatten(1).norm(dim=1)[:, None] for each in (left, right)]
-    expected = (left.flatten(1) / lengths[0] - right.flatten(1) / lengths[1]).square().sum() / 6
-    assert_close(loss(left, right), expected)
-
-
 # ---------------------------------------------------------------- what learns
 def test_nothing_beyond_the_guided_layer_changes(tmp_path):
     model = hinted(tmp_path)

@@ -87,8 +87,6 @@ class Particular(nn.Module):
             raise ValueError('16 pixels wanted')
         maps = self.convolution(images)
         if is_last(maps):
-            if self.way == 'interrupted':
-                raise KeyboardInterrupt
             assert self.way != 'asserts', 'the usual order wanted'
             if self.way == 'views':  # as VGG with its fully connected layers does
                 maps.view(len(maps), -1)
@@ -137,13 +135,6 @@ def test_what_cannot_be_stays_as_it_was_and_is_logged(logged, way, problem):
     if problem is not None:
         assert logged[0].startswith(f'Teacher network 1 is not put into channels_last: {problem}')
         assert torch.equal(cohort(SMALL)[0], plain(nn.functional.interpolate(SMALL, size=16))['maps'][0])
-
-
-def test_interrupted_it_is_as_before():
-    particular = Particular('interrupted')
-    with pytest.raises(KeyboardInterrupt):
-        Teaches(particular).to_channels_last(SMALL)
-    assert not is_last(particular.convolution.weight)
 
 
 def test_in_inference_mode_weights_are_ordinary_tensors():

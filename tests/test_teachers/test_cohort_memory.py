@@ -23,9 +23,8 @@ TEACHER, STUDENT = with_statistics(resnet(2, channels=8)), with_statistics(resne
 
 @pytest.fixture
 def cohort(tmp_path):
-    trajectory(tmp_path, epochs=(1, 2, 3, 4), model=TEACHER)
-    return lambda teachers: SnapshotEnsemble(
-        [dict(trajectory=str(tmp_path), epoch=epoch) for epoch in range(1, teachers + 1)])
+    snapshots = trajectory(tmp_path, epochs=(1, 2, 3, 4), model=TEACHER).snapshots
+    return lambda teachers: SnapshotEnsemble(snapshots[:teachers])
 
 
 def keep_activations(cohort: SnapshotEnsemble) -> SnapshotEnsemble:
@@ -40,8 +39,7 @@ def keep_activations(cohort: SnapshotEnsemble) -> SnapshotEnsemble:
 def distilled_step(cohort: SnapshotEnsemble):
     torch.manual_seed(0)
     model = CheckpointDistill(STUDENT, cohort).train()
-    assert model.cohort is cohort
-    cohort(IMAGES[:1])  # now it is ready: its weights are those that teach
+    model.teacher_logits(IMAGES[:1])  # prepares the teachers
     wrapper, data = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)), batch(16)
     return lambda: model.train_step(data, wrapper)
 

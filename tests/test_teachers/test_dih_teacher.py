@@ -36,11 +36,11 @@ IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
 TEACHER, STUDENT = with_statistics(resnet(3)), with_statistics(resnet(1))
 
 
-def heads_on(folder, out_indices=(0, 1, 2), model=None, seed: int = 1, input_shape=(3, 8, 8), **settings):
+def heads_on(folder, out_indices=(0, 1, 2), model=TEACHER, **settings):
     """A teacher on disk with heads of random weights: its snapshot, and their file."""
-    snapshot = trajectory(folder / 'run', epochs=[2], model=model or TEACHER).last
-    training = HeadTraining(snapshot, out_indices, input_shape, **settings)
-    generator = torch.Generator().manual_seed(seed)
+    snapshot = trajectory(folder / 'run', epochs=[2], model=model).last
+    training = HeadTraining(snapshot, out_indices, (3, 8, 8), **settings)
+    generator = torch.Generator().manual_seed(1)
     for parameter in training.heads.parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 4)
     return snapshot, training.write(folder / 'heads.pth')
