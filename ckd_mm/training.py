@@ -109,10 +109,7 @@ def trained_model(runner: Any) -> nn.Module:
 
 
 def require_epoch_loop(hook: Any, runner: Any) -> None:
-    """
-    Raises:
-        ConfigError: the run counts iterations, and the hook epochs.
-    """
+    """Raises ConfigError if the run counts iterations; the hook counts epochs."""
     if not isinstance(runner.train_loop, EpochBasedTrainLoop):
         raise ConfigError(f'{type(hook).__name__} counts epochs, but train_cfg makes a '
                           f'{type(runner.train_loop).__name__}; use an EpochBasedTrainLoop '

@@ -37,15 +37,12 @@ class ChannelsLastHook(Hook):
         self._handle = None
 
     def before_train(self, runner) -> None:
-        """
-        Raises:
-            ConfigError: the network works in the usual layout, but not in channels_last.
-        """
+        """Raises ConfigError if the network works in the usual layout, but not in channels_last."""
         self._begin(runner)
         problem = _problem(runner)
         if problem is not None:
             self._end(runner)
-            self._compare(runner, problem, _problem(runner))
+            _explain(type(unwrap(runner.model)).__name__, problem, _problem(runner))
             self._begin(runner)
         if is_model_wrapper(runner.model):
             return
@@ -55,15 +52,6 @@ class ChannelsLastHook(Hook):
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         for state in getattr(optimizer, 'state', {}).values():  # of a resumed run
             state.update(_in(torch.channels_last, state))
-
-    def _compare(self, runner, problem: Exception, usual: Exception | None) -> None:
-        name = type(unwrap(runner.model)).__name__
-        if usual is None:  # say, a map in channels_last cannot be viewed as a vector
-            raise ConfigError(f'ChannelsLastHook: {name} fails on an image in channels_last, but not on one '
-                              f'in the usual order: {type(problem).__name__}: {problem}. Take the hook out '
-                              'of custom_hooks') from problem
-        print_log(f'ChannelsLastHook: {name} could not be tried on an image before training '
-                  f'({type(usual).__name__}: {usual}).', logger='current')
 
     def before_val(self, runner) -> None:
         self._begin(runner)
@@ -122,6 +110,16 @@ def _problem(runner) -> Exception | None:
         for module in training:
             module.training = True
     return None
+
+
+def _explain(name: str, problem: Exception, usual: Exception | None) -> None:
+    """``problem`` was raised in channels_last, ``usual`` in the usual layout."""
+    if usual is None:  # say, a map in channels_last cannot be viewed as a vector
+        raise ConfigError(f'ChannelsLastHook: {name} fails on an image in channels_last, but not on one in '
+                          f'the usual order: {type(problem).__name__}: {problem}. Take the hook out of '
+                          'custom_hooks') from problem
+    print_log(f'ChannelsLastHook: {name} could not be tried on an image before training '
+              f'({type(usual).__name__}: {usual}).', logger='current')
 
 
 def _in(memory_format: torch.memory_format, tree: Any) -> Any:

@@ -23,10 +23,7 @@ class InfoPlaneHook(Hook):
     Args:
         out_dir: folder of the file; default: that of the trajectory.
         figure: draw ``information_plane.png`` after the run.
-        probe: see :class:`ckd_mm.infoplane.probe.Probe`.
-
-    Raises:
-        ConfigError: before training: the run has no SnapshotHook, or a setting is wrong.
+        probe: see :class:`ckd_mm.infoplane.ProbeSettings`.
     """
 
     priority = 86  # after SnapshotHook
@@ -35,17 +32,16 @@ class InfoPlaneHook(Hook):
         self.out_dir, self.figure, self.settings = out_dir, figure, probe
 
     def before_train(self, runner) -> None:
-        snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
-        if snapshots is None:
+        self.snapshots = next((hook for hook in runner.hooks if isinstance(hook, SnapshotHook)), None)
+        if self.snapshots is None:
             raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) "
                               'to custom_hooks')
-        self.snapshots = snapshots
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
         with torch.random.fork_rng(devices=[]):  # on all processes: some data sets wait for each other
-            notes = self.probe.notes(snapshots.trajectory)
+            notes = self.probe.notes(self.snapshots.trajectory)
         if is_main_process():
-            self.path = Path(self.out_dir or snapshots.trajectory.folder) / PLANE
+            self.path = Path(self.out_dir or self.snapshots.trajectory.folder) / PLANE
             self.plane = InformationPlane.continue_from(self.path, self.probe.settings, notes)
         else:
             self.probe = None

@@ -33,14 +33,11 @@ class ScheduleHook(Hook):
     needs_one_teacher = False
 
     def check(self, max_epochs: int, distilled_epochs: int, teachers: int | None) -> None:
-        """
+        """Raises ConfigError if the settings do not fit the run.
+
         Args:
-            max_epochs: of the run.
             distilled_epochs: see :func:`check_schedules`.
             teachers: number of snapshots; None if it is not known yet.
-
-        Raises:
-            ConfigError: the settings do not fit the run.
         """
 
     def before_train(self, runner) -> None:
@@ -59,11 +56,7 @@ class ScheduleHook(Hook):
         runner.message_hub.update_scalar('train/kd_weight', weight)
 
     def stop(self, runner, when: str) -> None:
-        """End distillation now.
-
-        Args:
-            when: for the log, 'after 3 epochs'.
-        """
+        """End distillation; ``when`` is for the log, 'after 3 epochs'."""
         if self.model.stopped:
             return
         self.model.stop_distillation()
@@ -73,13 +66,10 @@ class ScheduleHook(Hook):
 
 
 def check_schedules(hooks: Sequence[ScheduleHook], max_epochs: int, teachers: int | None = None) -> int:
-    """Check that schedules fit a run and each other; arguments as in :meth:`ScheduleHook.check`.
+    """The epoch at which distillation has stopped at the latest; ``max_epochs`` if none is known.
 
-    Returns:
-        The epoch at which distillation has stopped at the latest; ``max_epochs`` if none is known.
-
-    Raises:
-        ConfigError: they do not.
+    Raises ConfigError if the schedules do not fit the run or each other; arguments as in
+    :meth:`ScheduleHook.check`.
     """
     names = [type(hook).__name__ for hook in hooks]
     for name in names:
@@ -104,11 +94,7 @@ def schedule_names() -> list[str]:
 
 
 def schedule_class(config: Any) -> type:
-    """The class that an entry of ``distill.schedule`` names.
-
-    Raises:
-        ConfigError: it is no schedule.
-    """
+    """The class that an entry of ``distill.schedule`` names; raises ConfigError if it is no schedule."""
     name = config.get('type') if isinstance(config, dict) else None
     found = HOOKS.get(name) if isinstance(name, str) else None
     if not (isinstance(found, type) and issubclass(found, ScheduleHook)):
@@ -118,11 +104,7 @@ def schedule_class(config: Any) -> type:
 
 
 def build_schedule(config: dict[str, Any]) -> ScheduleHook:
-    """The hook of an entry of ``distill.schedule``.
-
-    Raises:
-        ConfigError: there is no such schedule, or it does not take these settings.
-    """
+    """The hook of an entry of ``distill.schedule``; raises ConfigError if it does not take the settings."""
     kind = schedule_class(config)
     try:
         return kind(**{key: value for key, value in config.items() if key != 'type'})

@@ -39,11 +39,8 @@ class Features(NamedTuple):
 @torch.no_grad()
 def extract_features(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
                      log: Callable[[str], None] = print) -> Features:
-    """One pass over the images in eval mode; maps are those of the last convolution, before the neck.
-
-    Raises:
-        ConfigError: the backbone returns no maps.
-    """
+    """One pass in eval mode; maps are those of the last convolution, before the neck. Raises ConfigError if
+    there are none."""
     network, maps, predictions = network.to(device).eval(), [], []
     progress = Progress(log, 'Probe: features of batch', math.ceil(len(images) / batch))
     for pixels in images.pixels.split(batch):
@@ -77,9 +74,6 @@ def information_x(maps: Tensor, images: ProbeImages, settings: ProbeSettings, de
     Returns:
         ``reconstruction_loss``, ``baseline_loss`` and their difference ``information_x``, nats per pixel and
         channel.
-
-    Raises:
-        ConfigError: too few images.
     """
     targets = F.adaptive_avg_pool2d(images.pixels.float() / 255, target_size(images, settings))
     generator = torch.Generator().manual_seed(settings.seed)

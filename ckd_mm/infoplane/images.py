@@ -26,9 +26,6 @@ def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: i
 
     Args:
         config: of the run, with ``train_dataloader`` and ``test_dataloader`` (else ``val_dataloader``).
-
-    Raises:
-        ConfigError: it has neither, or its training set cannot be divided.
     """
     evaluation = config.get('test_dataloader') or config.get('val_dataloader')
     if evaluation is None:
@@ -47,13 +44,10 @@ def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: i
 
 def load_probe_images(dataset: dict, num_images: int | None = None, seed: int = 0,
                       log: Callable[[str], None] = print) -> ProbeImages:
-    """Read images into memory.
+    """Read images into memory; raises ConfigError if they are not uint8, or not of one size.
 
     Args:
         num_images: at most this many, drawn without replacement by ``seed``; None: all.
-
-    Raises:
-        ConfigError: they are not uint8, or not of one size.
     """
     built = CLASSIFICATION_DATASETS.build(dataset)
     chosen = range(len(built))

@@ -91,10 +91,7 @@ class InformationPlane:
 
     @classmethod
     def load(cls, path: Path) -> 'InformationPlane':
-        """
-        Raises:
-            CkdError: missing, damaged or another kind of file.
-        """
+        """Raises CkdError if the file is missing, damaged or of another kind."""
         found = read_record(path, FORMAT, 'information plane')
         try:
             return cls([PlanePoint(**point) for point in found['points']], found['settings'],
@@ -104,11 +101,8 @@ class InformationPlane:
 
     @classmethod
     def continue_from(cls, path: Path, settings: dict[str, Any], notes: dict[str, Any]) -> 'InformationPlane':
-        """The plane at ``path``; an empty one if there is none.
-
-        Raises:
-            ConfigError: it was measured with other settings; such points cannot be compared.
-        """
+        """The plane at ``path``, or an empty one. Raises ConfigError if it was measured with other settings,
+        as such points cannot be compared."""
         if not Path(path).exists():
             return cls((), settings, notes)
         found = cls.load(path)

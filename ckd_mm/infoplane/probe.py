@@ -72,10 +72,7 @@ class Probe:
                     teacher_trained_on_probe_images=self.was_seen(trajectory))
 
     def measure(self, snapshot: Snapshot) -> PlanePoint:
-        """
-        Raises:
-            CkdError: the snapshot's features are not finite.
-        """
+        """Raises CkdError if the snapshot's features are not finite."""
         network, started = snapshot.build(), time.perf_counter()
         values = estimate_point(network, self.images, self.options, torch.device(get_device()), self.log)
         if not math.isfinite(values['information_x']):
@@ -88,9 +85,8 @@ class Probe:
 
 def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
                      log: Callable[[str], None] = print) -> InformationPlane:
-    """Measure every snapshot that ``path`` does not hold yet; each is written down when it is known.
-
-    Snapshots are shared over the processes of a distributed run; rank 0 alone writes.
+    """Measure every snapshot that ``path`` does not hold yet; each is written at once, by rank 0. Processes
+    share the snapshots.
 
     Raises:
         SnapshotError: a snapshot is missing or damaged, before any is measured.
