@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -170,3 +171,9 @@ def assert_same_weights(left: dict, right: dict) -> None:
     """The same keys in the same order and the same bits."""
     assert list(left) == list(right)
     assert [key for key in left if not torch.equal(left[key], right[key])] == []
+
+
+def open_logs() -> list[str]:
+    """Log files that this process holds open."""
+    files = map(os.path.realpath, Path('/proc/self/fd').glob('*'))
+    return sorted(file for file in files if file.endswith('.log'))

@@ -95,9 +95,9 @@ def divided(pipeline: Sequence[Any]) -> tuple[list[Any], list[Any]]:
                                   f'images, labels and their numbers; {LEAVE_OUT}')
             return decoding, random
         if getattr(transform, 'pad_if_needed', False):
-            raise ConfigError(f'ckd_mm.InMemory: pad_if_needed=True of {kind.__name__}, number {place} of the '
-                              f'pipeline, is not known here; all images have one size, so give padding. Or '
-                              f'{LEAVE_OUT}')
+            raise ConfigError(f'ckd_mm.InMemory: pad_if_needed=True of {kind.__name__}, number {place} of '
+                              'the pipeline, is not known here; all images have one size, so give padding. '
+                              f'Or {LEAVE_OUT}')
         if kind in DECODING and not random:
             decoding.append(transform)
         elif kind in BATCHED:

@@ -39,6 +39,8 @@ class AnnealDistillationHook(ScheduleHook):
         start_value: replaces the model's ``kd_weight``.
     """
 
+    changes_weight = True
+
     def __init__(self, begin: int, end: int, end_value: float = 0.0, mode: str = 'linear',
                  ce_end_value: float | None = None, start_value: float | None = None) -> None:
         name = 'AnnealDistillationHook'

@@ -20,7 +20,8 @@ class ScheduleHook(Hook):
     Attributes:
         stops: whether it ends distillation.
         stop_epoch: the epoch at which it does; None if that is known only during training, or never.
-        changes_teacher: whether it replaces the teachers during training.
+        changes_teacher: whether it replaces the teachers during training, one by the next.
+        changes_weight: whether it changes the model's ``kd_weight``.
         needs_one_teacher: whether it requires that they stay the same.
     """
 
@@ -30,6 +31,7 @@ class ScheduleHook(Hook):
     stops = False
     stop_epoch: int | None = None
     changes_teacher = False
+    changes_weight = False
     needs_one_teacher = False
 
     def check(self, max_epochs: int, distilled_epochs: int, teachers: int | None) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from ..infoplane.probe import Probe
 from ..infoplane.settings import ProbeSettings
-from ..selection import build_selector
+from ..selection import Selector, build_selector
 from ..settings import Settings, setting, settings_in
 from ..stages.checks import check_no_own_hook
 from ..stages.distillation import Distillation, DistillSettings, Schedule
@@ -37,7 +38,7 @@ def build_pipeline(run: Run) -> list[Stage]:
     Raises:
         ConfigError: a setting cannot work together with the others.
     """
-    settings, distillation = run.settings, None
+    settings, distillation = run.settings, None  # how all students are distilled
     for hook in run.config.get('custom_hooks') or []:
         check_no_own_hook('custom_hooks', hook)
     if settings.peer is not None:
@@ -45,20 +46,22 @@ def build_pipeline(run: Run) -> list[Stage]:
     elif settings.teacher is None:
         stages = [StudentStage(Network(STUDENT), snapshots=settings.student_snapshots)]
     else:
-        stages = distillation_stages(run)
-        distillation = stages[-1].distillation
+        selector = build_selector(settings.selector)
+        probe = make_probe(run, selector)
+        schedule = Schedule(settings.distill, run.student_training(), probe)
+        distillation = Distillation(settings.distill, schedule)
+        stages = distillation_stages(run, selector, probe, distillation)
     baselines = [StudentStage(Network(numbered(BASELINE, index), seed_shift=index), None, distillation,
                               snapshots=settings.student_snapshots)
                  for index in range(int(settings.student_alone))]
     return [*stages, *baselines, *ensemble_stages(run, stages, baselines)]
 
 
-def distillation_stages(run: Run) -> list[Stage]:
+def distillation_stages(run: Run, selector: Selector, probe: Probe | None,
+                        distillation: Distillation) -> list[Stage]:
     """Teachers are trained or given, and measured; some of their snapshots are selected, may get heads and
     give hints, and teach the first student; each student teaches the next."""
-    settings, selector = run.settings, build_selector(run.settings.selector)
-    probe = make_probe(run, selector)
-    distillation = Distillation(settings.distill, Schedule(settings.distill, run.student_training(), probe))
+    settings = run.settings
     compared = distillation.schedule.comparison  # images that neither teachers nor students are trained on
     held_out = compared or (probe if probe is not None and probe.probe_split == 'held_out' else None)
     needs_plane = settings.probe is not None or selector.needs_plane
@@ -104,12 +107,12 @@ class RunSettings(Settings):
     runner_type: str | None = setting(
         None, help="'ckd_mm.CheckpointDistillRunner': mmpretrain's own tools run it, too")
     teacher: TeacherSettings | None = setting(
-        None, help='whose checkpoints teach; None: the student is trained on its own loss, and the run ends '
-        'with the same table and page')
+        None, help='whose checkpoints teach, to be given; None: the student is trained on its own loss, and '
+        'the run ends with the same table and page')
     peer: PeerSettings | None = setting(
         None, help='instead of a teacher: a network that learns together with the student')
     probe: ProbeSettings | None = setting(
-        None, help='of the information plane; None: it is measured only where the selector needs it')
+        None, help='of the information plane; left out: measured where the selector needs it; None: never')
     selector: str | dict = setting(
         'last', help="name or config of a selector, say 'information_plane' or dict(type='ensemble', "
         "kind='snapshot', k=4)")

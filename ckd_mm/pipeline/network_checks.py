@@ -97,10 +97,10 @@ def number_of_classes(name: str, network: nn.Module, run: Run) -> int | None:
 
 @torch.no_grad()
 def logits_of_two_images(name: str, network: nn.Module, dataset: Any) -> Tensor:
-    """(2, C).
+    """Logits (2, C) of two images of the test set.
 
     Raises:
-        ConfigError: the network gives none.
+        ConfigError: the network returns none.
     """
     if not isinstance(getattr(network, 'head', None), nn.Module):
         raise ConfigError(f'the {name} network of type {type(network).__name__} has no `head` whose logits '

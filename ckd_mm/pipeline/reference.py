@@ -16,8 +16,8 @@ HEAD = """# Keys of a config
 *Written by `python -m ckd_mm.pipeline.reference docs/config.md`; do not edit.*
 
 The config itself is the student's, an ordinary mmpretrain config. Beside mmengine's keys it may have
-those below. A key that is set to `None` has its default. Unknown keys are refused; helper variables of a
-config are not.
+those below. A key that is set to `None` has its default, except `teacher` and `probe`. Unknown keys are
+refused; helper variables of a config are not.
 """
 
 

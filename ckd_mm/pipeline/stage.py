@@ -49,7 +49,7 @@ class Stage(Generic[R]):
         name: its key in ``stages.json`` and, where it trains, its folder below the work_dir.
         requires: names of the stages whose results it reads.
         Result: dataclass of what it leaves.
-        is_cheap: it is done again when a run has more stages before it than it had.
+        is_cheap: it is run again, not refused, when the config has gained a stage that it requires.
     """
     name: str
     requires: tuple[str, ...] = ()

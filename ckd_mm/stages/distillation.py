@@ -9,8 +9,6 @@ from mmengine.config import Config
 
 from ..errors import ConfigError
 from ..files import plain
-from ..hooks.anneal_distillation_hook import AnnealDistillationHook
-from ..hooks.progressive_teacher_hook import ProgressiveTeacherHook
 from ..hooks.schedule_hook import build_schedule, check_schedules, schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..infoplane.probe import Probe
@@ -37,7 +35,7 @@ class DistillSettings(Settings):
         None, help='one number for each teacher, at least 0; default: equal')
     standardize: bool = setting(False, help='bring logits to mean 0 and standard deviation 1 first')
     loss: dict | None = setting(
-        None, help='another loss of logits instead of the four settings before, say '
+        None, help='another loss of logits instead of tau, aggregation, teacher_weights and standardize, say '
                    "dict(type='ckd_mm.DecoupledKDLoss')")
     ce_weight: float = setting(1.0, at_least=0, help="weight of the student's own loss while it is distilled")
     kd_weight: float = setting(
@@ -63,7 +61,10 @@ class DistillSettings(Settings):
 
     def check(self, name: str) -> None:
         if self.loss is None:
-            CohortKDLoss(**{key: getattr(self, key) for key in LOSS_KEYS})
+            try:
+                CohortKDLoss(**{key: getattr(self, key) for key in LOSS_KEYS})
+            except ConfigError as error:
+                raise ConfigError(f'{name}.{error}') from error
             return
         for key in LOSS_KEYS:
             if key in self.given:
@@ -97,6 +98,10 @@ class DistillSettings(Settings):
         loss = self.built_loss()
         return hasattr(loss, 'target') and hasattr(loss, 'target_settings')
 
+    def cohort_of(self, snapshots: list, model: dict | None) -> dict[str, Any]:
+        """Config of the teachers, of snapshots and of the ``model`` of those that do not name their own."""
+        return dict(self.cohort or dict(type='ckd_mm.SnapshotEnsemble'), snapshots=snapshots, model=model)
+
     def weights(self) -> dict[str, float]:
         return dict(ce_weight=self.ce_weight, kd_weight=self.kd_weight,
                     ce_weight_after_stop=self.ce_weight_after_stop)
@@ -116,7 +121,7 @@ class Schedule:
             they are not compared.
 
     Raises:
-        ConfigError: the schedule cannot be met, whatever the teachers.
+        ConfigError: the schedule is impossible for any number of teachers.
     """
 
     def __init__(self, distill: DistillSettings, student: Config, probe: Probe | None) -> None:
@@ -138,9 +143,9 @@ class Schedule:
             self.configs.append(
                 dict(item, type=item['type'] if '.' in item['type'] else f'ckd_mm.{kind.__name__}'))
         self.hooks = [build_schedule(item) for item in self.configs]
-        annealing = [hook for hook in self.hooks if isinstance(hook, AnnealDistillationHook)]
+        annealing = [hook for hook in self.hooks if hook.changes_weight]
         self.anneals = bool(annealing)
-        self.progressive = any(isinstance(hook, ProgressiveTeacherHook) for hook in self.hooks)
+        self.progressive = any(hook.changes_teacher for hook in self.hooks)
         self.check(None)
         if 'ce_weight_after_stop' in distill.given and any(hook.stops for hook in annealing):
             raise ConfigError(f'distill.ce_weight_after_stop={distill.ce_weight_after_stop}: what the '

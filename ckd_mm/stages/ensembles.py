@@ -22,10 +22,12 @@ class EnsemblesResult(Result):
 
 
 class EnsemblesStage(Stage[EnsemblesResult]):
-    """
+    """Evaluate several networks together: all generations (ESKD, Table 4), all baseline students.
+
     Args:
         members: stages whose networks are evaluated together, by the name of the ensemble.
-        select: of the teachers of the first generation, who are evaluated with all generations; or None.
+        select: selected the teachers of the first generation, which are evaluated together with all
+            generations; None: they are not.
     """
     name = 'ensembles'
     Result = EnsemblesResult

@@ -19,10 +19,10 @@ from .teacher import TeacherResult, TeacherSettings, teacher_training
 
 
 class GivenTeacherStage(Stage[TeacherResult]):
-    """
+    """Check and use the trajectories of ``teacher.trajectory``.
+
     Args:
-        settings: with ``trajectory``.
-        probed: whether feature maps will be probed.
+        probed: whether the information plane of their feature maps will be measured.
     """
     Result = TeacherResult
     name = 'teacher'

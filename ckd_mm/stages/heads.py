@@ -40,7 +40,7 @@ class HeadSettings(TrainingSettings):
     said otherwise."""
     out_indices: list | tuple | None = setting(None, help='mounting positions: outputs of the backbone that '
                                                           'get a head, say (0, 1, 2)')
-    kind: str | None = setting(None, help=(
+    kind: str | None = setting(None, choices=('flatten', 'pool'), help=(
         "'flatten', a linear layer on the whole map (the paper); 'pool', on its average over a grid; "
         'default: by the size of the images'))
     grid: int | None = setting(None, at_least=1, help="side of the grid of 'pool'")

@@ -38,9 +38,10 @@ class HintResult(Result):
 
 
 class HintStage(TrainingStage[HintResult]):
-    """
+    """Train the student's lower part to imitate a layer of the teacher (FitNets, Sec. 2.2).
+
     Args:
-        teachers: of the hint.
+        teachers: the stage whose layer is imitated.
         held_out: images that the student is not trained on.
     """
     name = key = 'hint'

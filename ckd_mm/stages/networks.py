@@ -24,7 +24,7 @@ class Network:
     Args:
         name: of the stage.
         settings: of an assistant.
-        key: where the config says them, 'assistants[0]'.
+        key: of these settings in the config, 'assistants[0]'.
         seed_shift: added to the seed, so that a network does not begin with its teacher's first weights.
         generation: counted from 1; 0: it is none.
     """

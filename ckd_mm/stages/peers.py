@@ -29,7 +29,7 @@ class PeerSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class MutualSettings(Settings):
-    """``distill`` beside ``peer``."""
+    """``distill`` of a run with ``peer``."""
     tau: float = setting(1.0, above=0, help='temperature; the paper has 1')
     ce_weight: float = setting(1.0, at_least=0, help="weight of each student's own loss")
     kd_weight: float = setting(1.0, at_least=0, help='weight of the distance from the other; 0: each learns '
@@ -38,11 +38,12 @@ class MutualSettings(Settings):
 
 @dataclass(kw_only=True)
 class PeersResult(NetworkResult):
-    """Of the student, and in ``peer`` the same of its peer."""
+    """The student's result; ``peer`` holds the peer's."""
     peer: dict[str, Any] = field(default_factory=dict)
 
 
 class PeersStage(TrainingStage[PeersResult]):
+    """Train the student and its peer together, each taught by the other (Zhang et al., arXiv 1706.00384)."""
     name = STUDENT
     Result = PeersResult
 

@@ -44,7 +44,8 @@ class SelectResult(Result):
 
 
 class SelectStage(TeachingStage[SelectResult]):
-    """
+    """Select snapshots, and evaluate them and the last one on the test set.
+
     Args:
         teachers: stages that leave trajectories.
         probe: images for selectors that need some.
@@ -190,8 +191,7 @@ class SelectStage(TeachingStage[SelectResult]):
 
     # ------------------------------------------------------------ teaching
     def _cohort(self, snapshots: list) -> dict[str, Any]:
-        own = self.distill.cohort or dict(type='ckd_mm.SnapshotEnsemble')
-        return dict(own, snapshots=snapshots, model=self.teacher.model)
+        return self.distill.cohort_of(snapshots, self.teacher.model)
 
     def chosen(self, run: Run) -> list[dict]:
         """The selected snapshots, in the folders that their trajectories have now: they may have been

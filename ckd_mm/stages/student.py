@@ -5,19 +5,23 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
+from mmpretrain.structures import DataSample
 from torch import nn
 
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import top1
 from ..files import sha256_of_file
+from ..pipeline.data_sets import image_shape
 from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, TeachingStage
 from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
+from ..students import CheckpointDistill
 from ..teachers import SnapshotEnsemble
 from ..training import apply_overrides, exclude_held_out, result_settings, shift_seed, unwrap, with_comparison
 from ..trajectory import model_config_of
@@ -35,7 +39,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
     Args:
         network: what it trains.
         teachers: the stage that teaches it; None: it is trained on its own loss.
-        distillation: how.
+        distillation: loss, weights and schedule.
         weighted: whether ``teacher_weights`` are of these teachers.
         snapshots: when to keep it while it learns.
         hint: the stage that leaves its first weights.
@@ -163,8 +167,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             return
         distill = self.distillation.settings
         yield Check('schedule', lambda: f'distilled for {self.distilled_epochs(run)} epochs')
-        if distill.needs_labels:
-            yield Check('labels', lambda: self._check_labels(run))
+        if distill.loss is not None or distill.cohort is not None:
+            yield Check('loss', lambda: self._check_loss(run))
         if distill.distiller is not None:
             yield from distiller_checks('distill.distiller', distill.distiller, self.teachers, run,
                                         self.training(run))
@@ -190,12 +194,23 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             raise error if self.name == STUDENT else ConfigError(
                 f'{self.title}, {epochs} epochs: {error}') from error
 
-    def _check_labels(self, run: Run) -> str:
-        if getattr(self._network(run).data_preprocessor, 'to_onehot', False):
-            raise ConfigError(f'distill.loss={self.distillation.settings.loss["type"]} needs one label an '
-                              f'image, but the {self.title} is trained on mixed images (train_cfg.augments, '
-                              'to_onehot); take them out, or leave distill.loss out')
-        return 'one an image'
+    @torch.no_grad()
+    def _check_loss(self, run: Run) -> str:
+        """A loss or a cohort of the user's own may fail in any way: a step of it on two images, on copies."""
+        distill, config = self.distillation.settings, self.training(run)
+        own = ', '.join(f'distill.{key}={value!r}' for key, value in dict(
+            loss=distill.loss, cohort=distill.cohort).items() if value is not None)
+        images = torch.rand(2, *image_shape(run.data_set(config.train_dataloader.dataset,
+                                                         'train_dataloader.dataset')))
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = CheckpointDistill(copy.deepcopy(self._network(run)), self.teachers.example(run),
+                                          distill.kd_loss, kd_weight=1.0).eval()
+                losses = model(images, [DataSample().set_gt_label(0) for _ in images], mode='loss')
+            return ', '.join(losses)
+        except Exception as error:
+            raise ConfigError(f'{own}: distillation of the {self.title} fails on two images: '
+                              f'{type(error).__name__}: {error}') from error
 
     def _check_size(self, run: Run) -> str:
         own = number_of_parameters(self._network(run))

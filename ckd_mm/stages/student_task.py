@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class StudentTask:
-    """
+    """Short trainings of the student for selectors that compare snapshots by their students.
+
     Args:
         stage: that trains the student.
         probe: images that the student is measured on.
@@ -74,8 +75,7 @@ class StudentTask:
                                   self.probe if self.probe.probe_split == 'held_out' else None)
         if self.stage.cache is not None:
             self.stage.cache.show_views(config)
-        cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[teacher],
-                      model=self.run.settings.teacher.model)
+        cohort = self.stage.distillation.settings.cohort_of([teacher], self.run.settings.teacher.model)
         config = stage_config(self.run, self.stage.distilled(config, cohort, False), self.stage.name, [])
         config.work_dir = str(self.folder / name)
         config.experiment_name = f'{self.run.work_dir.name}_select_{name}_{epochs}'

@@ -18,7 +18,7 @@ from ..distributed import on_main
 from ..errors import CkdError
 from ..hooks.channels_last_hook import ChannelsLastHook
 from ..losses import SoftTarget
-from ..pipeline.stage_runner import StageRunner
+from ..pipeline.stage_runner import StageRunner, close_log
 from ..progress import Progress
 from ..registry import MODELS
 from ..targets import Layout, TargetWriter
@@ -109,6 +109,7 @@ def teacher_forward(runner: StageRunner) -> Iterator[Callable[[dict], tuple[Soft
     finally:
         for hook in hooks:
             hook.after_run(runner)
+        close_log(runner.logger)
 
 
 def write_blocks(runner: StageRunner, forward: Callable, writer: TargetWriter, blocks: list[int],

@@ -46,8 +46,8 @@ class CacheSettings(Settings):
                                           'mod views',
                          remedy='say in how many views each image is seen, distill.cache=dict(views=4)')
     dtype: str = setting('float32', choices=('float32', 'float16'), help='of the log-probabilities on disk')
-    top_k: int | None = setting(None, at_least=1, help='store only so many classes of each image, and what '
-                                                       'is left')
+    top_k: int | None = setting(None, at_least=1, help=(
+        'store only so many classes of each image, and the sum of the other probabilities'))
     file: str | Path | None = setting(None, help='the folder `targets` of an earlier run with the same '
                                                  'teachers, loss and images')
 
@@ -99,10 +99,11 @@ class TargetsResult(Result):
 
 
 class TargetsStage(Stage[TargetsResult]):
-    """
+    """Compute a student's targets once, before its training, or verify those of ``distill.cache.file``.
+
     Args:
         settings: ``distill.cache``.
-        student: that learns from these targets; it names its teachers.
+        student: the stage that learns from them; it names the teachers.
     """
     Result = TargetsResult
 

@@ -16,7 +16,9 @@ from ckd_mm.compat import EnvironmentConflict
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
 from ckd_mm.infoplane.probe import Probe, probe_trajectory
 from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.registry import MODELS
 from ckd_mm.stages.student import StudentStage
+from ckd_mm.teachers import BaseCohort
 from ckd_mm.trajectory import Trajectory, write_snapshot
 
 from ..conftest import DEMO, ROOT, resnet
@@ -122,6 +124,21 @@ SETTINGS = [
     (dict(selector=5), r'^selector=5 should be a str or a dict: name or config of a selector'),
 ]
 
+
+@MODELS.register_module()
+class FailingCohort(BaseCohort):
+
+    def __init__(self, snapshots: list, model: dict) -> None:
+        super().__init__()
+        self.networks = torch.nn.ModuleList([torch.nn.Linear(1, 1)])
+
+    def expect_inputs_of(self, preprocessor) -> None:
+        pass
+
+    def member_logits(self, inputs) -> list:
+        raise KeyError('lost')
+
+
 PLAIN = dict(selector='last', probe=None)
 ALONE = dict(teacher=None, probe=None, selector=None)
 NOWHERE = dict(type='CustomDataset', data_root='nowhere', data_prefix='train',
@@ -143,7 +160,11 @@ MORE = [
      r"unknown key 'stop_epoch'; known are tau, ce_weight, kd_weight"),
     (dict(PLAIN, model=dict(train_cfg=dict(augments=dict(type='Mixup', alpha=0.8))),
           distill=dict(tau=None, loss=dict(type='ckd_mm.DecoupledKDLoss'))),
-     r'distill.loss=ckd_mm.DecoupledKDLoss needs one label an image, but the student is trained on'),
+     r'distill.loss=.*DecoupledKDLoss.*: DecoupledKDLoss needs one label an image'),
+    (dict(PLAIN, distill=dict(tau=None, loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1))),
+     r'distill.loss=.*LabelSmoothLoss.*: distillation of the student fails on two images: \w+: '),
+    (dict(PLAIN, distill=dict(cohort=dict(type='ckd_mm.FailingCohort'))),
+     r"distill.cohort=.*FailingCohort.*: distillation of the student fails on two images: KeyError: 'lost'"),
     (dict(teacher=dict(model=vision_transformer())),
      r'last output of VisionTransformer is no feature map'),
     (dict(teacher=dict(model=dict(resnet(2), head=dict(resnet(2)['head'], in_channels=99)))),

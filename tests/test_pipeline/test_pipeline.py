@@ -1,7 +1,6 @@
 """The whole method in one process."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,16 +19,11 @@ from ckd_mm.stages import select
 from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import STATISTICS, distil_config, resnet
-from ..helpers import opened, stopped_at, weights_of
+from ..helpers import open_logs, opened, stopped_at, weights_of
 
 
 def read(folder, name):
     return json.loads((Path(folder) / name).read_text())
-
-
-def open_logs() -> list[str]:
-    files = map(os.path.realpath, Path('/proc/self/fd').glob('*'))
-    return sorted(file for file in files if file.endswith('.log'))
 
 
 @pytest.fixture(scope='module')

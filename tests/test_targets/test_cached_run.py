@@ -21,7 +21,7 @@ from ckd_mm.targets import TargetFile, TargetWriter, target_file, target_writer
 from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import Trajectory
 
-from ..helpers import assert_same_weights, trajectory
+from ..helpers import assert_same_weights, open_logs, trajectory
 from .conftest import BATCH, EPOCHS, IMAGES, VIEWS, run, student, uncached
 
 ROWS = np.arange(IMAGES * VIEWS)
@@ -70,8 +70,10 @@ def test_bit_for_bit(cached, monkeypatch, distill, change, logged):
         if change is not None:
             change(config)
     uncached(configs[1])
+    before = open_logs()
     for config in configs:
         run(config)
+    assert open_logs() == before, 'each stage closes its log'
     assert_same_weights(*map(student, configs))
     assert len(scalars(configs[0])) == logged and scalars(configs[0]) == scalars(configs[1])
     if change is of_two_generations:
