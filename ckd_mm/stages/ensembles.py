@@ -35,7 +35,8 @@ class EnsemblesStage(Stage[EnsemblesResult]):
 
     def __init__(self, members: dict[str, Sequence[StudentStage]], select: SelectStage | None) -> None:
         self.members, self.select = members, select
-        self.requires = tuple(dict.fromkeys(stage.name for stages in members.values() for stage in stages))
+        evaluated = [*sum(map(list, members.values()), []), *([] if select is None else [select])]
+        self.requires = tuple(dict.fromkeys(stage.name for stage in evaluated))
 
     def snapshots(self, run: Run) -> dict[str, list[dict]]:
         found = {name: [stage.snapshot(run) for stage in stages] for name, stages in self.members.items()}
