@@ -79,7 +79,12 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             self.distilled(config, cohort, self.weighted,
                            None if self.targets is None else str(self.targets.folder(run)))
         if self.snapshots is not None:
-            info = {} if self.comparison is None else dict(held_out=self.comparison.held_out_record)
+            images = config.train_dataloader.dataset
+            while images.get('part') is None and isinstance(images.get('dataset'), dict):
+                images = images.dataset
+            # also where the config itself leaves them out, as tools/student_planes.py does
+            info = dict(held_out=dict(held_out=images.held_out, seed=images.seed)) if images.get(
+                'part') == 'rest' else {}
             hooks.append(dict(type='ckd_mm.SnapshotHook', info=info, overwrite=True, **self.snapshots.given))
         return stage_config(run, config, self.name, hooks)
 
