@@ -65,8 +65,9 @@ class StopWhenOvertakenHook(ScheduleHook):
         checkpoint[KEY] = dict(teacher=self.teacher, wins=self.wins, overtaken=self.overtaken)
 
     def after_load_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
-        if runner._resume:
-            vars(self).update(checkpoint.get(KEY, {}))
+        if runner._resume and KEY in checkpoint:
+            state = checkpoint[KEY]
+            self.teacher, self.wins, self.overtaken = state['teacher'], state['wins'], state['overtaken']
 
     def before_train(self, runner) -> None:
         super().before_train(runner)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ..evaluation import evaluate, top1
@@ -35,7 +36,7 @@ class EnsemblesStage(Stage[EnsemblesResult]):
 
     def __init__(self, members: dict[str, Sequence[StudentStage]], select: SelectStage | None) -> None:
         self.members, self.select = members, select
-        evaluated = [*sum(map(list, members.values()), []), *([] if select is None else [select])]
+        evaluated = chain(*members.values(), () if select is None else (select, ))
         self.requires = tuple(dict.fromkeys(stage.name for stage in evaluated))
 
     def snapshots(self, run: Run) -> dict[str, list[dict]]:

@@ -83,8 +83,9 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             while images.get('part') is None and isinstance(images.get('dataset'), dict):
                 images = images.dataset
             # also where the config itself leaves them out, as tools/student_planes.py does
-            info = dict(held_out=dict(held_out=images.held_out, seed=images.seed)) if images.get(
-                'part') == 'rest' else {}
+            info = {}
+            if images.get('part') == 'rest':
+                info['held_out'] = dict(held_out=images.held_out, seed=images.seed)
             hooks.append(dict(type='ckd_mm.SnapshotHook', info=info, overwrite=True, **self.snapshots.given))
         return stage_config(run, config, self.name, hooks)
 
@@ -103,13 +104,15 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             own['targets'] = targets
         elif views_of(config) is not None and distill.distiller is None and distill.is_cacheable:
             own['teacher_batch'] = config.train_dataloader.batch_size  # as with cached targets, bit for bit
-        kd_loss = {key: value for key, value in distill.kd_loss.items()
-                   if weighted or key != 'teacher_weights'}
         config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config),
-                                  cohort=cohort, kd_loss=kd_loss, distiller=distill.distiller,
-                                  compile=config.get('compile') or False, **own)
+                                  cohort=cohort, kd_loss=self._kd_loss(weighted),
+                                  distiller=distill.distiller, compile=config.get('compile') or False, **own)
         config.compile = None
         return config
+
+    def _kd_loss(self, weighted: bool) -> dict[str, Any]:
+        return {key: value for key, value in self.distillation.settings.kd_loss.items()
+                if weighted or key != 'teacher_weights'}
 
     def depends_on(self, run: Run) -> dict[str, Any]:
         found = result_settings(self.config(run))
@@ -205,12 +208,12 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         distill, config = self.distillation.settings, self.training(run)
         own = ', '.join(f'distill.{key}={value!r}' for key, value in dict(
             loss=distill.loss, cohort=distill.cohort).items() if value is not None)
-        images = torch.rand(2, *image_shape(run.data_set(config.train_dataloader.dataset,
-                                                         'train_dataloader.dataset')))
+        dataset = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
         try:
             with torch.random.fork_rng(devices=[]):
+                images = torch.rand(2, *image_shape(dataset))
                 model = CheckpointDistill(copy.deepcopy(self._network(run)), self.teachers.example(run),
-                                          distill.kd_loss, kd_weight=1.0).eval()
+                                          self._kd_loss(self.weighted), kd_weight=1.0).eval()
                 losses = model(images, [DataSample().set_gt_label(0) for _ in images], mode='loss')
             return ', '.join(losses)
         except Exception as error:

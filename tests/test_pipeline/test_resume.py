@@ -64,9 +64,8 @@ def test_the_demo_killed_in_three_stages_and_resumed(tool, tmp_path):
     summaries = [json.loads((tmp_path / run / 'summary.json').read_text()) for run in ('unbroken', 'broken')]
     for key in ('teacher', 'cohort', 'student', 'student_alone', 'selection'):
         assert summaries[0][key] == summaries[1][key]
-    # what the demo shows: T* lies between the first and the last snapshot, and the students learnt. That the
-    # distilled one is better than the other is true of four seeds in five (README), so of no single run on
-    # any machine
+    # what the demo shows on any machine: T* lies between the first and the last snapshot, and the students
+    # learnt; which of them is better depends on seed and processor (docs/methods.md)
     assert 3 < summaries[0]['selection']['epochs'][0] < 30
     assert min(summaries[0][name]['accuracy_top1'] for name in ('student', 'student_alone')) > 50
 

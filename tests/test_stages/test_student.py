@@ -6,6 +6,7 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.files import plain
+from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import STATISTICS, resnet
@@ -59,3 +60,16 @@ def test_without_the_key_nothing_is_kept(distil_run):
     run, stages = opened(distil_run(student_alone=True))
     for name in ('student', 'student_alone'):
         assert 'SnapshotHook' not in stages[name].config(run).pretty_text
+
+
+def test_a_cohort_is_tried_with_the_weights_of_its_teachers(distil_run):
+    """``teacher_weights`` are of the selected snapshots; a second generation has one teacher and none."""
+    config = distil_run(probe=None, generations=2, distill=dict(
+        cohort=dict(type='ckd_mm.SnapshotEnsemble'), teacher_weights=[1, 2]))
+    config.selector = dict(type='even', k=2)
+    run, stages = open_run(config)
+    before = torch.get_rng_state()
+    for name in ('generation_1', 'student'):
+        checks = dict(stage_of(stages, name).checks(run))
+        assert checks['loss']() == 'loss_ce, loss_kd'
+    assert torch.equal(torch.get_rng_state(), before)
