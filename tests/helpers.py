@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.structures import DataSample
+from PIL import Image
 
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.run import Run
@@ -23,6 +24,8 @@ from ckd_mm.trajectory import Trajectory, write_snapshot
 from .conftest import STATISTICS, resnet
 
 DIGITS = tuple('0123456789')
+DIGIT_NAMES = ('a_zero', 'b_one', 'c_two', 'd_three', 'e_four', 'f_five', 'g_six', 'h_seven', 'i_eight',
+               'j_nine')  # folders in the order of the labels
 RUNS = itertools.count()
 
 
@@ -32,6 +35,24 @@ def with_statistics(model: dict, **statistics) -> dict:
 
 
 TEACHER = with_statistics(resnet(2))  # of every trajectory below, unless it says otherwise
+
+
+def digit_files(folder: Path, split: str = 'train', images: int = 64) -> dict:
+    """Config of a data set of digits in PNG files below ``folder``, one folder a class."""
+    for index, info in enumerate(DATASETS.build(dict(type='ckd_mm.Digits', split=split, indices=images))):
+        path = Path(folder) / DIGIT_NAMES[info['gt_label']] / f'{index:03}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(info['img']).save(path)
+    return dict(type='CustomDataset', data_root=str(folder),
+                pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+
+
+def on_files(config: Config, folder: Path) -> Config:
+    """``config`` with digits in files below ``folder``, in ``train`` and ``test``; in place."""
+    for loader, split in ((config.train_dataloader, 'train'), (config.val_dataloader, 'test')):
+        loader.dataset = ConfigDict(digit_files(folder / split, split))
+    config.test_dataloader = copy.deepcopy(config.val_dataloader)
+    return config
 
 
 def vision_transformer(dropout: float = 0.0, drop_path: float = 0.0) -> dict:

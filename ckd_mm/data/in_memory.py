@@ -51,6 +51,7 @@ class InMemory(ReplayableDataset):
         self._config = _config(dataset, settings)
         self._set_pipeline(undivided(self._config)['pipeline'])
         self.chosen = np.arange(len(self.images.dataset))  # numbers among `images`
+        self.held_out = getattr(self.images.dataset, 'held_out', None)
 
     def _set_pipeline(self, pipeline: Sequence[Any]) -> None:
         decoding, random = divided(pipeline)

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from torch import nn
 
 from ..compat import versions
+from ..data.split import require_held_out
 from ..errors import CkdError, ConfigError
 from ..files import plain, remove_unfinished
 from ..registry import HOOKS
@@ -62,9 +63,12 @@ class SnapshotHook(Hook):
         require_epoch_loop(self, runner)
         self.epochs = snapshot_epochs(runner.max_epochs, **self.schedule)
         self._network(runner)  # raises where there are no averaged weights
-        classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        dataset = runner.train_dataloader.dataset
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        held_out = getattr(dataset, 'held_out', None)  # of split_dataset
         trajectory = Trajectory(self.out_dir or runner.work_dir, info=plain(dict(
-            self.info, model=model_config_of(runner.cfg), classes=classes, max_epochs=runner.max_epochs,
+            self.info, **({} if held_out is None else dict(held_out=held_out)),
+            model=model_config_of(runner.cfg), classes=classes, max_epochs=runner.max_epochs,
             snapshot_epochs=self.epochs, ema=self.ema, seed=runner.seed, versions=versions())))
         trajectory.snapshots = self._earlier_snapshots(trajectory, runner)
         self._check_missing(trajectory, runner)
@@ -86,6 +90,8 @@ class SnapshotHook(Hook):
                               'continue that run, or choose another --work-dir; nothing was overwritten')
         if len(found) and found.info.get('model') != trajectory.info['model']:
             raise ConfigError(f'{manifest} is of another network than the config; choose another --work-dir')
+        if runner._resume:
+            require_held_out(found.info.get('held_out'), trajectory.info.get('held_out'), manifest)
         return [snapshot for snapshot in found if snapshot.epoch <= runner.epoch]
 
     def _check_missing(self, trajectory: Trajectory, runner) -> None:

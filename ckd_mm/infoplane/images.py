@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..data.in_memory import settled
@@ -42,14 +43,15 @@ def probe_dataset(config: dict, probe_split: str, held_out: float | int, seed: i
     return held_out_part(training, held_out, seed, 'held_out')
 
 
-def load_probe_images(dataset: dict, num_images: int | None = None, seed: int = 0,
+def load_probe_images(dataset: dict | BaseDataset, num_images: int | None = None, seed: int = 0,
                       log: Callable[[str], None] = print) -> ProbeImages:
     """Read images into memory; raises ConfigError if they are not uint8, or not of one size.
 
     Args:
+        dataset: or its config.
         num_images: at most this many, drawn without replacement by ``seed``; None: all.
     """
-    built = CLASSIFICATION_DATASETS.build(dataset)
+    built = CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
     chosen = range(len(built))
     if num_images is not None and num_images < len(built):
         chosen = held_out_indices(len(built), num_images, seed)

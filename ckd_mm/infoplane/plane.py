@@ -11,6 +11,7 @@ from ..record import read_record, require_same_settings
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
+IMAGES = ('images', 'images_sha256')  # notes that tell which images were measured
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,14 @@ class InformationPlane:
 
     @classmethod
     def continue_from(cls, path: Path, settings: dict[str, Any], notes: dict[str, Any]) -> 'InformationPlane':
-        """The plane at ``path``, or an empty one. Raises ConfigError if it was measured with other settings,
-        as such points cannot be compared."""
+        """The plane at ``path``, or an empty one. Raises ConfigError if it was measured with other settings
+        or on other images, as such points cannot be compared."""
         if not Path(path).exists():
             return cls((), settings, notes)
         found = cls.load(path)
         require_same_settings(path, found.settings, settings, 'measured', 'the file')
+        before, now = ({key: noted[key] for key in IMAGES if key in found.notes and key in notes}
+                       for noted in (found.notes, notes))
+        require_same_settings(path, before, now, 'measured', 'the file')
+        found.notes = found.notes or plain(notes)
         return found

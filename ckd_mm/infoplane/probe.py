@@ -1,5 +1,6 @@
 """Measure a trajectory: for the hook, the runner and tools/probe.py."""
 
+import copy
 import hashlib
 import math
 import time
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.dist import get_rank
+from mmpretrain.registry import DATASETS
 
+from ..data.split import holds_out
 from ..distributed import on_main
 from ..errors import CkdError
 from ..files import plain
@@ -45,19 +48,28 @@ class Probe:
         self.log: Callable[[str], None] = print
 
     @cached_property
+    def _built(self) -> Any:
+        return DATASETS.build(copy.deepcopy(self.dataset))
+
+    @cached_property
     def images(self) -> ProbeImages:
-        return load_probe_images(self.dataset, self.num_images, self.seed, self.log)
+        return load_probe_images(self._built, self.num_images, self.seed, self.log)
 
     @property
     def held_out_record(self) -> dict[str, Any]:
-        """What the manifest of a trajectory says of the images that its teacher is not trained on."""
+        """What draws the images that the teacher is not trained on."""
         return dict(held_out=self.held_out, seed=self.seed)
+
+    @property
+    def held_out_images(self) -> dict[str, Any] | None:
+        """Which they are, as manifests say it; None of test images."""
+        return None if self.probe_split == 'test' else plain(self._built.held_out)
 
     def was_seen(self, trajectory: Trajectory) -> bool | None:
         """Whether the teacher may have been trained on the images; None of test images."""
         if self.probe_split == 'test':
             return None
-        return trajectory.info.get('held_out') != plain(self.held_out_record)
+        return not holds_out(trajectory.info.get('held_out'), self.held_out_images)
 
     def warn_if_seen(self, trajectory: Trajectory, log: Callable[[str], None]) -> None:
         if self.was_seen(trajectory):
@@ -95,13 +107,9 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
     rank = get_rank()
     probe.log = log if rank == 0 else (lambda line: None)
 
-    def begin() -> InformationPlane:
-        trajectory.check()
-        return InformationPlane.continue_from(path, probe.settings, {})
-
-    plane = on_main(begin)
+    on_main(trajectory.check)
     notes = probe.notes(trajectory)  # reads the images, on all processes: some data sets wait for each other
-    plane.notes = plane.notes or plain(notes)
+    plane = on_main(lambda: InformationPlane.continue_from(path, probe.settings, notes))
     probe.warn_if_seen(trajectory, log)
     todo = [snapshot for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)]
     if len(todo) < len(trajectory):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from ..compat import check_environment, versions
+from ..data.split import require_held_out
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError
 from ..files import read_json
@@ -42,6 +43,7 @@ class Preflight:
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
         self.check('evaluation', lambda: check_evaluation(run))
+        self.check('held-out images', lambda: check_held_out(run, stages))
         for stage in stages:
             for name, check in checks_of(stage, run):
                 self.check(f'{stage.name}: {name}', check)
@@ -85,6 +87,19 @@ def check_work_dir(run: Run) -> str:
                           f'({", ".join(found)}). Pass --resume to go on with it, or choose another '
                           '--work-dir; nothing was overwritten')
     return f'{run.work_dir}, {"resuming" if found else "new"}'
+
+
+def check_held_out(run: Run, stages: Sequence[Stage]) -> str:
+    """Those that a stage still needs are those that the teacher of this work_dir was not trained on."""
+    probe = next((stage.held_out for stage in stages
+                  if stage.held_out is not None and stage.name not in run.done), None)
+    if probe is None:
+        return 'none needed'
+    manifest = run.work_dir / MANIFEST
+    if run.resumes and manifest.exists():
+        now = run.data_set(probe.dataset, 'the held-out part of train_dataloader.dataset').held_out
+        require_held_out(read_json(manifest).get('held_out'), now, manifest)
+    return f'held_out={probe.held_out}, seed={probe.seed}'
 
 
 def check_evaluation(run: Run) -> str:

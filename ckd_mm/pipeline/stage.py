@@ -10,6 +10,7 @@ from torch import nn
 from ..report.section import Section
 
 if TYPE_CHECKING:
+    from ..infoplane.probe import Probe
     from .run import Run
 
 STUDENT = 'student'  # name of the stage that trains the network of the config itself
@@ -49,10 +50,12 @@ class Stage(Generic[R]):
         name: its key in ``stages.json`` and, where it trains, its folder below the work_dir.
         requires: names of the stages whose results it reads.
         Result: dataclass of what it leaves.
+        held_out: images that it is not trained on, or that it measures.
         is_cheap: it is run again, not refused, when the config has gained a stage that it requires.
     """
     name: str
     requires: tuple[str, ...] = ()
+    held_out: 'Probe | None' = None
     is_cheap: bool = False
     Result: type[R]
 

@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import ConfigError
-from ..files import plain
 from ..hooks.schedule_hook import build_schedule, check_schedules, schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..infoplane.probe import Probe
@@ -185,11 +184,10 @@ class Schedule:
         """
         if self.comparison is None:
             return
-        wanted = plain(self.comparison.held_out_record)
         for trajectory in trajectories:
-            if trajectory.info.get('held_out') != wanted:
+            if self.comparison.was_seen(trajectory):
                 raise ConfigError('distill.schedule: StopWhenOvertakenHook needs a teacher that was trained '
-                                  f'without {wanted}, and {trajectory.folder} says '
+                                  f'without {self.comparison.held_out_images}, and {trajectory.folder} says '
                                   f'{trajectory.info.get("held_out")}: on images it has seen no student '
                                   'would overtake it. Use a trajectory of such a run, or distill.stop_epoch')
 

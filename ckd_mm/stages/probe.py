@@ -45,6 +45,7 @@ class ProbeStage(Stage[ProbeResult]):
 
     def __init__(self, probe: Probe, teachers: Sequence[Any]) -> None:
         self.probe, self.teachers = probe, teachers
+        self.held_out = probe if probe.probe_split == 'held_out' else None
         self.requires = tuple(teacher.name for teacher in teachers)
 
     def depends_on(self, run: Run) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class SelectStage(TeachingStage[SelectResult]):
                  plane: ProbeStage | None, distillation: Distillation,
                  make_task: Callable[[Run, Path], Any]) -> None:
         self.selector, self.teachers, self.probe, self.plane = selector, teachers, probe, plane
+        if selector.needs_images and probe.probe_split == 'held_out':
+            self.held_out = probe
         self.teacher, self.make_task = teachers[0].settings, make_task
         self.distill, self.schedule = distillation.settings, distillation.schedule
         self.requires = tuple(stage.name for stage in [*teachers, *([] if plane is None else [plane])])

@@ -52,7 +52,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         self.network, self.teachers, self.distillation = network, teachers, distillation
         self.weighted, self.snapshots, self.hint = weighted, snapshots, hint
         self.name, self.key = network.name, network.key
-        self.comparison = None if distillation is None else distillation.schedule.comparison
+        self.held_out = None if distillation is None else distillation.schedule.comparison
         # a baseline sees the same views as the student that it is compared with
         self.cache = None if distillation is None else distillation.settings.cache
         self.targets = None if None in (self.cache, teachers) else TargetsStage(self.cache, self)
@@ -64,7 +64,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         if own is not None:
             config.load_from = None  # of another network
             config = apply_overrides(config, dict(own.overrides, model=own.model))
-        return exclude_held_out(config, self.comparison)
+        return exclude_held_out(config, self.held_out)
 
     def config(self, run: Run) -> Config:
         config, hooks = self.training(run), []
@@ -79,14 +79,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             self.distilled(config, cohort, self.weighted,
                            None if self.targets is None else str(self.targets.folder(run)))
         if self.snapshots is not None:
-            images = config.train_dataloader.dataset
-            while images.get('part') is None and isinstance(images.get('dataset'), dict):
-                images = images.dataset
-            # also where the config itself leaves them out, as tools/student_planes.py does
-            info = {}
-            if images.get('part') == 'rest':
-                info['held_out'] = dict(held_out=images.held_out, seed=images.seed)
-            hooks.append(dict(type='ckd_mm.SnapshotHook', info=info, overwrite=True, **self.snapshots.given))
+            hooks.append(dict(type='ckd_mm.SnapshotHook', overwrite=True, **self.snapshots.given))
         return stage_config(run, config, self.name, hooks)
 
     def distilled(self, config: Config, cohort: dict, weighted: bool, targets: str | None = None) -> Config:

@@ -56,7 +56,7 @@ def test_four_students(planes_tool, distil_run, digits_run, tmp_path, monkeypatc
     # no one was trained on the 16 images that are probed: 48 of 64 images are 3 batches of 16 an epoch
     assert {snapshot.iteration for snapshot in last.values()} == {2 * 3}
     for folder in (work_dir / 'teacher', *(work_dir / arm / 'student' for arm in last)):
-        assert Trajectory.open(folder).info['held_out'] == dict(held_out=16, seed=0)
+        assert Trajectory.open(folder).info['held_out'].items() >= dict(held_out=16, seed=0).items()
         assert read(folder, 'information_plane.json')['notes']['teacher_trained_on_probe_images'] is False
     # the same, by mmpretrain's own training; I(Y;F), by another way to the logits
     images = load_probe_images(probe_dataset(config, 'held_out', 16, 0))

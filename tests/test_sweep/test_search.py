@@ -83,7 +83,7 @@ def test_search(distil_run, tmp_path, unreadable_test_set, run_commands):
         assert settings['train_dataloader.dataset.part'] == 'rest'
         assert settings['train_dataloader.dataset.held_out'] == 24
     teacher = json.loads((tmp_path / 'teacher_run' / 'trajectory.json').read_text())
-    assert teacher['held_out'] == dict(held_out=24, seed=5)
+    assert teacher['held_out'].items() >= dict(held_out=24, seed=5, total=64).items()
     assert not any(row['metrics'] for row in teacher['snapshots']), 'the teacher should not be validated'
 
 
