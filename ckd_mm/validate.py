@@ -9,6 +9,10 @@ from typing import Any
 
 from .errors import ConfigError
 
+ONE_LABEL = ('networks are compared here by the softmax of their logits, for images of one label. Several '
+             'labels of an image, each with a sigmoid of its own, would need other losses, ensembles, '
+             'selectors and metrics, which ckd_mm lacks; use a head of one label, say LinearClsHead')
+
 
 def check_int(name: str, value: Any, at_least: int, unit: str = '') -> int:
     """
@@ -60,3 +64,12 @@ def check_keys(name: str, found: Any, allowed: Iterable[str]) -> dict:
         hint = f'did you mean {meant[0]!r}? Known' if meant else 'known'
         raise ConfigError(f'{name}: unknown key {unknown[0]!r}; {hint} are {", ".join(allowed)}')
     return found
+
+
+def check_one_label(name: str, network: Any) -> Any:
+    """A network whose head does not predict several labels of an image."""
+    from mmpretrain.models import MultiLabelClsHead
+    head = getattr(network, 'head', None)
+    if isinstance(head, MultiLabelClsHead):
+        raise ConfigError(f'{name} has a {type(head).__name__}: {ONE_LABEL}')
+    return network

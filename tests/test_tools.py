@@ -85,8 +85,8 @@ def test_doctor(tool, tmp_path):
     status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
                             'test_dataloader.dataset.type=NoDigits')
     assert status == 1 and err.startswith('error: 1 problem(s) found') and out.count('cannot be read') == 1
-    assert '[ problem ] evaluation: the test set cannot be read' in out
-    assert '[ problem ] student: network: as above, evaluation' in out
+    assert '[ problem ] labels: test_dataloader.dataset cannot be read' in out
+    assert '[ problem ] student: network: as above, labels' in out
 
 
 def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):

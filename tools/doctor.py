@@ -14,6 +14,8 @@ def main() -> None:
     add_config_arguments(parser)
     parser.add_argument('--resume', action='store_true',
                         help='as if the run were resumed: results in the work_dir are no problem')
+    parser.add_argument('--images', action='store_true',
+                        help='also read every image of every data set, and name those that are damaged')
     args = parser.parse_args()
     from ckd_mm.errors import ConfigError
     from ckd_mm.pipeline.preflight import Preflight
@@ -26,7 +28,7 @@ def main() -> None:
     if not hasattr(kind, 'prepare'):
         raise ConfigError(f'runner_type={name!r} has no stages that could be checked; the doctor is for '
                           'ckd_mm.CheckpointDistillRunner and its subclasses')
-    kind(config).prepare(Preflight(print, all_problems=True))
+    kind(config).prepare(Preflight(print, all_problems=True, all_images=args.images))
     print('Nothing stands in the way.')
 
 

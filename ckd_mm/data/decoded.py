@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..progress import Progress
+from .damaged import name_damaged
 
 # the way out in messages
 LEAVE_OUT = 'leave InMemory out, with num_workers=4 and persistent_workers=True in the data loader'
@@ -25,7 +26,7 @@ class Decoded:
     (N, C, H, W), and ``labels``, int64 (N, )."""
 
     def __init__(self, dataset: BaseDataset) -> None:
-        self.dataset = dataset
+        self.dataset = name_damaged(dataset)
         self.pixels = torch.empty(0, dtype=torch.uint8)
         self.labels = torch.empty(len(dataset), dtype=torch.int64)
         self.is_read = np.zeros(len(dataset), dtype=bool)

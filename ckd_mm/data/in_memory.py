@@ -71,6 +71,10 @@ class InMemory(ReplayableDataset):
         return self.metainfo.get('classes')
 
     @property
+    def folder_to_idx(self) -> dict[str, int] | None:
+        return getattr(self.images.dataset, 'folder_to_idx', None)
+
+    @property
     def pipeline(self) -> Compose:
         """Of all transforms; hooks may set another (mmpretrain's ``SwitchRecipeHook``)."""
         return self._pipeline

@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 from torch.utils.data import DataLoader, Subset
 
-from ..errors import ConfigError, SnapshotError
+from ..data.damaged import name_damaged
+from ..errors import SnapshotError
 from ..files import plain
 from ..progress import Progress
 from ..training import as_list
@@ -50,6 +51,7 @@ def evaluate_predictions(model: BaseModel, predict: Callable[[dict], Iterable[li
     if parts is None:
         return [{} for _ in range(count)]
     loader = Runner.build_dataloader(copy.deepcopy(parts[0]), seed=0)
+    name_damaged(loader.dataset)
     evaluators = [Evaluator(as_list(copy.deepcopy(parts[1]))) for _ in range(count)]
     model = model.to(get_device())
     was_training, progress = model.training, Progress(log, f'Evaluating {what}: batch', len(loader))
@@ -79,7 +81,7 @@ def check_recorded_accuracy(snapshot: Snapshot, config: dict, num_images: int = 
     loader = config.get('val_dataloader') or config.get('test_dataloader')
     if snapshot.accuracy is None or loader is None:
         return None
-    dataset = CLASSIFICATION_DATASETS.build(copy.deepcopy(loader['dataset']))
+    dataset = name_damaged(CLASSIFICATION_DATASETS.build(copy.deepcopy(loader['dataset'])))
     count = min(num_images, len(dataset))
     rows = [index * len(dataset) // count for index in range(count)]
     network, right = snapshot.build().to(get_device()), 0
@@ -95,18 +97,3 @@ def check_recorded_accuracy(snapshot: Snapshot, config: dict, num_images: int = 
             f'but its manifest records {100 * recorded:.1f} %. Are the validation images, the class order '
             'and the data_preprocessor (mean, std, to_rgb) those it was trained with?')
     return 100 * measured
-
-
-def require_same_classes(snapshot: Snapshot, classes, source: str) -> None:
-    """Raises ConfigError if teacher and student give their logits other meanings."""
-    if None in (snapshot.classes, classes) or tuple(classes) == tuple(snapshot.classes):
-        return
-    ours, theirs = tuple(classes), tuple(snapshot.classes)
-    if len(ours) != len(theirs):
-        raise ConfigError(f'teacher {snapshot} has {len(theirs)} classes, the student {len(ours)} '
-                          f'({source}); distillation of logits needs the same classes')
-    place = next(index for index, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
-    same = 'the same classes in another order' if sorted(ours) == sorted(theirs) else 'other classes'
-    raise ConfigError(f'teacher and student have {same}: class {place} is {theirs[place]!r} for the teacher '
-                      f'{snapshot} and {ours[place]!r} for the student ({source}). Sort them alike, say with '
-                      '`classes` of the data set')

@@ -12,11 +12,12 @@ from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 
+from ..data.labels import require_same_classes
 from ..errors import ConfigError
 from ..losses.soft_target import ensemble_prediction, soft_target
 from ..registry import METRICS, MODELS
 from ..teachers import BaseCohort
-from ..validate import check_choice, check_number
+from ..validate import ONE_LABEL, check_choice, check_number
 
 NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in the log
 
@@ -70,6 +71,9 @@ class KDMetric(BaseMetric):
             raise ConfigError("KDMetric needs the scores of all classes, `pred_score`, in the model's "
                               "predictions")
         scores = torch.stack([sample['pred_score'] for sample in data_samples]).cpu()
+        sums = scores.float().sum(dim=1)
+        if not torch.allclose(sums, torch.ones_like(sums), atol=0.05):  # half precision
+            raise ConfigError(f'KDMetric: the scores of an image sum to {sums[0]:.3g}, not to 1: {ONE_LABEL}')
         targets, predicted = self._teacher_targets(data_batch['inputs'])
         if targets.shape != scores.shape:
             raise ConfigError(f'KDMetric: the teacher has {targets.shape[1]} classes, the student '
@@ -115,21 +119,14 @@ class KDMetric(BaseMetric):
         if not isinstance(cohort, BaseCohort):
             raise ConfigError(f"KDMetric: teacher of type {type(cohort).__name__} is no cohort: say "
                               "dict(type='ckd_mm.SnapshotEnsemble', snapshots=[...])")
-        known, wanted = getattr(cohort, 'classes', None), (self.dataset_meta or {}).get('classes')
-        if None not in (known, wanted) and tuple(known) != tuple(wanted):
-            raise ConfigError(f'KDMetric: the teacher has the classes {_in_short(known)}, the images are of '
-                              f'{_in_short(wanted)}: compare networks of the same classes in the same order')
+        require_same_classes('the teacher of KDMetric', getattr(cohort, 'classes', None), 'the images',
+                             (self.dataset_meta or {}).get('classes'))
         return cohort.to(get_device()).eval()
 
 
 def _digest(image: Tensor) -> Hashable:
     pixels = image.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
     return tuple(image.shape), hashlib.blake2b(pixels, digest_size=16).digest()
-
-
-def _in_short(classes: Sequence[str]) -> str:
-    first = ', '.join(map(str, classes[:3]))
-    return f'{first}, ... ({len(classes)})' if len(classes) > 3 else first
 
 
 def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: str = 'kl') -> Tensor:

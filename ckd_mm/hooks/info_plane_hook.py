@@ -11,6 +11,8 @@ from ..errors import ConfigError
 from ..infoplane import PLANE, InformationPlane
 from ..infoplane.probe import Probe
 from ..registry import HOOKS
+from ..training import unwrap
+from ..validate import check_one_label
 from .snapshot_hook import SnapshotHook
 
 
@@ -36,6 +38,7 @@ class InfoPlaneHook(Hook):
         if self.snapshots is None:
             raise ConfigError("InfoPlaneHook measures snapshots: add dict(type='ckd_mm.SnapshotHook', ...) "
                               'to custom_hooks')
+        check_one_label('the network', unwrap(runner.model))
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
         with torch.random.fork_rng(devices=[]):  # on all processes: some data sets wait for each other

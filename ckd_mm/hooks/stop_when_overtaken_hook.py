@@ -10,6 +10,7 @@ from mmpretrain.registry import DATASETS
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from ..data.damaged import name_damaged
 from ..data.split import held_out_indices
 from ..errors import ConfigError
 from ..losses.soft_target import ensemble_prediction
@@ -99,7 +100,7 @@ class StopWhenOvertakenHook(ScheduleHook):
 
     def _loader(self, runner) -> DataLoader:
         """This process's share of the images."""
-        images = DATASETS.build(copy.deepcopy(self.dataset))
+        images = name_damaged(DATASETS.build(copy.deepcopy(self.dataset)))
         chosen = range(len(images))
         if self.num_images is not None and self.num_images < len(images):
             chosen = held_out_indices(len(images), self.num_images, self.seed)

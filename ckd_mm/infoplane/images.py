@@ -7,6 +7,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
+from ..data.damaged import name_damaged
 from ..data.in_memory import settled
 from ..data.split import held_out_indices
 from ..data.wrappers import undivided
@@ -51,7 +52,7 @@ def load_probe_images(dataset: dict | BaseDataset, num_images: int | None = None
         dataset: or its config.
         num_images: at most this many, drawn without replacement by ``seed``; None: all.
     """
-    built = CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+    built = name_damaged(CLASSIFICATION_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
     chosen = range(len(built))
     if num_images is not None and num_images < len(built):
         chosen = held_out_indices(len(built), num_images, seed)

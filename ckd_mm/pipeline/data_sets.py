@@ -1,16 +1,17 @@
 """What data sets and their configs say, before anything is trained."""
 
-import copy
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.dataset import BaseDataset
-from mmpretrain.registry import DATASETS
-
+from ..data.damaged import damaged_images
+from ..data.labels import require_labels_below, require_same_labels
 from ..data.views import random_state_kept
 from ..data.wrappers import kind_of
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageError
+from ..training import apply_overrides, overrides_of
+
+if TYPE_CHECKING:
+    from .run import Run
 
 
 def require_own_settings(what: str, dataset: Any) -> None:
@@ -38,15 +39,42 @@ def image_shape(dataset: Any) -> tuple[int, ...]:
         return tuple(dataset[0]['inputs'].shape)
 
 
-def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Names in the order of a data set's labels, if it has names."""
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def class_names(config: dict) -> Sequence[str] | None:
-    """The same of a data set that is not built yet."""
-    kind, classes = kind_of(config), None
-    if inspect.isclass(kind) and issubclass(kind, BaseDataset):
-        # data sets with fixed classes (ImageNet, CIFAR) know them without listing a million files
-        classes = classes_of(DATASETS.build(dict(copy.deepcopy(config), lazy_init=True)))
-    return classes_of(DATASETS.build(copy.deepcopy(config))) if classes is None else classes
+def data_sets_of(run: 'Run') -> dict[str, tuple[Any, dict]]:
+    """The data sets of all trainings and evaluations of a run and the configs of their loaders, by the name
+    in the config, say 'teacher.train_dataloader.dataset'; the student's first, each once."""
+    student, found = run.student_training(), {}
+    for stage, overrides in {'': dict.fromkeys(LOADERS), **overrides_of(run.config)}.items():
+        config = apply_overrides(student, overrides) if stage else student
+        for key in LOADERS:
+            if key in overrides and config.get(key) is not None:
+                name = f'{stage}.{key}.dataset'.removeprefix('.')
+                dataset = run.data_set(config[key].get('dataset'), name)
+                if not any(dataset is known for known, _ in found.values()):
+                    found[name] = dataset, config[key]
+    return found
+
+
+def check_labels(run: 'Run') -> str:
+    """Raises ConfigError where a label would mean two things, or none, in the data sets of a run."""
+    classes = (run.config.model.get('head') or {}).get('num_classes')
+    data_sets = data_sets_of(run)
+    first = next(iter(data_sets))
+    for name, (dataset, _) in data_sets.items():
+        require_same_labels(first, data_sets[first][0], name, dataset)
+        if classes is not None:
+            require_labels_below(classes, name, dataset, run.compares_networks)
+    return ', '.join(f'{name.removesuffix(".dataset")} {len(dataset):,} images'
+                     for name, (dataset, _) in data_sets.items())
+
+
+def check_image_files(run: 'Run') -> str:
+    """Reads every image of a run; raises ImageError where some cannot be read, which the log has named."""
+    damaged = {name: damaged_images(dataset, name, loader.get('num_workers', 0), run.log)
+               for name, (dataset, loader) in data_sets_of(run).items()}
+    if any(damaged.values()):
+        raise ImageError('images cannot be read, each named above: '
+                         + ', '.join(f'{count} of {name}' for name, count in damaged.items() if count))
+    return 'all can be read'

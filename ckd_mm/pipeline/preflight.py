@@ -8,7 +8,7 @@ from ..distributed import on_all
 from ..errors import CkdError, ConfigError
 from ..files import read_json
 from ..trajectory import MANIFEST
-from .data_sets import classes_of
+from .data_sets import check_image_files, check_labels
 from .run import Run
 from .stage import Check, Stage
 from .store import DONE, read_records
@@ -20,10 +20,12 @@ class Preflight:
     Args:
         log: takes a line a check.
         all_problems: go on after a problem and raise all of them together (``tools/doctor.py``).
+        all_images: read every image of the run, too.
     """
 
-    def __init__(self, log: Callable[[str], None], all_problems: bool = False) -> None:
-        self.log, self.all_problems = log, all_problems
+    def __init__(self, log: Callable[[str], None], all_problems: bool = False,
+                 all_images: bool = False) -> None:
+        self.log, self.all_problems, self.all_images = log, all_problems, all_images
         self.problems: dict[str, str] = {}  # message: name of the check
 
     def check(self, name: str, check: Callable[[], str]) -> None:
@@ -42,11 +44,13 @@ class Preflight:
 
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
-        self.check('evaluation', lambda: check_evaluation(run))
+        self.check('labels', lambda: check_labels(run))
         self.check('held-out images', lambda: check_held_out(run, stages))
         for stage in stages:
             for name, check in checks_of(stage, run):
                 self.check(f'{stage.name}: {name}', check)
+        if self.all_images:
+            self.check('image files', lambda: check_image_files(run))
 
     def end(self) -> None:
         """
@@ -100,14 +104,3 @@ def check_held_out(run: Run, stages: Sequence[Stage]) -> str:
         now = run.data_set(probe.dataset, 'the held-out part of train_dataloader.dataset').held_out
         require_held_out(read_json(manifest).get('held_out'), now, manifest)
     return f'held_out={probe.held_out}, seed={probe.seed}'
-
-
-def check_evaluation(run: Run) -> str:
-    """The test set is needed only at the end, so its absence would cost the whole run."""
-    dataset = run.test_set()
-    if dataset is None:
-        return 'no test and no validation set: accuracies will be missing from the summary'
-    head, classes = (run.config.model.get('head') or {}).get('num_classes'), classes_of(dataset)
-    if head is not None and classes is not None and len(classes) != head:
-        raise ConfigError(f'model.head.num_classes={head}, but the test set has {len(classes)} classes')
-    return f'{len(dataset)} images'

@@ -12,11 +12,12 @@ from mmengine.registry import Registry
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
+from ..data.damaged import name_damaged
 from ..errors import ConfigError
 from ..evaluation.evaluate import evaluation_parts
 from ..settings import Settings, check_mmengine_dicts
 from ..training import without_comparison
-from ..validate import check_int
+from ..validate import check_int, check_one_label
 from .data_sets import require_own_settings
 
 
@@ -59,6 +60,11 @@ class Run:
     def resumes(self) -> bool:
         return bool(self.config.get('resume'))
 
+    @property
+    def compares_networks(self) -> bool:
+        """Whether networks learn from each other's logits."""
+        return self.settings.teacher is not None or self.settings.peer is not None
+
     @cached_property
     def initial_weights(self) -> str | None:
         """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint
@@ -79,7 +85,8 @@ class Run:
     def network(self, name: str, model: dict[str, Any]) -> nn.Module:
         """A network with random weights in eval mode, built once and shared: do not change it."""
         with torch.random.fork_rng(devices=[]):
-            return self._build(MODELS, model, f'the {name} network cannot be built from its `model`').eval()
+            built = self._build(MODELS, model, f'the {name} network cannot be built from its `model`').eval()
+        return check_one_label(f'the {name} network', built) if self.compares_networks else built
 
     def data_set(self, config: dict, what: str) -> Any:
         """Built once: to list ImageNet takes half a minute.
@@ -88,7 +95,7 @@ class Run:
             what: names it in messages.
         """
         require_own_settings(what, config)
-        return self._build(DATASETS, config, f'{what} cannot be read')
+        return name_damaged(self._build(DATASETS, config, f'{what} cannot be read'))
 
     def _build(self, registry: Registry, config: dict, problem: str) -> Any:
         if str(config) not in self._built:
@@ -101,4 +108,7 @@ class Run:
     def test_set(self) -> Any:
         """The images that final numbers come from, None where the config has none."""
         parts = evaluation_parts(self.config)
-        return None if parts is None else self.data_set(parts[0]['dataset'], 'the test set')
+        if parts is None:
+            return None
+        name = 'test' if parts[0] is self.config.get('test_dataloader') else 'val'
+        return self.data_set(parts[0]['dataset'], f'{name}_dataloader.dataset')

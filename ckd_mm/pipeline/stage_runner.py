@@ -10,8 +10,10 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..compat import compile_in_place, stop_workers
+from ..data.damaged import name_damaged
 from ..errors import CkdError
 from ..hooks import StageStateHook
 from ..training import unwrap
@@ -73,6 +75,12 @@ class StageRunner(Runner):
                 f'{experiment_name}_{time.strftime("%Y%m%d_%H%M%S")}'):
             time.sleep(0.05)
         super().__init__(*args, experiment_name=experiment_name, **kwargs)
+
+    @staticmethod
+    def build_dataloader(*args, **kwargs) -> DataLoader:
+        loader = Runner.build_dataloader(*args, **kwargs)
+        name_damaged(loader.dataset)
+        return loader
 
     def train(self) -> nn.Module:
         try:

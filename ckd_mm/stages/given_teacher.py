@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from ..data.labels import classes_of, require_same_classes
 from ..distributed import on_main
 from ..errors import ConfigError
-from ..evaluation.evaluate import check_recorded_accuracy, require_same_classes
-from ..pipeline.data_sets import classes_of
+from ..evaluation.evaluate import check_recorded_accuracy
 from ..pipeline.network_checks import number_of_classes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Stage
@@ -78,8 +78,9 @@ class GivenTeacherStage(Stage[TeacherResult]):
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '
                               f'model.head.num_classes={wanted}; distillation of logits needs the same '
                               'classes')
-        images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
-        require_same_classes(snapshot, classes_of(images), 'the classes of its training set')
+        images = 'train_dataloader.dataset'
+        require_same_classes(f'teacher {snapshot}', snapshot.classes, images,
+                             classes_of(run.data_set(config.train_dataloader.dataset, images)))
         measured = check_recorded_accuracy(snapshot, config)
         accuracy = '' if measured is None else (f', the last is right on {measured:.1f} % of some validation '
                                                 f'images (recorded {snapshot.accuracy:.1f} %)')

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 
+from ..data.labels import classes_of
 from ..data.views import ReplayableDataset, Views, random_state_kept
 from ..data.wrappers import replayable_part
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..losses import SoftTarget
-from ..pipeline.data_sets import classes_of
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, Result, Stage
 from ..pipeline.training_stage import stage_config

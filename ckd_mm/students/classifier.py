@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from ..compat import compile_in_place
 from ..errors import ConfigError
+from ..validate import check_one_label
 
 
 def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None = None) -> nn.Module:
     """From an mmpretrain config, with this data preprocessor if it has none, or a network.
 
     Raises:
-        ConfigError: it has no head whose logits could be distilled.
+        ConfigError: it has no head whose logits could be distilled, or one of several labels an image.
     """
     if isinstance(student, dict):
         student = copy.deepcopy(student)
@@ -25,7 +26,7 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
     if not isinstance(getattr(student, 'head', None), nn.Module):
         raise ConfigError(f'student of type {type(student).__name__} has no `head` whose logits could be '
                           'distilled')
-    return student
+    return check_one_label('the student', student)
 
 
 def compile_classifier(classifier: nn.Module, options: bool | dict) -> None:

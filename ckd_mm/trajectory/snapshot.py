@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import SnapshotError
 from ..files import atomic_write, plain, sha256_of_file
+from ..validate import check_one_label
 from .checkpoint_file import load_checkpoint_file
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
@@ -75,6 +76,7 @@ class Snapshot:
         state_dict = self.state_dict()
         with torch.random.fork_rng(devices=[]):
             network = MODELS.build(config)
+        check_one_label(f'snapshot {self}', network)
         load_strictly(network, state_dict, str(self), config)
         return network.eval().requires_grad_(False)
 

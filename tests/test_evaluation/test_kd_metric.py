@@ -231,6 +231,8 @@ def test_what_cannot_be_compared_is_said(cohort):
         metric(teacher=single).process(scores, data)
     other = metric(teacher=cohort)
     other.dataset_meta = dict(classes=[str(9 - digit) for digit in range(10)])
-    with pytest.raises(ConfigError, match=r'the teacher has the classes 0, 1, 2, ... \(10\), the images '
-                                          r'are of 9, 8, 7, ... \(10\)'):
+    with pytest.raises(ConfigError, match="class 0 is '0' in the teacher of KDMetric and '9' in the images"):
         other.process(scores, data)
+    sigmoids = [DataSample().set_pred_score(torch.full((10, ), .5)) for _ in range(4)]
+    with pytest.raises(ConfigError, match='KDMetric: the scores of an image sum to 5, not to 1: networks'):
+        metric(teacher=cohort).process(sigmoids, data)

@@ -42,6 +42,15 @@ def test_the_hook_needs_snapshots(digits_run):
         train(digits_run(custom_hooks=[HOOK]))
 
 
+def test_the_hook_needs_one_label_an_image(digits_run):
+    model = resnet()
+    model['head']['type'] = 'MultiLabelLinearClsHead'
+    model['head'].pop('loss')
+    snapshots = dict(type='ckd_mm.SnapshotHook', interval=1)
+    with pytest.raises(ConfigError, match='the network has a MultiLabelLinearClsHead'):
+        train(digits_run(model=dict(_delete_=True, **model), custom_hooks=[HOOK, snapshots]))
+
+
 def test_measured_snapshots_are_not_measured_again(digits_run, tmp_path):
     config, run, path = digits_run(), trajectory(tmp_path / 'run'), tmp_path / 'plane.json'
     probe = Probe(config, **SETTINGS)

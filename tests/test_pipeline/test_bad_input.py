@@ -185,6 +185,15 @@ MORE = [
 ]
 
 
+SEVERAL = dict(resnet(), head=dict(type='MultiLabelLinearClsHead', num_classes=10, in_channels=4))
+MORE += [
+    (dict(PLAIN, model=SEVERAL),
+     'the student network has a MultiLabelLinearClsHead: networks are compared here by the softmax'),
+    (dict(teacher=dict(model=SEVERAL)), 'the teacher network has a MultiLabelLinearClsHead'),
+    (dict(PLAIN, assistants=[dict(model=SEVERAL)]), 'the assistant 1 network has a MultiLabelLinearClsHead'),
+    (dict(ALONE, distill=None, peer=dict(model=SEVERAL)), 'the peer network has a MultiLabelLinearClsHead')]
+
+
 def refused(config, message, error=ConfigError):
     with pytest.raises(error, match=message):
         RUNNERS.build(config).train()

@@ -9,7 +9,9 @@ from mmengine.registry import RUNNERS
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
 
 from ..conftest import resnet
-from ..helpers import trajectory
+from ..helpers import trajectory, with_statistics
+
+SEVERAL = dict(resnet(2), head=dict(type='CSRAClsHead', num_classes=10, in_channels=8, num_heads=1, lam=0.1))
 
 
 def missing(config, folder):
@@ -57,9 +59,10 @@ def settings(**changes):
     (truncated, SnapshotError, r'epoch_2.pth \(epoch 2\) is damaged: [\d,]+ bytes where'),
     (flipped, SnapshotError, r'epoch_2.pth \(epoch 2\) is damaged: its SHA-256'),
     (manifest(model=resnet(3)), SnapshotError, r'is not of the network type=ImageClassifier'),
-    (manifest(classes=list('1023456789')), ConfigError, r"the same classes in another order: class 0 is '1' "
-     r"for the teacher .* and '0' for the student"),
-    (manifest(classes=list('abcdefghij')), ConfigError, r"other classes: class 0 is 'a' for the teacher"),
+    (manifest(classes=list('1023456789')), ConfigError, r"class 0 is '1' in teacher .* and '0' in "
+     r'train_dataloader.dataset \(the same classes in another order\)'),
+    (manifest(classes=list('abcdefghij')), ConfigError, r"class 0 is 'a' in teacher .* \(other classes\)"),
+    (manifest(model=with_statistics(SEVERAL)), ConfigError, r'snapshot .*epoch_2.pth .* has a CSRAClsHead'),
     (manifest(snapshots=[]), SnapshotError, r'trajectory at .* is empty'),
     (no_json, CkdError, r'cannot be read as JSON'),
     (another_accuracy, SnapshotError,
