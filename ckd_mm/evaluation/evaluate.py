@@ -10,7 +10,9 @@ from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
 from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
+from mmpretrain.registry import METRICS
 from torch.utils.data import DataLoader, Subset
 
 from ..data.damaged import name_damaged
@@ -66,6 +68,15 @@ def evaluate_predictions(model: BaseModel, predict: Callable[[dict], Iterable[li
     found = [plain(evaluator.evaluate(len(loader.dataset))) for evaluator in evaluators]
     return [{name: round(value, 4) if isinstance(value, float) else value for name, value in metrics.items()}
             for metrics in found]
+
+
+def gives_top1(metric: dict) -> bool:
+    """Whether the config of a metric measures :data:`ACCURACY`; of a metric of somebody's own, whether its
+    prefix says so."""
+    kind = METRICS.get(metric['type']) if isinstance(metric['type'], str) else metric['type']
+    if kind is Accuracy and (1 not in as_list(metric.get('topk', 1)) or len(as_list(metric.get('thrs'))) > 1):
+        return False
+    return f'{metric.get("prefix") or getattr(kind, "default_prefix", None)}/top1' == ACCURACY
 
 
 def top1(metrics: dict[str, float]) -> float | None:

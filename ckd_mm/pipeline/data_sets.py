@@ -4,11 +4,13 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..data.damaged import damaged_images
-from ..data.labels import require_labels_below, require_same_labels
+from ..data.labels import classes_of, require_labels_below, require_same_classes, require_same_labels
 from ..data.views import random_state_kept
 from ..data.wrappers import kind_of
 from ..errors import ConfigError, ImageError
+from ..files import read_json
 from ..training import apply_overrides, overrides_of
+from ..trajectory import MANIFEST
 
 if TYPE_CHECKING:
     from .run import Run
@@ -62,6 +64,12 @@ def check_labels(run: 'Run') -> str:
     classes = (run.config.model.get('head') or {}).get('num_classes')
     data_sets = data_sets_of(run)
     first = next(iter(data_sets))
+    manifest = run.work_dir / MANIFEST
+    if run.resumes and manifest.exists():  # folders may have been renamed since the teacher was trained
+        own = 'teacher.train_dataloader.dataset'
+        name = own if own in data_sets else first
+        require_same_classes(f'{manifest}', read_json(manifest).get('classes'), name,
+                             classes_of(data_sets[name][0]))
     for name, (dataset, _) in data_sets.items():
         require_same_labels(first, data_sets[first][0], name, dataset)
         if classes is not None:

@@ -6,8 +6,11 @@ from ..compat import check_environment, versions
 from ..data.split import require_held_out
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError
+from ..evaluation.evaluate import evaluation_parts, gives_top1
 from ..files import read_json
+from ..training import as_list
 from ..trajectory import MANIFEST
+from ..trajectory.snapshot import ACCURACY
 from .data_sets import check_image_files, check_labels
 from .run import Run
 from .stage import Check, Stage
@@ -45,6 +48,7 @@ class Preflight:
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
         self.check('labels', lambda: check_labels(run))
+        self.check('accuracy', lambda: check_accuracy(run))
         self.check('held-out images', lambda: check_held_out(run, stages))
         for stage in stages:
             for name, check in checks_of(stage, run):
@@ -104,3 +108,21 @@ def check_held_out(run: Run, stages: Sequence[Stage]) -> str:
         now = run.data_set(probe.dataset, 'the held-out part of train_dataloader.dataset').held_out
         require_held_out(read_json(manifest).get('held_out'), now, manifest)
     return f'held_out={probe.held_out}, seed={probe.seed}'
+
+
+def check_accuracy(run: Run) -> str:
+    """Warns where an evaluation will not tell the top-1 accuracy."""
+    config = run.student_training()
+    if evaluation_parts(config) is None:
+        run.warn('There is no test or validation set with an evaluator: the table will have no accuracies')
+        return 'not measured'
+    lacking = []
+    for key in ('test_evaluator', 'val_evaluator'):
+        metrics = [item for item in as_list(config.get(key)) if isinstance(item, dict) and 'type' in item]
+        if metrics and not any(map(gives_top1, metrics)):
+            lacking.append(key)
+    if lacking:
+        run.warn(f'{" and ".join(lacking)}: no metric gives {ACCURACY}. The table will show the first metric '
+                 'that there is; the figure of the training, sweeps, tools/compare_runs.py and the check of '
+                 "a given teacher's accuracy need dict(type='Accuracy', topk=(1, ))")
+    return f'not in {" and ".join(lacking)}' if lacking else 'top-1'

@@ -29,7 +29,7 @@ def write_page(work_dir: Path) -> Path:
     text = templates.get_template(TEMPLATE).render(
         report=report, further=further_percentages(report),
         accuracies=Table({'network': '', 'what it is': '', 'top-1, %': '.2f'},
-                         [[row.name, row.what, row.top1] for row in accuracy_rows(report)]),
+                         [[row.name, row.what, row.shown] for row in accuracy_rows(report)]),
         seconds=Table({'stage': '', 'seconds': '.1f'}, list(map(list, report.seconds.items()))),
         versions=Table({'package': '', 'version': ''}, list(map(list, report.versions.items()))),
         figures=[Markup(figure) for figure in _figures(report, work_dir)])

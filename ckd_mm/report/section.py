@@ -1,5 +1,6 @@
 """What each stage of a run shows, and ``report.json``, which holds it."""
 
+import itertools
 import types
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from ..errors import CkdError
 from ..files import write_json
 from ..record import read_record
+from ..trajectory.snapshot import ACCURACY
 
 REPORT, FORMAT = 'report.json', 'ckd_mm.report/1'
 REMEDY = 'A run with --resume writes it anew'
@@ -28,6 +30,19 @@ class Accuracy:
     top1: float | None = None  # percent; None: not measured
     group: Literal['teacher', 'baseline', 'student'] = 'student'
     also: dict[str, float] = field(default_factory=dict)  # further percentages: sentences below the table
+    instead: dict[str, float] = field(default_factory=dict)  # a metric by its name, where top-1 is missing
+
+    @classmethod
+    def of(cls, name: str, what: str, metrics: dict[str, Any], group: str = 'student',
+           also: dict[str, float] | None = None) -> 'Accuracy':
+        """A row of what was measured: top-1, or else the first metric that is a number."""
+        numbers = ((key, value) for key, value in metrics.items() if isinstance(value, (int, float)))
+        instead = {} if ACCURACY in metrics else dict(itertools.islice(numbers, 1))
+        return cls(name, what, metrics.get(ACCURACY), group, also or {}, instead)
+
+    @property
+    def shown(self) -> str:
+        return next((f'{name} {number(value)}' for name, value in self.instead.items()), number(self.top1))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def further_percentages(report: Report) -> list[str]:
 
 def results_table(report: Report) -> str:
     """The table in the terminal."""
-    rows = [('', '', 'top-1 %'), *((row.name, row.what, number(row.top1)) for row in accuracy_rows(report))]
+    rows = [('', '', 'top-1 %'), *((row.name, row.what, row.shown) for row in accuracy_rows(report))]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     seconds = ', '.join(f'{stage} {value:.0f}' for stage, value in report.seconds.items())
     return '\n'.join([

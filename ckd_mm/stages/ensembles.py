@@ -62,7 +62,7 @@ class EnsemblesStage(Stage[EnsemblesResult]):
     def report(self, run: Run, result: EnsemblesResult) -> Section:
         shown = {name: dict(accuracy_top1=top1(found['metrics']), **found)
                  for name, found in result.ensembles.items()}
-        return Section([Accuracy('ensemble', _what(name, found['size']), found['accuracy_top1'])
+        return Section([Accuracy.of('ensemble', _what(name, found['size']), found['metrics'])
                         for name, found in shown.items()], summary=dict(ensembles=shown))
 
 

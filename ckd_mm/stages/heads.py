@@ -211,11 +211,11 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         members = [dict(name=name, accuracy_top1=top1(metrics), metrics=metrics)
                    for name, metrics in result.members.items()]
         ensemble = dict(accuracy_top1=top1(result.ensemble), metrics=result.ensemble)
-        rows = [Accuracy(member['name'], 'on its feature maps', member['accuracy_top1'], 'teacher')
+        rows = [Accuracy.of(member['name'], 'on its feature maps', member['metrics'], 'teacher')
                 for member in members if member['name'] != TEACHER]
         together = who_teaches(run.results['select'], members=list(result.members))
         return Section(
-            accuracies=[*rows, Accuracy('who teaches', together, ensemble['accuracy_top1'], 'teacher')],
+            accuracies=[*rows, Accuracy.of('who teaches', together, result.ensemble, 'teacher')],
             cost=dict(head_epochs=result.epochs, head_hours=run.seconds[self.name] / 3600),
             summary=dict(heads=dict(members=members, ensemble=ensemble, file=result.file,
                                     epochs=result.epochs), cohort=dict(ensemble, size=len(members))))

@@ -87,8 +87,8 @@ class PeersStage(TrainingStage[PeersResult]):
 
     def report(self, run: Run, result: PeersResult) -> Section:
         peer, folder = NetworkResult(**result.peer), run.work_dir / self.name
-        rows = [Accuracy('student', f'with its peer, after epoch {result.epochs}', top1(result.metrics)),
-                Accuracy('peer', f'with the student, after epoch {peer.epochs}', top1(peer.metrics))]
+        rows = [Accuracy.of('student', f'with its peer, after epoch {result.epochs}', result.metrics),
+                Accuracy.of('peer', f'with the student, after epoch {peer.epochs}', peer.metrics)]
         summary = {name: dict(accuracy_top1=top1(found.metrics), epoch=found.epochs, metrics=found.metrics,
                               checkpoint=found.checkpoint) for name, found in (('student', result),
                                                                                ('peer', peer))}

@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.dist import is_main_process
 from torch import nn
 
-from ..data.labels import classes_of, require_same_classes
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import check_recorded_accuracy, evaluate, top1
 from ..files import sha256_of_file, write_json
@@ -213,8 +212,6 @@ class SelectStage(TeachingStage[SelectResult]):
         return found if own is None else [*found, dict(cohort=without_files(own))]
 
     def verify(self, run: Run) -> None:
-        images = 'train_dataloader.dataset'
-        classes = classes_of(run.data_set(run.config.train_dataloader.dataset, images))
         for teacher, member in zip(self.chosen(run), run.results[self.name].members):
             snapshot = find_snapshot(teacher, self.teacher.model)
             snapshot.check_file()
@@ -222,7 +219,6 @@ class SelectStage(TeachingStage[SelectResult]):
                 raise SnapshotError(f'snapshot {snapshot} is not the one that was selected: its manifest '
                                     'says another SHA-256. Restore the trajectory, or choose another '
                                     '--work-dir')
-            require_same_classes(f'teacher {snapshot}', snapshot.classes, images, classes)
 
     def report(self, run: Run, result: SelectResult) -> Section:
         return selection_section(result, self.schedule.progressive)

@@ -21,8 +21,10 @@ def selection_section(result: Any, in_turn: bool) -> Section:
                   for part in parts]
     return Section(
         title='Who teaches, and why',
-        accuracies=[Accuracy('teacher', f'after its last epoch, {result.teacher_epoch}', teacher, 'teacher'),
-                    Accuracy('who teaches', who_teaches(result, in_turn), cohort, 'teacher')],
+        accuracies=[Accuracy.of('teacher', f'after its last epoch, {result.teacher_epoch}',
+                                result.teacher_metrics, 'teacher'),
+                    Accuracy.of('who teaches', who_teaches(result, in_turn), result.cohort_metrics,
+                                'teacher')],
         paragraphs=[f'Selector: {selector}.', *candidates, *selection_cost([part['cost'] for part in parts])],
         lines=[f'selected by {selector}: {reason}'],
         starred={'teacher': result.epochs} if len(parts) == 1 else {},

@@ -232,14 +232,14 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         how = f'{"no teacher" if self.teachers is None else "distilled"}, after epoch {result.epochs}'
         if self.teachers is None and self.name != STUDENT:
             first = dict(student_alone=summary) if self.name == BASELINE else {}
-            return Section([Accuracy(self.title, how, accuracy, 'baseline')], curves if first else {},
-                           summary=dict(students_alone=[summary], **first))
+            row = Accuracy.of(self.title, how, result.metrics, 'baseline')
+            return Section([row], curves if first else {}, summary=dict(students_alone=[summary], **first))
         if self.name == STUDENT and self.network.generation > 1:
             how = f'generation {self.network.generation}, {how}'
         also = {} if error is None else {'KD error, images on which a student and its teacher differ': error}
         summary = dict(student=summary) if self.name == STUDENT else dict(
             links=[dict(summary, name=self.title)])
-        section = Section([Accuracy(self.title, how, accuracy, also=also)], curves, summary=summary)
+        section = Section([Accuracy.of(self.title, how, result.metrics, also=also)], curves, summary=summary)
         if self.teachers is not None:
             hooks = self.distillation.schedule.configs
             section.summary['schedule'] = hooks

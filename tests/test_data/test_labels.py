@@ -12,7 +12,7 @@ from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.data_sets import check_labels
 
-from ..helpers import DIGIT_NAMES, digit_files, on_files
+from ..helpers import DIGIT_NAMES, digit_files, on_files, stopped_at
 
 
 @pytest.fixture
@@ -75,6 +75,15 @@ def test_what_classes_are_called_shifts_no_label_and_hides_no_shift(config, tmp_
         loader.dataset.classes = list(DIGIT_NAMES)
     (tmp_path / 'test' / 'b_one').rename(tmp_path / 'test' / 'k_one')
     refused(config, "class 1 is 'b_one' in train_dataloader.dataset and 'c_two' in val_dataloader.dataset")
+
+
+def test_folders_that_were_renamed_after_the_teacher_was_trained(config, tmp_path):
+    stopped_at(config, 'student', 1)
+    for split in ('train', 'test'):
+        (tmp_path / split / 'b_one').rename(tmp_path / split / 'k_one')
+    with pytest.raises(ConfigError, match="class 1 is 'b_one' in .*trajectory.json and 'c_two' in "
+                                          r'train_dataloader.dataset'):
+        RUNNERS.build(config).train()
 
 
 def listed(folder: Path, labels: list) -> dict:

@@ -32,6 +32,7 @@ def report() -> Report:
                        summary=dict(sizes=[10], best=10)),
         student=Section([Accuracy('student', 'distilled', 90.456, also={'KD error': 3.25})],
                         dict(student=[[1, 40.0]])),
+        pruned=Section([Accuracy.of('pruned', '', dict(support=[8, 9], recall=71.256, precision=2.0))]),
         again=Section([Accuracy('quantised', '', None, also={'KD error': 4, 'size': 25.0})],
                       summary=dict(sizes=[20], best=20)),
         student_alone=Section([Accuracy('student alone', 'no teacher', 84.2, 'baseline')]))
@@ -52,12 +53,13 @@ def test_report_on_disk_in_summary_and_terminal(report, saved):
     assert report.summary() == dict(
         teacher=dict(epoch=30), sizes=[10, 20], best=20, seconds=dict(teacher=10.4, search=2.0),
         config=dict(name='demo', text='model = dict()'), versions=dict(torch='2.15'))
-    # teachers, baselines, then what students there are; 'n/a' where nothing was measured
+    # teachers, baselines, then what students there are; another metric, or 'n/a' where nothing was measured
     assert results_table(report).splitlines() == [
         '                                          top-1 %',
         'teacher        after its last epoch, 30     98.00',
         'student alone  no teacher                   84.20',
         'student        distilled                    90.46',
+        'pruned                                   recall 71.26',
         'quantised                                     n/a',
         'KD error: student 3.25 %, quantised 4.00 %', 'size: quantised 25.00 %', 'searched: 2 sizes',
         '12 s in all: teacher 10, search 2']
