@@ -31,6 +31,9 @@ class SnapshotHook(Hook):
     checkpoint of the same epoch, so whatever a resumed run starts from has its snapshot. A run killed between
     the two trains the epoch again and replaces its snapshot.
 
+    Where training is stopped early, the last epoch that was trained leaves a snapshot, too: the trajectory is
+    that of a training of so many epochs, and its manifest notes how many were planned.
+
     Args:
         interval, epochs, phases: when; exactly one, see :func:`ckd_mm.trajectory.snapshot_epochs`.
         ema: keep the averaged weights of the run's ``EMAHook`` instead of the weights themselves.
@@ -57,6 +60,7 @@ class SnapshotHook(Hook):
         self.overwrite = check_bool('SnapshotHook: overwrite', overwrite)
         self.trajectory: Trajectory | None = None  # from the start of training on
         self.lr: float | None = None
+        self.validated: tuple[int, dict[str, float]] = 0, {}  # the last epoch that was, and its metrics
         self.restored: dict = {}
 
     def before_train(self, runner) -> None:
@@ -116,7 +120,23 @@ class SnapshotHook(Hook):
 
     def after_train_epoch(self, runner) -> None:
         epoch = runner.epoch + 1  # the loop counts up after this hook
-        if epoch not in self.epochs or not is_main_process():
+        if epoch in self.epochs:
+            self._keep(runner, epoch)
+
+    def after_train(self, runner) -> None:
+        epoch = runner.epoch
+        if epoch == runner.max_epochs:
+            return
+        runner.logger.warning(f'Training was stopped early, after {epoch} of {runner.max_epochs} epochs')
+        self.trajectory.info.update(max_epochs=epoch, planned_epochs=runner.max_epochs)
+        if epoch not in self.trajectory.epochs:
+            self._keep(runner, epoch)
+            self._note(*self.validated)
+        elif is_main_process():
+            self.trajectory.save()
+
+    def _keep(self, runner, epoch: int) -> None:
+        if not is_main_process():
             return
         info = self.trajectory.info
         snapshot = write_snapshot(
@@ -129,13 +149,16 @@ class SnapshotHook(Hook):
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Note the accuracy of this epoch's snapshot in the manifest."""
-        if self.trajectory is None or runner.epoch not in self.trajectory.epochs or not is_main_process():
-            return
         # EMAHook validates the averaged weights, whatever the snapshot holds
         prefix = 'ema/' if averaged_weights(runner) is not None and not self.ema else ''
-        self.trajectory.set_metrics(runner.epoch, {f'{prefix}{name}': value
-                                                   for name, value in plain(metrics or {}).items()
-                                                   if isinstance(value, Number)})
+        self.validated = runner.epoch, {f'{prefix}{name}': value
+                                        for name, value in plain(metrics or {}).items()
+                                        if isinstance(value, Number)}
+        self._note(*self.validated)
+
+    def _note(self, epoch: int, metrics: dict[str, float]) -> None:
+        if self.trajectory is not None and epoch in self.trajectory.epochs and is_main_process():
+            self.trajectory.set_metrics(epoch, metrics)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self.trajectory is not None:

@@ -6,18 +6,19 @@ import time
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 
 from ..registry import HOOKS
 from ..training import unwrap
 
 KEY = 'ckd_mm_stage'  # in checkpoints
+SEEN = ('wait_count', 'best_score')  # of an EarlyStoppingHook
 
 
 @HOOKS.register_module()
 class StageStateHook(Hook):
-    """Carries the place inside an epoch, the random state, the seconds spent and the distiller's own weights
-    (connectors) through checkpoints.
+    """Carries the place inside an epoch, the random state, the seconds spent, what an ``EarlyStoppingHook``
+    has seen and the distiller's own weights (connectors) through checkpoints.
 
     With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for
     bit, when data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
@@ -63,7 +64,9 @@ class StageStateHook(Hook):
         inside = checkpoint['meta']['epoch'] == runner.epoch
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
-        checkpoint[KEY] = dict(seconds=self.seconds, random=_random_state(), place=place)
+        checkpoint[KEY] = dict(seconds=self.seconds, random=_random_state(), place=place,
+                               stopping=[{name: getattr(hook, name) for name in SEEN}
+                                         for hook in early_stopping(runner)])
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         if distiller is not None:  # contiguous: the run may be a channels-last one
             checkpoint[KEY]['distiller'] = {key: value.cpu().contiguous()
@@ -74,10 +77,16 @@ class StageStateHook(Hook):
             return
         self.restored = checkpoint[KEY]
         self.started -= self.restored['seconds']
+        for hook, seen in zip(early_stopping(runner), self.restored.get('stopping', ())):
+            vars(hook).update(seen)
         weights = self.restored.pop('distiller', None)
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         if weights is not None and distiller is not None:
             distiller.load_state_dict(weights)
+
+
+def early_stopping(runner) -> list[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
 def _random_state() -> dict:

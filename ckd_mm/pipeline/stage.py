@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from mmengine.config import Config
 from torch import nn
 
+from ..record import differences
 from ..report.section import Section
+from .changes import Changes
 
 if TYPE_CHECKING:
     from ..infoplane.probe import Probe
@@ -62,6 +64,10 @@ class Stage(Generic[R]):
     def depends_on(self, run: 'Run') -> dict[str, Any]:
         """All that the result depends on; a resumed run compares it."""
         raise NotImplementedError
+
+    def changes(self, run: 'Run', before: dict[str, Any], now: dict[str, Any]) -> Changes:
+        """How what it depends on, flat, has changed since it was begun."""
+        return Changes(differences(before, now), [])
 
     def checks(self, run: 'Run') -> Iterator[Check]:
         return iter(())

@@ -12,7 +12,7 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..files import plain, read_json, write_json
-from ..record import differences, flatten, listed
+from ..record import flatten, listed
 from .run import Run
 from .stage import Stage
 from .stage_runner import latest_checkpoint
@@ -69,12 +69,12 @@ class Store:
             del self.records[name]
         settings = self.settings(stage, run)
         if self.is_done(name):
-            self.require_unchanged(stage, settings)
+            self.require_unchanged(stage, settings, run)
             run.seconds[name] = self.records[name]['seconds']
             run.log(f'Stage {name}: finished before, in {run.seconds[name]:.0f} s')
             return self._result(stage)
         if name in self.records and latest_checkpoint(self.work_dir / name) is not None:
-            self.require_unchanged(stage, settings)
+            self.require_unchanged(stage, settings, run)
             if self.processes(name) != get_world_size():
                 run.warn(f'Stage {name} was started on {self.processes(name)} processes and goes on on '
                          f'{get_world_size()}: the images a step change with it')
@@ -98,12 +98,20 @@ class Store:
         return {key: value.removeprefix(own) if isinstance(value, str) else value
                 for key, value in flatten(stage.depends_on(run)).items()}
 
-    def require_unchanged(self, stage: Stage, settings: dict[str, Any]) -> None:
-        """Raises ConfigError where the stage was begun with other settings."""
-        changed = differences(self.records[stage.name]['settings'], settings)
-        if changed:
+    def require_unchanged(self, stage: Stage, settings: dict[str, Any], run: Run) -> None:
+        """Raises ConfigError where the stage was begun with other settings that make another result, and
+        warns of further ones (docs/resume.md)."""
+        changes = stage.changes(run, self.records[stage.name]['settings'], settings)
+        if changes.refused:
+            away = ELSEWHERE if self.is_done(stage.name) else (
+                f'remove {self.work_dir / stage.name}/last_checkpoint to train this stage from its start; '
+                'finished stages stay as they are')
             raise ConfigError(f'stage {stage.name} was {self._state(stage)} with other settings: '
-                              f'{listed(changed)}. Restore them, or {ELSEWHERE}')
+                              f'{listed(changes.refused)}. Restore them{changes.remedy}, or {away}')
+        if changes.accepted:
+            then = f'the finished {stage.title} keeps what it had' if self.is_done(stage.name) else \
+                f'the {stage.title} goes on with what is said now'
+            run.warn(f'Stage {stage.name}: {listed(changes.accepted)}; {then}')
 
     def _state(self, stage: Stage) -> str:
         return 'finished' if self.is_done(stage.name) else 'started'

@@ -1,6 +1,7 @@
 """Stages that train a network as an ordinary mmengine run."""
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch import nn
 from ..compat import versions
 from ..errors import CkdError
 from ..evaluation import evaluate
+from ..settings import RUNNER_KEYS
 from ..training import overrides_of, result_settings, trained_model, type_name
 from ..trajectory import model_config_of, write_snapshot
 from . import network_checks
+from .changes import Changes, named_by_type, training_changes
 from .run import Run
 from .stage import Check, R, Result, Stage
 from .stage_runner import StageRunner, latest_checkpoint
@@ -66,6 +69,15 @@ class TrainingStage(Stage[R]):
 
     def depends_on(self, run: Run) -> dict[str, Any]:
         return result_settings(self.config(run))
+
+    def changes(self, run: Run, before: dict[str, Any], now: dict[str, Any]) -> Changes:
+        changes = training_changes(named_by_type(before), named_by_type(now))
+        keys = {re.split(r'[ .]', change)[0] for change in changes.refused} & {*RUNNER_KEYS}
+        inherited = sorted(key for key in keys if self.key and self.setting(run, key) == key)
+        if inherited:
+            own = ', '.join(f'{key}=...' for key in inherited)
+            changes = changes._replace(remedy=f' (for this stage alone in {self.key}=dict({own}))')
+        return changes
 
     def execute(self, run: Run) -> R:
         return self.finish(run, train(run, self.config(run)))

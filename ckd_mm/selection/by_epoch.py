@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..validate import check_int, check_number
-from .selector import Selector, phase_ends, require_available
+from .selector import Selector, chosen_phase_ends, never_trained, phase_ends, require_available, stopped_early
 
 
 @SELECTORS.register_module(name='last')
@@ -39,6 +39,11 @@ class EpochSelector(Selector):
 
     def epochs(self, available, max_epochs):
         return require_available(self.listed, available)
+
+    def choose(self, trajectory):
+        if stopped_early(trajectory) and self.listed[-1] > trajectory.max_epochs:
+            raise never_trained(self.listed, trajectory)
+        return super().choose(trajectory)
 
     def wanted(self, max_epochs, run=0):
         return self.listed
@@ -89,6 +94,10 @@ class EvenSelector(Selector):
 
     def epochs(self, available, max_epochs):
         return require_available(self.wanted(max_epochs), available)
+
+    def choose(self, trajectory):
+        planned = trajectory.planned_epochs
+        return chosen_phase_ends(self.wanted(planned), trajectory), planned
 
     def wanted(self, max_epochs, run=0):
         return phase_ends(max_epochs, self.k)

@@ -3,7 +3,7 @@
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..validate import check_choice, check_int
-from .selector import Selection, Selector, phase_ends, require_available
+from .selector import Selection, Selector, chosen_phase_ends, phase_ends, require_available, stopped_early
 
 
 @SELECTORS.register_module(name='ensemble')
@@ -37,12 +37,15 @@ class EnsembleSelector(Selector):
         return require_available(self.wanted(max_epochs, run), available)
 
     def check(self, available, max_epochs):
-        if len(available) < self.runs:
-            raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of '
-                              f'the teacher, but teacher.trajectory names {len(available)}; name as many '
-                              'folders, or leave it out and they are trained')
+        self._require_runs(len(available))
         for run in range(self.runs):
             self.epochs(available[run], max_epochs[run], run)
+
+    def _require_runs(self, count: int) -> None:
+        if count < self.runs:
+            raise ConfigError(f'selector: {self.kind} ensemble of k={self.k} needs {self.runs} trainings of '
+                              f'the teacher, but teacher.trajectory names {count}; name as many folders, or '
+                              'leave it out and they are trained')
 
     def reason(self, epochs, max_epochs):
         return {'snapshot': f'snapshot ensemble: the ends of {self.k} equal phases of {max_epochs} epochs',
@@ -50,14 +53,15 @@ class EnsembleSelector(Selector):
                 'mixed': f'the end of a phase, for the mixed ensemble of {self.k}'}[self.kind]
 
     def select_all(self, trajectories, contexts):
-        self.check([trajectory.epochs for trajectory in trajectories],
-                   [trajectory.max_epochs for trajectory in trajectories])
+        self._require_runs(len(trajectories))
         found = []
         for run, trajectory in enumerate(trajectories[:self.runs]):
-            epochs = self.epochs(trajectory.epochs, trajectory.max_epochs, run)
+            planned, epochs = trajectory.planned_epochs, [trajectory.last.epoch]
+            if self.kind != 'full':
+                epochs = chosen_phase_ends(self.wanted(planned, run), trajectory)
             training = f'training {run + 1}: epoch {epochs[0]}, ' if self.runs > 1 else ''
             found.append(Selection([trajectory.at(epoch) for epoch in epochs],
-                                   training + self.reason(epochs, trajectory.max_epochs)))
+                                   training + self.reason(epochs, planned) + stopped_early(trajectory)))
         return found + [Selection([], f'not needed for k={self.k}') for _ in trajectories[self.runs:]]
 
     def select(self, trajectory, context=None):

@@ -61,12 +61,16 @@ class Selector:
     def reason(self, epochs: Sequence[int], max_epochs: int) -> str:
         raise NotImplementedError
 
+    def choose(self, trajectory: Trajectory) -> tuple[list[int], int]:
+        """Epochs of a trajectory that exists, and the length of the training that they are of."""
+        return self.epochs(trajectory.epochs, trajectory.max_epochs), trajectory.max_epochs
+
     def select(self, trajectory: Trajectory, context: SelectionContext | None = None) -> Selection:
         """Choose among the snapshots of one trajectory."""
-        last = trajectory.max_epochs
-        epochs = self.epochs(trajectory.epochs, last)
+        epochs, last = self.choose(trajectory)
         scores = [dict(epoch=epoch, score=self.score_of_epoch(epoch, last)) for epoch in trajectory.epochs]
-        return Selection([trajectory.at(epoch) for epoch in epochs], self.reason(epochs, last),
+        reason = self.reason(epochs, last) + stopped_early(trajectory)
+        return Selection([trajectory.at(epoch) for epoch in epochs], reason,
                          [row for row in scores if row['score'] is not None], 'epochs')
 
     def select_all(self, trajectories: Sequence[Trajectory],
@@ -81,6 +85,32 @@ def phase_ends(max_epochs: int, k: int) -> list[int]:
         raise ConfigError(f'selector: k={k} snapshots at the ends of equal phases, but the teacher trains '
                           f'for only {max_epochs} epochs; lower k, or raise teacher.train_cfg.max_epochs')
     return [phase_end(max_epochs, phase, k) for phase in range(1, k + 1)]
+
+
+def chosen_phase_ends(wanted: list[int], trajectory: Trajectory) -> list[int]:
+    """The ``wanted`` ends of phases; that of the phase in which the training was stopped early is its last
+    epoch. Raises ConfigError if one is missing, or further phases were never begun."""
+    ends = sorted({min(epoch, trajectory.max_epochs) for epoch in wanted})
+    if len(ends) < len(wanted):
+        raise never_trained(wanted, trajectory)
+    return require_available(ends, trajectory.epochs)
+
+
+def never_trained(wanted: list[int], trajectory: Trajectory) -> ConfigError:
+    """Where a training was stopped before it came to epochs that a selector wants."""
+    epochs = trajectory.epochs
+    return ConfigError(f'selector: wants epochs {wanted}{stopped_early(trajectory)}, and left snapshots of '
+                       f"{epochs}. Choose among these, selector=dict(type='epoch', "
+                       f"epochs={epochs[-len(wanted):]}) or selector='last', and pass --resume: the teacher "
+                       'is kept')
+
+
+def stopped_early(trajectory: Trajectory) -> str:
+    """For the reason of a choice; empty if it was not."""
+    if trajectory.planned_epochs == trajectory.max_epochs:
+        return ''
+    return (f'; the training was stopped early, after {trajectory.max_epochs} of '
+            f'{trajectory.planned_epochs} epochs')
 
 
 def require_available(wanted: list[int], available: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from ..errors import ConfigError, SnapshotError
 from ..evaluation import check_recorded_accuracy, evaluate, top1
 from ..files import sha256_of_file, write_json
 from ..infoplane.probe import Probe
+from ..pipeline.changes import Changes, named_by_type, training_changes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, TeachingStage, without_files
 from ..registry import MODELS
@@ -139,6 +140,9 @@ class SelectStage(TeachingStage[SelectResult]):
         if self.distill.cohort is not None:
             found['cohort'] = self.distill.cohort
         return found
+
+    def changes(self, run: Run, before: dict[str, Any], now: dict[str, Any]) -> Changes:
+        return training_changes(named_by_type(before), named_by_type(now), 'student.')
 
     def context(self, run: Run, folder: Path) -> SelectionContext:
         """What the selector may use; scores and short trainings are written to ``folder``."""

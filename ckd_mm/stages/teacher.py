@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -12,6 +13,7 @@ from torch import nn
 
 from ..errors import CkdError, ConfigError
 from ..infoplane.probe import Probe
+from ..pipeline.changes import Changes, named_by_type
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, numbered
 from ..pipeline.training_stage import KEPT_CHECKPOINTS, StageRunner, TrainingStage, stage_config
@@ -95,6 +97,13 @@ def teacher_training(run: Run, settings: TeacherSettings) -> Config:
     return apply_overrides(config, dict(settings.overrides, **model))
 
 
+def _without_snapshot_epochs(settings: dict[str, Any]) -> tuple[dict[str, Any], set[int]]:
+    """Flat settings of the stage, and the epochs of the snapshots in them."""
+    found = named_by_type(settings)
+    epochs = {found.pop(key) for key in list(found) if key.startswith('custom_hooks.SnapshotHook.epochs.')}
+    return found, epochs
+
+
 @dataclass(frozen=True)
 class UntrainedSnapshot(Snapshot):
     """Stands for a snapshot that is yet to come, in checks of what does not depend on its weights."""
@@ -155,8 +164,25 @@ class TeacherStage(TrainingStage[TeacherResult]):
                     epochs=self.epochs(run), ema=self.settings.snapshots.ema)
         return stage_config(run, config, self.name, [hook])
 
+    def changes(self, run: Run, before: dict[str, Any], now: dict[str, Any]) -> Changes:
+        """A snapshot that is no longer wanted is no change, nor one that is there."""
+        (before, left), (now, wanted) = map(_without_snapshot_epochs, (before, now))
+        changes = super().changes(run, before, now)
+        manifest = self.folder(run) / MANIFEST
+        if wanted - left and manifest.is_file():
+            left |= set(Trajectory.from_manifest(manifest).epochs)
+        if wanted - left:
+            changes.refused.append(f'the snapshots of epochs {sorted(wanted - left)} are wanted now, it '
+                                   f'keeps those of {sorted(left)}')
+        return changes
+
     def finish(self, run: Run, runner: StageRunner) -> TeacherResult:
-        folder, epochs = self.folder(run), self.epochs(run)
+        folder, trained = self.folder(run), runner.epoch
+        epochs = [epoch for epoch in self.epochs(run) if epoch <= trained]
+        if trained < runner.max_epochs:
+            epochs = sorted({*epochs, trained})
+            run.warn(f'The {self.title} was stopped early, after {trained} of {runner.max_epochs} epochs; '
+                     f'the run goes on with its snapshots of epochs {epochs}')
         missing = sorted(set(epochs) - set(Trajectory.open(folder).epochs))
         if missing:
             raise CkdError(f'the teacher is trained, but snapshots of epochs {missing} are missing in '

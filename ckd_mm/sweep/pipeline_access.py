@@ -48,7 +48,7 @@ def require_teacher_unchanged(config: Config) -> None:
     set_loader_defaults(config)  # as tools/train.py did
     run, teacher = open_stage(config)
     store = Store(run.work_dir, [teacher])
-    store.require_unchanged(teacher, store.settings(teacher, run))
+    store.require_unchanged(teacher, store.settings(teacher, run), run)
 
 
 def config_file(config: Config) -> Path:

@@ -21,7 +21,8 @@ FACTS = ('iteration', 'lr', 'size', 'sha256', 'seconds')  # of a snapshot, as th
 class Trajectory:
     """Snapshots of one training run, in the order of their epochs; their files lie below ``folder``.
 
-    ``info`` are facts about the run: ``model``, ``classes``, ``max_epochs``, ``versions``, ``held_out``, ...
+    ``info`` are facts about the run: ``model``, ``classes``, ``max_epochs``, ``versions``, ``held_out``, ...;
+    of one that was stopped early also ``planned_epochs``.
     """
 
     def __init__(self, folder: Path, snapshots: Sequence[Snapshot] = (),
@@ -56,6 +57,11 @@ class Trajectory:
     def max_epochs(self) -> int:
         """Length of the run in epochs; for folders of checkpoints, the last one's epoch."""
         return self.info.get('max_epochs') or max(self.epochs)
+
+    @property
+    def planned_epochs(self) -> int:
+        """More than ``max_epochs`` where the run was stopped early."""
+        return self.info.get('planned_epochs') or self.max_epochs
 
     def at(self, epoch: int) -> Snapshot:
         """The snapshot after ``epoch`` epochs; raises SnapshotError if there is none."""

@@ -10,9 +10,9 @@ from ckd_mm.selection import SelectionContext, build_selector
 from ckd_mm.trajectory import Snapshot, Trajectory
 
 
-def trajectory(epochs, max_epochs=None) -> Trajectory:
+def trajectory(epochs, max_epochs=None, **info) -> Trajectory:
     return Trajectory(Path('run'), [Snapshot(Path(f'run/epoch_{epoch}.pth'), epoch) for epoch in epochs],
-                      dict(max_epochs=max_epochs))
+                      dict(info, max_epochs=max_epochs))
 
 
 CIFAR = range(20, 201, 20)  # CheckpointKD, Sec. 3.2
@@ -45,6 +45,28 @@ def test_fraction_counts_from_the_planned_length_and_says_when_it_is_not_exact()
     selection = build_selector('half_way').select(trajectory([10, 20, 30], max_epochs=100))
     assert selection.snapshots[0].epoch == 30
     assert selection.reason == '0.5 of 100 epochs is 50; there is no snapshot just there, this is the nearest'
+
+
+@pytest.mark.parametrize('selector, chosen', [
+    ('last', [21]), ('half_way', [10]),  # 10.5 epochs
+    (dict(type='epoch', epochs=[10, 21]), [10, 21]),
+    (dict(type='even', k=3), [10, 20, 21]),  # of phases of 10 epochs, the last of which ends early
+    (dict(type='ensemble', kind='snapshot', k=3), [10, 20, 21]),
+    (dict(type='ensemble', kind='full', k=1), [21])])
+def test_of_30_epochs_21_were_trained(selector, chosen):
+    selection = build_selector(selector).select(trajectory([10, 20, 21], 21, planned_epochs=30))
+    assert [snapshot.epoch for snapshot in selection.snapshots] == chosen
+    assert selection.reason.endswith('; the training was stopped early, after 21 of 30 epochs')
+
+
+@pytest.mark.parametrize('selector, message', [
+    (dict(type='epoch', epochs=[10, 30]), r"wants epochs \[10, 30\]; .* stopped early, .*epochs=\[20, 21\]"),
+    (dict(type='even', k=6), r'wants epochs \[5, 10, 15, 20, 25, 30\]; the training was stopped early'),
+    (dict(type='ensemble', kind='snapshot', k=6), 'the training was stopped early'),
+    (dict(type='even', k=2), r'no snapshot at \[15\]')])
+def test_phases_that_were_never_begun(selector, message):
+    with pytest.raises(ConfigError, match=message):
+        build_selector(selector).select(trajectory([10, 20, 21], 21, planned_epochs=30))
 
 
 @pytest.mark.parametrize('selector, message', [
