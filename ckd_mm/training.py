@@ -61,6 +61,17 @@ def overrides_of(config: dict) -> dict[str, dict]:
     return {name: item for name, item in found.items() if isinstance(item, dict)}
 
 
+def unscaled_batch(config: dict, processes: int) -> tuple[int, int] | None:
+    """Images a step of a training, and how many its learning rate is for (``auto_scale_lr``); None if they
+    are equal, unknown, or the learning rate is scaled."""
+    scaling, loader = (config.get(key) or {} for key in ('auto_scale_lr', 'train_dataloader'))
+    images, wanted = loader.get('batch_size'), scaling.get('base_batch_size')
+    if None in (wanted, images) or scaling.get('enable'):
+        return None
+    images *= processes * (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    return None if images == wanted else (images, wanted)
+
+
 # ------------------------------------------------------------ metrics and hooks that need teachers
 def compares(item: Any) -> bool:
     """Whether a metric or hook compares a student with teachers that the run fills in."""

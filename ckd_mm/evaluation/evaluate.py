@@ -1,26 +1,21 @@
 """Evaluate a model once, outside a training run."""
 
 import copy
-import math
 from collections.abc import Callable, Iterable
 
 import torch
-from mmengine.dataset import default_collate
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
-from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 from mmpretrain.registry import METRICS
-from torch.utils.data import DataLoader, Subset
 
 from ..data.damaged import name_damaged
-from ..errors import SnapshotError
 from ..files import plain
 from ..progress import Progress
 from ..training import as_list
-from ..trajectory.snapshot import ACCURACY, Snapshot
+from ..trajectory.snapshot import ACCURACY
 
 
 def evaluation_parts(config: dict) -> tuple | None:
@@ -82,29 +77,3 @@ def gives_top1(metric: dict) -> bool:
 def top1(metrics: dict[str, float]) -> float | None:
     """Top-1 accuracy in percent, where the config measures it."""
     return metrics.get(ACCURACY)
-
-
-@torch.no_grad()
-def check_recorded_accuracy(snapshot: Snapshot, config: dict, num_images: int = 512) -> float | None:
-    """The accuracy of a rebuilt teacher in percent on some validation images, spread over the whole set; None
-    without a recorded accuracy or a validation set. Raises SnapshotError if it is further below the recorded
-    accuracy than sampling explains, as with wrong input statistics, channel order or class order."""
-    loader = config.get('val_dataloader') or config.get('test_dataloader')
-    if snapshot.accuracy is None or loader is None:
-        return None
-    dataset = name_damaged(CLASSIFICATION_DATASETS.build(copy.deepcopy(loader['dataset'])))
-    count = min(num_images, len(dataset))
-    rows = [index * len(dataset) // count for index in range(count)]
-    network, right = snapshot.build().to(get_device()), 0
-    for batch in DataLoader(Subset(dataset, rows), batch_size=64, collate_fn=default_collate):
-        labels = [int(sample.gt_label.reshape(-1)[0]) for sample in batch['data_samples']]
-        predicted = [int(sample.pred_label) for sample in network.test_step(batch)]
-        right += sum(guess == label for guess, label in zip(predicted, labels))
-    measured, recorded = right / count, snapshot.accuracy / 100
-    tolerance = 0.03 + 4 * math.sqrt(max(recorded * (1 - recorded), 0.01) / count)
-    if measured < recorded - tolerance:
-        raise SnapshotError(
-            f'snapshot {snapshot} classifies {100 * measured:.1f} % of {count} validation images rightly, '
-            f'but its manifest records {100 * recorded:.1f} %. Are the validation images, the class order '
-            'and the data_preprocessor (mean, std, to_rgb) those it was trained with?')
-    return 100 * measured

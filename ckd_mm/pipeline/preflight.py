@@ -1,6 +1,9 @@
 """What can be known to be wrong before anything is trained: the checks of all stages, one after the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from mmengine.dist import get_world_size
 
 from ..compat import check_environment, versions
 from ..data.split import require_held_out
@@ -8,7 +11,7 @@ from ..distributed import on_all
 from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import evaluation_parts, gives_top1
 from ..files import read_json
-from ..training import as_list
+from ..training import apply_overrides, as_list, overrides_of, unscaled_batch
 from ..trajectory import MANIFEST
 from ..trajectory.snapshot import ACCURACY
 from .data_sets import check_image_files, check_labels
@@ -24,12 +27,23 @@ class Preflight:
         log: takes a line a check.
         all_problems: go on after a problem and raise all of them together (``tools/doctor.py``).
         all_images: read every image of the run, too.
+
+    Attributes:
+        problems: messages, with the name of the check that found each.
+        warnings: lines that checks gave to :meth:`warn`, each once.
     """
+    LONG = 1.0  # seconds of a check from which on they are shown
 
     def __init__(self, log: Callable[[str], None], all_problems: bool = False,
                  all_images: bool = False) -> None:
         self.log, self.all_problems, self.all_images = log, all_problems, all_images
-        self.problems: dict[str, str] = {}  # message: name of the check
+        self.problems: dict[str, str] = {}
+        self.warnings: list[str] = []
+
+    def warn(self, line: str) -> None:
+        if line not in self.warnings:
+            self.warnings.append(line)
+            self.log(f'[ warning ] {line}')
 
     def check(self, name: str, check: Callable[[], str]) -> None:
         """On all processes of a run: some data sets wait for each other where they are built.
@@ -37,18 +51,23 @@ class Preflight:
         Raises:
             CkdError: the problem, unless all problems are wanted.
         """
+        started = time.perf_counter()
         try:
-            self.log(f'[ ok ] {name}: {on_all(check)}')
+            found = on_all(check)
         except CkdError as error:
             if not self.all_problems:
                 raise
             first = self.problems.setdefault(str(error), name)  # several checks may read the same data set
             self.log(f'[ problem ] {name}: {error if first == name else f"as above, {first}"}')
+            return
+        seconds = time.perf_counter() - started
+        self.log(f'[ ok ] {name}: {found}' + (f' ({seconds:.0f} s)' if seconds >= self.LONG else ''))
 
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
         self.check('labels', lambda: check_labels(run))
         self.check('accuracy', lambda: check_accuracy(run))
+        self.check('learning rate', lambda: check_learning_rates(run))
         self.check('held-out images', lambda: check_held_out(run, stages))
         for stage in stages:
             for name, check in checks_of(stage, run):
@@ -62,8 +81,12 @@ class Preflight:
             CkdError: all problems together.
         """
         if self.problems:
-            raise CkdError(f'{len(self.problems)} problem(s) found: ' + ' | '.join(
+            raise CkdError(f'{len(self.problems)} problem(s) found:' + numbered_lines(
                 f'{name}: {problem}' for problem, name in self.problems.items()))
+
+
+def numbered_lines(items: Iterable[str]) -> str:
+    return ''.join(f'\n{number}. {item}' for number, item in enumerate(items, 1))
 
 
 def checks_of(stage: Stage, run: Run) -> Iterator[Check]:
@@ -126,3 +149,19 @@ def check_accuracy(run: Run) -> str:
                  'that there is; the figure of the training, sweeps, tools/compare_runs.py and the check of '
                  "a given teacher's accuracy need dict(type='Accuracy', topk=(1, ))")
     return f'not in {" and ".join(lacking)}' if lacking else 'top-1'
+
+
+def check_learning_rates(run: Run) -> str:
+    """mmengine scales a learning rate only with ``--auto-scale-lr``: warns where it is for another batch."""
+    config, processes, found = run.student_training(), get_world_size(), {}
+    for name, own in {'': {}, **overrides_of(run.config)}.items():
+        training = apply_overrides(config, {key: value for key, value in own.items() if key != 'model'})
+        batch = unscaled_batch(training, processes)
+        if batch is not None:
+            found.setdefault(batch, name)
+    for (images, wanted), name in found.items():
+        run.warn(f'{name and f"{name}: "}the learning rate is for {wanted} images a step '
+                 f'(auto_scale_lr.base_batch_size), and a step on {processes} process(es) has {images}. '
+                 'Pass --auto-scale-lr, or change the number of processes, train_dataloader.batch_size or '
+                 'optim_wrapper.optimizer.lr')
+    return 'not for this batch size' if found else 'fits the batch size, as far as auto_scale_lr says'

@@ -107,6 +107,14 @@ class TeachingStage(Stage[R]):
             CkdError: a file is missing, damaged or another one than this run left or chose.
         """
 
+    def given(self, run: 'Run') -> tuple[list[Any], bool]:
+        """Snapshots that exist before the run and may teach, and whether they surely will."""
+        return [], False
+
+    def exists(self, run: 'Run') -> bool:
+        """Whether teachers exist before the run; then :meth:`example` has weights of theirs."""
+        return False
+
     def example(self, run: 'Run') -> nn.Module:
         """A module built like the teachers, with any weights, for checks before anything is trained."""
         raise NotImplementedError

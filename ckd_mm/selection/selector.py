@@ -40,6 +40,18 @@ class Selector:
     runs = 1  # trainings of the teacher that it chooses among
     needs_plane = needs_images = needs_student = False  # of the :class:`SelectionContext`
 
+    @property
+    def measures(self) -> bool:
+        """Whether it looks at more than the epochs, so that nobody knows its choice before."""
+        return self.needs_plane or self.needs_images
+
+    def candidates(self, trajectories: Sequence[Trajectory]) -> list[Snapshot]:
+        """All snapshots where it measures, else those that it will choose."""
+        if self.measures:
+            return [snapshot for trajectory in trajectories for snapshot in trajectory]
+        selections = self.select_all(trajectories, [SelectionContext()] * len(trajectories))
+        return [snapshot for selection in selections for snapshot in selection.snapshots]
+
     def epochs(self, available: Sequence[int], max_epochs: int) -> list[int]:
         """The candidates among the ``available`` snapshot epochs of a run of ``max_epochs``; default: all.
         Raises ConfigError if the trajectory lacks one."""

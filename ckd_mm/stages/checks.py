@@ -10,10 +10,20 @@ from torch import nn
 
 from ..errors import CkdError, ConfigError
 from ..evaluation.evaluate import evaluation_parts
+from ..evaluation.teacher_check import (
+    ValidationImages,
+    check_teacher,
+    percent,
+    recorded,
+    recorded_answers,
+    require_above_chance,
+    require_recorded,
+)
 from ..hooks.schedule_hook import schedule_names
 from ..infoplane import extract_features, load_probe_images
 from ..pipeline.run import Run
 from ..training import type_name
+from ..trajectory import Snapshot, model_config_of
 
 
 def check_no_own_hook(name: str, hook: Any) -> None:
@@ -33,6 +43,38 @@ def check_maps(network: nn.Module, run: Run) -> str:
     images = load_probe_images(evaluation_parts(run.config)[0]['dataset'], 2)
     features = extract_features(network, images, torch.device('cpu'))
     return f'feature maps {tuple(features.maps.shape[1:])}'
+
+
+def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = True,
+                      surely: bool = True) -> str:
+    """What teachers say of validation images fits the labels and what their manifests record.
+
+    Args:
+        given: they were not trained by this run, so that their images and classes may be others.
+        surely: they will teach.
+
+    Raises:
+        SnapshotError: naming the snapshot and what is wrong.
+    """
+    config = run.student_training()
+    loader = config.get('val_dataloader') or config.get('test_dataloader')
+    if loader is None:
+        return 'no validation images to look at'
+    images = ValidationImages(run.data_set(loader['dataset'], 'val_dataloader.dataset'), log=run.log)
+    if not len(images):
+        return 'no validation image has one label'
+    statistics, found = model_config_of(config).get('data_preprocessor'), []
+    for snapshot in snapshots:
+        if given:
+            answers = check_teacher(snapshot, images, statistics, run.warn)
+        else:
+            answers = recorded_answers(snapshot, images, snapshot.build())
+            require_recorded(snapshot, answers)
+        found.append((snapshot, answers))
+    require_above_chance(found, run.warn, surely and given)
+    return ', '.join(
+        f'epoch {snapshot.epoch} is right on {percent(answers.accuracy)}{recorded(snapshot)}'
+        for snapshot, answers in found) + f' of {len(images)} validation images'
 
 
 def check_teacher_weights(weights: Sequence[float] | None, teachers: int, each: str = 'teacher') -> None:

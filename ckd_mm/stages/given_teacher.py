@@ -4,17 +4,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import nn
+
 from ..data.labels import classes_of, require_same_classes
 from ..distributed import on_main
-from ..errors import ConfigError
-from ..evaluation.evaluate import check_recorded_accuracy
+from ..errors import ConfigError, SnapshotError
 from ..pipeline.network_checks import number_of_classes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Stage
+from ..progress import Progress
 from ..report.section import Section
 from ..selection import Selector
 from ..trajectory import Snapshot, Trajectory
-from .checks import check_maps
+from ..trajectory.snapshot import load_strictly
+from .checks import check_maps, check_predictions
 from .teacher import TeacherResult, TeacherSettings, teacher_training
 
 
@@ -55,19 +59,38 @@ class GivenTeacherStage(Stage[TeacherResult]):
     def checks(self, run: Run) -> Iterator[Check]:
         yield Check('snapshots', lambda: on_main(lambda: self._check_files(run)))
         yield Check('trajectory', lambda: self._check_trajectories(run))
+        yield Check('predictions', lambda: self._check_predictions(run))
 
     def _check_files(self, run: Run) -> str:
-        for trajectory in self.trajectories(run):
-            trajectory.check()
-        return f'{sum(map(len, self.trajectories(run)))} whole'
+        """All are whole; those that may be chosen or probed are of their network, and finite."""
+        found = self.trajectories(run)
+        used = [snapshot for trajectory in found for snapshot in trajectory] if self.probed else (
+            self.selector.candidates(found))
+        progress = Progress(run.log, 'Reading snapshot', sum(map(len, found)))
+        for trajectory in found:
+            network = trajectory.last.build()
+            for snapshot in trajectory:
+                if snapshot in used:
+                    check_weights(snapshot, network)
+                else:
+                    snapshot.check_file()
+                progress.step()
+        return f'{sum(map(len, found))} whole, {len(used)} that may teach or are probed finite'
 
     def _check_trajectories(self, run: Run) -> str:
         found = self.trajectories(run)
         self.selector.check([item.epochs for item in found], [item.max_epochs for item in found])
         return '; '.join(self._check_last(trajectory, run) for trajectory in found)
 
+    def _check_predictions(self, run: Run) -> str:
+        """Of the teachers, or where the selector measures, of the best snapshot of each trajectory."""
+        found, measures = self.trajectories(run), self.selector.measures
+        looked_at = [max(trajectory, key=lambda snapshot: (snapshot.accuracy or 0, snapshot.epoch))
+                     for trajectory in found] if measures else self.selector.candidates(found)
+        return check_predictions(run, looked_at, surely=not measures)
+
     def _check_last(self, trajectory: Trajectory, run: Run) -> str:
-        """The last snapshot fits the student's images, classes and its recorded accuracy."""
+        """The last snapshot fits the student's images and classes."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
         classes = number_of_classes('teacher', network, run)
@@ -81,17 +104,26 @@ class GivenTeacherStage(Stage[TeacherResult]):
         images = 'train_dataloader.dataset'
         require_same_classes(f'teacher {snapshot}', snapshot.classes, images,
                              classes_of(run.data_set(config.train_dataloader.dataset, images)))
-        measured = check_recorded_accuracy(snapshot, config)
-        accuracy = '' if measured is None else (f', the last is right on {measured:.1f} % of some validation '
-                                                f'images (recorded {snapshot.accuracy:.1f} %)')
         return (f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
-                f'{trajectory.epochs[-1]}{accuracy}')
+                f'{trajectory.epochs[-1]}')
 
     def report(self, run: Run, result: TeacherResult) -> Section:
         """The validation curve that the first trajectory recorded."""
         return Section(curves={'teacher': [[snapshot.epoch, snapshot.accuracy]
                                            for snapshot in self.trajectories(run)[0]
                                            if snapshot.accuracy is not None]})
+
+
+def check_weights(snapshot: Snapshot, network: nn.Module) -> None:
+    """Raises SnapshotError if the file is missing or damaged, or the weights are of another network than this
+    or not finite."""
+    weights = snapshot.state_dict()
+    load_strictly(network, weights, str(snapshot), snapshot.model)
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise SnapshotError(f'snapshot {snapshot}: {len(broken)} of its {len(weights)} weights are not '
+                            f'finite (NaN or infinity), first: {broken[0]}; its training had diverged. '
+                            'Choose another snapshot (selector), or leave it out of the trajectory')
 
 
 def _with_statistics(snapshot: Snapshot, statistics: dict | None) -> Snapshot:

@@ -26,6 +26,7 @@ from ..settings import TrainingSettings, setting
 from ..teachers import HeadTraining, read_heads
 from ..teachers.dih_teacher import TEACHER, read_use
 from ..training import apply_overrides, exclude_held_out, trained_model
+from ..trajectory import Snapshot
 from .checks import check_teacher_weights
 from .select import SelectStage
 from .selection_page import percent, who_teaches
@@ -158,7 +159,10 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
 
     # ------------------------------------------------------------ the cohort of k + 1 teachers
     def cohort(self, run: Run) -> dict[str, Any]:
-        return dict(type='ckd_mm.DIHTeacher', snapshot=self.select.chosen(run)[0], heads=str(self.file(run)),
+        return self._cohort(run, self.select.chosen(run)[0])
+
+    def _cohort(self, run: Run, snapshot: Any) -> dict[str, Any]:
+        return dict(type='ckd_mm.DIHTeacher', snapshot=snapshot, heads=str(self.file(run)),
                     use=self.settings.use, model=self.teacher.model)
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
@@ -171,8 +175,17 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             raise SnapshotError(f'heads {self.file(run)} are not those that this run evaluated: their '
                                 'SHA-256 is another. Restore them, or choose another --work-dir')
 
+    def given(self, run: Run) -> tuple[list[Snapshot], bool]:
+        return self.select.given(run)
+
+    def exists(self, run: Run) -> bool:
+        return self.settings.file is not None
+
     def example(self, run: Run) -> nn.Module:
-        return self.select.example(run)
+        given, surely = self.given(run)
+        if not self.exists(run) or not surely:
+            return self.select.example(run)
+        return MODELS.build(self._cohort(run, given[0]))
 
     # ------------------------------------------------------------ before anything is trained
     def checks(self, run: Run) -> Iterator[Check]:

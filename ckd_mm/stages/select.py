@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from torch import nn
 
 from ..errors import ConfigError, SnapshotError
-from ..evaluation import check_recorded_accuracy, evaluate, top1
+from ..evaluation import evaluate, top1
 from ..files import sha256_of_file, write_json
 from ..infoplane.probe import Probe
 from ..pipeline.changes import Changes, named_by_type, training_changes
@@ -20,8 +20,8 @@ from ..report.section import Section
 from ..selection import Selection, SelectionContext, Selector
 from ..teachers import BaseCohort, SnapshotEnsemble
 from ..teachers.snapshot_ensemble import find_snapshot
-from ..trajectory import Trajectory
-from .checks import check_teacher_weights
+from ..trajectory import Snapshot, Trajectory
+from .checks import check_predictions, check_teacher_weights
 from .distillation import Distillation
 from .probe import ProbeStage
 from .selection_page import percent, selection_section, training_cost
@@ -67,22 +67,15 @@ class SelectStage(TeachingStage[SelectResult]):
         return [trajectory for teacher in self.teachers for trajectory in teacher.trajectories(run)]
 
     # ------------------------------------------------------------ before anything is trained
-    @property
-    def selects_by_epoch(self) -> bool:
-        return not (self.selector.needs_plane or self.selector.needs_images)
-
     def expected(self, run: Run) -> int:
         """How many snapshots will be chosen: a selector that does not go by the epoch chooses one of each
         trajectory."""
         first = self.teachers[0]
         if self.teacher.is_trained:
             each = self.selector.epochs(first.epochs(run), first.max_epochs(run))
-            return len(self.teachers) * (len(each) if self.selects_by_epoch else 1)
+            return len(self.teachers) * (1 if self.selector.measures else len(each))
         given = first.trajectories(run)
-        if not self.selects_by_epoch:
-            return len(given)
-        return sum(len(selection.snapshots)
-                   for selection in self.selector.select_all(given, [SelectionContext()] * len(given)))
+        return len(given if self.selector.measures else self.selector.candidates(given))
 
     def check_trained(self, run: Run) -> None:
         """Raises ConfigError if selector or schedule cannot work with the trainings to come."""
@@ -119,9 +112,18 @@ class SelectStage(TeachingStage[SelectResult]):
                               'which is no ckd_mm.teachers.BaseCohort; subclass that')
         return type(cohort).__name__
 
+    def given(self, run: Run) -> tuple[list[Snapshot], bool]:
+        if self.teacher.is_trained:
+            return super().given(run)
+        return self.selector.candidates(self.trajectories(run)), not self.selector.measures
+
+    def exists(self, run: Run) -> bool:
+        return not self.teacher.is_trained
+
     def example(self, run: Run) -> nn.Module:
         count = 1 if self.schedule.progressive else self.expected(run)
-        config = self._cohort([self.teachers[0].example(run)] * count)
+        given, surely = self.given(run)
+        config = self._cohort(given[:count] if surely else [self.teachers[0].example(run)] * count)
         try:
             return MODELS.build(config)
         except Exception as error:  # a cohort of the user's own may fail in any way
@@ -175,8 +177,8 @@ class SelectStage(TeachingStage[SelectResult]):
                     for trajectory, selection in zip(trajectories, selections)
                     for snapshot in selection.snapshots]
         config, last = run.student_training(), trajectories[0].last
-        for snapshot in chosen:
-            check_recorded_accuracy(snapshot, config)
+        if self.teacher.is_trained or self.selector.measures:  # else they were looked at before
+            check_predictions(run, chosen, given=not self.teacher.is_trained)
         teacher = evaluate(SnapshotEnsemble([last]), config, run.log, 'the teacher')
         if self.schedule.progressive:
             cohort: dict[str, float] = {}  # they never teach together

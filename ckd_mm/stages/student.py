@@ -27,6 +27,7 @@ from ..training import apply_overrides, exclude_held_out, result_settings, shift
 from ..trajectory import model_config_of
 from .distillation import Distillation
 from .distiller_check import distiller_checks
+from .gradient_check import check_first_weights, check_gradient
 from .hint import HINT, HintStage
 from .networks import BASELINE, Network
 from .targets import TargetsStage, views_of
@@ -170,11 +171,20 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         yield Check('schedule', lambda: f'distilled for {self.distilled_epochs(run)} epochs')
         if distill.loss is not None or distill.cohort is not None:
             yield Check('loss', lambda: self._check_loss(run))
+        if not self._has_begun(run):
+            if distill.kd_weight > 0 or self.distillation.schedule.anneals:
+                yield Check('gradient', lambda: check_gradient(self, run))
+            yield Check('first weights', lambda: check_first_weights(self, run))
         if distill.distiller is not None:
             yield from distiller_checks('distill.distiller', distill.distiller, self.teachers, run,
                                         self.training(run))
         if self.network.settings is not None:
             yield Check('size', lambda: self._check_size(run))
+
+    def _has_begun(self, run: Run) -> bool:
+        """Whether an earlier process had checked its teachers, which may not be needed any more."""
+        return run.resumes and ((run.work_dir / self.name / 'last_checkpoint').exists()
+                                or (self.targets is not None and self.targets.name in run.done))
 
     def _network(self, run: Run) -> nn.Module:
         return run.network(self.title, model_config_of(self.training(run)))

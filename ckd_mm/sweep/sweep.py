@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..files import atomic_write, read_json, write_json
 from ..record import listed
 from ..selection import build_selector
+from ..training import unscaled_batch
 from ..trajectory import Trajectory
 from .pipeline_access import (
     SELECTION,
@@ -30,12 +31,11 @@ TRIALS, INFO = 'trials', 'sweep.json'
 
 def check_batch(config: Config) -> None:
     """Raises ConfigError if the learning rate is for another number of images a step than of one process."""
-    scaling, images = config.get('auto_scale_lr') or {}, config.train_dataloader.get('batch_size')
-    wanted, steps = scaling.get('base_batch_size'), config.optim_wrapper.get('accumulative_counts', 1)
-    if None not in (wanted, images) and images * steps != wanted and not scaling.get('enable'):
-        raise ConfigError(f'each training is one process, {images * steps} images a step, and the learning '
-                          f'rate is for {wanted} (auto_scale_lr.base_batch_size): add --auto-scale-lr, which '
-                          f'suits any number, or --cfg-options train_dataloader.batch_size={wanted}')
+    found = unscaled_batch(config, 1)
+    if found is not None:
+        raise ConfigError(f'each training is one process, {found[0]} images a step, and the learning rate is '
+                          f'for {found[1]} (auto_scale_lr.base_batch_size): add --auto-scale-lr, which suits '
+                          f'any number, or --cfg-options train_dataloader.batch_size={found[1]}')
 
 
 def plan_trials(seeds: Sequence[int], epochs: Sequence[int] = (), ensembles: Sequence[str] = (),

@@ -169,7 +169,7 @@ def test_an_assistant_larger_than_a_given_teacher_is_warned_of(config_of, given)
     config, warnings = config_of(assistants=[dict(model=resnet(3, channels=8))]), []
     config.teacher = dict(trajectory=str(given))
     CheckpointDistillRunner(config).prepare(Preflight(lambda line: None), warn=warnings.append)
-    warning, = warnings
+    warning, = (line for line in warnings if 'at chance' not in line)  # the given teacher is not trained
     assert 'assistant 1 has' in warning and 'more than the teacher that it learns from' in warning
 
 

@@ -27,7 +27,8 @@ def both(tmp_path_factory):
                held_out=dict(held_out=HELD_OUT, seed=0))
     config = Config.fromfile(DEMO)
     config.merge_from_dict({
-        'custom_imports': dict(imports=['ckd_mm']), 'train_dataloader.dataset.indices': IMAGES + HELD_OUT,
+        'custom_imports': dict(imports=['ckd_mm']), 'val_dataloader.dataset.indices': 100,
+        'train_dataloader.dataset.indices': IMAGES + HELD_OUT,
         'train_cfg.max_epochs': 3, 'default_hooks.checkpoint.max_keep_ckpts': 3, 'student_alone': False,
         'optim_wrapper.optimizer.lr': 0.1, 'distill.ce_weight': 1.0, 'distill.kd_weight': 0.1,
         'distill.aggregation': 'loss', 'distill.cache': dict(views=VIEWS),
