@@ -79,7 +79,7 @@ def test_doctor(tool, tmp_path):
     assert '[ ok ] settings: teacher, probe, select, student' in out  # the stages, for --until
     status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
                             'teacher.model.head.num_classes=11', 'optim_wrapper.type=AmpOptimWrapper')
-    assert status == 1 and err.startswith('error: 2 problem(s) found')
+    assert status == 1 and err.startswith('error: 2 problem(s) found:\n1. ') and '\n2. ' in err
     assert 'num_classes=11' in err and 'mixed precision' in err
     assert not (tmp_path / 'run').exists(), 'the doctor should leave nothing behind'
     status, out, err = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
@@ -87,6 +87,16 @@ def test_doctor(tool, tmp_path):
     assert status == 1 and err.startswith('error: 1 problem(s) found') and out.count('cannot be read') == 1
     assert '[ problem ] labels: test_dataloader.dataset cannot be read' in out
     assert '[ problem ] student: network: as above, labels' in out
+
+
+@pytest.mark.parametrize('options, warnings', [([], 1), (['--auto-scale-lr'], 0)])
+def test_doctor_repeats_warnings_at_the_end(tool, tmp_path, options, warnings):
+    """A step of the demo has 32 images."""
+    status, out, _ = tool('doctor.py', DEMO, '--work-dir', tmp_path / 'run', *options, '--cfg-options',
+                          'auto_scale_lr.base_batch_size=256')
+    assert status == 0 and 'Nothing stands in the way' in out.splitlines()[-1]
+    assert out.count('1 warning(s):\n1. the learning rate is for 256 images a step') == warnings
+    assert out.count('[ warning ] the learning rate is for 256 images a step') == warnings
 
 
 def test_test_of_a_teacher_and_a_missing_file(tool, run, tmp_path):

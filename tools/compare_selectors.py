@@ -82,7 +82,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
     for text, (run, select) in opened.items():
         trajectory = select.trajectories(run)[0]
         trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
-        if select.selects_by_epoch:
+        if not select.selector.measures:
             selector_score(text, select.selector.select(trajectory), truth)  # what costs nothing fails first
     shared = next((select.probe for _, select in opened.values() if select.probe is not None), None)
     for text, (run, select) in opened.items():

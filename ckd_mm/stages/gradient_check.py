@@ -9,7 +9,7 @@ from mmengine.dataset import default_collate
 from torch import Tensor
 
 from ..data.views import random_state_kept
-from ..errors import ConfigError
+from ..errors import ConfigError, SnapshotError
 from ..files import sha256_of_file
 from ..pipeline.run import Run
 from ..trajectory import Snapshot, model_config_of
@@ -111,10 +111,14 @@ def logits_of_both(stage: 'StudentStage', run: Run, exists: bool) -> tuple[Tenso
     if exists:
         cohort = stage.teachers.example(run)
         cohort.expect_inputs_of(student.data_preprocessor)
-        return logits, cohort(inputs).float(), labels
-    teachers = len(stage.distillation.settings.teacher_weights or [1]) if stage.weighted else 1
+        teachers = cohort(inputs).float()
+        if not torch.isfinite(teachers).all():
+            raise SnapshotError('the teachers give logits that are not finite (NaN or infinity) for training '
+                                'images; choose others')
+        return logits, teachers, labels
+    count = len(stage.distillation.settings.teacher_weights or [1]) if stage.weighted else 1
     generator = torch.Generator().manual_seed(0)
-    return logits, USUAL_DEVIATION * torch.randn(teachers, *logits.shape, generator=generator), labels
+    return logits, USUAL_DEVIATION * torch.randn(count, *logits.shape, generator=generator), labels
 
 
 # ------------------------------------------------------------ a student that is its own teacher
