@@ -4,7 +4,10 @@ mmengine swallows an ImportError raised in a file of this name and reports a mis
 but mmengine is imported here. ``SELECTORS`` has no parent: mmengine knows no such thing.
 """
 
+import difflib
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from mmengine import registry as mmengine
 from mmengine.registry import DefaultScope, Registry
@@ -30,3 +33,35 @@ def use_scope(config) -> None:
     runner."""
     DefaultScope.get_instance(f'ckd_mm_{time.time_ns()}',
                               scope_name=config.get('default_scope') or 'mmpretrain')
+
+
+def unregistered(value: Any, path: str = '') -> Iterator[tuple[str, str, str]]:
+    """Types in a config that no registry knows.
+
+    Yields:
+        Where, say '.optimizer' or '[2]'; the type; and '; did you mean ...?' or ''.
+    """
+    if isinstance(value, dict):
+        kind = value.get('type')
+        if isinstance(kind, str) and kind not in (names := list(_registered())):
+            close = difflib.get_close_matches(kind, names, n=1) or [
+                name for name in names if name.split('.')[-1] == kind]
+            yield path, kind, f'; did you mean {close[0]!r}?' if close else ''
+    items = value.items() if isinstance(value, dict) else \
+        enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        yield from unregistered(item, path + (f'.{key}' if isinstance(value, dict) else f'[{key}]'))
+
+
+def _registered() -> Iterator[str]:
+    """Names of all types, as a config may write them."""
+    for root in vars(mmengine).values():
+        if isinstance(root, Registry) and root.parent is None:
+            with root.switch_scope_and_registry(None) as scoped:
+                yield from scoped.module_dict
+            for registry in (root, *root.children.values()):
+                if registry.scope == 'ckd_mm':  # others may need packages that are not installed
+                    registry.import_from_location()
+                yield from (name if registry is root else f'{registry.scope}.{name}'
+                            for name in registry.module_dict)
+            yield from (f'mmengine.{name}' for name in root.module_dict)

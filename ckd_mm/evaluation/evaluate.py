@@ -12,6 +12,7 @@ from mmpretrain.evaluation import Accuracy
 from mmpretrain.registry import METRICS
 
 from ..data.damaged import name_damaged
+from ..data.few_images import few_images
 from ..files import plain
 from ..progress import Progress
 from ..training import as_list
@@ -27,16 +28,20 @@ def evaluation_parts(config: dict) -> tuple | None:
 
 
 def evaluate(model: BaseModel, config: dict, log: Callable[[str], None] = print,
-             what: str = 'model') -> dict[str, float]:
+             what: str = 'model', few: bool = False) -> dict[str, float]:
     """Metrics of ``model`` on the test set of ``config`` (validation set if it has none), over all processes,
-    say ``{'accuracy/top1': 93.1}``; empty where the config has neither set."""
-    return evaluate_predictions(model, lambda batch: [model.test_step(batch)], 1, config, log, what)[0]
+    say ``{'accuracy/top1': 93.1}``; empty where the config has neither set.
+
+    Args:
+        few: on a few images only.
+    """
+    return evaluate_predictions(model, lambda batch: [model.test_step(batch)], 1, config, log, what, few)[0]
 
 
 @torch.no_grad()
 def evaluate_predictions(model: BaseModel, predict: Callable[[dict], Iterable[list]], count: int,
                          config: dict, log: Callable[[str], None] = print,
-                         what: str = 'model') -> list[dict[str, float]]:
+                         what: str = 'model', few: bool = False) -> list[dict[str, float]]:
     """Metrics, as of :func:`evaluate`, of ``count`` predictions of the same images, from one pass over the
     test set.
 
@@ -49,6 +54,7 @@ def evaluate_predictions(model: BaseModel, predict: Callable[[dict], Iterable[li
         return [{} for _ in range(count)]
     loader = Runner.build_dataloader(copy.deepcopy(parts[0]), seed=0)
     name_damaged(loader.dataset)
+    loader = few_images(loader) if few else loader
     evaluators = [Evaluator(as_list(copy.deepcopy(parts[1]))) for _ in range(count)]
     model = model.to(get_device())
     was_training, progress = model.training, Progress(log, f'Evaluating {what}: batch', len(loader))

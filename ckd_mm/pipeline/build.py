@@ -130,6 +130,8 @@ class RunSettings(Settings):
         0, at_least=0, help='also train so many students without a teacher, with seeds randomness.seed, '
         'randomness.seed + 1, ..., and measure them together')
     student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
+    rehearsal: bool = setting(True, help='before the first stage try every training and evaluation on a few '
+                                         'images, in a scratch folder')
 
     @classmethod
     def of(cls, config: Config) -> 'RunSettings':

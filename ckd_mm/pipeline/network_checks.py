@@ -1,7 +1,6 @@
-"""What can be known of a training before it starts: device, metrics, images, network."""
+"""What can be known of a training before it starts: device and network."""
 
-import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -10,16 +9,9 @@ from torch import Tensor, nn
 
 from ..compat import accelerator_available
 from ..errors import ConfigError
-from ..registry import METRICS as OUR_METRICS
-from ..training import as_list, type_name, with_comparison
+from ..training import type_name
 from ..trajectory import model_config_of
-from .data_sets import image_shape
 from .run import Run
-
-if TYPE_CHECKING:
-    from .training_stage import TrainingStage
-
-ANY_TEACHER = dict(type='ckd_mm.SnapshotEnsemble', snapshots=['unknown yet'])
 
 
 def check_device(name: str, config: Config) -> str:
@@ -33,42 +25,6 @@ def check_device(name: str, config: Config) -> str:
         raise ConfigError(f"{name}.type='AmpOptimWrapper' (--amp): mmengine's mixed precision needs an "
                           'accelerator and none is visible here. Leave --amp out')
     return 'CPU only'
-
-
-def check_metrics(stage: 'TrainingStage', run: Run, config: Config) -> str:
-    """All metrics are built: those of the student are first used after the teacher is trained."""
-    from mmengine.registry import METRICS
-    if not stage.key and run.settings.teacher is not None:
-        config = with_comparison(copy.deepcopy(config), run.config, ANY_TEACHER)
-    kinds = set()
-    for key in ('val_evaluator', 'test_evaluator'):
-        for metric in as_list(config.get(key)):
-            name, kind = stage.setting(run, key), metric.get('type') if isinstance(metric, dict) else None
-            if not isinstance(kind, (str, type)):
-                raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list "
-                                  'of them')
-            try:
-                METRICS.build(copy.deepcopy(metric))
-            except Exception as error:  # an unknown type, a setting that it does not take or cannot use
-                meant = f'; did you mean ckd_mm.{kind}?' if kind in OUR_METRICS.module_dict else ''
-                raise ConfigError(f'{name}: {kind} cannot be built: {type(error).__name__}: {error}'
-                                  f'{meant}') from error
-            kinds.add(str(kind))
-    return ', '.join(sorted(kinds)) or 'none'
-
-
-def check_images(name: str, run: Run, config: Config) -> str:
-    """The training set is listed and one image of it is read.
-
-    Args:
-        name: of the dataloader in the config.
-    """
-    dataset = run.data_set(config.train_dataloader.dataset, f'{name}.dataset')
-    try:
-        image_shape(dataset)
-    except Exception as error:  # an unknown key of a transform, a damaged image, ...
-        raise ConfigError(f'{name}.dataset cannot be read: {type(error).__name__}: {error}') from error
-    return f'{len(dataset)} images'
 
 
 def check_network(name: str, run: Run, config: Config) -> str:

@@ -1,5 +1,6 @@
 """What can be known to be wrong before anything is trained: the checks of all stages, one after the other."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -15,6 +16,7 @@ from ..training import apply_overrides, as_list, overrides_of, unscaled_batch
 from ..trajectory import MANIFEST
 from ..trajectory.snapshot import ACCURACY
 from .data_sets import check_image_files, check_labels
+from .rehearsal import rehearsal_of
 from .run import Run
 from .stage import Check, Stage
 from .store import DONE, read_records
@@ -45,7 +47,7 @@ class Preflight:
             self.warnings.append(line)
             self.log(f'[ warning ] {line}')
 
-    def check(self, name: str, check: Callable[[], str]) -> None:
+    def check(self, name: str, check: Callable[[], str | None]) -> None:
         """On all processes of a run: some data sets wait for each other where they are built.
 
         Raises:
@@ -60,6 +62,8 @@ class Preflight:
             first = self.problems.setdefault(str(error), name)  # several checks may read the same data set
             self.log(f'[ problem ] {name}: {error if first == name else f"as above, {first}"}')
             return
+        if found is None:
+            return
         seconds = time.perf_counter() - started
         self.log(f'[ ok ] {name}: {found}' + (f' ({seconds:.0f} s)' if seconds >= self.LONG else ''))
 
@@ -69,9 +73,15 @@ class Preflight:
         self.check('accuracy', lambda: check_accuracy(run))
         self.check('learning rate', lambda: check_learning_rates(run))
         self.check('held-out images', lambda: check_held_out(run, stages))
-        for stage in stages:
-            for name, check in checks_of(stage, run):
-                self.check(f'{stage.name}: {name}', check)
+        rehearsed = to_rehearse(run, stages) if run.settings.rehearsal else set()
+        with rehearsal_of(run) as scratch:
+            for stage in stages:
+                problems = len(self.problems)
+                for name, check in checks_of(stage, run):
+                    self.check(f'{stage.name}: {name}', check)
+                # a problem that is known would come back in other words
+                if stage.name in rehearsed and len(self.problems) == problems:
+                    self.check(f'{stage.name}: rehearsal', functools.partial(stage.rehearse, scratch))
         if self.all_images:
             self.check('image files', lambda: check_image_files(run))
 
@@ -87,6 +97,14 @@ class Preflight:
 
 def numbered_lines(items: Iterable[str]) -> str:
     return ''.join(f'\n{number}. {item}' for number, item in enumerate(items, 1))
+
+
+def to_rehearse(run: Run, stages: Sequence[Stage]) -> set[str]:
+    """Names of the unfinished stages. One that has begun was rehearsed then, and may not need its teachers
+    any more; it is only rehearsed for what another one reads."""
+    left = [stage for stage in stages if stage.name not in run.done]
+    begun = {stage.name for stage in left if (run.work_dir / stage.name / 'last_checkpoint').exists()}
+    return {stage.name for stage in left} - (begun - {name for stage in left for name in stage.requires})
 
 
 def checks_of(stage: Stage, run: Run) -> Iterator[Check]:

@@ -32,6 +32,8 @@ class Run:
     Attributes:
         results, seconds: of finished stages, by name.
         done: names of the stages that were finished before this process started.
+        rehearses: whether this is a rehearsal, in a scratch folder and on a few images.
+        own_folder: the config's work_dir, also in a rehearsal.
 
     Raises:
         ConfigError: the student cannot be trained like this.
@@ -44,6 +46,7 @@ class Run:
         self.results: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.done: set[str] = set()
+        self.rehearses, self.own_folder = False, self.work_dir
         self._built: dict[str, Any] = {}
         check_mmengine_dicts(config)
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -51,6 +54,10 @@ class Run:
         if 'max_epochs' not in (config.get('train_cfg') or {}):
             raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
         self.student_epochs: int = check_int('train_cfg.max_epochs', config.train_cfg.max_epochs, 1)
+
+    def folder(self, stage: str) -> Path:
+        """Where the files of a stage are: in a rehearsal those of finished ones are the run's own."""
+        return self.own_folder if stage in self.done else self.work_dir
 
     @property
     def name(self) -> str:
@@ -95,7 +102,13 @@ class Run:
             what: names it in messages.
         """
         require_own_settings(what, config)
-        return name_damaged(self._build(DATASETS, config, f'{what} cannot be read'))
+        dataset = name_damaged(self._build(DATASETS, config, f'{what} cannot be read'))
+        dataset.__deepcopy__ = lambda memo: dataset  # mmengine copies what a loader is built from
+        return dataset
+
+    def forget(self) -> None:
+        """Release what was built for checks."""
+        self._built.clear()
 
     def _build(self, registry: Registry, config: dict, problem: str) -> Any:
         if str(config) not in self._built:

@@ -64,6 +64,7 @@ class CheckpointDistillRunner:
             CkdError: the first problem, with the name of the setting and what to do.
         """
         opened: list[Any] = []
+        started = time.perf_counter()
 
         def read() -> str:
             run = Run(self.cfg, self.settings_type.of(self.cfg), **log)
@@ -74,9 +75,13 @@ class CheckpointDistillRunner:
         preflight.check('settings', read)
         if opened:
             records = read_records(self.work_dir)
-            opened[0].done = {name for name, record in records.items() if record['state'] == DONE}
+            run, stages = opened
+            run.done = {name for name, record in records.items() if record['state'] == DONE}
+            run.results = {stage.name: stage.Result(**records[stage.name]['result'])
+                           for stage in stages if stage.name in run.done}
             preflight.check_stages(*opened)
         preflight.end()
+        preflight.log(f'Checked in {time.perf_counter() - started:.0f} s')
         return tuple(opened)
 
     def train(self, until: str | None = None) -> dict[str, Any] | None:

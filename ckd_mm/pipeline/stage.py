@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from mmengine.config import Config
-from torch import nn
 
 from ..record import differences
 from ..report.section import Section
@@ -72,6 +71,20 @@ class Stage(Generic[R]):
     def checks(self, run: 'Run') -> Iterator[Check]:
         return iter(())
 
+    def rehearse(self, run: 'Run') -> str | None:
+        """Try in seconds what :meth:`execute` will do. Called on all ranks before the first stage, after the
+        checks.
+
+        Args:
+            run: in a scratch folder, where a rehearsal leaves what those of later stages read.
+
+        Returns:
+            The finding for the log; None if there is nothing to rehearse.
+
+        Raises:
+            CkdError: naming stage, key and value.
+        """
+
     def execute(self, run: 'Run') -> R:
         raise NotImplementedError
 
@@ -93,7 +106,8 @@ class TeachingStage(Stage[R]):
     """A stage whose result can teach."""
 
     def cohort(self, run: 'Run') -> dict[str, Any]:
-        """Config of the teachers, a :class:`ckd_mm.teachers.BaseCohort`."""
+        """Config of the teachers, a :class:`ckd_mm.teachers.BaseCohort`; in a rehearsal, of networks like
+        theirs."""
         raise NotImplementedError
 
     def fingerprint(self, run: 'Run') -> list[dict[str, Any]]:
@@ -112,12 +126,8 @@ class TeachingStage(Stage[R]):
         return [], False
 
     def exists(self, run: 'Run') -> bool:
-        """Whether teachers exist before the run; then :meth:`example` has weights of theirs."""
+        """Whether teachers exist before the run; then a rehearsal has weights of theirs."""
         return False
-
-    def example(self, run: 'Run') -> nn.Module:
-        """A module built like the teachers, with any weights, for checks before anything is trained."""
-        raise NotImplementedError
 
 
 def numbered(name: str, index: int) -> str:

@@ -18,7 +18,7 @@ from ..evaluation import evaluate
 from ..settings import RUNNER_KEYS
 from ..training import overrides_of, result_settings, trained_model, type_name
 from ..trajectory import model_config_of, write_snapshot
-from . import network_checks
+from . import network_checks, rehearsal
 from .changes import Changes, named_by_type, training_changes
 from .run import Run
 from .stage import Check, R, Result, Stage
@@ -83,11 +83,18 @@ class TrainingStage(Stage[R]):
         return self.finish(run, train(run, self.config(run)))
 
     def checks(self, run: Run) -> Iterator[Check]:
-        config, loader = self.training(run), self.setting(run, 'train_dataloader')
+        config = self.training(run)
         yield Check('device', lambda: network_checks.check_device(self.setting(run, 'optim_wrapper'), config))
-        yield Check('metrics', lambda: network_checks.check_metrics(self, run, config))
-        yield Check('images', lambda: network_checks.check_images(loader, run, config))
         yield Check('network', lambda: network_checks.check_network(self.title, run, config))
+
+    def rehearse(self, run: Run) -> str | None:
+        runner, found = self.rehearse_training(run)
+        with rehearsal.testing(self.title, run):
+            run.results[self.name] = self.finish(run, runner)
+        return found
+
+    def rehearse_training(self, run: Run) -> tuple[StageRunner, str]:
+        return rehearsal.rehearse(self.title, self.config(run), lambda key: self.setting(run, key), run)
 
     def setting(self, run: Run, key: str) -> str:
         """The name of a key for messages: 'teacher.train_dataloader', or 'train_dataloader' if inherited."""
@@ -140,7 +147,8 @@ def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path,
     """
     seconds = runner.seconds  # before the evaluation
     network = trained_model(runner) if network is None else network
-    metrics = evaluate(network, config, run.log, f'the {publish.stem.replace("_", " ")}')
+    what = f'the {publish.stem.replace("_", " ")}'
+    metrics = evaluate(network, config, run.log, what, few=run.rehearses)
     sha256 = write_network(publish, runner, network, config, metrics=metrics) if is_main_process() else None
     return NetworkResult(metrics=metrics, epochs=runner.epoch, checkpoint=publish.name, sha256=sha256,
                          work_dir=runner.work_dir, stage_seconds=seconds)

@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from ..compat import require_mmrazor
 from ..errors import ConfigError
 from ..pipeline.data_sets import image_shape
 from ..pipeline.run import Run
-from ..pipeline.stage import Check, TeachingStage
+from ..pipeline.stage import TeachingStage
+from ..registry import MODELS
 from ..students.taught_student import build_distiller
 from ..teachers import BaseCohort
 from ..training import as_list
@@ -25,24 +25,21 @@ from ..trajectory import model_config_of
 EQUAL_FROM = dict(ATLoss=2, L1Loss=0, L2Loss=0, ABLoss=0)
 
 
-def distiller_checks(key: str, distiller: dict, teachers: TeachingStage, run: Run,
-                     config: Config) -> Iterator[Check]:
-    """Of a stage whose student is distilled by ``distiller``.
+def check_stage(key: str, distiller: dict, teachers: TeachingStage, run: Run, config: Config) -> str:
+    """Before the rehearsal of a student that ``distiller`` distils: of what is wrong mmrazor says little.
 
     Args:
         key: of the config, where the distiller is.
         teachers: the stage before it.
+        run: a rehearsal.
         config: of the student's training.
+
+    Returns, Raises: see :func:`check_distiller`.
     """
-
-    def features() -> str:
-        images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
-        network = run.network('student', model_config_of(config))
-        return check_distiller(network, teachers.example(run), distiller, torch.rand(2, *image_shape(images)),
-                               key)
-
-    yield Check('mmrazor', lambda: 'mmrazor ' + require_mmrazor(f'{key}={distiller.get("type")}').__version__)
-    yield Check('features', features)
+    images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
+    network = run.network('student', model_config_of(config))
+    return check_distiller(network, MODELS.build(teachers.cohort(run)), distiller,
+                           torch.rand(2, *image_shape(images)), key)
 
 
 @torch.no_grad()

@@ -53,9 +53,6 @@ class GivenTeacherStage(Stage[TeacherResult]):
         return TeacherResult(trajectories=[str(trajectory.folder) for trajectory in found],
                              epochs=found[0].epochs, trained=False)
 
-    def example(self, run: Run) -> Snapshot:
-        return self.trajectories(run)[0].last
-
     def checks(self, run: Run) -> Iterator[Check]:
         yield Check('snapshots', lambda: on_main(lambda: self._check_files(run)))
         yield Check('trajectory', lambda: self._check_trajectories(run))

@@ -12,6 +12,7 @@ from ..data.views import random_state_kept
 from ..errors import ConfigError, SnapshotError
 from ..files import sha256_of_file
 from ..pipeline.run import Run
+from ..registry import MODELS
 from ..trajectory import Snapshot, model_config_of
 from ..trajectory.checkpoint_file import load_checkpoint_file
 
@@ -35,7 +36,7 @@ def check_gradient(stage: 'StudentStage', run: Run) -> str:
     """
     distill, exists = stage.distillation.settings, stage.teachers.exists(run)
     student, teachers, labels = logits_of_both(stage, run, exists)
-    loss = distill.built_loss()
+    loss = MODELS.build(stage.kd_loss(stage.weighted))
     targets = (teachers, labels) if distill.needs_labels else (teachers, )
     if stage.distillation.schedule.anneals:  # the weights change
         kd_weight, ce_weight = 1.0, 1.0
@@ -109,7 +110,7 @@ def logits_of_both(stage: 'StudentStage', run: Run, exists: bool) -> tuple[Tenso
     labels = [item['data_samples'].get('gt_label', ()) for item in items]
     labels = torch.tensor([int(found) if len(found) == 1 else 0 for found in labels])
     if exists:
-        cohort = stage.teachers.example(run)
+        cohort = MODELS.build(stage.teachers.cohort(run))
         cohort.expect_inputs_of(student.data_preprocessor)
         teachers = cohort(inputs).float()
         if not torch.isfinite(teachers).all():

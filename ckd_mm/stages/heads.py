@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
-from torch import nn
 
 from ..distributed import on_main
 from ..errors import ConfigError, SnapshotError
@@ -23,7 +21,7 @@ from ..pipeline.training_stage import TrainingStage, stage_config, train
 from ..registry import MODELS
 from ..report.section import Accuracy, Section
 from ..settings import TrainingSettings, setting
-from ..teachers import HeadTraining, read_heads
+from ..teachers import read_heads
 from ..teachers.dih_teacher import TEACHER, read_use
 from ..training import apply_overrides, exclude_held_out, trained_model
 from ..trajectory import Snapshot
@@ -141,7 +139,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         return dict(found, teachers=on_main(lambda: self.select.fingerprint(run)))
 
     def file(self, run: Run) -> Path:
-        return Path(self.settings.file or run.work_dir / HEADS)
+        return Path(self.settings.file or run.folder(self.name) / HEADS)
 
     def execute(self, run: Run) -> HeadsResult:
         epochs, seconds, file = 0, None, self.file(run)
@@ -159,10 +157,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
 
     # ------------------------------------------------------------ the cohort of k + 1 teachers
     def cohort(self, run: Run) -> dict[str, Any]:
-        return self._cohort(run, self.select.chosen(run)[0])
-
-    def _cohort(self, run: Run, snapshot: Any) -> dict[str, Any]:
-        return dict(type='ckd_mm.DIHTeacher', snapshot=snapshot, heads=str(self.file(run)),
+        return dict(type='ckd_mm.DIHTeacher', snapshot=self.select.chosen(run)[0], heads=str(self.file(run)),
                     use=self.settings.use, model=self.teacher.model)
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
@@ -181,20 +176,25 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     def exists(self, run: Run) -> bool:
         return self.settings.file is not None
 
-    def example(self, run: Run) -> nn.Module:
-        given, surely = self.given(run)
-        if not self.exists(run) or not surely:
-            return self.select.example(run)
-        return MODELS.build(self._cohort(run, given[0]))
-
     # ------------------------------------------------------------ before anything is trained
     def checks(self, run: Run) -> Iterator[Check]:
         if self.settings.file is None:
             yield from super().checks(run)
         if not self.teacher.is_trained:
             yield Check('teacher', lambda: self.check_chosen(run))
-        yield Check('heads', lambda: self._check_mounting(run)
-                    if self.settings.file is None else self._check_file())
+        if self.settings.file is not None:
+            yield Check('heads', self._check_file)
+
+    def rehearse(self, run: Run) -> str | None:
+        if self.settings.file is not None:
+            return None
+        runner, found = self.rehearse_training(run)
+        heads = trained_model(runner)
+        if is_main_process():
+            heads.write(self.file(run))
+        barrier()
+        return (f'{len(heads.heads)} heads of {number_of_parameters(heads.heads):,} parameters on outputs '
+                f'{[*map(int, heads.heads)]}; {found}')
 
     def check_chosen(self, run: Run) -> str:
         """Raises ConfigError unless one snapshot will be chosen, and every teacher has a weight."""
@@ -211,13 +211,6 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         used = read_use(self.settings.use, heads)
         check_teacher_weights(self.teacher_weights, len(used), f'of {used}')
         return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
-
-    def _check_mounting(self, run: Run) -> str:
-        with torch.random.fork_rng(devices=[]):
-            training = HeadTraining(self.select.teachers[0].example(run), model=self.teacher.model,
-                                    input_shape=self.input_shape(run), **self.settings.mounting)
-        return (f'{len(training.heads)} heads of {number_of_parameters(training.heads):,} parameters on '
-                f'outputs {[*map(int, training.heads)]}')
 
     # ------------------------------------------------------------ the page
     def report(self, run: Run, result: HeadsResult) -> Section:

@@ -1,7 +1,6 @@
 """Train the student up to its guided layer on the teacher's hint layer (FitNets; Romero et al., arXiv
 1412.6550, Sec. 2.2)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,13 @@ from mmengine.dist import is_main_process
 from ..distributed import on_main
 from ..infoplane.probe import Probe
 from ..pipeline.run import Run
-from ..pipeline.stage import Check, Result, TeachingStage
+from ..pipeline.stage import Result, TeachingStage
 from ..pipeline.training_stage import StageRunner, TrainingStage, stage_config, write_network
 from ..report.section import Section
 from ..settings import TrainingSettings, setting
 from ..training import apply_overrides, exclude_held_out, trained_model
 from ..trajectory import model_config_of
-from .distiller_check import distiller_checks
+from .distiller_check import check_stage
 
 HINT = 'hint.pth'  # left in the work_dir: the student starts from it
 
@@ -69,10 +68,9 @@ class HintStage(TrainingStage[HintResult]):
         found['model'].pop('cohort')
         return dict(found, teachers=on_main(lambda: self.teachers.fingerprint(run)))
 
-    def checks(self, run: Run) -> Iterator[Check]:
-        yield from super().checks(run)
-        yield from distiller_checks('hint.distiller', self.settings.distiller, self.teachers, run,
-                                    self.training(run))
+    def rehearse(self, run: Run) -> str | None:
+        found = check_stage('hint.distiller', self.settings.distiller, self.teachers, run, self.training(run))
+        return f'{found}; {super().rehearse(run)}'
 
     def execute(self, run: Run) -> HintResult:
         on_main(lambda: self.teachers.verify(run))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from torch import nn
 
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate, top1
@@ -94,8 +93,6 @@ class SelectStage(TeachingStage[SelectResult]):
     def checks(self, run: Run) -> Iterator[Check]:
         if not self.teacher.is_trained:
             yield Check('schedule', lambda: self._check_given(run))
-        if self.distill.cohort is not None:
-            yield Check('cohort', lambda: self._check_cohort(run))
 
     def _check_given(self, run: Run) -> str:
         chosen = self.expected(run)
@@ -105,13 +102,6 @@ class SelectStage(TeachingStage[SelectResult]):
         self.schedule.check(chosen)
         return f'fits the trajectory, of which {chosen} teach'
 
-    def _check_cohort(self, run: Run) -> str:
-        cohort = self.example(run)
-        if not isinstance(cohort, BaseCohort):
-            raise ConfigError(f'distill.cohort={self.distill.cohort!r} builds a {type(cohort).__name__}, '
-                              'which is no ckd_mm.teachers.BaseCohort; subclass that')
-        return type(cohort).__name__
-
     def given(self, run: Run) -> tuple[list[Snapshot], bool]:
         if self.teacher.is_trained:
             return super().given(run)
@@ -120,17 +110,20 @@ class SelectStage(TeachingStage[SelectResult]):
     def exists(self, run: Run) -> bool:
         return not self.teacher.is_trained
 
-    def example(self, run: Run) -> nn.Module:
-        count = 1 if self.schedule.progressive else self.expected(run)
-        given, surely = self.given(run)
-        config = self._cohort(given[:count] if surely else [self.teachers[0].example(run)] * count)
+    def rehearse(self, run: Run) -> str | None:
+        """A cohort of the user's own may fail in any way."""
+        own = self.distill.cohort
+        if own is None:
+            return None
         try:
-            return MODELS.build(config)
-        except Exception as error:  # a cohort of the user's own may fail in any way
-            if self.distill.cohort is None:
-                raise
-            raise ConfigError(f'distill.cohort={self.distill.cohort!r} cannot be built with snapshots=[...] '
-                              f'and model=...: {type(error).__name__}: {error}') from error
+            cohort = MODELS.build(self.cohort(run))
+        except Exception as error:
+            raise ConfigError(f'distill.cohort={own!r} cannot be built with snapshots=[...] and model=...: '
+                              f'{type(error).__name__}: {error}') from error
+        if not isinstance(cohort, BaseCohort):
+            raise ConfigError(f'distill.cohort={own!r} builds a {type(cohort).__name__}, which is no '
+                              'ckd_mm.teachers.BaseCohort; subclass that')
+        return type(cohort).__name__
 
     # ------------------------------------------------------------ the work
     def depends_on(self, run: Run) -> dict[str, Any]:
@@ -201,7 +194,12 @@ class SelectStage(TeachingStage[SelectResult]):
 
     def chosen(self, run: Run) -> list[dict]:
         """The selected snapshots, in the folders that their trajectories have now: they may have been
-        moved."""
+        moved. In a rehearsal as many others."""
+        if run.rehearses and self.name not in run.results:
+            given, surely = self.given(run)
+            last, count = self.teachers[0].trajectories(run)[0].last, self.expected(run)
+            return [dict(file=str(snapshot.file), model=snapshot.model)
+                    for snapshot in (given[:count] if surely else [last] * count)]
         result = run.results[self.name]
         folders = dict(zip((part['trajectory'] for part in result.by_trajectory),
                            (str(trajectory.folder) for trajectory in self.trajectories(run))))

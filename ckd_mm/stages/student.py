@@ -5,33 +5,29 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
-from mmpretrain.structures import DataSample
-from torch import nn
 
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import top1
 from ..files import sha256_of_file
-from ..pipeline.data_sets import image_shape
 from ..pipeline.network_checks import number_of_parameters
+from ..pipeline.rehearsal import testing
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, TeachingStage
 from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, stage_config, train
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
 from ..students import CheckpointDistill
-from ..teachers import SnapshotEnsemble
 from ..training import apply_overrides, exclude_held_out, result_settings, shift_seed, unwrap, with_comparison
 from ..trajectory import model_config_of
 from .distillation import Distillation
-from .distiller_check import distiller_checks
+from .distiller_check import check_stage
 from .gradient_check import check_first_weights, check_gradient
 from .hint import HINT, HintStage
 from .networks import BASELINE, Network
 from .targets import TargetsStage, views_of
-from .teacher import UntrainedSnapshot, WhenSettings
+from .teacher import WhenSettings
 
 
 class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
@@ -76,9 +72,9 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             config = with_comparison(config, run.config, cohort)
             hooks += copy.deepcopy(self.distillation.schedule.configs)
             if self.hint is not None:
-                config.load_from = str(run.work_dir / HINT)
-            self.distilled(config, cohort, self.weighted,
-                           None if self.targets is None else str(self.targets.folder(run)))
+                config.load_from = str(run.folder(HintStage.name) / HINT)
+            cached = self.targets is not None and not run.rehearses
+            self.distilled(config, cohort, self.weighted, str(self.targets.folder(run)) if cached else None)
         if self.snapshots is not None:
             hooks.append(dict(type='ckd_mm.SnapshotHook', overwrite=True, **self.snapshots.given))
         return stage_config(run, config, self.name, hooks)
@@ -99,12 +95,12 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         elif views_of(config) is not None and distill.distiller is None and distill.is_cacheable:
             own['teacher_batch'] = config.train_dataloader.batch_size  # as with cached targets, bit for bit
         config.model = ConfigDict(type='ckd_mm.CheckpointDistill', student=model_config_of(config),
-                                  cohort=cohort, kd_loss=self._kd_loss(weighted),
+                                  cohort=cohort, kd_loss=self.kd_loss(weighted),
                                   distiller=distill.distiller, compile=config.get('compile') or False, **own)
         config.compile = None
         return config
 
-    def _kd_loss(self, weighted: bool) -> dict[str, Any]:
+    def kd_loss(self, weighted: bool) -> dict[str, Any]:
         return {key: value for key, value in self.distillation.settings.kd_loss.items()
                 if weighted or key != 'teacher_weights'}
 
@@ -139,7 +135,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
 
     def snapshot(self, run: Run) -> dict[str, str]:
         """What it left, as a snapshot."""
-        return dict(file=str(run.work_dir / run.results[self.name].checkpoint))
+        return dict(file=str(run.folder(self.name) / run.results[self.name].checkpoint))
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
         return [dict(sha256=run.results[self.name].sha256)]
@@ -155,9 +151,6 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             raise CkdError(f'{file}, which the {self.title} left, {problem}; restore it, or choose another '
                            '--work-dir')
 
-    def example(self, run: Run) -> SnapshotEnsemble:
-        return SnapshotEnsemble([UntrainedSnapshot(model=model_config_of(self.training(run)))])
-
     # ------------------------------------------------------------ before anything is trained
     def checks(self, run: Run) -> Iterator[Check]:
         if self.teachers is None and self.network.seed_shift:  # the same again with another seed
@@ -167,27 +160,14 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             yield Check('snapshots', lambda: self._check_snapshots(run))
         if self.teachers is None:
             return
-        distill = self.distillation.settings
         yield Check('schedule', lambda: f'distilled for {self.distilled_epochs(run)} epochs')
-        if distill.loss is not None or distill.cohort is not None:
-            yield Check('loss', lambda: self._check_loss(run))
         if not self._has_begun(run):
-            if distill.kd_weight > 0 or self.distillation.schedule.anneals:
-                yield Check('gradient', lambda: check_gradient(self, run))
             yield Check('first weights', lambda: check_first_weights(self, run))
-        if distill.distiller is not None:
-            yield from distiller_checks('distill.distiller', distill.distiller, self.teachers, run,
-                                        self.training(run))
-        if self.network.settings is not None:
-            yield Check('size', lambda: self._check_size(run))
 
     def _has_begun(self, run: Run) -> bool:
         """Whether an earlier process had checked its teachers, which may not be needed any more."""
-        return run.resumes and ((run.work_dir / self.name / 'last_checkpoint').exists()
+        return run.resumes and ((run.own_folder / self.name / 'last_checkpoint').exists()
                                 or (self.targets is not None and self.targets.name in run.done))
-
-    def _network(self, run: Run) -> nn.Module:
-        return run.network(self.title, model_config_of(self.training(run)))
 
     def _check_snapshots(self, run: Run) -> str:
         try:
@@ -205,33 +185,39 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             raise error if self.name == STUDENT else ConfigError(
                 f'{self.title}, {epochs} epochs: {error}') from error
 
-    @torch.no_grad()
-    def _check_loss(self, run: Run) -> str:
-        """A loss or a cohort of the user's own may fail in any way: a step of it on two images, on copies."""
-        distill, config = self.distillation.settings, self.training(run)
-        own = ', '.join(f'distill.{key}={value!r}' for key, value in dict(
-            loss=distill.loss, cohort=distill.cohort).items() if value is not None)
-        dataset = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
-        try:
-            with torch.random.fork_rng(devices=[]):
-                images = torch.rand(2, *image_shape(dataset))
-                model = CheckpointDistill(copy.deepcopy(self._network(run)), self.teachers.example(run),
-                                          self._kd_loss(self.weighted), kd_weight=1.0).eval()
-                losses = model(images, [DataSample().set_gt_label(0) for _ in images], mode='loss')
-            return ', '.join(losses)
-        except Exception as error:
-            raise ConfigError(f'{own}: distillation of the {self.title} fails on two images: '
-                              f'{type(error).__name__}: {error}') from error
+    def rehearse(self, run: Run) -> str | None:
+        if self.teachers is None and self.network.seed_shift:  # the same again with another seed
+            return None
+        if self.targets is not None and self.targets.name in run.done:  # its teachers may be gone
+            return None
+        distiller = None if self.teachers is None else self.distillation.settings.distiller
+        seen = '' if distiller is None else check_stage(
+            'distill.distiller', distiller, self.teachers, run, self.training(run)) + '; '
+        runner, found = self.rehearse_training(run)
+        distills = self.teachers is not None and (self.distillation.settings.kd_weight > 0
+                                                  or self.distillation.schedule.anneals)
+        if distills and not self._has_begun(run):
+            found += f'; gradient of distillation {check_gradient(self, run)}'
+        if self.network.settings is not None:
+            self._compare_sizes(run, unwrap(runner.model))
+        with testing(self.title, run):
+            run.results[self.name] = self.finish(run, runner)
+        return seen + found
 
-    def _check_size(self, run: Run) -> str:
-        own = number_of_parameters(self._network(run))
-        teacher = number_of_parameters(self.teachers.example(run).networks[0])
+    def setting(self, run: Run, key: str) -> str:
+        distill = None if self.teachers is None else self.distillation.settings
+        own = [f'distill.{name}={getattr(distill, name)!r}' for name in ('loss', 'cohort')
+               if getattr(distill, name, None) is not None]
+        return f'{super().setting(run, key)} with {", ".join(own)}' if own and key == 'model' \
+            else super().setting(run, key)
+
+    def _compare_sizes(self, run: Run, model: CheckpointDistill) -> None:
+        own, teacher = map(number_of_parameters, (model.student, next(iter(model.cohort.networks))))
         if own > teacher:
             before = 'teacher' if self.weighted else self.teachers.title
             run.warn(f'{self.title} has {own:,} parameters, more than the {before} that it learns from '
                      f'({teacher:,}): assistants are meant to stand between teacher and student. Is the '
                      'order of `assistants` from large to small?')
-        return f'{own:,} parameters, its teacher {teacher:,}'
 
     # ------------------------------------------------------------ the page
     def report(self, run: Run, result: NetworkResult) -> Section:

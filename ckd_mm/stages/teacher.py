@@ -1,14 +1,11 @@
 """Train a teacher and keep its checkpoints (CheckpointKD, Algorithm 1, line 1)."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
-from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..errors import CkdError, ConfigError
@@ -22,7 +19,7 @@ from ..report.section import Section
 from ..selection import Selector
 from ..settings import Settings, TrainingSettings, setting
 from ..training import apply_overrides, as_list, exclude_held_out, shift_seed
-from ..trajectory import MANIFEST, Snapshot, Trajectory, model_config_of, snapshot_epochs
+from ..trajectory import MANIFEST, Trajectory, model_config_of, snapshot_epochs
 from .checks import check_disk, check_maps, check_no_own_hook
 
 SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
@@ -104,21 +101,6 @@ def _without_snapshot_epochs(settings: dict[str, Any]) -> tuple[dict[str, Any], 
     return found, epochs
 
 
-@dataclass(frozen=True)
-class UntrainedSnapshot(Snapshot):
-    """Stands for a snapshot that is yet to come, in checks of what does not depend on its weights."""
-    file: Path = Path('none')
-
-    def __str__(self) -> str:
-        return 'the teacher'
-
-    def build(self, model: dict | None = None) -> nn.Module:
-        """The network with random weights, frozen and in eval mode."""
-        config = copy.deepcopy(self.model if model is None else model)
-        with torch.random.fork_rng(devices=[]):
-            return MODELS.build(config).eval().requires_grad_(False)
-
-
 class TeacherStage(TrainingStage[TeacherResult]):
     """One training of the teacher.
 
@@ -150,7 +132,8 @@ class TeacherStage(TrainingStage[TeacherResult]):
         return sorted({*self.settings.snapshots.at(last), *(epoch for epoch in wanted if epoch <= last)})
 
     def folder(self, run: Run) -> Path:
-        return run.work_dir if self.index == 0 else run.work_dir / self.name
+        folder = run.folder(self.name)
+        return folder if self.index == 0 else folder / self.name
 
     def config(self, run: Run) -> Config:
         config, info = self.training(run), {}
@@ -161,7 +144,7 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if self.held_out is not None:
             info['held_out'] = self.held_out.held_out_record
         hook = dict(type='ckd_mm.SnapshotHook', out_dir=str(self.folder(run)), info=info, overwrite=True,
-                    epochs=self.epochs(run), ema=self.settings.snapshots.ema)
+                    epochs=[1] if run.rehearses else self.epochs(run), ema=self.settings.snapshots.ema)
         return stage_config(run, config, self.name, [hook])
 
     def changes(self, run: Run, before: dict[str, Any], now: dict[str, Any]) -> Changes:
@@ -193,9 +176,8 @@ class TeacherStage(TrainingStage[TeacherResult]):
     def trajectories(self, run: Run) -> list[Trajectory]:
         return [Trajectory.open(self.folder(run))]
 
-    def example(self, run: Run) -> Snapshot:
-        """Stands for a snapshot, in checks before there is one."""
-        return UntrainedSnapshot(model=model_config_of(teacher_training(run, self.settings)))
+    def rehearse(self, run: Run) -> str | None:
+        return None if self.index else self.rehearse_training(run)[1]
 
     def checks(self, run: Run) -> Iterator[Check]:
         if self.index:

@@ -63,6 +63,11 @@ class DeepMutualLearning(BaseModel):
         for student in students:
             compile_classifier(student, compile)
 
+    @property
+    def head(self) -> nn.Module:
+        """The first student's, where mmpretrain's hooks look for it."""
+        return self.students[0].head
+
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         if mode == 'loss':
             return self.loss(inputs, data_samples)

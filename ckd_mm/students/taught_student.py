@@ -53,6 +53,11 @@ class TaughtStudent(BaseModel):
         self._channels_last = False
 
     @property
+    def head(self) -> nn.Module:
+        """The student's, where mmpretrain's hooks look for it."""
+        return self.student.head
+
+    @property
     def cohort(self) -> BaseCohort | None:
         """The teachers, built at the first use; None if there are none."""
         outside = self.outside

@@ -12,6 +12,7 @@ import pytest
 from mmengine.registry import RUNNERS
 
 from ckd_mm.pipeline.build import open_run, stage_of
+from ckd_mm.pipeline.rehearsal_runner import RehearsalRunner
 from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.record import flatten
 
@@ -79,7 +80,7 @@ def batches_of_the_student(config, kill_at: int | None = None) -> list[tuple[int
     run_iter, batches = ResumableEpochLoop.run_iter, []
 
     def noting(loop, idx, data_batch) -> None:
-        if hasattr(loop.runner.model, 'student'):
+        if hasattr(loop.runner.model, 'student') and not isinstance(loop.runner, RehearsalRunner):
             if loop.iter == kill_at:
                 raise Killed
             batches.append((loop.epoch, idx))

@@ -64,7 +64,7 @@ def test_another_loss_of_logits(run):
 
 def test_resumed_past_the_stop_without_its_teacher(distil_run, monkeypatch):
     """The missing file is named."""
-    config = distil_run(selector='last', probe=None, **{'distill.stop_epoch': 1})
+    config = distil_run(selector='last', probe=None, rehearsal=False, **{'distill.stop_epoch': 1})
     with monkeypatch.context() as patch, pytest.raises(Died):
         patch.setattr(StudentStage, 'finish', lambda *_: (_ for _ in ()).throw(Died))
         RUNNERS.build(config).train()

@@ -1,0 +1,271 @@
+"""mmengine's Runner that tries what a stage will do, and keeps nothing."""
+
+import contextlib
+import copy
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import METRICS
+from mmengine.runner import EpochBasedTrainLoop
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data.few_images import few_batches, few_images
+from ..errors import CkdError, ConfigError
+from ..registry import unregistered
+from ..training import as_list, type_name
+from .run import Run
+from .stage_runner import StageRunner
+
+STEPS = 2
+SHOWN = 160  # characters of a value in a message
+
+
+class Problem(Exception):
+    """Something of a runner that fails.
+
+    Args:
+        key: of its config.
+        value: of the key; None: too long to be shown.
+        fails: 'cannot be built'.
+    """
+
+    def __init__(self, key: str, value: Any, fails: str) -> None:
+        super().__init__(key, value, fails)
+        self.key, self.value, self.fails = key, value, fails
+
+    def explain(self, setting: str) -> str:
+        """
+        Args:
+            setting: name of the key in the whole config.
+        """
+        error = self.__cause__
+        if isinstance(error, ConfigError):  # says all
+            return f'{setting}: {error}'
+        for path, kind, meant in unregistered(self.value or {}):
+            if kind in str(error) or 'NoneType' in str(error) or 'None is not' in str(error):
+                return f'{setting}{path}.type={kind!r} is registered nowhere' + meant
+        shown = ''
+        if self.value is not None:
+            text = repr(self.value.to_dict() if hasattr(self.value, 'to_dict') else self.value)
+            shown = f'={text if len(text) <= SHOWN else text[:SHOWN] + "..."}'
+        return f'{setting}{shown} {self.fails}: {type(error).__name__}: {" ".join(str(error).split())}'
+
+
+@contextlib.contextmanager
+def trying(key: str, value: Any = None, fails: str = 'cannot be built') -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # mmengine's builders and users' own classes raise anything
+        if isinstance(error, Problem) or (isinstance(error, CkdError) and not isinstance(error, ConfigError)):
+            raise
+        raise Problem(key, value, fails) from error
+
+
+def build_metric(name: str, metric: Any) -> Any:
+    """
+    Args:
+        name: of the evaluator in the config.
+
+    Raises:
+        ConfigError: there is no such metric, or it does not take its settings.
+    """
+    if isinstance(metric, BaseMetric):
+        return metric
+    if not isinstance(metric, dict) or not isinstance(metric.get('type'), (str, type)):
+        raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list of them")
+    try:
+        with trying(name, metric):
+            return METRICS.build(copy.deepcopy(metric))
+    except Problem as problem:
+        raise ConfigError(problem.explain(name)) from problem
+
+
+class RehearsalRunner(StageRunner):
+    """Builds all that its config names, and keeps nothing. Data sets are listed once for all stages.
+
+    Attributes:
+        losses: of each training step, by their names.
+        unreached: names of learning parameters that no loss reaches.
+        run, setting: see :func:`rehearse`.
+    """
+    run: Run
+    setting: Any
+    losses: list[dict[str, float]]
+    hooks_key = 'default_hooks'
+
+    # ------------------------------------------------------------ what is built, and from which key
+    def setup_env(self, env_cfg) -> None:
+        with trying('env_cfg', env_cfg, 'does not work'):
+            super().setup_env(env_cfg)
+
+    def set_randomness(self, **kwargs) -> None:
+        with trying('randomness', kwargs, 'does not work'):
+            super().set_randomness(**kwargs)
+
+    def _check_scheduler_cfg(self, param_scheduler) -> None:
+        with trying('param_scheduler', param_scheduler, 'does not work'):
+            super()._check_scheduler_cfg(param_scheduler)
+
+    def build_log_processor(self, log_processor):
+        with trying('log_processor', log_processor):
+            return super().build_log_processor(log_processor)
+
+    def build_visualizer(self, visualizer=None):
+        with trying('visualizer', visualizer):
+            built = super().build_visualizer(visualizer)
+        kept = {name: backend for name, backend in built._vis_backends.items()
+                if isinstance(backend, (LocalVisBackend, TensorboardVisBackend))}
+        built._vis_backends = kept  # others would begin a run on a server
+        return built
+
+    def build_model(self, model):
+        with trying('model'):
+            return super().build_model(model)
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        # without DDP, a process that fails blocks no other
+        self._distributed, distributed = False, self._distributed
+        with trying('model_wrapper_cfg', model_wrapper_cfg, 'does not work'):
+            model = super().wrap_model(None, model)
+        self._distributed = distributed
+        return model
+
+    def build_dataloader(self, dataloader, *args, **kwargs) -> DataLoader:
+        if not isinstance(dataloader, dict):
+            return dataloader
+        key = 'train_dataloader' if dataloader == self.cfg.train_dataloader else 'val_dataloader'
+        dataset = self.run.data_set(dataloader['dataset'], f'{self.setting(key)}.dataset')
+        settings = {name: value for name, value in dataloader.items() if name != 'dataset'}
+        with trying(key, settings):
+            return StageRunner.build_dataloader(dict(dataloader, dataset=dataset), *args, **kwargs)
+
+    def build_train_loop(self, loop):
+        with trying('train_cfg', loop):
+            built = super().build_train_loop(loop)
+        if not isinstance(built, EpochBasedTrainLoop):
+            name = self.setting('train_cfg')
+            raise ConfigError(f'{name}={loop} makes a {type(built).__name__}, but stages '
+                              'are trained by epochs: give dict(by_epoch=True, max_epochs=...)')
+        if len(built.dataloader) == 0:
+            name = self.setting('train_dataloader')
+            raise ConfigError(f'{name} has no batch: {len(built.dataloader.dataset)} images, '
+                              f'batch_size={built.dataloader.batch_size} and drop_last=True; lower '
+                              f'{name}.batch_size, or set {name}.drop_last=False')
+        built.run = lambda: self._rehearse(built)
+        return built
+
+    def build_val_loop(self, loop):
+        self._val_evaluator = self.build_evaluator(self._val_evaluator)
+        with trying('val_cfg', loop):
+            built = super().build_val_loop(loop)
+        built.dataloader = few_images(built.dataloader)
+        return built
+
+    def build_evaluator(self, evaluator):
+        if isinstance(evaluator, Evaluator):
+            return evaluator
+        key = 'val_evaluator'
+        if isinstance(evaluator, dict) and 'metrics' in evaluator:  # a whole Evaluator
+            with trying(key, evaluator):
+                return super().build_evaluator(evaluator)
+        metrics = [build_metric(self.setting(key), metric) for metric in as_list(evaluator)]
+        return super().build_evaluator(metrics)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        with trying('optim_wrapper', optim_wrapper):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def scale_lr(self, optim_wrapper, auto_scale_lr=None) -> None:
+        with trying('auto_scale_lr', auto_scale_lr, 'does not work'):
+            super().scale_lr(optim_wrapper, auto_scale_lr)
+
+    def build_param_scheduler(self, scheduler):
+        with trying('param_scheduler', scheduler):
+            return super().build_param_scheduler(scheduler)
+
+    def register_custom_hooks(self, hooks) -> None:
+        self.hooks_key = 'custom_hooks'
+        super().register_custom_hooks(hooks)
+
+    def register_hook(self, hook, priority=None) -> None:
+        if isinstance(hook, dict) and hook.get('out_dir'):
+            hook['out_dir'] = str(self.run.work_dir)
+        if isinstance(hook, dict) and hook.get('num_images'):  # that it evaluates
+            hook['num_images'] = STEPS
+        with trying(self.hooks_key, copy.copy(hook)):
+            super().register_hook(hook, priority)
+
+    def _init_model_weights(self) -> None:
+        with trying('model', None, 'cannot be initialised'):
+            super()._init_model_weights()
+
+    def load_or_resume(self) -> None:
+        with trying('load_from', self._load_from, 'cannot be loaded'):
+            super().load_or_resume()
+
+    # ------------------------------------------------------------ the work
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        if fn_name == 'after_train_iter':
+            self.losses.append({name: float(value.detach().float().mean())
+                                for name, value in kwargs['outputs'].items() if isinstance(value, Tensor)})
+        for hook in self._hooks:
+            if hasattr(hook, fn_name):
+                try:
+                    getattr(hook, fn_name)(self, **kwargs)
+                except Exception as error:
+                    if isinstance(error, CkdError):
+                        raise
+                    fails = f'holds {type_name(hook)}, whose {fn_name} fails'
+                    raise Problem('custom_hooks', None, fails) from error
+
+    def _rehearse(self, loop: EpochBasedTrainLoop):
+        """In place of the loop's ``run``: a step of two images, and one of a single image if the last batch
+        will have no more."""
+        with trying('train_dataloader', None, 'fails on two images'):
+            *_, last = deque(itertools.islice(loop.dataloader.batch_sampler, len(loop.dataloader)), maxlen=1)
+            batches = list(few_batches(loop.dataloader, [STEPS, min(STEPS, len(last))]))
+        learning = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        reached: set[str] = set()
+        handles = [value.register_hook(lambda _, name=name: reached.add(name))
+                   for name, value in learning.items()]
+        self.call_hook('before_train')
+        self.call_hook('before_train_epoch')
+        self.model.train()
+        for index, batch in enumerate(batches):
+            self._stand_still()
+            images = len(batch['inputs'])
+            with trying('model', None, f'fails in a training step on {images} image{"s" * (images > 1)}'):
+                loop.run_iter(index, batch)
+        self.call_hook('after_train_epoch')
+        for handle in handles:
+            handle.remove()
+        self.unreached = [name for name in learning if name not in reached]
+        loop._epoch += 1
+        if self.val_loop is not None:
+            with trying('val_evaluator', self.cfg.val_evaluator, 'fails on a few images'):
+                self.val_loop.run()
+        self.call_hook('after_train')
+        return self.model
+
+    def _stand_still(self) -> None:
+        """A learning rate for large batches may not suit two images."""
+        wrapper = self.optim_wrapper
+        for item in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            for group in item.param_groups:
+                group['lr'] = 0.0
+
+    # ------------------------------------------------------------ what is left out
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        pass
+
+    def dump_config(self) -> None:
+        pass
+
+    def _log_env(self, env_cfg) -> None:
+        pass
