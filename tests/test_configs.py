@@ -24,9 +24,11 @@ from ckd_mm.data.in_memory import settled
 from ckd_mm.data.wrappers import undivided
 from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
+from ckd_mm.pipeline.schedule_check import misfit
 from ckd_mm.pipeline.training_stage import TrainingStage
 from ckd_mm.stages.peers import PeersStage
 from ckd_mm.stages.student import StudentStage
+from ckd_mm.training import as_list
 from ckd_mm.trajectory import Snapshot, Trajectory, model_config_of
 
 from .conftest import ROOT
@@ -480,3 +482,14 @@ def header(name: str) -> str:
 def test_headers_have_the_command():
     assert [name for name in ALL if not re.search(
         rf'^    (.*tools/\w+\.(py|sh) configs/{name}\.py\b|make demo$)', header(name), re.MULTILINE)] == []
+
+
+# ------------------------------------------------------------ schedules are as long as their trainings
+@pytest.mark.parametrize('name', CONFIGS)
+def test_learning_rates_fall_until_the_end(name):
+    run, stages = opened(name)
+    for stage in stages:
+        if isinstance(stage, TrainingStage):
+            config = stage.training(run)
+            schedulers, lr = as_list(config.get('param_scheduler')), config.optim_wrapper.optimizer.lr
+            assert misfit(schedulers, lr, config.train_cfg.max_epochs, 20) is None

@@ -21,6 +21,7 @@ from ..trajectory import model_config_of, write_snapshot
 from . import network_checks, rehearsal
 from .changes import Changes, named_by_type, training_changes
 from .run import Run
+from .schedule_check import check_learning_rate
 from .stage import Check, R, Result, Stage
 from .stage_runner import StageRunner, latest_checkpoint
 
@@ -86,6 +87,7 @@ class TrainingStage(Stage[R]):
         config = self.training(run)
         yield Check('device', lambda: network_checks.check_device(self.setting(run, 'optim_wrapper'), config))
         yield Check('network', lambda: network_checks.check_network(self.title, run, config))
+        yield Check('learning rate', lambda: check_learning_rate(self, run, config))
 
     def rehearse(self, run: Run) -> str | None:
         runner, found = self.rehearse_training(run)

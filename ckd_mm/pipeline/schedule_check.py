@@ -1,0 +1,135 @@
+"""Whether the schedule of a learning rate is as long as its training."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.registry import PARAM_SCHEDULERS
+
+from ..errors import ConfigError
+from ..training import as_list, type_name
+from .run import Run
+from .stage import STUDENT
+
+if TYPE_CHECKING:
+    from .training_stage import TrainingStage
+
+FAR = 0.1  # of the highest rate, or of the training
+ITERATIONS = 20  # that stand for an epoch where no scheduler counts iterations
+
+
+def check_learning_rate(stage: TrainingStage, run: Run, config: Config) -> str:
+    """Warns of a schedule of another length than the training, as one that a longer training inherits: a
+    cosine rises again after its end, or the rate stays where it ended; a shorter training cuts it off. Called
+    on all ranks.
+
+    Raises:
+        ConfigError: a scheduler cannot be built, or cannot go on to the end of the training.
+    """
+    schedulers, epochs = as_list(config.get('param_scheduler')), config.train_cfg.max_epochs
+    if not all('type' in scheduler for scheduler in schedulers):
+        return 'not checked: schedulers of several optimizers'
+    length = iterations_of(schedulers, run, config)
+    name, train_cfg = stage.setting(run, 'param_scheduler'), stage.setting(run, 'train_cfg')
+    try:
+        lr = (config.optim_wrapper.get('optimizer') or {}).get('lr', 1.0)
+        found = misfit(schedulers, lr, epochs, length)
+    except Exception as error:  # whatever a scheduler raises: name it
+        raise ConfigError(f'{name}={config.param_scheduler!r} cannot schedule the {epochs} epochs '
+                          f'({train_cfg}.max_epochs) of the {stage.title}: {type(error).__name__}: '
+                          f'{error}') from error
+    shown = ', '.join(map(type_name, schedulers)) or 'constant'
+    if found is None:
+        return shown
+    # generations and baselines have the student's schedule
+    if stage.name not in run.done and (stage.key or stage.name == STUDENT):
+        own = f'{stage.key}=dict(param_scheduler=...)' if stage.key else 'param_scheduler'
+        run.warn(f'{stage.title}: {found.happens}: {name} has {type_name(found.scheduler)} with '
+                 f'{found.key}={found.scheduler[found.key]}, and {train_cfg}.max_epochs={epochs}. If that is '
+                 f'not meant, give {own} with {found.fitting}')
+    return f'{shown}: {found.happens}'
+
+
+class Misfit(NamedTuple):
+    """
+    Args:
+        happens: what the learning rate does.
+        key: of the ``scheduler``, says its length.
+        fitting: settings of the scheduler that would fit the training.
+    """
+    happens: str
+    scheduler: dict[str, Any]
+    key: str
+    fitting: str
+
+
+def iterations_of(schedulers: list[dict], run: Run, config: Config) -> int:
+    """In an epoch of the simulation: those of the training where a scheduler counts them."""
+    if all(scheduler.get('by_epoch', True) for scheduler in schedulers):
+        return ITERATIONS
+    loader = config.train_dataloader
+    images = len(run.data_set(loader.dataset, 'train_dataloader.dataset'))
+    return max(1, math.ceil(images / (loader.get('batch_size', 1) * get_world_size())))
+
+
+def misfit(schedulers: list[dict], lr: float, epochs: int, length: int) -> Misfit | None:
+    """Of the first scheduler that is too short or too long for ``epochs`` of ``length`` iterations."""
+    rates = simulated(schedulers, lr, epochs, length)
+    for scheduler in schedulers:
+        key = next((key for key in ('T_max', 'total_steps', 'end') if scheduler.get(key)), None)
+        if key is None:
+            continue
+        begin = 0 if key == 'end' else scheduler.get('begin', 0)
+        last, end = epochs if scheduler.get('by_epoch', True) else epochs * length, begin + scheduler[key]
+        happens = None
+        if end < last:
+            happens = after_the_end(rates, math.ceil(end / last * len(rates)), length, key != 'end')
+        elif end > last and key != 'end':
+            later = math.ceil(end / last * epochs)
+            longer = [dict(item, end=end) if item is scheduler else item for item in schedulers]
+            whole = simulated(longer, lr, later, length)
+            if abs(whole[-1] - rates[-1]) > FAR * whole.max():
+                happens = (f'the learning rate ends at {rates[-1]:.3g}, where its schedule would go on to '
+                           f'{whole[-1]:.3g} after {later} epochs')
+        if happens is not None:
+            fitting = f'{key}={last - begin}'
+            return Misfit(happens, scheduler, key,
+                          f'{fitting}, end={last}' if key != 'end' and 'end' in scheduler else fitting)
+    return None
+
+
+def after_the_end(rates: np.ndarray, end: int, length: int, is_periodic: bool) -> str | None:
+    """What the rates do after the iteration ``end`` that is hardly meant: they rise by more than a part
+    :data:`FAR` of the peak after they have fallen, or stay low for longer than that part of the training."""
+    peak = int(np.argmax(rates >= 0.99 * rates.max()))
+    high = peak + int(np.argmax(rates[peak:] - np.minimum.accumulate(rates[peak:])))
+    low = peak + int(np.argmin(rates[peak:high + 1]))
+    if is_periodic and rates[high] - rates[low] > FAR * rates[peak] and high >= end:
+        return (f'the learning rate falls to {rates[low]:.3g} until epoch {low // length + 1} and rises '
+                f'again, to {rates[high]:.3g} in epoch {high // length + 1}')
+    rest = rates[end:]
+    if len(rest) > FAR * len(rates) and rest.max() < FAR * rates[peak] and np.ptp(rest) < 1e-3 * rates[peak]:
+        return f'the learning rate stays at {rest[-1]:.3g} after epoch {end // length}'
+    return None
+
+
+def simulated(schedulers: list[dict], lr: float, epochs: int, length: int) -> np.ndarray:
+    """The learning rate in each of ``epochs`` times ``length`` iterations, by mmengine's own schedulers."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
+    optimizer.step()  # schedulers warn where none was before theirs
+    ends = {True: epochs, False: epochs * length}
+    built = [PARAM_SCHEDULERS.build(dict({'end': ends[scheduler.get('by_epoch', True)]}, **scheduler),
+                                    default_args=dict(optimizer=optimizer, epoch_length=length))
+             for scheduler in schedulers]
+    rates = []
+    for iteration in range(1, epochs * length + 1):
+        rates.append(optimizer.param_groups[0]['lr'])
+        for scheduler in built:
+            if not scheduler.by_epoch or iteration % length == 0:
+                scheduler.step()
+    return np.array(rates)
