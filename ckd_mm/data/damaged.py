@@ -28,7 +28,7 @@ class NamingPipeline(Compose):
                     raise
                 raise ImageError(
                     f'image {data["img_path"]} cannot be read, it is missing or damaged '
-                    f'({type(error).__name__}: {str(error).strip()}). Mend it, '
+                    f'({type(error).__name__}: {" ".join(str(error).split())}). Mend it, '
                     'or put another image of its class in its place, under its name (without it other images '
                     'would be held out), then pass --resume') from error
             if result is None:

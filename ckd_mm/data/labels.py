@@ -9,6 +9,8 @@ import numpy as np
 from ..errors import ConfigError
 from ..validate import ONE_LABEL
 
+SOME = 1000  # images
+
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
     """Names in the order of a data set's labels, if it has names."""
@@ -21,15 +23,18 @@ def folders_of(dataset: Any) -> Sequence[str] | None:
     return getattr(dataset, 'folder_to_idx', None)
 
 
-def labels_of(dataset: Any) -> Iterator[np.ndarray]:
-    """The labels (L,) of each image, as a rule one, without reading it."""
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        yield np.atleast_1d(np.asarray(info.get('gt_label', []), dtype=np.int64))
+def labels_of(dataset: Any, count: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of an image and its labels (L,), as a rule one, without reading it: of all images, or at
+    most of so many, from the first to the last (a million take half a minute)."""
+    total = len(dataset)
+    for index in np.linspace(0, total - 1, min(count or total, total)).round().astype(int):
+        info = dataset.get_data_info(int(index))
+        yield int(index), np.atleast_1d(np.asarray(info.get('gt_label', []), dtype=np.int64))
 
 
 def require_same_classes(source: str, classes: Sequence[str] | None, other_source: str,
-                         other_classes: Sequence[str] | None) -> None:
+                         other_classes: Sequence[str] | None,
+                         remedy: str = 'Give the `classes` of both in one order') -> None:
     """Raises ConfigError if labels have other meanings in two data sets or networks, as far as both know the
     names of their classes.
 
@@ -44,34 +49,36 @@ def require_same_classes(source: str, classes: Sequence[str] | None, other_sourc
     what = f'{len(ours)} and {len(theirs)} classes' if len(ours) != len(theirs) else \
         'the same classes in another order' if sorted(ours) == sorted(theirs) else 'other classes'
     raise ConfigError(f'class {place} is {our!r} in {source} and {their!r} in {other_source} ({what}), so '
-                      'a label means two things. Name folders alike, or give the `classes` of both in one '
-                      'order')
+                      f'a label means two things. {remedy}')
 
 
 def require_same_labels(source: str, dataset: Any, other_source: str, other: Any) -> None:
     """The same of two data sets. Folders decide, where both have them: what classes are called changes no
     label."""
-    kind = folders_of if None not in (folders_of(dataset), folders_of(other)) else classes_of
-    require_same_classes(source, kind(dataset), other_source, kind(other))
+    if None not in (folders_of(dataset), folders_of(other)):
+        require_same_classes(source, folders_of(dataset), other_source, folders_of(other),
+                             'Labels number the folders in alphabetical order: name folders alike')
+    else:
+        require_same_classes(source, classes_of(dataset), other_source, classes_of(other))
 
 
 def require_labels_below(num_classes: int, source: str, dataset: Any, one_label: bool) -> None:
-    """Raises ConfigError unless the data set has as many classes as the head, as far as it knows them, and no
-    other labels.
+    """Raises ConfigError unless the data set has as many classes as the head, as far as it names them, and no
+    other labels (of classes with names only some are looked at).
 
     Args:
         one_label: of each image.
     """
     classes = folders_of(dataset) or classes_of(dataset)
     if classes is not None and len(classes) != num_classes:
-        used = {int(label) for labels in labels_of(dataset) for label in labels}
+        used = {int(label) for _, labels in labels_of(dataset) for label in labels}
         empty = [name for label, name in enumerate(classes) if label not in used]
         hint = f'. The class folder(s) {", ".join(map(repr, empty[:3]))} hold no images' if empty else ''
         raise ConfigError(f'{source} has {len(classes)} classes and model.head.num_classes={num_classes}'
                           f'{hint}: {_in_short(classes)}. Remove what is no class, or change num_classes')
     if folders_of(dataset) is not None:
         return  # a label is the place of a folder
-    for index, labels in enumerate(labels_of(dataset)):
+    for index, labels in labels_of(dataset, None if classes is None else SOME):
         if one_label and len(labels) > 1:
             raise ConfigError(f'{source}: image {index} has the labels {labels.tolist()}: {ONE_LABEL}')
         if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:

@@ -46,7 +46,7 @@ def test_a_renamed_folder(config, tmp_path, monkeypatch, wrapper, key):
     (folder / 'b_one').rename(folder / 'k_one')
     ours, theirs = ('c_two', 'b_one') if key == 'train_dataloader' else ('b_one', 'c_two')
     refused(config, f"class 1 is '{ours}' in train_dataloader.dataset and '{theirs}' in "
-                    r'val_dataloader.dataset \(other classes\)')
+                    r'val_dataloader.dataset \(other classes\), .*: name folders alike')
 
 
 def test_a_folder_that_is_missing_where_the_test_set_or_the_teachers_images_lie(config, tmp_path):
