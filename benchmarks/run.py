@@ -149,7 +149,7 @@ def about(args: argparse.Namespace) -> dict:
 
 def cpu_name() -> str:
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:
         lines = []
     return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),

@@ -1,5 +1,8 @@
 """Errors that a user can act on; the command line tools print their message and no traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CkdError(Exception):
     """A setting, file or environment that cannot work; the message names it and says what to do."""
@@ -20,3 +23,20 @@ class ImageError(CkdError):
 
 class SnapshotError(CkdError):
     """A snapshot or trajectory that is missing, damaged or of another network."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """Type and message, as in the last line of a traceback."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """For what may fail in any way before anything is trained, because a user wrote it: an error that is not
+    one of ours becomes a ConfigError, ``what`` and then the error in a line."""
+    try:
+        yield
+    except CkdError:
+        raise
+    except Exception as error:
+        raise ConfigError(f'{what}: {in_a_line(error)}') from error

@@ -79,6 +79,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def nearest_folder(path: Path) -> Path:
+    """What exists of ``path``: itself, or the nearest of its parents, which may be a file."""
+    return next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())
+
+
 def write_json(path: Path, value: Any) -> None:
     atomic_write(path, (json.dumps(plain(value), indent=2, ensure_ascii=False) + '\n').encode())
 
@@ -91,6 +96,6 @@ def read_json(path: Path) -> Any:
     if not Path(path).exists():
         raise CkdError(f'{path} does not exist')
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CkdError(f'{path} cannot be read as JSON ({error}); it is damaged or another file') from error

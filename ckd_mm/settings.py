@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, get_args
 
-from .errors import ConfigError
+from mmengine.hooks import Hook
+from mmengine.registry import LOOPS
+from mmengine.runner import IterBasedTrainLoop
+
+from .errors import ConfigError, reading
 from .validate import check_bool, check_choice, check_dict, check_int, check_keys, check_number
 
 # mmengine's keys that a stage may override, merged over those of the student
@@ -13,11 +18,6 @@ RUNNER_KEYS = ('train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'op
                'param_scheduler', 'val_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor',
                'load_from', 'randomness', 'auto_scale_lr', 'sync_bn', 'find_unused_parameters',
                'model_wrapper_cfg', 'compile', 'log_processor', 'env_cfg')
-LOADER = 'dict(batch_size=64, dataset=dict(...))'
-DICTS = dict(model="dict(type='ImageClassifier', ...)", train_dataloader=LOADER, val_dataloader=LOADER,
-             test_dataloader=LOADER, train_cfg='dict(max_epochs=60)', randomness='dict(seed=0)',
-             optim_wrapper='dict(optimizer=dict(...))', data_preprocessor='dict(mean=[...], std=[...])',
-             default_hooks='dict(checkpoint=dict(interval=10))')
 
 
 def setting(default: Any = MISSING, *, help: str, at_least: float | None = None, above: float | None = None,
@@ -40,9 +40,11 @@ class Settings:
 
     Attributes:
         further: keys that are known but are no fields.
+        example: of a dict whose other keys are not ours to know; None: there are no others.
         given: the dict as it was given, without fields that are None.
     """
     further: ClassVar[tuple[str, ...]] = ()
+    example: ClassVar[str | None] = None
     given: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -54,7 +56,10 @@ class Settings:
         Raises:
             ConfigError: naming the setting.
         """
-        check_keys(name, found, cls.names())
+        if cls.example is None:
+            check_keys(name, found, cls.names())
+        else:
+            check_dict(name, found, cls.example)
         values = {}
         for item in cls.own_fields():
             if found.get(item.name) is not None:
@@ -63,7 +68,8 @@ class Settings:
                 raise ConfigError(f'{name}.{item.name} is missing: {item.metadata["remedy"]}')
         given = {key: value for key, value in found.items() if value is not None or key in cls.further}
         made = cls(**values, given=given)
-        made.check(name)
+        with reading(f'{name or "the config"} cannot be read'):
+            made.check(name)
         return made
 
     def check(self, name: str) -> None:
@@ -88,19 +94,144 @@ class TrainingSettings(Settings):
         return {key: value for key, value in self.given.items() if key in RUNNER_KEYS}
 
     def check(self, name: str) -> None:
-        check_mmengine_dicts(self.overrides, f'{name}.')
-        train_cfg = self.given.get('train_cfg') or {}
-        if 'max_epochs' in train_cfg:
-            check_int(f'{name}.train_cfg.max_epochs', train_cfg['max_epochs'], 1)
+        RunnerSettings.read(name, self.overrides)
 
 
-def check_mmengine_dicts(config: dict, prefix: str = '') -> None:
-    """Raises ConfigError where a key that has to be a dict for mmengine is something else, say a text."""
-    for key, example in DICTS.items():
-        if config.get(key) is not None:
-            check_dict(prefix + key, config[key], example)
+# ------------------------------------------------------------ mmengine's keys
+@dataclass(frozen=True, kw_only=True)
+class LoaderSettings(Settings):
+    """Of a dataloader."""
+    example = 'dict(batch_size=64, dataset=dict(...))'
+    dataset: dict | None = setting(None, help="a data set, say dict(type='CIFAR10', ...)")
+    sampler: dict | None = setting(None, help="say dict(type='DefaultSampler', shuffle=True)")
+    batch_size: int | None = setting(None, at_least=1, help='images a step and process')
+    num_workers: int | None = setting(None, at_least=0, help='processes that read images')
+    persistent_workers: bool = setting(False, help='keep them between epochs')
+    drop_last: bool = setting(False, help='leave out the last batch where it is smaller')
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings(Settings):
+    """``train_cfg``."""
+    example = 'dict(max_epochs=60)'
+    max_epochs: int | None = setting(None, at_least=1, help='length of the training')
+    by_epoch: bool | None = setting(None, help='count epochs')
+    val_interval: int = setting(1, at_least=1, help='validate after every so many epochs')
+    val_begin: int = setting(1, at_least=0, help='the first epoch after which is validated')
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """``model``."""
+    example = "dict(type='ImageClassifier', ...)"
+    backbone: dict | None = setting(None, help="say dict(type='ResNet', depth=18)")
+    head: dict | None = setting(None, help="say dict(type='LinearClsHead', num_classes=10, ...)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings(Settings):
+    """``optim_wrapper``."""
+    example = "dict(optimizer=dict(type='SGD', lr=0.1))"
+    optimizer: dict | None = setting(None, help="say dict(type='SGD', lr=0.1)")
+    clip_grad: dict | None = setting(None, help='say dict(max_norm=1.0)')
+    accumulative_counts: int = setting(1, at_least=1, help='batches an update')
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomnessSettings(Settings):
+    """``randomness``."""
+    example = 'dict(seed=0)'
+    seed: int | None = setting(None, at_least=0, help='None: another one each time')
+    deterministic: bool = setting(False, help='only operations that repeat bit for bit')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleSettings(Settings):
+    """``auto_scale_lr``."""
+    example = 'dict(base_batch_size=128)'
+    base_batch_size: int | None = setting(None, at_least=1, help='that the learning rate is for')
+    enable: bool = setting(False, help='scale it to the actual batch size')
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerSettings(Settings):
+    """What mmengine's Runner takes, as far as a wrong kind of value is known before anything is built. It
+    uses some of these keys late, and itself says of most only where it fails."""
+    example = 'dict(train_cfg=dict(max_epochs=60))'
+    model: NetworkSettings | None = setting(None, help='the network')
+    work_dir: str | Path | None = setting(None, help='folder of the run')
+    train_dataloader: LoaderSettings | None = setting(None, help='images to train on')
+    val_dataloader: LoaderSettings | None = setting(None, help='images to validate on')
+    test_dataloader: LoaderSettings | None = setting(None, help='images to test on')
+    train_cfg: LoopSettings | None = setting(None, help='length of the training')
+    val_cfg: dict | None = setting(None, help='of the validation, say dict()')
+    test_cfg: dict | None = setting(None, help='of the test, say dict()')
+    optim_wrapper: OptimSettings | None = setting(None, help='the optimizer')
+    param_scheduler: list | dict | None = setting(
+        None, help="schedules of the learning rate, say dict(type='CosineAnnealingLR', T_max=60)")
+    default_hooks: dict | None = setting(None, help='say dict(checkpoint=dict(interval=10))')
+    custom_hooks: list | None = setting(None, help="say [dict(type='EMAHook')]")
+    data_preprocessor: dict | None = setting(None, help='say dict(mean=[...], std=[...])')
+    load_from: str | Path | None = setting(None, help='file with the first weights')
+    resume: bool = setting(False, help='go on with the run in work_dir')
+    launcher: str = setting('none', choices=('none', 'pytorch', 'slurm', 'mpi'), help='of processes')
+    randomness: RandomnessSettings | None = setting(None, help='of all random numbers')
+    auto_scale_lr: ScaleSettings | None = setting(None, help='learning rate by batch size')
+    sync_bn: str | bool | None = setting(None, help="say 'torch'")
+    find_unused_parameters: bool = setting(False, help='for parameters that no loss reaches')
+    model_wrapper_cfg: dict | None = setting(None, help="say dict(type='MMDistributedDataParallel')")
+    compile: bool | dict | None = setting(None, help='torch.compile, or its options')
+    log_level: str | None = setting(
+        None, choices=('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL', 10, 20, 30, 40, 50), help='of logs')
+    log_processor: dict | None = setting(None, help='say dict(window_size=10)')
+    visualizer: dict | None = setting(None, help="say dict(type='UniversalVisualizer')")
+    env_cfg: dict | None = setting(None, help='say dict(cudnn_benchmark=True)')
+    default_scope: str | None = setting(None, help="say 'mmpretrain'")
+    experiment_name: str | None = setting(None, help='of the logs')
+
+    @classmethod
+    def of(cls, config: Any) -> 'RunnerSettings':
+        """Of a whole config. Raises ConfigError where a value is of another kind."""
+        return cls.read('', {key: config[key] for key in cls.names() if key in config})
+
+    def check(self, name: str) -> None:
+        hooks = {f'custom_hooks[{index}]': hook for index, hook in enumerate(self.custom_hooks or [])}
+        hooks |= {f'default_hooks.{key}': hook for key, hook in (self.default_hooks or {}).items()
+                  if hook is not None}
+        for key, hook in hooks.items():
+            if not isinstance(hook, Hook):
+                check_dict(f'{name}.{key}'.lstrip('.'), hook, "dict(type='EMAHook')")
+
+
+def require_trainable(name: str, config: Any) -> None:
+    """
+    Args:
+        name: of the dict that overrides the student's training; '' for the student.
+
+    Raises:
+        ConfigError: a training lacks what it needs, or counts iterations.
+    """
+    prefix = f'{name}.'.lstrip('.')
+    for key, example in {'model': NetworkSettings.example, 'train_dataloader.dataset': 'dict(type=...)',
+                         'train_cfg.max_epochs': 60}.items():
+        value = config
+        for part in key.split('.'):
+            value = (value or {}).get(part)
+        if value is None:
+            raise ConfigError(f'{prefix}{key} is missing: the {name or "student"} is trained by epochs on '
+                              f'images; give {prefix}{key}={example}')
+    loop = config['train_cfg']
+    kind = LOOPS.get(loop['type']) if isinstance(loop.get('type'), str) else loop.get('type')
+    counting = [key for key, wrong in dict(
+        max_iters=loop.get('max_iters') is not None, by_epoch=loop.get('by_epoch') is False,
+        type=isinstance(kind, type) and issubclass(kind, IterBasedTrainLoop)).items() if wrong]
+    if counting:
+        raise ConfigError(f'{prefix}train_cfg.{counting[0]}={loop[counting[0]]!r} counts iterations, and '
+                          f'networks are trained by epochs here: give {prefix}train_cfg=dict(_delete_=True, '
+                          'by_epoch=True, max_epochs=...)')
+
+
+# ------------------------------------------------------------ reading
 def kinds_of(annotation: Any) -> tuple[Any, ...]:
     """The types of a field, without None."""
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation, )

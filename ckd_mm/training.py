@@ -5,14 +5,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.config.config import DELETE_KEY
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
-from .errors import ConfigError
+from .errors import ConfigError, reading
 from .infoplane.images import held_out_part
 from .infoplane.probe import Probe
-from .settings import RUNNER_KEYS
+from .settings import RUNNER_KEYS, require_trainable
 
 RESULT_KEYS = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper',
                'param_scheduler', 'custom_hooks', 'randomness', 'auto_scale_lr', 'sync_bn', 'val_cfg',
@@ -20,17 +21,39 @@ RESULT_KEYS = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'o
 COMPARING = ('KDMetric', 'TrainAgreementHook')  # metrics and hooks that compare a student with its teachers
 
 
-def apply_overrides(config: Config, overrides: dict[str, Any]) -> Config:
+def apply_overrides(config: Config, overrides: dict[str, Any], name: str = '') -> Config:
     """``config`` with those of the overrides that are ``model``, which is replaced, or of
-    :data:`RUNNER_KEYS`, each merged over its own as in a derived config."""
+    :data:`RUNNER_KEYS`, each merged over its own as in a derived config, ``_delete_`` included. A dict over a
+    list replaces it, unless its keys count items.
+
+    Args:
+        name: of the dict of overrides in the whole config, for messages.
+
+    Raises:
+        ConfigError: an override does not fit over what it inherits, or leaves nothing to train.
+    """
     result = copy.deepcopy(config)
     for key, given in overrides.items():
+        if key not in RUNNER_KEYS and (key != 'model' or given is None):
+            continue
         value = copy.deepcopy(given)
-        if key in RUNNER_KEYS and isinstance(value, dict) and isinstance(result.get(key), dict):
-            result.merge_from_dict({key: value})
-        elif key in RUNNER_KEYS or key == 'model':
+        own = result.get(key) if key != 'model' else None
+        counts = isinstance(own, list) and value and all(str(item).isdigit() for item in value)
+        if isinstance(value, dict) and (isinstance(own, dict) or counts):
+            with reading(f'{name}.{key} does not fit over what it inherits'.lstrip('.')):
+                result.merge_from_dict({key: value})
+        else:
             result[key] = value
+        result[key] = _without_delete(result[key])
+    require_trainable(name, result)
     return result
+
+
+def _without_delete(value: Any) -> Any:
+    """mmengine leaves ``_delete_`` in dicts that had nothing to delete, and none of its builders knows it."""
+    if isinstance(value, dict):
+        return type(value)({key: _without_delete(item) for key, item in value.items() if key != DELETE_KEY})
+    return [_without_delete(item) for item in value] if isinstance(value, list) else value
 
 
 def shift_seed(config: Config, shift: int) -> Config:

@@ -2,13 +2,19 @@
 
 import errno
 import hashlib
+import locale
 import os
 
 import pytest
+from mmengine.registry import RUNNERS
 
 from ckd_mm import files
 from ckd_mm.errors import CkdError
 from ckd_mm.files import atomic_write, remove_unfinished, sha256_of_file
+from ckd_mm.trajectory import Trajectory
+
+from .conftest import resnet
+from .helpers import DIGITS, trajectory
 
 
 def test_a_file_in_a_new_folder_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -67,3 +73,24 @@ def test_sha256_of_a_file_that_is_read_in_parts(tmp_path, size):
     data = bytes(range(256)) * (size // 256) + b'abc'[:size % 256]
     (tmp_path / 'file').write_bytes(data)
     assert len(data) == size and sha256_of_file(tmp_path / 'file') == hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def ascii_locale(tmp_path):
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, 'C')
+    with open(tmp_path / 'any', 'w') as file:
+        assert file.encoding.lower() != 'utf-8'
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
+
+
+def test_files_are_utf_8_whatever_the_locale(tmp_path, distil_run, ascii_locale):
+    classes = ('Müller', *DIGITS[1:])
+    trajectory(tmp_path / 'made', epochs=(1, ), classes=classes)
+    assert Trajectory.open(tmp_path / 'made').last.classes == classes
+    config = distil_run(work_dir=tmp_path / 'Prüfung')
+    config.teacher.model = resnet(2, classes=9)
+    with pytest.raises(CkdError, match='num_classes=9'):
+        RUNNERS.build(config).train()
+    assert 'Prüfung, new' in (tmp_path / 'Prüfung' / 'ckd_mm.log').read_text(encoding='utf-8')

@@ -19,7 +19,7 @@ SELECTORS = ['last', 'half_way', 'information_plane', 'cmi', 'calibration', 'sho
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
+    from ckd_mm.cli import KeyValues
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the sweeps')
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
                         help='automatic mixed precision, in short trainings of the student')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate by the batch size actually used')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues,
                         help='as they were given to the sweeps')
     return parser.parse_args()
 
@@ -99,16 +99,15 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
 
 def main() -> None:
     args = parse_args()
-    from mmengine.config import Config
-
-    from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
+    from ckd_mm.cli import merge_options, read_config, set_loader_defaults, use_amp, use_auto_scale_lr
     from ckd_mm.files import atomic_write, write_json
+    from ckd_mm.pipeline.build import require_dicts
     from ckd_mm.registry import use_scope
     from ckd_mm.report.selector_figures import draw_selectors
     from ckd_mm.selection.comparison import reliability, summarise, summary_of, table_of
-    config = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
+    config = read_config(args.config)
+    merge_options(config, args.cfg_options)
+    require_dicts(config)
     if args.amp:
         use_amp(config)
     if args.auto_scale_lr:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
+    from ckd_mm.cli import KeyValues
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
     parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, '
                                          'information_plane, cmi, calibration or short_probe')
-    parser.add_argument('--options', nargs='+', action=DictAction, default={},
+    parser.add_argument('--options', nargs='+', action=KeyValues, default={},
                         help='settings of the selector: key=value')
     parser.add_argument('--plane', help='information_plane.json; default: the one beside the trajectory')
     parser.add_argument('--config', help='config of the student, for selectors that need images')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, default={},
                         help='override settings of the config: key=value')
     parser.add_argument('--out', help='file to write; default: selection.json beside the trajectory')
     return parser.parse_args()
@@ -29,13 +29,12 @@ def parse_args() -> argparse.Namespace:
 
 def open_select(config_file: str, options: dict, selector: dict, path: Path) -> tuple:
     """A run and its select stage: the config's own images and student, with this trajectory and selector."""
-    from mmengine.config import Config
-
-    from ckd_mm.cli import set_loader_defaults
-    from ckd_mm.pipeline.build import open_run, stage_of
+    from ckd_mm.cli import merge_options, read_config, set_loader_defaults
+    from ckd_mm.pipeline.build import open_run, require_dicts, stage_of
     from ckd_mm.registry import use_scope
-    config = Config.fromfile(config_file)
-    config.merge_from_dict(options)
+    config = read_config(config_file)
+    merge_options(config, options)
+    require_dicts(config)
     set_loader_defaults(config)
     config.work_dir = str(path.parent if path.is_file() else path)
     config.teacher = dict(trajectory=str(path), model=(config.get('teacher') or {}).get('model'))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
+    from ckd_mm.cli import KeyValues
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', nargs='?', help='config file')
@@ -38,13 +38,13 @@ def parse_args() -> argparse.Namespace:
                         help='kinds of ensembles; without --epochs nothing else')
     parser.add_argument('--sizes', nargs='+', type=int, default=[1, 2, 4, 7, 10],
                         help='of the ensembles; default: 1 2 4 7 10')
-    parser.add_argument('--search', nargs='+', action=DictAction,
+    parser.add_argument('--search', nargs='+', action=KeyValues,
                         help='key=value,value,...: try every combination; "key+key=[(value,value),...]": '
                              'keys that change together')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision, in every training')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate by the batch size actually used')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='override settings: key=value')
     args = parser.parse_args()
     if (args.config is None) == (args.collect is None):
         parser.error('give a CONFIG to make a sweep of, or --collect W')

@@ -31,7 +31,7 @@ def main() -> None:
 
     from ckd_mm.cli import load_config
     from ckd_mm.compat import prepare_distributed
-    from ckd_mm.errors import ConfigError
+    from ckd_mm.errors import ConfigError, reading
     from ckd_mm.files import write_json
     from ckd_mm.pipeline.build import RunSettings
     from ckd_mm.pipeline.run import Run
@@ -50,10 +50,14 @@ def main() -> None:
     if config.get('runner_type', 'Runner') != 'Runner':
         # mmengine would evaluate whatever fits: weights of another network are an error here
         Snapshot(Path(args.checkpoint)).build(config.model)
-        runner = RUNNERS.build(config)
+        with reading(f'the runner of {args.config} cannot be built'):
+            runner = RUNNERS.build(config)
     else:
         prepare_distributed(config)
-        runner = Runner.from_cfg(config)
+        with reading(f'the runner of {args.config} cannot be built'):
+            runner = Runner.from_cfg(config)
+        with reading(f'checkpoint {args.checkpoint} cannot be loaded'):
+            runner.load_or_resume()
     metrics = runner.test()
     if args.out:
         write_json(Path(args.out), metrics)

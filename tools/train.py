@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mmengine.config import DictAction
+    from ckd_mm.cli import KeyValues
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir',
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-pin-memory', action='store_true', help='dataloaders without pin_memory')
     parser.add_argument('--no-persistent-workers', action='store_true',
                         help='dataloaders without persistent_workers')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues,
                         help='override settings: key=value, say teacher.train_cfg.max_epochs=60 '
                              'selector=half_way')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
@@ -39,7 +39,8 @@ def parse_args() -> argparse.Namespace:
 
 def merge_args(cfg, args: argparse.Namespace):
     """The flags into the config; they mean what they mean in mmpretrain."""
-    from ckd_mm.cli import set_loader_defaults, use_amp, use_auto_scale_lr
+    from ckd_mm.cli import merge_options, set_loader_defaults, use_amp, use_auto_scale_lr
+    from ckd_mm.pipeline.build import require_dicts
     from ckd_mm.training import overrides_of
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -60,8 +61,8 @@ def merge_args(cfg, args: argparse.Namespace):
     if args.auto_scale_lr:
         use_auto_scale_lr(cfg, args.config)
     # before the defaults below, which depend on num_workers
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
+    require_dicts(cfg)
     set_loader_defaults(cfg)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if args.no_pin_memory and cfg.get(name) is not None:
@@ -78,16 +79,19 @@ def main() -> None:
 
     from ckd_mm.cli import read_config
     from ckd_mm.compat import prepare_distributed
-    from ckd_mm.errors import ConfigError
-    cfg = merge_args(read_config(args.config), args)
+    from ckd_mm.errors import ConfigError, reading
+    cfg = read_config(args.config)
+    with reading(f'config {args.config} cannot be used'):
+        cfg = merge_args(cfg, args)
     if args.until is not None and cfg.get('runner_type', 'Runner') == 'Runner':
         raise ConfigError(f'--until {args.until}: {args.config} has no runner_type and so no stages; leave '
                           '--until out')
-    if cfg.get('runner_type', 'Runner') != 'Runner':
-        runner = RUNNERS.build(cfg)
-    else:
-        prepare_distributed(cfg)
-        runner = Runner.from_cfg(cfg)
+    with reading(f'the runner of {args.config} cannot be built'):
+        if cfg.get('runner_type', 'Runner') != 'Runner':
+            runner = RUNNERS.build(cfg)
+        else:
+            prepare_distributed(cfg)
+            runner = Runner.from_cfg(cfg)
     runner.train(**({} if args.until is None else dict(until=args.until)))
 
 

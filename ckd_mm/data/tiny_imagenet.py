@@ -40,7 +40,7 @@ class TinyImageNet(BaseDataset):
         if not found:
             raise self._nothing_in(f'{train}/<wnid>')
         file = self.folder / 'wnids.txt'
-        listed = sorted(file.read_text().split()) if file.is_file() else found
+        listed = sorted(file.read_text(encoding='utf-8').split()) if file.is_file() else found
         if listed != found:
             raise ConfigError(f'TinyImageNet: {train} has {len(found)} folders, and not just those of the '
                               f'{len(listed)} classes in {file}; unpack the archive again')
@@ -57,7 +57,7 @@ class TinyImageNet(BaseDataset):
         folder = self.folder / self.split
         annotations = folder / 'val_annotations.txt'
         if annotations.is_file() and not any((folder / wnid).is_dir() for wnid in self.CLASSES):
-            for line in annotations.read_text().splitlines():
+            for line in annotations.read_text(encoding='utf-8').splitlines():
                 name, wnid = line.split()[:2]  # val_0.JPEG n03444034 and a box, separated by tabs
                 yield folder / 'images' / name, wnid
         else:

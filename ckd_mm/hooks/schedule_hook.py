@@ -98,7 +98,7 @@ def schedule_names() -> list[str]:
 def schedule_class(config: Any) -> type:
     """The class that an entry of ``distill.schedule`` names; raises ConfigError if it is no schedule."""
     name = config.get('type') if isinstance(config, dict) else None
-    found = HOOKS.get(name) if isinstance(name, str) else None
+    found = HOOKS.get(name) if name and isinstance(name, str) else None
     if not (isinstance(found, type) and issubclass(found, ScheduleHook)):
         raise ConfigError(f'distill.schedule: type={name if isinstance(config, dict) else config!r} should '
                           f'be one of {", ".join(f"ckd_mm.{known}" for known in schedule_names())}')

@@ -1,16 +1,18 @@
 """Which stages a run has, in what order, and who teaches whom."""
 
 import difflib
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from ..errors import ConfigError
+from ..errors import ConfigError, reading
 from ..infoplane.probe import Probe
 from ..infoplane.settings import ProbeSettings
 from ..selection import Selector, build_selector
-from ..settings import Settings, setting, settings_in
+from ..settings import RunnerSettings, Settings, setting, settings_in
 from ..stages.checks import check_no_own_hook
 from ..stages.distillation import Distillation, DistillSettings, Schedule
 from ..stages.ensembles import EnsemblesStage
@@ -24,6 +26,7 @@ from ..stages.select import SelectStage
 from ..stages.student import StudentStage
 from ..stages.student_task import StudentTask
 from ..stages.teacher import TeacherSettings, TeacherStage, WhenSettings
+from ..validate import check_keys
 from .model_files import resolve_model_files
 from .run import Run
 from .stage import STUDENT, Stage, TeachingStage, numbered
@@ -156,8 +159,8 @@ class RunSettings(Settings):
                     'probe', 'selector', *METHOD_KEYS, 'distill', 'student_alone')
         else:
             found.setdefault('teacher', {})
-        distill = kind.read('distill', found.pop('distill', None) or {})
-        assistants = found.pop('assistants', None) or []
+        distill = kind.read('distill', {} if (own := found.pop('distill', None)) is None else own)
+        assistants = [] if (own := found.pop('assistants', None)) is None else own
         if not isinstance(assistants, (list, tuple)):
             raise ConfigError(f'assistants={assistants!r} should be a list of dict(model=..., <training '
                               'settings>), from large to small')
@@ -165,14 +168,30 @@ class RunSettings(Settings):
             AssistantSettings.read(f'assistants[{index}]', own) for index, own in enumerate(assistants)])
 
 
+def require_dicts(config: Config) -> None:
+    """Raises ConfigError where a value is of another kind than its key, say teacher='r34.py'; for tools that
+    read only some of the keys, and also configs without a teacher."""
+    RunnerSettings.of(config)
+    for item in RunSettings.own_fields():
+        kinds = settings_in(item.type)
+        if kinds and config.get(item.name) is not None:
+            check_keys(item.name, config[item.name], [name for kind in kinds for name in kind.names()])
+
+
 def require_no_misspelled(settings: type[Settings], config: Config) -> None:
     """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key close to one of
     ours is refused, unless it is a dict that could not be meant for that one, say ``head =
-    dict(num_classes=10)``."""
+    dict(num_classes=10)``; and one that is closer still to a key of mmengine that is not there."""
+    absent = [key for key in inspect.signature(Runner).parameters if key not in config]
     nested = {field.name: settings_in(field.type) for field in settings.own_fields()}
     for key, value in config.items():
+        if key in nested:
+            continue
+        if absent and (meant := difflib.get_close_matches(key, absent, n=1, cutoff=0.9)):
+            raise ConfigError(f'{key} is no key of mmengine; did you mean {meant[0]}? A variable of your own '
+                              'needs another name')
         meant = difflib.get_close_matches(key, nested, n=1, cutoff=0.8)
-        if not meant or key in nested:
+        if not meant:
             continue
         known = {name for kind in nested[meant[0]] for name in kind.names()}
         if not known or not isinstance(value, dict) or set(value) <= known:
@@ -246,5 +265,6 @@ def open_run(config: Config, **log: Any) -> tuple[Run, list[Stage]]:
     Raises:
         ConfigError: a setting cannot work; the message names it.
     """
-    run = Run(config, RunSettings.of(config), **log)
-    return run, build_pipeline(run)
+    with reading('the stages of this config cannot be built'):
+        run = Run(config, RunSettings.of(config), **log)
+        return run, build_pipeline(run)

@@ -49,7 +49,7 @@ def data_sets_of(run: 'Run') -> dict[str, tuple[Any, dict]]:
     in the config, say 'teacher.train_dataloader.dataset'; the student's first, each once."""
     student, found = run.student_training(), {}
     for stage, overrides in {'': dict.fromkeys(LOADERS), **overrides_of(run.config)}.items():
-        config = apply_overrides(student, overrides) if stage else student
+        config = apply_overrides(student, overrides, stage) if stage else student
         for key in LOADERS:
             if key in overrides and config.get(key) is not None:
                 name = f'{stage}.{key}.dataset'.removeprefix('.')

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line, reading
 from ..training import overrides_of
 
 
@@ -28,10 +28,8 @@ def resolve_model_files(config: Config) -> None:
 
 def _resolved(name: str, changes: ConfigDict) -> ConfigDict:
     network = Config(dict(model=_model_in(f'{name}.cfg_path', changes.pop('cfg_path'))))
-    try:
+    with reading(f'{name} does not fit over its cfg_path'):  # say a dict over what is none in the file
         network.merge_from_dict(dict(model=changes))
-    except TypeError as error:  # a dict over what is none in the file
-        raise ConfigError(f'{name} does not fit over its cfg_path: {error}') from error
     return network.model
 
 
@@ -42,8 +40,8 @@ def _model_in(name: str, cfg_path: str) -> ConfigDict:
         # what `_base_` does with a name: '::' finds a package's file, and nothing is installed for it
         found = Config.fromfile(Config._get_cfg_path(str(cfg_path), '')[0])
     except Exception as error:  # missing, of a package that is not there, no Python, a base is missing, ...
-        raise ConfigError(f'{name}={str(cfg_path)!r} cannot be read: {type(error).__name__}: {error}; name a '
-                          "config file, or one of a package like 'mmpretrain::resnet/resnet34_8xb32_in1k.py'"
+        raise ConfigError(f'{name}={str(cfg_path)!r} cannot be read: {in_a_line(error)}; name a config '
+                          "file, or one of a package like 'mmpretrain::resnet/resnet34_8xb32_in1k.py'"
                           ) from error
     if not isinstance(found.get('model'), dict):
         raise ConfigError(f'{name}={str(cfg_path)!r} holds no `model`; name a config file that describes a '

@@ -9,7 +9,7 @@ from mmengine.dist import get_world_size
 from ..compat import check_environment, versions
 from ..data.split import require_held_out
 from ..distributed import on_all
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, reading
 from ..evaluation.evaluate import evaluation_parts, gives_top1
 from ..files import read_json
 from ..training import apply_overrides, as_list, overrides_of, unscaled_batch
@@ -55,7 +55,7 @@ class Preflight:
         """
         started = time.perf_counter()
         try:
-            found = on_all(check)
+            found = on_all(lambda: self._found(name, check))
         except CkdError as error:
             if not self.all_problems:
                 raise
@@ -66,6 +66,11 @@ class Preflight:
             return
         seconds = time.perf_counter() - started
         self.log(f'[ ok ] {name}: {found}' + (f' ({seconds:.0f} s)' if seconds >= self.LONG else ''))
+
+    @staticmethod
+    def _found(name: str, check: Callable[[], str]) -> str:
+        with reading(f'{name} cannot be checked'):
+            return check()
 
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
@@ -110,7 +115,8 @@ def to_rehearse(run: Run, stages: Sequence[Stage]) -> set[str]:
 def checks_of(stage: Stage, run: Run) -> Iterator[Check]:
     """A stage's checks; where listing them fails, the last is one that fails so."""
     try:
-        yield from stage.checks(run)
+        with reading('the stage cannot be checked'):
+            yield from stage.checks(run)
     except CkdError as error:
 
         def fail(error: CkdError = error) -> str:
@@ -173,7 +179,8 @@ def check_learning_rates(run: Run) -> str:
     """mmengine scales a learning rate only with ``--auto-scale-lr``: warns where it is for another batch."""
     config, processes, found = run.student_training(), get_world_size(), {}
     for name, own in {'': {}, **overrides_of(run.config)}.items():
-        training = apply_overrides(config, {key: value for key, value in own.items() if key != 'model'})
+        own = {key: value for key, value in own.items() if key != 'model'}
+        training = apply_overrides(config, own, name)
         batch = unscaled_batch(training, processes)
         if batch is not None:
             found.setdefault(batch, name)

@@ -46,7 +46,8 @@ def _section(title: str, prefix: str, settings: type[Settings]) -> list[str]:
                        for kind in settings_in(field.type)]
     if issubclass(settings, TrainingSettings):
         keys = ', '.join(f'`{key}`' for key in RUNNER_KEYS)
-        text = f"And any of mmengine's keys to train it otherwise, merged over the inherited: {keys}."
+        text = ("And any of mmengine's keys to train it otherwise, merged over the inherited as in a derived "
+                f'config: {keys}.')
         lines += ['', *textwrap.wrap(text, 110)]
     lines.append('')
     for inner in nested:
@@ -67,4 +68,4 @@ def _bounds(metadata: Any) -> str:
 
 
 if __name__ == '__main__':
-    Path(sys.argv[1]).write_text(config_reference())
+    Path(sys.argv[1]).write_text(config_reference(), encoding='utf-8')

@@ -13,11 +13,11 @@ from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
 from ..data.damaged import name_damaged
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line
 from ..evaluation.evaluate import evaluation_parts
-from ..settings import Settings, check_mmengine_dicts
+from ..settings import RunnerSettings, Settings, require_trainable
 from ..training import without_comparison
-from ..validate import check_int, check_one_label
+from ..validate import check_one_label
 from .data_sets import require_own_settings
 
 
@@ -48,12 +48,11 @@ class Run:
         self.done: set[str] = set()
         self.rehearses, self.own_folder = False, self.work_dir
         self._built: dict[str, Any] = {}
-        check_mmengine_dicts(config)
+        RunnerSettings.of(config)
+        require_trainable('', config)
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
-        if 'max_epochs' not in (config.get('train_cfg') or {}):
-            raise ConfigError('train_cfg.max_epochs is missing: the student is trained by epochs')
-        self.student_epochs: int = check_int('train_cfg.max_epochs', config.train_cfg.max_epochs, 1)
+        self.student_epochs: int = config.train_cfg.max_epochs
 
     def folder(self, stage: str) -> Path:
         """Where the files of a stage are: in a rehearsal those of finished ones are the run's own."""
@@ -115,7 +114,7 @@ class Run:
             try:
                 self._built[str(config)] = registry.build(copy.deepcopy(config))
             except Exception as error:  # whatever a constructor raises: name the setting
-                raise ConfigError(f'{problem}: {type(error).__name__}: {error}') from error
+                raise ConfigError(f'{problem}: {in_a_line(error)}') from error
         return self._built[str(config)]
 
     def test_set(self) -> Any:

@@ -1,5 +1,6 @@
 """Whole methods as one runner: stages in turn, each done once and written down."""
 
+import os
 import time
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +12,17 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..compat import prepare_distributed, versions
-from ..errors import ConfigError
-from ..files import plain, write_json
+from ..errors import CkdError, ConfigError, reading
+from ..files import nearest_folder, plain, write_json
 from ..registry import RUNNERS, use_scope
 from ..report import Report, Section, results_table, write_page
+from ..settings import RunnerSettings
 from .build import RunSettings, build_pipeline, stage_of
 from .cost import cost_section
 from .preflight import Preflight, environment
 from .run import Run
 from .stage import STUDENT, Stage
-from .stage_runner import close_log
+from .stage_runner import UTF8_LOG, close_log
 from .store import DONE, Store, read_records
 
 SUMMARY = 'summary.json'
@@ -46,8 +48,13 @@ class CheckpointDistillRunner:
     def __init__(self, config: Config) -> None:
         if not config.get('work_dir'):
             raise ConfigError('work_dir is missing: pass --work-dir, or set it in the config')
+        RunnerSettings.of(config)
         self.cfg = config
         self.work_dir = Path(config.work_dir)
+        place = nearest_folder(self.work_dir)
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise ConfigError(f'work_dir={str(self.work_dir)!r}: {place} is no folder that can be written; '
+                              'choose another --work-dir')
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'CheckpointDistillRunner':
@@ -96,9 +103,14 @@ class CheckpointDistillRunner:
         Raises:
             CkdError: before any training where possible, naming the setting or file.
         """
-        logger = self.logger = self._start()
+        with reading('the run cannot start'):
+            logger = self.logger = self._start()
         try:
-            run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
+            try:
+                run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
+            except CkdError:
+                logger.debug('', exc_info=True)  # log_level='DEBUG' shows where it comes from
+                raise
             if until is not None:
                 stage_of(stages, until)
             store = Store(self.work_dir, stages)
@@ -120,7 +132,8 @@ class CheckpointDistillRunner:
             self.work_dir.mkdir(parents=True, exist_ok=True)
         barrier()
         use_scope(self.cfg)
-        return MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_mode='a',
+        return MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm',
+                                     file_handler_cfg=dict(UTF8_LOG),
                                      log_file=str(self.work_dir / 'ckd_mm.log'),
                                      log_level=self.cfg.get('log_level', 'INFO'))
 

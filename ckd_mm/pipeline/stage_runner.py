@@ -18,6 +18,7 @@ from ..errors import CkdError
 from ..hooks import StageStateHook
 from ..training import unwrap
 
+UTF8_LOG = dict(type='WatchedFileHandler', encoding='utf-8')  # mmengine's own has that of the locale
 # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
 NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
@@ -81,6 +82,9 @@ class StageRunner(Runner):
         loader = Runner.build_dataloader(*args, **kwargs)
         name_damaged(loader.dataset)
         return loader
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        return super().build_logger(*args, file_handler_cfg=dict(UTF8_LOG), **kwargs)
 
     def train(self) -> nn.Module:
         try:

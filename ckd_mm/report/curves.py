@@ -11,7 +11,7 @@ def read_curve(folder: Path, metric: str = ACCURACY) -> list[list[float]]:
     was run twice the later one."""
     points: dict[float, float] = {}
     for log in sorted(Path(folder).glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
+        for line in log.read_text(encoding='utf-8').splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:

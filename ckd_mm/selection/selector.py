@@ -139,7 +139,7 @@ def build_selector(config: str | dict) -> Selector:
     """From ``'half_way'`` or ``dict(type='even', k=2)``; raises ConfigError for unknown types or settings."""
     config = dict(type=config) if isinstance(config, str) else dict(config or {})
     kind = config.pop('type', None)
-    selector = SELECTORS.get(kind) if isinstance(kind, str) else None
+    selector = SELECTORS.get(kind) if kind and isinstance(kind, str) else None
     if selector is None:
         raise ConfigError(f'selector: type={kind!r} should be one of {sorted(SELECTORS.module_dict)}')
     try:

@@ -19,6 +19,7 @@ from ..evaluation.teacher_check import (
     require_above_chance,
     require_recorded,
 )
+from ..files import nearest_folder
 from ..hooks.schedule_hook import schedule_names
 from ..infoplane import extract_features, load_probe_images
 from ..pipeline.run import Run
@@ -87,7 +88,7 @@ def check_teacher_weights(weights: Sequence[float] | None, teachers: int, each: 
 def check_disk(folder: Path, needed: float, what: str, remedy: str) -> str:
     """Raises CkdError unless as many bytes as ``needed`` are free for ``folder``, which need not exist; the
     remedy says how to need less."""
-    folder = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    folder = nearest_folder(folder)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CkdError(f'{what} need {needed / 2**30:.2f} GiB and {folder} has {free / 2**30:.2f} GiB free; '

@@ -116,7 +116,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
 
     # ------------------------------------------------------------ k heads learn from the frozen backbone
     def training(self, run: Run) -> Config:
-        return apply_overrides(teacher_training(run, self.teacher), self.settings.overrides)
+        return apply_overrides(teacher_training(run, self.teacher), self.settings.overrides, 'heads')
 
     def input_shape(self, run: Run) -> tuple[int, ...]:
         """(C, H, W) of the training images."""

@@ -51,7 +51,7 @@ class HintStage(TrainingStage[HintResult]):
         self.requires = (teachers.name, )
 
     def training(self, run: Run) -> Config:
-        config = apply_overrides(run.student_training(), self.settings.overrides)
+        config = apply_overrides(run.student_training(), self.settings.overrides, self.key)
         return exclude_held_out(config, self.held_out)
 
     def config(self, run: Run) -> Config:

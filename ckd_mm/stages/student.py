@@ -60,7 +60,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         config, own = shift_seed(run.student_training(), self.network.seed_shift), self.network.settings
         if own is not None:
             config.load_from = None  # of another network
-            config = apply_overrides(config, dict(own.overrides, model=own.model))
+            config = apply_overrides(config, dict(own.overrides, model=own.model), self.key)
         return exclude_held_out(config, self.held_out)
 
     def config(self, run: Run) -> Config:

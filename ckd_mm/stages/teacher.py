@@ -58,6 +58,9 @@ class TeacherSettings(TrainingSettings):
         super().check(name)
         for hook in self.overrides.get('custom_hooks') or []:
             check_no_own_hook(f'{name}.custom_hooks', hook)
+        for folder in as_list(self.trajectory):
+            if not isinstance(folder, (str, Path)):
+                raise ConfigError(f'{name}.trajectory={self.trajectory!r} should be a folder or several')
         if not self.is_trained and not self.folders:
             raise ConfigError(f'{name}.trajectory is empty: give a folder, or a list of folders')
         for key in ('model', 'snapshots'):
@@ -91,7 +94,7 @@ def teacher_training(run: Run, settings: TeacherSettings) -> Config:
     if settings.model == config.model:  # with the student's seed it would begin with the student's weights
         shift_seed(config, SAME_NETWORK)
     model = {} if settings.model is None else dict(model=settings.model)
-    return apply_overrides(config, dict(settings.overrides, **model))
+    return apply_overrides(config, dict(settings.overrides, **model), 'teacher')
 
 
 def _without_snapshot_epochs(settings: dict[str, Any]) -> tuple[dict[str, Any], set[int]]:

@@ -58,7 +58,7 @@ def config_file(config: Config) -> Path:
 def read_config(config: Config) -> dict[str, Any]:
     """What the file of this config says; nothing where there is none."""
     file = config_file(config)
-    return parse_config_text(file.read_text(), str(file)) if file.exists() else {}
+    return parse_config_text(file.read_text(encoding='utf-8'), str(file)) if file.exists() else {}
 
 
 def write_config(config: Config) -> None:

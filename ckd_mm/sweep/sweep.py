@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..files import atomic_write, read_json, write_json
 from ..record import listed
 from ..selection import build_selector
+from ..settings import require_trainable
 from ..training import unscaled_batch
 from ..trajectory import Trajectory
 from .pipeline_access import (
@@ -31,6 +32,7 @@ TRIALS, INFO = 'trials', 'sweep.json'
 
 def check_batch(config: Config) -> None:
     """Raises ConfigError if the learning rate is for another number of images a step than of one process."""
+    require_trainable('', config)
     found = unscaled_batch(config, 1)
     if found is not None:
         raise ConfigError(f'each training is one process, {found[0]} images a step, and the learning rate is '

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..errors import reading
 from ..hooks.schedule_hook import schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..training import as_list
@@ -40,7 +41,8 @@ class Trial:
         """The config of an ordinary distillation run in ``folder``, from that of the ``sweep`` and the
         folders of its teachers."""
         config = copy.deepcopy(sweep)
-        config.merge_from_dict(self.overrides)
+        with reading(f'trial {self.name}'):
+            config.merge_from_dict(self.overrides)
         config.work_dir, config.launcher = str(folder), 'none'
         config.setdefault('randomness', ConfigDict()).seed = self.seed
         for schedule in comparing_schedules(config):  # on the images of a probe, which trials do not have

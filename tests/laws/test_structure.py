@@ -13,7 +13,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 50
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding='utf-8'))
 
 
 def name_of(path: Path) -> str:
@@ -73,6 +73,21 @@ def test_nothing_is_too_long():
                  for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)
                  and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION}
     assert (files, functions) == ({}, {})
+
+
+def test_text_files_are_utf_8():
+    """Whatever the locale: a trajectory.json with a class 'Müller' is whole."""
+    found = []
+    for path in [*FILES, *sorted((ROOT / 'tools').glob('*.py'))]:
+        for node in ast.walk(tree_of(path)):
+            name = node.func.id if isinstance(getattr(node, 'func', None), ast.Name) else getattr(
+                getattr(node, 'func', None), 'attr', '')
+            opens = name == 'open' and isinstance(node.func, ast.Name) and not any(
+                isinstance(part, ast.Constant) and 'b' in str(part.value) for part in node.args[1:])
+            if (opens or name in ('read_text', 'write_text')) and 'encoding' not in {
+                    keyword.arg for keyword in node.keywords}:
+                found.append(f'{path}:{node.lineno}')
+    assert found == []
 
 
 def test_the_pipeline_knows_no_method():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
 
@@ -115,13 +115,11 @@ SETTINGS = [
     (dict(teacher=dict(model='r34.py')),
      r"^teacher.model='r34.py' should be a dict: mmpretrain classifier; or dict\(cfg_path=FILE, ...\)"),
     (dict(teacher=dict(train_cfg='60')), r"^teacher.train_cfg='60' should be a dict, say dict\(max_epochs="),
-    (dict(train_cfg=None), r'^train_cfg.max_epochs is missing'),
     (dict(probe='test'), r"^probe='test' should be a dict with keys of probe_split"),
     (dict(distill='dkd'), r"^distill='dkd' should be a dict with keys of tau"),
     (dict(heads=(0, 1)), r'^heads=\(0, 1\) should be a dict with keys of out_indices'),
     (dict(hint='layer1'), r"^hint='layer1' should be a dict with keys of distiller"),
     (dict(assistants=['r26.py']), r"^assistants\[0\]='r26.py' should be a dict with keys of model"),
-    (dict(selector=5), r'^selector=5 should be a str or a dict: name or config of a selector'),
 ]
 
 
@@ -208,15 +206,118 @@ def test_settings(distil_run, change, message):
         config[key] = {**config.get(key, {}), **value} if merged else value
     refused(config, message)
 
+EVERYDAY = [
+    # a text, a number or None where a dict is due
+    *[(key, value, f'^{key}={re.escape(repr(value))} should be a dict') for key, value in [
+        ('model', 'r18.py'), ('train_dataloader', 64), ('val_dataloader', [1]), ('train_cfg', 60),
+        ('optim_wrapper', 'SGD'), ('optim_wrapper.optimizer', 'SGD'), ('data_preprocessor', [1]),
+        ('default_hooks', [1]), ('default_hooks.checkpoint', 3), ('model.head', 10),
+        ('model.backbone', 'r18'), ('train_dataloader.dataset', 'x'), ('train_dataloader.sampler', 'x'),
+        ('val_cfg', True), ('randomness', 0), ('auto_scale_lr', True), ('env_cfg', 'x'), ('visualizer', 'x'),
+        ('log_processor', 10), ('model_wrapper_cfg', 'DDP'), ('teacher.model', [1]),
+        ('teacher.optim_wrapper.optimizer', 'SGD'), ('teacher.train_dataloader.dataset', 'x'),
+        ('distill', []), ('distill.loss', 'dkd'), ('distill.cache', True), ('student_snapshots', 5)]],
+    # another kind of value, or one out of bounds
+    *[(key, value, f'^{key}={re.escape(repr(value))} should be {expected}') for key, value, expected in [
+        ('selector', 3, 'a str or a dict'), ('assistants', 'r26.py', 'a list'), ('custom_hooks', 3, 'a list'),
+        ('randomness.seed', 'x', 'a whole number, at least 0'), ('randomness.seed', -1, 'a whole number'),
+        ('teacher.randomness.seed', 1.5, 'a whole number'), ('randomness.deterministic', 1, 'True or False'),
+        ('train_cfg.max_epochs', '60', 'a whole number, at least 1'), ('train_cfg.max_epochs', -1, 'a whole'),
+        ('train_cfg.val_interval', 0, 'a whole number, at least 1'), ('train_cfg.by_epoch', 'x', 'True or'),
+        ('teacher.train_cfg.max_epochs', 2.5, 'a whole number'), ('resume', 'epoch_3.pth', 'True or False'),
+        ('train_dataloader.batch_size', 'x', 'a whole number'), ('launcher', 'torchrun', 'one of'),
+        ('test_dataloader.batch_size', 0, 'a whole number'), ('load_from', 3, 'a str or a Path'),
+        ('val_dataloader.num_workers', -1, 'a whole number'), ('param_scheduler', 3, 'a list or a dict'),
+        ('teacher.train_dataloader.drop_last', 'x', 'True or False'), ('log_level', 'x', 'one of'),
+        ('optim_wrapper.accumulative_counts', 0, 'a whole'), ('find_unused_parameters', 'x', 'True or'),
+        ('auto_scale_lr.base_batch_size', '8x16', 'a whole number'), ('compile', 'x', 'a bool or a dict'),
+        ('default_scope', 3, 'a str'), ('sync_bn', 3, 'a str or a bool'),
+        ('teacher.trajectory', [1], 'a folder or several'), ('teacher.load_from', [1], 'a str or a Path'),
+        ('distill.tau', 'hot', 'a finite number'), ('distill.kd_weight', [1], 'a finite number'),
+        ('probe.num_images', -1, 'a whole number'), ('distill.teacher_weights', 0.5, 'a list')]],
+    ('custom_hooks', ['EMA'], r"^custom_hooks\[0\]='EMA' should be a dict"),
+    # what is missing, misspelled, or counts iterations
+    ('model', None, r"^model is missing: .*; give model=dict\(type='ImageClassifier'"),
+    ('train_cfg', None, '^train_cfg.max_epochs is missing: the student is trained by epochs'),
+    ('train_dataloader', None, '^train_dataloader.dataset is missing'),
+    ('train_dataloader', {}, '^train_dataloader.dataset is missing'),
+    ('teacher.train_cfg', None, '^teacher.train_cfg.max_epochs is missing: the teacher is trained by epochs'),
+    ('teacher.train_dataloader', None, '^teacher.train_dataloader.dataset is missing'),
+    ('train_cfg.max_iters', 100, '^train_cfg.max_iters=100 counts iterations'),
+    ('teacher.train_cfg.type', 'IterBasedTrainLoop', "^teacher.train_cfg.type='IterBasedTrainLoop' coun"),
+    ('test_dataloader', {}, "evaluation|test set|test_dataloader"),
+    ('selector', '', "^selector: type='' should be one of"),
+    ('distill.schedule', dict(type=''), "^distill.schedule: type='' should be one of"),
+    ('custom_hook', [dict(type='EMAHook')], '^custom_hook is no key of mmengine; did you mean custom_hooks'),
+    ('teacher.train_cfg.by_epoch', {}, '^teacher.train_cfg.by_epoch=.* should be True or False'),
+]
+
+
+@pytest.mark.parametrize('key, value, message', EVERYDAY)
+def test_everyday_mistakes_of_a_config(distil_run, key, value, message):
+    config = distil_run(**PLAIN)
+    *outer, inner = key.split('.')
+    place = config
+    for part in outer:
+        place[part] = place.get(part) or ConfigDict()
+        place = place[part]
+    place[inner] = value
+    refused(config, message)
+
+
+CONFIGS = {
+    'syntax.py': (b'a = 1\nb = dict(\n', r'\({file}\): SyntaxError: .*line 2\)'),
+    'name.py': (b'a = 1\n\nb = missing.value\n', r"\({file}, line 3\): NameError: name 'missing' is not"),
+    'derived.py': (b'_base_ = "name.py"\n', r"\(\S+/name.py, line 3\): NameError: name 'missing' is not"),
+    'base.py': (b'_base_ = "no.py"\n', r'\(\S+/no.py\): FileNotFoundError: .*no.py'),
+    'bytes.py': (b'\xff\xfe', r'\({file}\): UnicodeDecodeError'),
+    'text.txt': (b'hello', r'\({file}\): OSError: Only py/yml/yaml/json'),
+    'cut.json': (b'{"a":', r'\({file}\): JSONDecodeError'),
+    'imports.py': (b'custom_imports = dict(imports=["no_such"])', r": ImportError: .*no_such"),
+}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_configs_that_cannot_be_read(tool, tmp_path, name):
+    for file, (content, _) in CONFIGS.items():
+        (tmp_path / file).write_bytes(content)
+    status, _, error = tool('train.py', tmp_path / name)
+    file = re.escape(str(tmp_path / name))
+    message = CONFIGS[name][1].replace('{file}', file)
+    assert status == 1 and re.fullmatch(rf'error: config {file} cannot be read.*', error.strip())
+    assert re.search(message, error)
+
 
 @pytest.mark.parametrize('name, arguments, message', [
-    ('train.py', ['configs/dih/nothing.py'], 'error: config configs/dih/nothing.py does not exist'),
-    ('doctor.py', ['configs/dih/nothing.py'], 'error: config configs/dih/nothing.py does not exist'),
-    ('train.py', [DEMO, '--cfg-options', 'distill.tau=0'],
-     'error: distill.tau=0 should be a finite number, above 0')])
+    ('train.py', ['configs/dih/nothing.py'], 'config configs/dih/nothing.py does not exist'),
+    ('doctor.py', ['configs/dih/nothing.py'], 'config configs/dih/nothing.py does not exist'),
+    ('train.py', [DEMO, '--cfg-options', 'distill.tau=0'], 'distill.tau=0 should be a finite number, abov'),
+    ('train.py', [DEMO, '--cfg-options', 'x'], '--cfg-options x: should be KEY=VALUE, say distill.tau=2'),
+    ('train.py', [DEMO, '--cfg-options', 'a=[1,(2]'], '--cfg-options a=[1,(2]: should be KEY=VALUE'),
+    ('train.py', [DEMO, '--cfg-options', 'optim_wraper.optimizer.lr=1'], "did you mean 'optim_wrapper'?"),
+    ('train.py', [DEMO, '--cfg-options', 'model.head.num_classes.x=3'],
+     "--cfg-options model.head.num_classes.x=3: TypeError: num_classes={'x': 3} in child config cannot"),
+    ('train.py', [DEMO, '--cfg-options', 'train_dataloader.dataset.pipeline.9.type=x'], 'Index 9 exceeds'),
+    ('train.py', [DEMO, '--cfg-options', 'work_dir=3'], 'work_dir=3 should be a str or a Path'),
+    ('train.py', [DEMO, '--cfg-options', 'runner_type=x'], "cannot be built: KeyError: 'x is not in the"),
+    ('train.py', [DEMO, '--cfg-options', 'auto_scale_lr=None', '--auto-scale-lr'], '--auto-scale-lr needs'),
+    ('train.py', [DEMO, '--work-dir', __file__], f'work_dir={__file__!r}: {__file__} is no folder that can'),
+    ('doctor.py', [DEMO, '--work-dir', f'{__file__}/run'], f'{__file__} is no folder that can be written'),
+    ('doctor.py', [DEMO, '--cfg-options', 'teacher=r34.py'], "teacher='r34.py' should be a dict with"),
+    ('probe.py', [DEMO, 'x', '--cfg-options', 'teacher=r34.py'], "teacher='r34.py' should be a dict wi"),
+    ('test.py', [DEMO, 'x', '--cfg-options', 'test_dataloader=3'], 'test_dataloader=3 should be a dict'),
+    ('student_planes.py', [DEMO, '--cfg-options', 'distill=x'], "distill='x' should be a dict with keys"),
+    ('sweep.py', [DEMO, '--search', 'distill.tau'], '--search distill.tau: should be KEY=VALUE'),
+    ('sweep.py', [DEMO, '--epochs', '3', '--cfg-options', 'train_dataloader=None'], 'dataset is missing'),
+    ('sweep.py', [DEMO, '--search', 'model.head.num_classes.x=1,2'], 'TypeError: num_classes={'),
+    ('select_teacher.py', ['x', 'last', '--options', 'k'], '--options k: should be KEY=VALUE'),
+    ('compare_selectors.py', [DEMO, 'x', '--cfg-options', 'probe=x'], "probe='x' should be a dict with keys"),
+])
 def test_command_line_prints_one_line_and_fails(tool, tmp_path, name, arguments, message):
-    status, _, error = tool(name, *arguments, '--work-dir', tmp_path / 'run')
-    assert status == 1 and message in error.strip().splitlines()[-1] and 'Traceback' not in error
+    has_none = name.startswith(('select', 'compare')) or '--work-dir' in arguments
+    where = [] if has_none else ['--work-dir', tmp_path / 'run']
+    status, _, error = tool(name, *arguments, *where)
+    assert status == 1 and error.startswith('error: ') and error.count('\n') == 1 and message in error
 
 
 def test_attention_transfer_between_maps_of_different_sizes(distil_run):
@@ -277,9 +378,11 @@ def test_a_probe_over_an_inherited_none(tool, tmp_path, derived, options):
     file.write_text(f'_base_ = "{tmp_path / "base.py"}"\n{derived}')
     status, _, error = tool('doctor.py', file, '--work-dir', tmp_path / 'run', *options)
     assert status == 1
-    assert re.fullmatch(r"error: probe=\{'held_out': 16\} .* is of type <class 'NoneType'> in base "
-                        r"config\. You may set `_delete_=True` .* --cfg-options KEY\._delete_=True .*",
-                        error.strip().splitlines()[-1])
+    where = r'--cfg-options probe.held_out=16' if options else rf'config {file} cannot be read \({file}.*\)'
+    hint = r' On a command line: --cfg-options KEY\._delete_=True .*' if options else ''
+    assert re.fullmatch(rf"error: {where}: TypeError: probe=\{{'held_out': 16\}} .* is of type <class "
+                        rf"'NoneType'> in base config\. You may set `_delete_=True` to ignore the base "
+                        rf'config\.{hint}', error.strip().splitlines()[-1])
     file.write_text(file.read_text().replace('dict(', 'dict(_delete_=True, '))
     args = Namespace(config=str(file), work_dir=str(tmp_path), cfg_options=None)
     if options:
