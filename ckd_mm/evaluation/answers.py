@@ -72,26 +72,28 @@ class Reordered:
     Args:
         accuracy, before: in this order, and as they are, from 0 to 1.
         predicted, label: the pair of different classes that is most often seen.
+        is_certain: it halves the errors.
     """
     accuracy: float
     before: float
     predicted: int
     label: int
+    is_certain: bool
 
 
 def reordered(answers: Answers) -> Reordered | None:
     """The order of the classes in which the predictions are right, where they are wrong as they are.
 
     What the predicted class of an image stands for is the most frequent label of all other images with that
-    prediction, so that no order is found where there is none. None unless it halves the errors and different
-    predictions stand for different labels.
+    prediction, so that no order is found where there is none. None unless different predictions stand for
+    different labels.
     """
     predicted, labels, classes = answers.predicted, answers.labels, answers.logits.shape[1]
     counts = label_counts(predicted, labels, classes)
     others = counts[predicted] - F.one_hot(labels, classes)  # (N, C)
     right, known = others.argmax(dim=1) == labels, others.sum(dim=1) > 0
     new, old = right[known], answers.right[known]
-    if not len(new) or not is_better(new, old) or not halves_errors(new, old):
+    if not len(new) or not is_better(new, old):
         return None
     stands_for, seen = counts.argmax(dim=1), counts.sum(dim=1) > 0
     different = len(stands_for[seen].unique())
@@ -99,7 +101,8 @@ def reordered(answers: Answers) -> Reordered | None:
         return None
     moved = torch.where(stands_for == torch.arange(classes), -1, counts.max(dim=1).values)
     pair = int(moved.argmax())
-    return Reordered(new.double().mean().item(), old.double().mean().item(), pair, int(stands_for[pair]))
+    return Reordered(new.double().mean().item(), old.double().mean().item(), pair, int(stands_for[pair]),
+                     halves_errors(new, old))
 
 
 def label_counts(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:

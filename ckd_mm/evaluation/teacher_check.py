@@ -36,7 +36,8 @@ class ValidationImages:
 
     def __init__(self, dataset: Any, count: int = 512, log: Callable[[str], None] = print) -> None:
         generator, items = torch.Generator().manual_seed(0), []
-        rows = torch.randperm(len(dataset), generator=generator)[:count].sort().values.tolist()
+        # in any order: data sets are often sorted by class, and some batches should stand for all
+        rows = torch.randperm(len(dataset), generator=generator)[:count].tolist()
         progress = Progress(log, 'Reading validation image', len(rows))
         with random_state_kept():
             for row in rows:
@@ -81,14 +82,16 @@ def check_teacher(snapshot: Snapshot, images: ValidationImages, statistics: dict
     """
     network = snapshot.build()
     answers = recorded_answers(snapshot, images, network)
-    order = reordered(answers)
+    below, order = is_below_record(snapshot, answers), reordered(answers)
     if order is not None:
-        raise SnapshotError(
-            f'snapshot {snapshot} has its classes in another order than the labels: it is right on '
-            f'{percent(order.before)} of the validation images as it is, and on {percent(order.accuracy)} if '
-            f'its classes are renamed; what it calls class {order.predicted} is mostly labelled '
-            f'{order.label}. Sort the classes of the data sets as it learnt them, say with `classes`')
-    below = is_below_record(snapshot, answers)
+        message = (f'snapshot {snapshot} has its classes in another order than the labels: it is right on '
+                   f'{percent(order.before)} of the validation images as it is, and on '
+                   f'{percent(order.accuracy)} if its classes are renamed; what it calls class '
+                   f'{order.predicted} is mostly labelled {order.label}. Sort the classes of the data sets '
+                   'as it learnt them, say with `classes`')
+        if below or order.is_certain:
+            raise SnapshotError(message)
+        warn(message)
     if below or snapshot.accuracy is None:
         better = better_statistics(snapshot, network, images, answers, statistics)
         if better is not None:
@@ -171,7 +174,8 @@ class Better:
 
 def better_statistics(snapshot: Snapshot, network: nn.Module, images: ValidationImages, answers: Answers,
                       statistics: dict | None) -> Better | None:
-    """The best of other usual input statistics: on some images all of them, on all images the best."""
+    """The best of other usual input statistics: on some images all of them, on all images the best. Of those
+    that are about as good it is the first, which explains most."""
     own = dict((snapshot.model or {}).get('data_preprocessor') or {})
     if 1 - answers.accuracy < SMALLEST_GAIN or type_name(dict(KIND, **own)) != KIND['type']:
         return None
@@ -180,7 +184,7 @@ def better_statistics(snapshot: Snapshot, network: nn.Module, images: Validation
         if len(other['mean'] or [0]) not in (1, images.channels):
             continue
         right = images.answers(network, build_preprocessor(other), batches=2).right
-        if int(right.sum()) > int(found.sum()):
+        if int(right.sum()) > int(found.sum()) + (0 if best is None else SMALLEST_GAIN * len(found)):
             best, found = (text, other), right
     if best is None:
         return None
