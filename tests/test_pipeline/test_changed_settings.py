@@ -119,12 +119,12 @@ def test_more_snapshots_are(distil_run):
 class Failing(Hook):
 
     def before_train_epoch(self, runner) -> None:
-        if hasattr(runner.model, 'student'):
+        if hasattr(runner.model, 'student') and runner.epoch == 1:  # no rehearsal comes so far
             raise AttributeError('head')
 
 
 def test_a_hook_that_fails_in_the_student_costs_no_epoch_of_the_teacher(distil_run):
-    """A whole run, mended as one would: it ends, and the student is trained as is said now."""
+    """A whole run, mended as one would: it ends, and the student goes on as is said now."""
     config = distil_run(selector='last', probe=None, custom_hooks=[dict(type='mmengine.Failing')])
     with pytest.raises(AttributeError, match='head'):
         RUNNERS.build(copy.deepcopy(config)).train()
