@@ -47,8 +47,11 @@ class Preflight:
             self.warnings.append(line)
             self.log(f'[ warning ] {line}')
 
-    def check(self, name: str, check: Callable[[], str | None]) -> None:
+    def check(self, name: str, check: Callable[[], str | None]) -> bool:
         """On all processes of a run: some data sets wait for each other where they are built.
+
+        Returns:
+            Whether there is no problem.
 
         Raises:
             CkdError: the problem, unless all problems are wanted.
@@ -61,14 +64,14 @@ class Preflight:
                 raise
             first = self.problems.setdefault(str(error), name)  # several checks may read the same data set
             self.log(f'[ problem ] {name}: {error if first == name else f"as above, {first}"}')
-            return
-        if found is None:
-            return
-        seconds = time.perf_counter() - started
-        self.log(f'[ ok ] {name}: {found}' + (f' ({seconds:.0f} s)' if seconds >= self.LONG else ''))
+            return False
+        if found is not None:
+            seconds = time.perf_counter() - started
+            self.log(f'[ ok ] {name}: {found}' + (f' ({seconds:.0f} s)' if seconds >= self.LONG else ''))
+        return True
 
     @staticmethod
-    def _found(name: str, check: Callable[[], str]) -> str:
+    def _found(name: str, check: Callable[[], str | None]) -> str | None:
         with reading(f'{name} cannot be checked'):
             return check()
 
@@ -80,13 +83,16 @@ class Preflight:
         self.check('held-out images', lambda: check_held_out(run, stages))
         rehearsed = to_rehearse(run, stages) if run.settings.rehearsal else set()
         with rehearsal_of(run) as scratch:
+            failed: set[str] = set()
             for stage in stages:
-                problems = len(self.problems)
-                for name, check in checks_of(stage, run):
-                    self.check(f'{stage.name}: {name}', check)
+                found = [self.check(f'{stage.name}: {name}', check) for name, check in checks_of(stage, run)]
                 # a problem that is known would come back in other words
-                if stage.name in rehearsed and len(self.problems) == problems:
-                    self.check(f'{stage.name}: rehearsal', functools.partial(stage.rehearse, scratch))
+                fits = all(found) and not failed.intersection(stage.requires)
+                if fits and stage.name in rehearsed:
+                    rehearse = functools.partial(stage.rehearse, scratch)
+                    fits = self.check(f'{stage.name}: rehearsal', rehearse)
+                if not fits:
+                    failed.add(stage.name)
         if self.all_images:
             self.check('image files', lambda: check_image_files(run))
 
