@@ -245,7 +245,7 @@ PROBLEMS = {
     'kd_weight too large': (distilled(kd_weight=1e9), r'kd_weight=1e\+09.*it leaves nothing of the labels'),
     'own loss of nothing': (own_loss(0.0), r'ScaledLoss.*gradient .* is 0.0e\+00 of that'),
     'own loss too large': (own_loss(1e10), r'ScaledLoss.*it leaves nothing of the labels'),
-    'own loss of NaN': (own_loss(float('nan')), r'ScaledLoss.*is not a number'),
+    'own loss of NaN': (own_loss(float('nan')), 'the loss of the first step is nan'),
     'its own teacher': (own_teacher(True), r'it would be its own teacher'),
     'its own teacher in another file': (own_teacher(False), r'start.pth .* it would be its own teacher'),
 }
