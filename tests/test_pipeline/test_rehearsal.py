@@ -130,7 +130,8 @@ def trained(config: Config) -> None:
 def test_a_run_is_the_same_bit_for_bit_without_it(distil_run, tmp_path):
     files = {}
     for name, on in (('with', True), ('without', False)):
-        trained(distil_run(work_dir=tmp_path / name, heads=dict(out_indices=[0]), student_alone=1, rehearsal=on))
+        trained(distil_run(work_dir=tmp_path / name, heads=dict(out_indices=[0]), student_alone=1,
+                           rehearsal=on))
         files[name] = sorted(path.relative_to(tmp_path / name).as_posix()
                              for path in (tmp_path / name).rglob('*.pth'))
     assert files['with'] == files['without'] and len(files['with']) > 8
