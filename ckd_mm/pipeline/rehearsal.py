@@ -19,7 +19,7 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 from ..data.views import random_state_kept
-from ..distributed import on_main
+from ..distributed import on_all, on_main
 from ..errors import CkdError, ConfigError
 from ..training import as_list
 from .rehearsal_runner import STEPS, Problem, RehearsalRunner, build_metric, trying
@@ -94,13 +94,19 @@ def rehearse(title: str, config: Config, setting: Any, run: Run) -> tuple[Rehear
     except Exception as error:
         raise ConfigError(f'{title}: its training cannot be set up: {type(error).__name__}: '
                           f'{" ".join(str(error).split())}') from error
-    losses = runner.losses[0]
+    seconds = time.perf_counter() - started
+    return runner, on_all(lambda: f'{STEPS} steps, loss {finite_loss(title, runner):.3g}, {seconds:.1f} s'
+                          + unreached_parameters(title, runner, setting))
+
+
+def finite_loss(title: str, runner: RehearsalRunner) -> float:
+    """Of the first step. Raises ConfigError if it is not finite."""
+    losses = dict(runner.losses[0])
     loss = losses.pop('loss')
     if not math.isfinite(loss):
         raise ConfigError(f'{title}: the loss of the first step is {loss}: '
                           + ', '.join(f'{name}={value:.4g}' for name, value in losses.items()))
-    found = f'{STEPS} steps, loss {loss:.3g}, {time.perf_counter() - started:.1f} s'
-    return runner, found + unreached_parameters(title, runner, setting)
+    return loss
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.few_images import few_batches, few_images
+from ..distributed import on_all
 from ..errors import CkdError, ConfigError
 from ..registry import unregistered
 from ..training import as_list, type_name
@@ -227,9 +228,6 @@ class RehearsalRunner(StageRunner):
     def _rehearse(self, loop: EpochBasedTrainLoop):
         """In place of the loop's ``run``: a step of two images, and one of a single image if the last batch
         will have no more."""
-        with trying('train_dataloader', None, 'fails on two images'):
-            *_, last = deque(itertools.islice(loop.dataloader.batch_sampler, len(loop.dataloader)), maxlen=1)
-            batches = list(few_batches(loop.dataloader, [STEPS, min(STEPS, len(last))]))
         learning = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         reached: set[str] = set()
         handles = [value.register_hook(lambda _, name=name: reached.add(name))
@@ -237,11 +235,7 @@ class RehearsalRunner(StageRunner):
         self.call_hook('before_train')
         self.call_hook('before_train_epoch')
         self.model.train()
-        for index, batch in enumerate(batches):
-            self._stand_still()
-            images = len(batch['inputs'])
-            with trying('model', None, f'fails in a training step on {images} image{"s" * (images > 1)}'):
-                loop.run_iter(index, batch)
+        on_all(lambda: self._steps(loop))  # of other images on each process: where one fails, none may wait
         self.call_hook('after_train_epoch')
         for handle in handles:
             handle.remove()
@@ -252,6 +246,20 @@ class RehearsalRunner(StageRunner):
                 self.val_loop.run()
         self.call_hook('after_train')
         return self.model
+
+    def _steps(self, loop: EpochBasedTrainLoop) -> None:
+        loader = loop.dataloader
+        try:
+            with trying('train_dataloader', None, 'fails on two images'):
+                *_, last = deque(itertools.islice(loader.batch_sampler, len(loader)), maxlen=1)
+                batches = list(few_batches(loader, [STEPS, min(STEPS, len(last))]))
+            for index, batch in enumerate(batches):
+                self._stand_still()
+                images = len(batch['inputs'])
+                with trying('model', None, f'fails in a training step on {images} image{"s" * (images > 1)}'):
+                    loop.run_iter(index, batch)
+        except Problem as problem:
+            raise ConfigError(problem.explain(self.setting(problem.key))) from problem
 
     def _stand_still(self) -> None:
         """A learning rate for large batches may not suit two images."""

@@ -1,6 +1,7 @@
 """Two processes on one machine without a GPU (gloo) do what one does."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ckd_mm.cli import set_loader_defaults
 from ckd_mm.evaluation import evaluate
 from ckd_mm.teachers import SnapshotEnsemble
 
-from ..conftest import DEMO, free_port, resnet, run_tool
+from ..conftest import DEMO, distil_config, free_port, resnet, run_tool
 
 
 def read(folder: Path, name: str):
@@ -116,3 +117,30 @@ def test_batch_norm_and_no_validation(tmp_path):
     for file, who in (('student.pth', 'student'), ('snapshots/epoch_4.pth', 'teacher')):
         metrics = evaluate(SnapshotEnsemble([run / file]), config)
         assert metrics['accuracy/top1'] == pytest.approx(summary[who]['accuracy_top1'], abs=1e-3), file
+
+
+FAILS_ON_ONE = """
+import os
+from mmcv.transforms import BaseTransform
+from mmpretrain.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class FailsOnOne(BaseTransform):
+
+    def transform(self, results):
+        assert os.environ['RANK'] == '0', 'planted'
+        return results
+"""
+
+
+def test_no_process_waits_for_one_that_fails_in_the_rehearsal(tmp_path):
+    (tmp_path / 'fails_on_one.py').write_text(FAILS_ON_ONE)
+    config = distil_config(tmp_path / 'run', selector='last', probe=None,
+                           custom_imports=dict(imports=['fails_on_one']))
+    config.train_dataloader.dataset.pipeline = [dict(type='FailsOnOne'), dict(type='PackInputs')]
+    config.dump(tmp_path / 'two.py')
+    done = run_tool('tools/dist_train.sh', tmp_path / 'two.py', 2, check=False, timeout=240, PORT=free_port(),
+                    PYTHONPATH=f'{tmp_path}:{os.environ.get("PYTHONPATH", "")}')
+    assert 'error: teacher: train_dataloader fails on two images: AssertionError: planted' in done.stderr
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['ckd_mm.log']
