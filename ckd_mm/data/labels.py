@@ -25,7 +25,10 @@ def folders_of(dataset: Any) -> Sequence[str] | None:
 
 def labels_of(dataset: Any, count: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """The number of an image and its labels (L,), as a rule one, without reading it: of all images, or at
-    most of so many, from the first to the last (a million take half a minute)."""
+    most of so many, from the first to the last (a million take half a minute); of none where a data set of
+    somebody's own does not tell them."""
+    if not hasattr(dataset, 'get_data_info'):
+        return
     total = len(dataset)
     for index in np.linspace(0, total - 1, min(count or total, total)).round().astype(int):
         info = dataset.get_data_info(int(index))

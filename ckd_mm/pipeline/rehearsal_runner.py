@@ -262,9 +262,11 @@ class RehearsalRunner(StageRunner):
             raise ConfigError(problem.explain(self.setting(problem.key))) from problem
 
     def _stand_still(self) -> None:
-        """A learning rate for large batches may not suit two images."""
+        """A learning rate for large batches may not suit two images. Each step is an update, also where
+        gradients are accumulated."""
         wrapper = self.optim_wrapper
         for item in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            item._accumulative_counts = 1
             for group in item.param_groups:
                 group['lr'] = 0.0
 

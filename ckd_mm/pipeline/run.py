@@ -1,6 +1,7 @@
 """What the stages of a run share."""
 
 import copy
+import functools
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -102,7 +103,8 @@ class Run:
         """
         require_own_settings(what, config)
         dataset = name_damaged(self._build(DATASETS, config, f'{what} cannot be read'))
-        dataset.__deepcopy__ = lambda memo: dataset  # mmengine copies what a loader is built from
+        # mmengine copies what a loader is built from; workers may pickle it
+        dataset.__deepcopy__ = functools.partial(_first, dataset)
         return dataset
 
     def forget(self) -> None:
@@ -124,3 +126,7 @@ class Run:
             return None
         name = 'test' if parts[0] is self.config.get('test_dataloader') else 'val'
         return self.data_set(parts[0]['dataset'], f'{name}_dataloader.dataset')
+
+
+def _first(value: Any, _: Any) -> Any:
+    return value

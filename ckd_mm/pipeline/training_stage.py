@@ -13,6 +13,7 @@ from mmengine.dist import barrier, is_main_process
 from torch import nn
 
 from ..compat import versions
+from ..data.labels import classes_of
 from ..errors import CkdError
 from ..evaluation import evaluate
 from ..settings import RUNNER_KEYS
@@ -166,7 +167,7 @@ def write_network(file: Path, runner: StageRunner, network: nn.Module, config: C
     if broken:  # the loss of the next step would have shown it
         raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower '
                        'the learning rate')
-    classes = runner.train_dataloader.dataset.metainfo.get('classes')
+    classes = classes_of(runner.train_dataloader.dataset)
     return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
                           model=copy.deepcopy(model_config_of(config)), classes=classes,
                           extra=dict(extra, cfg=config.pretty_text, versions=versions())).sha256

@@ -1,16 +1,21 @@
 """A label means the same in all data sets of a run, or nothing is trained."""
 
 import copy
+import pickle
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import RUNNERS
+from mmpretrain.registry import DATASETS
 from PIL import Image
 
 from ckd_mm.data import decoded
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.data_sets import check_labels
+from ckd_mm.pipeline.preflight import Preflight
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
 
 from ..helpers import DIGIT_NAMES, digit_files, on_files, stopped_at
 
@@ -116,3 +121,32 @@ def test_images_of_several_labels(config, tmp_path):
                     r'by the softmax of their logits')
     config.update(dict.fromkeys(('teacher', 'selector', 'probe', 'distill')))
     checked(config)
+
+
+@DATASETS.register_module()
+class NoBaseDataset(torch.utils.data.Dataset):
+    """A data set of somebody's own, which has only what torch and mmengine ask for."""
+
+    def __init__(self, **settings) -> None:
+        self.images = DATASETS.build(dict(type='ckd_mm.Digits', **settings))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.images[index]
+
+
+def test_a_data_set_that_does_not_tell_its_labels(distil_run):
+    config = distil_run(selector='last', probe=None)
+    config.train_dataloader.dataset.type = config.val_dataloader.dataset.type = 'NoBaseDataset'
+    CheckpointDistillRunner(config).prepare(Preflight(print))
+
+
+def test_data_sets_of_checks_can_be_sent_to_workers(config):
+    """Which are spawned on some platforms."""
+    run = open_run(config)[0]
+    dataset = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
+    assert copy.deepcopy(dataset) is dataset
+    sent = pickle.loads(pickle.dumps(dataset))
+    assert sent is not dataset and sent[3]['inputs'].equal(dataset[3]['inputs'])
