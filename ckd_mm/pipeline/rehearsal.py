@@ -20,7 +20,7 @@ from mmengine.visualization import Visualizer
 
 from ..data.views import random_state_kept
 from ..distributed import on_all, on_main
-from ..errors import CkdError, ConfigError
+from ..errors import ConfigError, reading
 from ..training import as_list
 from .rehearsal_runner import STEPS, Problem, RehearsalRunner, build_metric, trying
 from .run import Run
@@ -83,17 +83,13 @@ def rehearse(title: str, config: Config, setting: Any, run: Run) -> tuple[Rehear
 
     Runner.run, Runner.setting, Runner.losses = run, staticmethod(setting), []
     try:
-        runner = Runner.from_cfg(config)
-        runner.train()
+        with reading('its training cannot be set up'):
+            runner = Runner.from_cfg(config)
+            runner.train()
     except Problem as problem:
         raise ConfigError(f'{title}: {problem.explain(setting(problem.key))}') from problem
     except ConfigError as error:
         raise ConfigError(f'{title}: {error}') from error
-    except CkdError:
-        raise
-    except Exception as error:
-        raise ConfigError(f'{title}: its training cannot be set up: {type(error).__name__}: '
-                          f'{" ".join(str(error).split())}') from error
     seconds = time.perf_counter() - started
     return runner, on_all(lambda: f'{STEPS} steps, loss {finite_loss(title, runner):.3g}, {seconds:.1f} s'
                           + unreached_parameters(title, runner, setting))

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..data.few_images import few_batches, few_images
 from ..distributed import on_all
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, in_a_line
 from ..registry import unregistered
 from ..training import as_list, type_name
 from .run import Run
@@ -27,7 +27,7 @@ STEPS = 2
 SHOWN = 160  # characters of a value in a message
 
 
-class Problem(Exception):
+class Problem(CkdError):
     """Something of a runner that fails.
 
     Args:
@@ -37,8 +37,12 @@ class Problem(Exception):
     """
 
     def __init__(self, key: str, value: Any, fails: str) -> None:
-        super().__init__(key, value, fails)
+        super().__init__(f'{key} {fails}')
         self.key, self.value, self.fails = key, value, fails
+
+    def __reduce__(self) -> tuple:
+        """What other processes get to know."""
+        return CkdError, (f'{self.key} {self.fails}: {in_a_line(self.__cause__)}', )
 
     def explain(self, setting: str) -> str:
         """
@@ -55,7 +59,7 @@ class Problem(Exception):
         if self.value is not None:
             text = repr(self.value.to_dict() if hasattr(self.value, 'to_dict') else self.value)
             shown = f'={text if len(text) <= SHOWN else text[:SHOWN] + "..."}'
-        return f'{setting}{shown} {self.fails}: {type(error).__name__}: {" ".join(str(error).split())}'
+        return f'{setting}{shown} {self.fails}: {in_a_line(error)}'
 
 
 @contextlib.contextmanager
@@ -63,7 +67,7 @@ def trying(key: str, value: Any = None, fails: str = 'cannot be built') -> Itera
     try:
         yield
     except Exception as error:  # mmengine's builders and users' own classes raise anything
-        if isinstance(error, Problem) or (isinstance(error, CkdError) and not isinstance(error, ConfigError)):
+        if isinstance(error, CkdError) and not isinstance(error, ConfigError):
             raise
         raise Problem(key, value, fails) from error
 

@@ -97,7 +97,7 @@ def test_fails_before_the_teacher_is_trained(distil_run, change, message):
 
 def test_hooks_find_the_head_of_a_distilled_student():
     """mmpretrain's SwitchRecipeHook changes the loss of ``runner.model.head``."""
-    model = CheckpointDistill(resnet(), kd_weight=0.0, data_preprocessor=STATISTICS)
+    model = CheckpointDistill(resnet(), kd_weight=0.0, data_preprocessor=dict(STATISTICS))
     hook = SwitchRecipeHook([dict(action_epoch=1, loss=dict(type='LabelSmoothLoss', label_smooth_val=0.5))])
     before = model.loss(**model.data_preprocessor(batch(), training=True))['loss']
     hook.before_train_epoch(SimpleNamespace(model=model, epoch=0, logger=MMLogger.get_current_instance()))
