@@ -127,13 +127,14 @@ def testing(title: str, run: Run) -> Iterator[None]:
 
 def unreached_parameters(title: str, runner: RehearsalRunner, setting: Any) -> str:
     """Raises ConfigError where several processes would wait for gradients that never come."""
-    config = runner.cfg
-    if not runner.unreached or config.get('find_unused_parameters') or (
-            config.get('model_wrapper_cfg') or {}).get('find_unused_parameters'):
+    wrapper, key = runner.cfg.get('model_wrapper_cfg'), setting('find_unused_parameters')
+    if wrapper is not None:  # then mmengine asks nothing else
+        key = f'{setting("model_wrapper_cfg")}.find_unused_parameters'
+    finds = (runner.cfg if wrapper is None else wrapper).get('find_unused_parameters')
+    if not runner.unreached or finds or (wrapper or {}).get('static_graph'):
         return ''
     more = f' and {len(runner.unreached) - 1} others' if len(runner.unreached) > 1 else ''
-    problem = (f'no loss reaches {runner.unreached[0]}{more}; on several processes set '
-               f'{setting("find_unused_parameters")}=True')
+    problem = f'no loss reaches {runner.unreached[0]}{more}; on several processes set {key}=True'
     if is_distributed():
         raise ConfigError(f'{title}: {problem}, or freeze what does not learn')
     return f'; {problem}'

@@ -119,6 +119,19 @@ def test_parameters_that_no_loss_reaches(distil_run, monkeypatch):
     CheckpointDistillRunner(config).prepare(Preflight(lines.append))
 
 
+@pytest.mark.parametrize('settings, key', [
+    ({}, 'find_unused_parameters'), (dict(find_unused_parameters=True), None),
+    (dict(find_unused_parameters=True, model_wrapper_cfg=dict(broadcast_buffers=False)),
+     'model_wrapper_cfg.find_unused_parameters'),
+    (dict(model_wrapper_cfg=dict(find_unused_parameters=True)), None),
+    (dict(model_wrapper_cfg=dict(static_graph=True)), None)])
+def test_where_mmengine_reads_that_there_are_such_parameters(settings, key):
+    """Only from the wrapper, where one is given."""
+    found = rehearsal.unreached_parameters(
+        'student', SimpleNamespace(cfg=Config(settings), unreached=['neck.weight']), lambda key: key)
+    assert found == (key and f'; no loss reaches neck.weight; on several processes set {key}=True' or '')
+
+
 def trained(config: Config) -> None:
     """From the same random states, and a seed that is drawn."""
     config.randomness = dict(seed=None)
