@@ -1,7 +1,9 @@
 """Errors that a user can act on; the command line tools print their message and no traceback."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class CkdError(Exception):
@@ -26,8 +28,12 @@ class SnapshotError(CkdError):
 
 
 def in_a_line(error: BaseException) -> str:
-    """Type and message, as in the last line of a traceback."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+    """Type and message, as in the last line of a traceback; without a message, the line that failed."""
+    text = ' '.join(str(error).split())
+    if not text and error.__traceback__ is not None:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f'{place.line} ({Path(place.filename).name}, line {place.lineno})'
+    return f'{type(error).__name__}: {text}'
 
 
 @contextmanager

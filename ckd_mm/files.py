@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from .errors import CkdError
+from .errors import CkdError, ConfigError
 
 
 def sha256_of_file(path: Path) -> str:
@@ -82,6 +82,17 @@ def plain(value: Any) -> Any:
 def nearest_folder(path: Path) -> Path:
     """What exists of ``path``: itself, or the nearest of its parents, which may be a file."""
     return next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())
+
+
+def require_writable(name: str, folder: str | Path, remedy: str = 'choose another') -> None:
+    """Raises ConfigError where ``folder`` is none in which files can be made; it may not exist yet.
+
+    Args:
+        name: of its key.
+    """
+    place = nearest_folder(Path(folder))
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise ConfigError(f'{name}={str(folder)!r}: {place} is no folder that can be written; {remedy}')
 
 
 def write_json(path: Path, value: Any) -> None:

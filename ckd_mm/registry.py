@@ -53,6 +53,14 @@ def unregistered(value: Any, path: str = '') -> Iterator[tuple[str, str, str]]:
         yield from unregistered(item, path + (f'.{key}' if isinstance(value, dict) else f'[{key}]'))
 
 
+def unknown_type(error: Exception, config: Any) -> str | None:
+    """Where ``error`` comes from a type in ``config`` that no registry knows: which one."""
+    for path, kind, meant in unregistered(config):
+        if kind in str(error) or 'NoneType' in str(error) or 'None is not' in str(error):
+            return f'{path}.type={kind!r} is registered nowhere{meant}'
+    return None
+
+
 def _registered() -> Iterator[str]:
     """Names of all types, as a config may write them."""
     for root in vars(mmengine).values():

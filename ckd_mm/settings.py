@@ -177,7 +177,7 @@ class RunnerSettings(Settings):
     launcher: str = setting('none', choices=('none', 'pytorch', 'slurm', 'mpi'), help='of processes')
     randomness: RandomnessSettings | None = setting(None, help='of all random numbers')
     auto_scale_lr: ScaleSettings | None = setting(None, help='learning rate by batch size')
-    sync_bn: str | bool | None = setting(None, help="say 'torch'")
+    sync_bn: str | None = setting(None, choices=('torch', 'mmcv'), help='of which package')
     find_unused_parameters: bool = setting(False, help='for parameters that no loss reaches')
     model_wrapper_cfg: dict | None = setting(None, help="say dict(type='MMDistributedDataParallel')")
     compile: bool | dict | None = setting(None, help='torch.compile, or its options')

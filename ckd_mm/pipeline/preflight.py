@@ -21,6 +21,12 @@ from .run import Run
 from .stage import Check, Stage
 from .store import DONE, read_records
 
+# keys of configs for mmcv 1.x, and where mmengine has what they said
+OLD_KEYS = dict(optimizer='optim_wrapper.optimizer', optimizer_config='optim_wrapper.clip_grad',
+                lr_config='param_scheduler', total_epochs='train_cfg.max_epochs', seed='randomness.seed',
+                runner='train_cfg', data='train_dataloader', evaluation='train_cfg.val_interval',
+                checkpoint_config='default_hooks.checkpoint', log_config='default_hooks.logger')
+
 
 class Preflight:
     """Runs checks and logs their findings.
@@ -77,6 +83,7 @@ class Preflight:
 
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
+        self.check('keys', lambda: check_keys_of_today(run))
         self.check('labels', lambda: check_labels(run))
         self.check('accuracy', lambda: check_accuracy(run))
         self.check('learning rate', lambda: check_learning_rates(run))
@@ -148,6 +155,19 @@ def check_work_dir(run: Run) -> str:
                           f'({", ".join(found)}). Pass --resume to go on with it, or choose another '
                           '--work-dir; nothing was overwritten')
     return f'{run.work_dir}, {"resuming" if found else "new"}'
+
+
+def check_keys_of_today(run: Run) -> str | None:
+    """Warns of keys that only older versions read. A variable of this name is used where today's key is."""
+    for old, key in OLD_KEYS.items():
+        value = meant = run.config.get(old)
+        if isinstance(value, (dict, int)):
+            meant = run.config
+            for part in key.split('.'):
+                meant = meant.get(part) if isinstance(meant, dict) else None
+        if value != meant:
+            run.warn(f'{old} is a key of mmcv 1.x, and nothing reads it; mmengine has {key}')
+    return None
 
 
 def check_held_out(run: Run, stages: Sequence[Stage]) -> str:

@@ -17,11 +17,14 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from torch import nn
 
+from ..compat import compile_in_place
 from ..data.views import random_state_kept
 from ..distributed import on_all, on_main
 from ..errors import ConfigError, reading
 from ..training import as_list
+from .doubts import require_end
 from .rehearsal_runner import STEPS, Problem, RehearsalRunner, build_metric, trying
 from .run import Run
 from .stage_runner import StageRunner, close_log
@@ -72,7 +75,7 @@ def rehearse(title: str, config: Config, setting: Any, run: Run) -> tuple[Rehear
     Raises:
         CkdError: the problem, with stage, key, value and reason.
     """
-    started = time.perf_counter()
+    started, compiled = time.perf_counter(), config.get('compile') or config.model.get('compile')
     config.resume, config.log_level, config.compile = False, 'ERROR', None
     for key, small in (('compile', False), ('teacher_batch', STEPS)):
         if config.model.get(key):
@@ -81,8 +84,11 @@ def rehearse(title: str, config: Config, setting: Any, run: Run) -> tuple[Rehear
     class Runner(RehearsalRunner):  # mmengine's from_cfg takes no more than the config
         pass
 
-    Runner.run, Runner.setting, Runner.losses = run, staticmethod(setting), []
+    Runner.run, Runner.setting, Runner.losses, Runner.remarks = run, staticmethod(setting), [], []
     try:
+        if compiled:
+            with trying('compile', compiled, 'does not work'):  # says what it does not know at once
+                compile_in_place([nn.Identity()], dict(compiled) if isinstance(compiled, dict) else {})
         with reading('its training cannot be set up'):
             runner = Runner.from_cfg(config)
             runner.train()
@@ -91,8 +97,11 @@ def rehearse(title: str, config: Config, setting: Any, run: Run) -> tuple[Rehear
     except ConfigError as error:
         raise ConfigError(f'{title}: {error}') from error
     seconds = time.perf_counter() - started
-    return runner, on_all(lambda: f'{STEPS} steps, loss {finite_loss(title, runner):.3g}, {seconds:.1f} s'
-                          + unreached_parameters(title, runner, setting))
+    found = on_all(lambda: f'{STEPS} steps, loss {finite_loss(title, runner):.3g}, {seconds:.1f} s'
+                   + unreached_parameters(title, runner, setting))
+    for remark in runner.remarks:
+        run.warn(f'{title}: {remark}')
+    return runner, found
 
 
 def finite_loss(title: str, runner: RehearsalRunner) -> float:
@@ -102,6 +111,9 @@ def finite_loss(title: str, runner: RehearsalRunner) -> float:
     if not math.isfinite(loss):
         raise ConfigError(f'{title}: the loss of the first step is {loss}: '
                           + ', '.join(f'{name}={value:.4g}' for name, value in losses.items()))
+    if loss == 0:
+        runner.remarks.append('the loss of the first step is 0, of which nothing is learnt: '
+                              + ', '.join(losses))
     return loss
 
 
@@ -116,7 +128,7 @@ def testing(title: str, run: Run) -> Iterator[None]:
             dataset = run.data_set(loader['dataset'], 'test_dataloader.dataset')
             settings = {name: value for name, value in loader.items() if name != 'dataset'}
             with trying('test_dataloader', settings):
-                StageRunner.build_dataloader(dict(loader, dataset=dataset))
+                require_end(StageRunner.build_dataloader(dict(loader, dataset=dataset)))
             for metric in metrics:
                 build_metric('test_evaluator', metric)
         with trying('test_evaluator', config.get('test_evaluator'), 'fails on a few images'):

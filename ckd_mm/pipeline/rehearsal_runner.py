@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import METRICS
 from mmengine.runner import EpochBasedTrainLoop
-from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.few_images import few_batches, few_images
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError, in_a_line
-from ..registry import unregistered
-from ..training import as_list, type_name
+from ..files import require_writable
+from ..registry import unknown_type
+from ..training import as_list, type_name, unwrap
+from . import doubts
+from .loaded_weights import loading
 from .run import Run
 from .stage_runner import StageRunner
 
@@ -52,9 +54,9 @@ class Problem(CkdError):
         error = self.__cause__
         if isinstance(error, ConfigError):  # says all
             return f'{setting}: {error}'
-        for path, kind, meant in unregistered(self.value or {}):
-            if kind in str(error) or 'NoneType' in str(error) or 'None is not' in str(error):
-                return f'{setting}{path}.type={kind!r} is registered nowhere' + meant
+        unknown = unknown_type(error, self.value or {})
+        if unknown is not None:
+            return setting + unknown
         shown = ''
         if self.value is not None:
             text = repr(self.value.to_dict() if hasattr(self.value, 'to_dict') else self.value)
@@ -96,12 +98,14 @@ class RehearsalRunner(StageRunner):
 
     Attributes:
         losses: of each training step, by their names.
+        remarks: doubts about the training, a line each.
         unreached: names of learning parameters that no loss reaches.
         run, setting: see :func:`rehearse`.
     """
     run: Run
     setting: Any
     losses: list[dict[str, float]]
+    remarks: list[str]
     hooks_key = 'default_hooks'
 
     # ------------------------------------------------------------ what is built, and from which key
@@ -124,9 +128,7 @@ class RehearsalRunner(StageRunner):
     def build_visualizer(self, visualizer=None):
         with trying('visualizer', visualizer):
             built = super().build_visualizer(visualizer)
-        kept = {name: backend for name, backend in built._vis_backends.items()
-                if isinstance(backend, (LocalVisBackend, TensorboardVisBackend))}
-        built._vis_backends = kept  # others would begin a run on a server
+            doubts.leave_services_out(built._vis_backends)
         return built
 
     def build_model(self, model):
@@ -137,6 +139,7 @@ class RehearsalRunner(StageRunner):
         # without DDP, a process that fails blocks no other
         self._distributed, distributed = False, self._distributed
         with trying('model_wrapper_cfg', model_wrapper_cfg, 'does not work'):
+            doubts.require_wrapper(model_wrapper_cfg)
             model = super().wrap_model(None, model)
         self._distributed = distributed
         return model
@@ -148,7 +151,8 @@ class RehearsalRunner(StageRunner):
         dataset = self.run.data_set(dataloader['dataset'], f'{self.setting(key)}.dataset')
         settings = {name: value for name, value in dataloader.items() if name != 'dataset'}
         with trying(key, settings):
-            return StageRunner.build_dataloader(dict(dataloader, dataset=dataset), *args, **kwargs)
+            built = StageRunner.build_dataloader(dict(dataloader, dataset=dataset), *args, **kwargs)
+            return doubts.require_end(built)
 
     def build_train_loop(self, loop):
         with trying('train_cfg', loop):
@@ -184,7 +188,10 @@ class RehearsalRunner(StageRunner):
 
     def build_optim_wrapper(self, optim_wrapper):
         with trying('optim_wrapper', optim_wrapper):
-            return super().build_optim_wrapper(optim_wrapper)
+            built = super().build_optim_wrapper(optim_wrapper)
+            if isinstance(built, OptimWrapper):
+                self.remarks.extend(doubts.of_parameters(optim_wrapper, built.optimizer, self.model))
+        return built
 
     def scale_lr(self, optim_wrapper, auto_scale_lr=None) -> None:
         with trying('auto_scale_lr', auto_scale_lr, 'does not work'):
@@ -199,19 +206,22 @@ class RehearsalRunner(StageRunner):
         super().register_custom_hooks(hooks)
 
     def register_hook(self, hook, priority=None) -> None:
-        if isinstance(hook, dict) and hook.get('out_dir'):
-            hook['out_dir'] = str(self.run.work_dir)
-        if isinstance(hook, dict) and hook.get('num_images'):  # that it evaluates
-            hook['num_images'] = STEPS
         with trying(self.hooks_key, copy.copy(hook)):
+            if isinstance(hook, dict) and hook.get('out_dir'):
+                require_writable('out_dir', hook['out_dir'])
+                hook['out_dir'] = str(self.run.work_dir)
+            if isinstance(hook, dict) and hook.get('num_images'):  # that it evaluates
+                hook['num_images'] = STEPS
             super().register_hook(hook, priority)
 
     def _init_model_weights(self) -> None:
-        with trying('model', None, 'cannot be initialised'):
+        with trying('model', None, 'cannot be initialised'), \
+                loading(self.model, 'the file of its init_cfg', self.remarks):
             super()._init_model_weights()
 
     def load_or_resume(self) -> None:
-        with trying('load_from', self._load_from, 'cannot be loaded'):
+        with trying('load_from', self._load_from, 'cannot be loaded'), \
+                loading(self.model, str(self._load_from), self.remarks):
             super().load_or_resume()
 
     # ------------------------------------------------------------ the work
@@ -222,7 +232,8 @@ class RehearsalRunner(StageRunner):
         for hook in self._hooks:
             if hasattr(hook, fn_name):
                 try:
-                    getattr(hook, fn_name)(self, **kwargs)
+                    with doubts.listening(self.remarks, type_name(hook)):
+                        getattr(hook, fn_name)(self, **kwargs)
                 except Exception as error:
                     if isinstance(error, CkdError):
                         raise
@@ -240,6 +251,8 @@ class RehearsalRunner(StageRunner):
         self.call_hook('before_train_epoch')
         self.model.train()
         on_all(lambda: self._steps(loop))  # of other images on each process: where one fails, none may wait
+        with trying('log_processor', self.cfg.get('log_processor'), 'cannot log a step'):
+            self.log_processor.get_log_after_iter(self, STEPS - 1, 'train')
         self.call_hook('after_train_epoch')
         for handle in handles:
             handle.remove()
@@ -257,6 +270,7 @@ class RehearsalRunner(StageRunner):
             with trying('train_dataloader', None, 'fails on two images'):
                 *_, last = deque(itertools.islice(loader.batch_sampler, len(loader)), maxlen=1)
                 batches = list(few_batches(loader, [STEPS, min(STEPS, len(last))]))
+                self.remarks.extend(doubts.of_images(loader, batches[0], unwrap(self.model)))
             for index, batch in enumerate(batches):
                 self._stand_still()
                 images = len(batch['inputs'])

@@ -16,6 +16,7 @@ from torch import nn
 from ..data.damaged import name_damaged
 from ..errors import ConfigError, in_a_line
 from ..evaluation.evaluate import evaluation_parts
+from ..registry import unknown_type
 from ..settings import RunnerSettings, Settings, require_trainable
 from ..training import without_comparison
 from ..validate import check_one_label
@@ -116,7 +117,7 @@ class Run:
             try:
                 self._built[str(config)] = registry.build(copy.deepcopy(config))
             except Exception as error:  # whatever a constructor raises: name the setting
-                raise ConfigError(f'{problem}: {in_a_line(error)}') from error
+                raise ConfigError(f'{problem}: {unknown_type(error, config) or in_a_line(error)}') from error
         return self._built[str(config)]
 
     def test_set(self) -> Any:

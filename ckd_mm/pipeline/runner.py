@@ -1,6 +1,5 @@
 """Whole methods as one runner: stages in turn, each done once and written down."""
 
-import os
 import time
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmengine.runner import Runner
 
 from ..compat import prepare_distributed, versions
 from ..errors import CkdError, ConfigError, reading
-from ..files import nearest_folder, plain, write_json
+from ..files import plain, require_writable, write_json
 from ..registry import RUNNERS, use_scope
 from ..report import Report, Section, results_table, write_page
 from ..settings import RunnerSettings
@@ -51,10 +50,7 @@ class CheckpointDistillRunner:
         RunnerSettings.of(config)
         self.cfg = config
         self.work_dir = Path(config.work_dir)
-        place = nearest_folder(self.work_dir)
-        if not (place.is_dir() and os.access(place, os.W_OK)):
-            raise ConfigError(f'work_dir={str(self.work_dir)!r}: {place} is no folder that can be written; '
-                              'choose another --work-dir')
+        require_writable('work_dir', self.work_dir, 'choose another --work-dir')
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'CheckpointDistillRunner':

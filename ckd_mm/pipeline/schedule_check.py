@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,16 +35,18 @@ def check_learning_rate(stage: TrainingStage, run: Run, config: Config) -> str:
     schedulers, epochs = as_list(config.get('param_scheduler')), config.train_cfg.max_epochs
     if not all('type' in scheduler for scheduler in schedulers):
         return 'not checked: schedulers of several optimizers'
+    lr = (config.optim_wrapper.get('optimizer') or {}).get('lr', 1.0)
+    if not schedulers or not isinstance(lr, Real):  # the optimizer will say what is wrong
+        return 'constant'
     length = iterations_of(schedulers, run, config)
     name, train_cfg = stage.setting(run, 'param_scheduler'), stage.setting(run, 'train_cfg')
     try:
-        lr = (config.optim_wrapper.get('optimizer') or {}).get('lr', 1.0)
         found = misfit(schedulers, lr, epochs, length)
     except Exception as error:  # whatever a scheduler raises: name it
         raise ConfigError(f'{name}={config.param_scheduler!r} cannot schedule the {epochs} epochs '
                           f'({train_cfg}.max_epochs) of the {stage.title}: {type(error).__name__}: '
                           f'{error}') from error
-    shown = ', '.join(map(type_name, schedulers)) or 'constant'
+    shown = ', '.join(map(type_name, schedulers))
     if found is None:
         return shown
     # generations and baselines have the student's schedule

@@ -231,7 +231,7 @@ EVERYDAY = [
         ('teacher.train_dataloader.drop_last', 'x', 'True or False'), ('log_level', 'x', 'one of'),
         ('optim_wrapper.accumulative_counts', 0, 'a whole'), ('find_unused_parameters', 'x', 'True or'),
         ('auto_scale_lr.base_batch_size', '8x16', 'a whole number'), ('compile', 'x', 'a bool or a dict'),
-        ('default_scope', 3, 'a str'), ('sync_bn', 3, 'a str or a bool'),
+        ('default_scope', 3, 'a str'), ('sync_bn', 'torhc', 'one of'),
         ('teacher.trajectory', [1], 'a folder or several'), ('teacher.load_from', [1], 'a str or a Path'),
         ('distill.tau', 'hot', 'a finite number'), ('distill.kd_weight', [1], 'a finite number'),
         ('probe.num_images', -1, 'a whole number'), ('distill.teacher_weights', 0.5, 'a list')]],

@@ -1,6 +1,8 @@
 """What would fail late fails before the first stage, in one line; a rehearsal leaves nothing behind."""
 
 import random
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,6 +81,36 @@ ALL = [
      r'custom_hooks holds CheckpointHook, whose after_val_epoch fails: '),
     (dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='TensorbordVisBackend')])),
      r"^teacher: visualizer.vis_backends\[0\].type='TensorbordVisBackend' is registered nowhere; did"),
+    pytest.param(dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')])),
+                 '^teacher: visualizer: WandbVisBackend needs wandb, which is not installed: pip inst',
+                 marks=pytest.mark.skipif(find_spec('wandb') is not None, reason='wandb is installed')),
+    (dict(train_dataloader=dict(sampler=dict(type='InfiniteSampler', _delete_=True))),
+     r"^teacher: train_dataloader: InfiniteSampler goes on after its 4 batches.*take dict\(type='DefaultSam"),
+    (dict(val_dataloader=dict(sampler=dict(type='InfiniteSampler', _delete_=True))),
+     r'^teacher: val_dataloader: InfiniteSampler goes on after its 1 batches'),
+    (dict(test_dataloader=dict(sampler=dict(type='InfiniteSampler', _delete_=True))),
+     r'^student: test_dataloader: InfiniteSampler goes on after its 1 batches'),
+    (dict(train_dataloader=dict(dataset=dict(pipeline=[dict(type='RandomFlip', prob=0.5)]))),
+     r"^teacher: train_dataloader: its batches have no `inputs`; end the pipeline .*dict\(type='PackInputs'"),
+    (dict(train_dataloader=dict(dataset=dict(pipeline=[dict(type='RandomFlp')]))),
+     r"^train_dataloader.dataset cannot be read: .pipeline\[0\].type='RandomFlp' is .*mean 'RandomFlip'\?"),
+    (dict(model=dict(head=dict(loss=dict(type='CrosEntropyLoss')))),
+     r"^the student network .*: .head.loss.type='CrosEntropyLoss' is .* mean '.*CrossEntropyLoss'\?"),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_multt=0.0))),
+     "^teacher: optim_wrapper: paramwise_cfg: unknown key 'norm_decay_multt'; did you mean 'norm_decay"),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys={'head': dict(lr_mul=0.1)}))),
+     r"^teacher: optim_wrapper: paramwise_cfg.custom_keys\['head'\]: unknown key 'lr_mul'; did you mean"),
+    (dict(optim_wrapper=dict(optimizer=dict(lr='1e-3'))),
+     r"^teacher: optim_wrapper=\{.*'lr': '1e-3'.*\} cannot be built: TypeError: '<' not supported"),
+    (dict(log_processor=dict(custom_cfg=[dict(data_src='loss', method_name='median', window_size=1)])),
+     r'^teacher: log_processor=.*median.* cannot log a step: '),
+    (dict(default_hooks=dict(checkpoint=dict(out_dir=f'{__file__}/run'))),
+     r"^teacher: default_hooks: out_dir='.*test_rehearsal.py/run': .*rehearsal.py is no folder that can"),
+    (dict(model_wrapper_cfg=dict(type='MMDistributedDataParalel')),
+     r"^teacher: model_wrapper_cfg.type='MMDistributedDataParalel' is .* mean 'MMDistributedDataParallel'"),
+    (dict(compile=dict(backend='induktor')), r"^teacher: compile=\{'backend': 'induktor'\} does not work: "),
+    (dict(model=dict(init_cfg='start.pth')),
+     r'^student: model cannot be initialised: AssertionError: assert .*\(.*py, line \d+\)$'),
     (dict(model=dict(head=dict(type='StackedLinearClsHead', mid_channels=[4], norm_cfg=dict(type='BN1d'))),
           train_dataloader=dict(batch_size=3)),
      r'^student: model fails in a training step on 1 image: ValueError: Expected more than 1 value'),
@@ -93,6 +125,93 @@ def test_fails_before_the_teacher_is_trained(distil_run, change, message):
         RUNNERS.build(config).train()
     left = [path.name for path in Path(config.work_dir).iterdir()]
     assert left == ['ckd_mm.log']
+
+
+def saved(network: dict, change) -> dict:
+    return change(MODELS.build(network).state_dict())
+
+
+def under(prefix: str):
+    return lambda weights: {prefix + name: value for name, value in weights.items()}
+
+
+NONE = 'has none of the weights of the network'
+FILES = {
+    'another width': (lambda: saved(resnet(channels=8), under('')), 'load_from',
+                      rf'^student: load_from: .*start.pth {NONE}: it has student.backbone.conv1.'
+                      r'weight \(8, 3, 3, 3\), and the network student.backbone.conv1.weight \(4, 3, 3, 3\)'),
+    'below another key': (lambda: dict(model=saved(resnet(), under(''))), 'load_from',
+                          f'start.pth {NONE}: it has .*model, and'),
+    'other names': (lambda: saved(resnet(), under('encoder.')), 'load_from', NONE),
+    'the backbone alone': (lambda: MODELS.build(resnet()['backbone']).state_dict(), 'load_from', NONE),
+    'a whole network for a backbone': (lambda: saved(resnet(), under('')), 'model.backbone.init_cfg',
+                                       f'^student: model: the file of its init_cfg {NONE}: it has backbone'),
+    'a teacher': (lambda: saved(resnet(), under('')), 'teacher.load_from',
+                  f'^teacher: teacher.load_from: .*start.pth {NONE}: it has .*'),
+}
+
+
+def start_from(config: Config, key: str, weights: dict) -> None:
+    file = Path(config.work_dir).with_name('start.pth')
+    torch.save(weights, file)
+    value = dict(type='Pretrained', checkpoint=str(file)) if key.endswith('init_cfg') else str(file)
+    if config.teacher is not None:
+        config.teacher.load_from = None
+    config.merge_from_dict({key: value})
+
+
+@pytest.mark.parametrize('weights, key, message', FILES.values(), ids=FILES)
+def test_a_file_without_the_weights_of_the_network(distil_run, weights, key, message):
+    """mmengine logs the names, and trains from random weights."""
+    config = distil_run(**PLAIN)
+    if key == 'teacher.load_from':
+        config.teacher.model = resnet(2, channels=8)
+    start_from(config, key, weights())
+    with pytest.raises(ConfigError, match=message):
+        CheckpointDistillRunner(config).prepare(Preflight(print))
+
+
+def remarks_of(config: Config) -> list[str]:
+    preflight = Preflight(lambda line: None)
+    CheckpointDistillRunner(config).prepare(preflight, warn=preflight.warn)
+    return preflight.warnings
+
+
+@pytest.mark.parametrize('peer', [False, True])
+def test_a_file_with_some_weights_of_the_network(distil_run, peer):
+    """One with another head, or of the backbone alone, is what fine-tuning starts from; a part of a backbone
+    is told."""
+    config = distil_run(**PLAIN)
+    if peer:
+        config.teacher = config.distill = config.selector = None
+        config.peer = dict(model=resnet())
+    start_from(config, 'load_from', saved(resnet(classes=7), under('module.')))
+    assert remarks_of(config) == []
+    weights = saved(resnet(), under(''))
+    weights.pop('backbone.conv1.weight')
+    start_from(config, 'load_from', weights)
+    line, = remarks_of(config)
+    assert 'has only 14 of the 15 weights of the backbone' in line and 'backbone.conv1.weight' in line
+
+
+@pytest.mark.parametrize('change, doubt', [
+    (dict(train_dataloader=dict(sampler=dict(shuffle=False))), 'teacher: .*sampler does not shuffle'),
+    (dict(train_dataloader=dict(sampler=None)), r'^teacher: train_dataloader.sampler does not shuffle'),
+    (dict(optimizer=dict(type='Adam')), 'optimizer is a key of mmcv 1.x, .* mmengine has optim_wrapper.opt'),
+    (dict(distill=dict(ce_weight=0.0, kd_weight=0.0)),
+     '^student: the loss of the first step is 0, of which nothing is learnt: loss_ce'),
+    (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='acc')]),
+     r'^teacher: EarlyStoppingHook: Skip early stopping process since the evaluation results'),
+    (dict(total_epochs=3), 'total_epochs is a key .* mmengine has train_cfg.max_epochs'),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys={'bacbone': dict(lr_mult=0.1)}))),
+     r"^teacher: no parameter has any of the names .*custom_keys, \['bacbone'\]; the first is backbone"),
+    (dict(data_preprocessor=dict(mean=[0.48] * 3, std=[0.25] * 3)),
+     r'^teacher: data_preprocessor has mean=\[0.48, .*\] and std=\[0.25, .* up to 255: .* times 255'),
+])
+def test_trainings_that_are_hardly_meant(distil_run, change, doubt):
+    config = distil_run(**PLAIN)
+    config.merge_from_dict(change)
+    assert re.match(doubt, remarks_of(config)[0])
 
 
 def test_hooks_find_the_head_of_a_distilled_student():
