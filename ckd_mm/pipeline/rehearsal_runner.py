@@ -238,7 +238,8 @@ class RehearsalRunner(StageRunner):
                     if isinstance(error, CkdError):
                         raise
                     fails = f'holds {type_name(hook)}, whose {fn_name} fails'
-                    raise Problem('custom_hooks', None, fails) from error
+                    own = type_name(hook) in map(type_name, as_list(self.cfg.get('custom_hooks')))
+                    raise Problem('custom_hooks' if own else 'default_hooks', None, fails) from error
 
     def _rehearse(self, loop: EpochBasedTrainLoop):
         """In place of the loop's ``run``: a step of two images, and one of a single image if the last batch

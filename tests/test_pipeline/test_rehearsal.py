@@ -78,7 +78,7 @@ ALL = [
     (dict(param_scheduler=[dict(type='CosineAnnealingLR', T_maxx=3)]),
      r'^param_scheduler=.* cannot schedule the 3 epochs .* of the teacher: TypeError: .*T_maxx'),
     (dict(default_hooks=dict(checkpoint=dict(save_best='accuracy/top7'))),
-     r'custom_hooks holds CheckpointHook, whose after_val_epoch fails: '),
+     r'default_hooks holds CheckpointHook, whose after_val_epoch fails: '),
     (dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='TensorbordVisBackend')])),
      r"^teacher: visualizer.vis_backends\[0\].type='TensorbordVisBackend' is registered nowhere; did"),
     pytest.param(dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')])),
