@@ -63,10 +63,11 @@ def unknown_type(error: Exception, config: Any) -> str | None:
 
 def _registered() -> Iterator[str]:
     """Names of all types, as a config may write them."""
+    scope = DefaultScope.get_current_instance()
     for root in vars(mmengine).values():
         if isinstance(root, Registry) and root.parent is None:
-            with root.switch_scope_and_registry(None) as scoped:
-                yield from scoped.module_dict
+            if scope is not None and scope.scope_name in root.children:
+                yield from root.children[scope.scope_name].module_dict
             for registry in (root, *root.children.values()):
                 if registry.scope == 'ckd_mm':  # others may need packages that are not installed
                     registry.import_from_location()

@@ -117,7 +117,8 @@ class Run:
             try:
                 self._built[str(config)] = registry.build(copy.deepcopy(config))
             except Exception as error:  # whatever a constructor raises: name the setting
-                raise ConfigError(f'{problem}: {unknown_type(error, config) or in_a_line(error)}') from error
+                reason = (unknown_type(error, config) or in_a_line(error)).lstrip('.')
+                raise ConfigError(f'{problem}: {reason}') from error
         return self._built[str(config)]
 
     def test_set(self) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from ckd_mm.data import Views, ViewSampler
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.files import write_json
 from ckd_mm.losses import CohortKDLoss, SoftTarget
+from ckd_mm.pipeline.training_stage import NetworkResult
 from ckd_mm.registry import MODELS
 from ckd_mm.stages.target_making import targets_fingerprint
+from ckd_mm.stages.targets import TargetsResult
 from ckd_mm.targets import Layout, TargetWriter
 
 from ..conftest import resnet
@@ -198,8 +201,10 @@ def test_targets_of_a_finished_generation_need_no_room(cached, with_free_disk, t
     with pytest.raises(CkdError, match=FULL):
         with_free_disk(config, 100_000)
     (tmp_path / 'run').mkdir()
-    done = dict(state='done', processes=1, settings={}, seconds=1.0, result={})
-    write_json(tmp_path / 'run' / 'stages.json',
-               {stage: done for stage in ('teacher', 'select', 'generation_1_targets', 'generation_1')})
-    config.resume = True
+    done = dict(state='done', processes=1, settings={}, seconds=1.0)
+    results = dict(generation_1_targets=TargetsResult, generation_1=NetworkResult)
+    write_json(tmp_path / 'run' / 'stages.json', {
+        stage: dict(done, result=dict.fromkeys(field.name for field in fields(kind)))
+        for stage, kind in results.items()})
+    config.resume, config.rehearsal = True, False  # there is no generation to learn from
     with_free_disk(config, 100_000)

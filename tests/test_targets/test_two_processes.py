@@ -34,6 +34,7 @@ def both(tmp_path_factory):
         'distill.aggregation': 'loss', 'distill.cache': dict(views=VIEWS),
         'distill.schedule': [dict(type='ckd_mm.StopWhenOvertakenHook', held_out=HELD_OUT)]})
     config.teacher, config.selector = dict(trajectory=str(folder / 'given')), dict(type='even', k=2)
+    config.rehearsal = False  # it has teachers of its own
     config.model, config.probe = resnet(2, 8, norm_cfg=dict(type='GN', num_groups=2)), None
     config.train_dataloader.dataset.pipeline = [
         dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
