@@ -130,7 +130,7 @@ def test_a_started_stage_resumed_with_other_settings_names_them(distil_run):
 def test_a_run_that_failed_before_it_computed_anything_starts_anew(distil_run, monkeypatch):
     config = distil_run()
     config.train_dataloader.dataset.pipeline = [dict(type='NoSuchTransform')]
-    with pytest.raises(ConfigError, match="dataset cannot be read: .*'NoSuchTransform' is registered nowhere"):
+    with pytest.raises(ConfigError, match="'NoSuchTransform' is registered nowhere"):
         RUNNERS.build(config).train()
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(ResumableEpochLoop, 'run_iter', lambda *args: (_ for _ in ()).throw(MemoryError))
