@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
 from .errors import CkdError, ConfigError, in_a_line
 
@@ -119,6 +118,8 @@ def _place(error: Exception) -> str:
 def merge_options(config: Config, options: dict[str, Any] | None) -> None:
     """Merge those of a command line, in place. Raises ConfigError where one does not fit over the config, or
     is new and looks like a misspelled key."""
+    from mmengine.runner import Runner
+
     from .pipeline.build import RunSettings
     known = {*config, *inspect.signature(Runner).parameters, *RunSettings.names()}
     for key in {key.split('.')[0] for key in options or {}} - known:

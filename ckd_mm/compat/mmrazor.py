@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from types import ModuleType
 
+from ..errors import in_a_line
 from .environment import EnvironmentConflict, installed_versions, versions_in_a_line
 
 QUANTIZATION = 'mmrazor.structures.quantization'
@@ -36,7 +37,7 @@ def require_mmrazor(wanted_by: str) -> ModuleType:
     except Exception as error:  # whatever mmrazor trips over, its name and the reason are what the user needs
         version = installed_versions('mmrazor').get('mmrazor')
         raise EnvironmentConflict(f'{wanted_by} needs mmrazor, and mmrazor {version} cannot be imported with '
-                                  f'{versions_in_a_line()}: {type(error).__name__}: {error}') from error
+                                  f'{versions_in_a_line()}: {in_a_line(error)}') from error
     return sys.modules['mmrazor']
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dataset import Compose
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import CkdError, ImageError
+from ..errors import CkdError, ImageError, in_a_line
 from ..progress import Progress
 
 BATCH = 64  # images between two steps of the progress
@@ -28,7 +28,7 @@ class NamingPipeline(Compose):
                     raise
                 raise ImageError(
                     f'image {data["img_path"]} cannot be read, it is missing or damaged '
-                    f'({type(error).__name__}: {" ".join(str(error).split())}). Mend it, '
+                    f'({in_a_line(error)}). Mend it, '
                     'or put another image of its class in its place, under its name (without it other images '
                     'would be held out), then pass --resume') from error
             if result is None:

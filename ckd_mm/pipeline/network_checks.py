@@ -8,7 +8,7 @@ from mmengine.dataset import default_collate
 from torch import Tensor, nn
 
 from ..compat import accelerator_available
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line
 from ..training import type_name
 from ..trajectory import model_config_of
 from .run import Run
@@ -65,8 +65,8 @@ def logits_of_two_images(name: str, network: nn.Module, dataset: Any) -> Tensor:
         batch = network.data_preprocessor(default_collate([dataset[0], dataset[len(dataset) // 2]]), False)
         logits = network(batch['inputs'], mode='tensor')
     except Exception as error:  # a wrong in_channels, an image too small for the strides, ...
-        raise ConfigError(f'the {name} network fails on two images of the test set: {type(error).__name__}: '
-                          f'{error}') from error
+        raise ConfigError(f'the {name} network fails on two images of the test set: '
+                          f'{in_a_line(error)}') from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(f'the head of the {name} network, {type(network.head).__name__}, should return '

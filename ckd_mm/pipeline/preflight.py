@@ -4,15 +4,13 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mmengine.dist import get_world_size
-
 from ..compat import check_environment, versions
 from ..data.split import require_held_out
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError, reading
 from ..evaluation.evaluate import evaluation_parts, gives_top1
 from ..files import read_json
-from ..training import apply_overrides, as_list, overrides_of, unscaled_batch
+from ..training import as_list
 from ..trajectory import MANIFEST
 from ..trajectory.snapshot import ACCURACY
 from .data_sets import check_image_files, check_labels
@@ -86,7 +84,6 @@ class Preflight:
         self.check('keys', lambda: check_keys_of_today(run))
         self.check('labels', lambda: check_labels(run))
         self.check('accuracy', lambda: check_accuracy(run))
-        self.check('learning rate', lambda: check_learning_rates(run))
         self.check('held-out images', lambda: check_held_out(run, stages))
         rehearsed = to_rehearse(run, stages) if run.settings.rehearsal else set()
         with rehearsal_of(run) as scratch:
@@ -199,20 +196,3 @@ def check_accuracy(run: Run) -> str:
                  'that there is; the figure of the training, sweeps, tools/compare_runs.py and the check of '
                  "a given teacher's accuracy need dict(type='Accuracy', topk=(1, ))")
     return f'not in {" and ".join(lacking)}' if lacking else 'top-1'
-
-
-def check_learning_rates(run: Run) -> str:
-    """mmengine scales a learning rate only with ``--auto-scale-lr``: warns where it is for another batch."""
-    config, processes, found = run.student_training(), get_world_size(), {}
-    for name, own in {'': {}, **overrides_of(run.config)}.items():
-        own = {key: value for key, value in own.items() if key != 'model'}
-        training = apply_overrides(config, own, name)
-        batch = unscaled_batch(training, processes)
-        if batch is not None:
-            found.setdefault(batch, name)
-    for (images, wanted), name in found.items():
-        run.warn(f'{name and f"{name}: "}the learning rate is for {wanted} images a step '
-                 f'(auto_scale_lr.base_batch_size), and a step on {processes} process(es) has {images}. '
-                 'Pass --auto-scale-lr, or change the number of processes, train_dataloader.batch_size or '
-                 'optim_wrapper.optimizer.lr')
-    return 'not for this batch size' if found else 'fits the batch size, as far as auto_scale_lr says'

@@ -1,96 +1,28 @@
 """mmengine's Runner that tries what a stage will do, and keeps nothing."""
 
-import contextlib
 import copy
 import itertools
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.registry import METRICS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.few_images import few_batches, few_images
 from ..distributed import on_all
-from ..errors import CkdError, ConfigError, in_a_line
+from ..errors import CkdError, ConfigError
 from ..files import require_writable
-from ..registry import unknown_type
 from ..training import as_list, type_name, unwrap
 from . import doubts
 from .loaded_weights import loading
+from .problem import NEEDS_MORE, Problem, build_metric, trying
 from .run import Run
 from .stage_runner import StageRunner
 
 STEPS = 2
-SHOWN = 160  # characters of a value in a message
-
-
-class Problem(CkdError):
-    """Something of a runner that fails.
-
-    Args:
-        key: of its config.
-        value: of the key; None: too long to be shown.
-        fails: 'cannot be built'.
-    """
-
-    def __init__(self, key: str, value: Any, fails: str) -> None:
-        super().__init__(f'{key} {fails}')
-        self.key, self.value, self.fails = key, value, fails
-
-    def __reduce__(self) -> tuple:
-        """What other processes get to know."""
-        return CkdError, (f'{self.key} {self.fails}: {in_a_line(self.__cause__)}', )
-
-    def explain(self, setting: str) -> str:
-        """
-        Args:
-            setting: name of the key in the whole config.
-        """
-        error = self.__cause__
-        if isinstance(error, ConfigError):  # says all
-            return f'{setting}: {error}'
-        unknown = unknown_type(error, self.value or {})
-        if unknown is not None:
-            return setting + unknown
-        shown = ''
-        if self.value is not None:
-            text = repr(self.value.to_dict() if hasattr(self.value, 'to_dict') else self.value)
-            shown = f'={text if len(text) <= SHOWN else text[:SHOWN] + "..."}'
-        return f'{setting}{shown} {self.fails}: {in_a_line(error)}'
-
-
-@contextlib.contextmanager
-def trying(key: str, value: Any = None, fails: str = 'cannot be built') -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # mmengine's builders and users' own classes raise anything
-        if isinstance(error, CkdError) and not isinstance(error, ConfigError):
-            raise
-        raise Problem(key, value, fails) from error
-
-
-def build_metric(name: str, metric: Any) -> Any:
-    """
-    Args:
-        name: of the evaluator in the config.
-
-    Raises:
-        ConfigError: there is no such metric, or it does not take its settings.
-    """
-    if isinstance(metric, BaseMetric):
-        return metric
-    if not isinstance(metric, dict) or not isinstance(metric.get('type'), (str, type)):
-        raise ConfigError(f"{name}: {metric!r} should be a metric, dict(type='Accuracy'), or a list of them")
-    try:
-        with trying(name, metric):
-            return METRICS.build(copy.deepcopy(metric))
-    except Problem as problem:
-        raise ConfigError(problem.explain(name)) from problem
 
 
 class RehearsalRunner(StageRunner):
@@ -212,6 +144,8 @@ class RehearsalRunner(StageRunner):
                 hook['out_dir'] = str(self.run.work_dir)
             if isinstance(hook, dict) and hook.get('num_images'):  # that it evaluates
                 hook['num_images'] = STEPS
+            if type_name(hook) == 'PreciseBNHook':  # reads 8192 by default
+                hook['num_samples'] = STEPS
             super().register_hook(hook, priority)
 
     def _init_model_weights(self) -> None:
@@ -239,7 +173,8 @@ class RehearsalRunner(StageRunner):
                         raise
                     fails = f'holds {type_name(hook)}, whose {fn_name} fails'
                     own = type_name(hook) in map(type_name, as_list(self.cfg.get('custom_hooks')))
-                    raise Problem('custom_hooks' if own else 'default_hooks', None, fails) from error
+                    key = 'custom_hooks' if own else 'default_hooks'
+                    raise Problem(key, None, fails, NEEDS_MORE) from error
 
     def _rehearse(self, loop: EpochBasedTrainLoop):
         """In place of the loop's ``run``: a step of two images, and one of a single image if the last batch
@@ -260,7 +195,7 @@ class RehearsalRunner(StageRunner):
         self.unreached = [name for name in learning if name not in reached]
         loop._epoch += 1
         if self.val_loop is not None:
-            with trying('val_evaluator', self.cfg.val_evaluator, 'fails on a few images'):
+            with trying('val_evaluator', self.cfg.val_evaluator, 'fails on a few images', NEEDS_MORE):
                 self.val_loop.run()
         self.call_hook('after_train')
         return self.model

@@ -22,7 +22,7 @@ from .preflight import Preflight, environment
 from .run import Run
 from .stage import STUDENT, Stage
 from .stage_runner import UTF8_LOG, close_log
-from .store import DONE, Store, read_records
+from .store import DONE, FILE, Store, read_records
 
 SUMMARY = 'summary.json'
 
@@ -70,18 +70,18 @@ class CheckpointDistillRunner:
         started = time.perf_counter()
 
         def read() -> str:
-            run = Run(self.cfg, self.settings_type.of(self.cfg), **log)
-            opened.extend((run, self.build(run)))
-            return ', '.join(stage.name for stage in opened[1])
+            run, records = Run(self.cfg, self.settings_type.of(self.cfg), **log), read_records(self.work_dir)
+            stages = self.build(run)
+            with reading(f'{self.work_dir / FILE} is damaged; restore it, or choose another --work-dir'):
+                run.done = {name for name, record in records.items() if record['state'] == DONE}
+                run.results = {stage.name: stage.Result(**records[stage.name]['result'])
+                               for stage in stages if stage.name in run.done}
+            opened.extend((run, stages))
+            return ', '.join(stage.name for stage in stages)
 
         preflight.check('environment', environment)
         preflight.check('settings', read)
         if opened:
-            records = read_records(self.work_dir)
-            run, stages = opened
-            run.done = {name for name, record in records.items() if record['state'] == DONE}
-            run.results = {stage.name: stage.Result(**records[stage.name]['result'])
-                           for stage in stages if stage.name in run.done}
             preflight.check_stages(*opened)
         preflight.end()
         preflight.log(f'Checked in {time.perf_counter() - started:.0f} s')

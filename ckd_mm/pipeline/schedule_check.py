@@ -1,4 +1,4 @@
-"""Whether the schedule of a learning rate is as long as its training."""
+"""Whether a learning rate fits the batch size, and its schedule the length of the training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.registry import PARAM_SCHEDULERS
 
-from ..errors import ConfigError
-from ..training import as_list, type_name
+from ..errors import ConfigError, in_a_line
+from ..training import as_list, type_name, unscaled_batch
 from .run import Run
 from .stage import STUDENT
 
@@ -25,13 +25,21 @@ ITERATIONS = 20  # that stand for an epoch where no scheduler counts iterations
 
 
 def check_learning_rate(stage: TrainingStage, run: Run, config: Config) -> str:
-    """Warns of a schedule of another length than the training, as one that a longer training inherits: a
+    """Warns of a learning rate for another batch size, which mmengine only scales with ``--auto-scale-lr``.
+
+    Warns of a schedule of another length than the training, as one that a longer training inherits: a
     cosine rises again after its end, or the rate stays where it ended; a shorter training cuts it off. Called
     on all ranks.
 
     Raises:
         ConfigError: a scheduler cannot be built, or cannot go on to the end of the training.
     """
+    processes = get_world_size()
+    if (batch := unscaled_batch(config, processes)) is not None:
+        loader, wrapper = (stage.setting(run, key) for key in ('train_dataloader', 'optim_wrapper'))
+        run.warn(f'the learning rate is for {batch[1]} images a step (auto_scale_lr.base_batch_size), and '
+                 f'a step on {processes} process(es) has {batch[0]}. Pass --auto-scale-lr, or change the '
+                 f'number of processes, {loader}.batch_size or {wrapper}.optimizer.lr')
     schedulers, epochs = as_list(config.get('param_scheduler')), config.train_cfg.max_epochs
     if not all('type' in scheduler for scheduler in schedulers):
         return 'not checked: schedulers of several optimizers'
@@ -44,8 +52,8 @@ def check_learning_rate(stage: TrainingStage, run: Run, config: Config) -> str:
         found = misfit(schedulers, lr, epochs, length)
     except Exception as error:  # whatever a scheduler raises: name it
         raise ConfigError(f'{name}={config.param_scheduler!r} cannot schedule the {epochs} epochs '
-                          f'({train_cfg}.max_epochs) of the {stage.title}: {type(error).__name__}: '
-                          f'{error}') from error
+                          f'({train_cfg}.max_epochs) of the {stage.title}: '
+                          f'{in_a_line(error)}') from error
     shown = ', '.join(map(type_name, schedulers))
     if found is None:
         return shown

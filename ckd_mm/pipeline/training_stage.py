@@ -17,7 +17,7 @@ from ..data.labels import classes_of
 from ..errors import CkdError
 from ..evaluation import evaluate
 from ..settings import RUNNER_KEYS
-from ..training import overrides_of, result_settings, trained_model, type_name
+from ..training import overrides_of, result_settings, trained_model, type_name, unwrap
 from ..trajectory import model_config_of, write_snapshot
 from . import network_checks, rehearsal
 from .changes import Changes, named_by_type, training_changes
@@ -92,12 +92,17 @@ class TrainingStage(Stage[R]):
 
     def rehearse(self, run: Run) -> str | None:
         runner, found = self.rehearse_training(run)
+        found += self.look_at(run, unwrap(runner.model))
         with rehearsal.testing(self.title, run):
             run.results[self.name] = self.finish(run, runner)
         return found
 
     def rehearse_training(self, run: Run) -> tuple[StageRunner, str]:
         return rehearsal.rehearse(self.title, self.config(run), lambda key: self.setting(run, key), run)
+
+    def look_at(self, run: Run, model: nn.Module) -> str:
+        """What more there is to say of a model that was trained in a rehearsal. Raises CkdError."""
+        return ''
 
     def setting(self, run: Run, key: str) -> str:
         """The name of a key for messages: 'teacher.train_dataloader', or 'train_dataloader' if inherited."""

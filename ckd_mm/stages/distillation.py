@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line
 from ..hooks.schedule_hook import build_schedule, check_schedules, schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
 from ..infoplane.probe import Probe
@@ -74,7 +74,7 @@ class DistillSettings(Settings):
             self.built_loss()
         except Exception as error:  # an unknown type, a setting that it does not take, ...
             raise ConfigError(
-                f'{name}.loss={self.loss!r} cannot be built: {type(error).__name__}: {error}') from error
+                f'{name}.loss={self.loss!r} cannot be built: {in_a_line(error)}') from error
 
     @property
     def kd_loss(self) -> dict[str, Any]:

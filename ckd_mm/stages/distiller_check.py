@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from ..compat import require_mmrazor
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line
 from ..pipeline.data_sets import image_shape
 from ..pipeline.run import Run
 from ..pipeline.stage import TeachingStage
@@ -70,7 +70,7 @@ def check_distiller(student: nn.Module, cohort: BaseCohort, distiller: dict, inp
         try:
             built = build_distiller(distiller)
         except Exception as error:  # mmrazor asserts
-            raise ConfigError(f'{key} cannot be built: {_one_line(error)}') from error
+            raise ConfigError(f'{key} cannot be built: {in_a_line(error)}') from error
         networks = dict(student=copy.deepcopy(student).eval(), teacher=copy.deepcopy(cohort).freeze())
         for role, network in networks.items():
             _prepare(getattr(built, f'{role}_recorders'), network, f'{key}.{role}_recorders')
@@ -107,7 +107,7 @@ def _check_parts(distiller: dict, key: str) -> None:
                     registry.build(dict(copy.deepcopy(part), type=kind))
                 except Exception as error:  # whatever a constructor says
                     raise ConfigError(
-                        f'{key}.{group}.{name}: {kind} cannot be built: {_one_line(error)}') from error
+                        f'{key}.{group}.{name}: {kind} cannot be built: {in_a_line(error)}') from error
 
 
 def _prepare(recorders: Any, network: nn.Module, key: str) -> None:
@@ -134,7 +134,7 @@ def _compute(distiller: nn.Module, name: str, key: str) -> None:
         except Exception as error:  # an index that is too high, a connector that takes other features, ...
             found = ' and '.join(map(_shape, recorder.data_buffer))
             raise ConfigError(f'{key}: {name}: {where} gives {found}, which does not fit {record}: '
-                              f'{_one_line(error)}') from error
+                              f'{in_a_line(error)}') from error
         through = f' through {record["connector"]!r}' if record.get('connector') else ''
         gives.append(f'{where}{through} gives {_shape(given[argument])}')
     if equal_from is not None:
@@ -147,7 +147,7 @@ def _compute(distiller: nn.Module, name: str, key: str) -> None:
         loss(**given)
     except Exception as error:
         raise ConfigError(
-            f'{key}: {name}: {", ".join(gives)}, which {kind} cannot compare: {_one_line(error)}') from error
+            f'{key}: {name}: {", ".join(gives)}, which {kind} cannot compare: {in_a_line(error)}') from error
 
 
 def _shape(value: Any) -> str:
@@ -159,7 +159,3 @@ def _shape(value: Any) -> str:
 def _meant(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=3)
     return f'; did you mean {" or ".join(close)}?' if close else ''
-
-
-def _one_line(error: Exception) -> str:
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'

@@ -9,11 +9,12 @@ from mmengine.dataset import default_collate
 from torch import Tensor
 
 from ..data.views import random_state_kept
-from ..errors import ConfigError, SnapshotError
+from ..errors import ConfigError, SnapshotError, in_a_line
 from ..files import sha256_of_file
 from ..pipeline.run import Run
 from ..registry import MODELS
-from ..trajectory import Snapshot, model_config_of
+from ..students import CheckpointDistill
+from ..trajectory import Snapshot
 from ..trajectory.checkpoint_file import load_checkpoint_file
 
 if TYPE_CHECKING:
@@ -24,18 +25,21 @@ SMALLEST, LARGEST = 1e-6, 1e6  # of the cross-entropy's gradient
 USUAL_DEVIATION = 3.0  # of the logits of a trained network
 
 
-def check_gradient(stage: 'StudentStage', run: Run) -> str:
+def check_gradient(stage: 'StudentStage', run: Run, model: CheckpointDistill) -> str:
     """The norm of both gradients with respect to the student's logits, for some training images.
 
     Teachers that are yet to be trained are replaced by random logits of usual size, so that only the loss is
     tried.
+
+    Args:
+        model: of a rehearsal, with the student's first weights.
 
     Raises:
         ConfigError: one is lost beside the other, is not finite or nothing but rounding, or the target is
             the same for all classes.
     """
     distill, exists = stage.distillation.settings, stage.teachers.exists(run)
-    student, teachers, labels = logits_of_both(stage, run, exists)
+    student, teachers, labels = logits_of_both(stage, run, model)
     loss = MODELS.build(stage.kd_loss(stage.weighted))
     targets = (teachers, labels) if distill.needs_labels else (teachers, )
     if stage.distillation.schedule.anneals:  # the weights change
@@ -48,7 +52,7 @@ def check_gradient(stage: 'StudentStage', run: Run) -> str:
         found = gradient(loss, student, *targets)
     except Exception as error:  # a loss of the user's own may fail in any way
         raise ConfigError(f'{what}: the loss has no gradient on {len(student)} images: '
-                          f'{type(error).__name__}: {error}') from error
+                          f'{in_a_line(error)}') from error
     if hasattr(loss, 'target') and exists:
         check_target(loss.target(teachers).log_p.exp(), what, run)
     own = gradient(F.cross_entropy, student, labels)
@@ -97,22 +101,24 @@ def check_target(target: Tensor, what: str, run: Run) -> None:
 
 
 @torch.no_grad()
-def logits_of_both(stage: 'StudentStage', run: Run, exists: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of a new student (N, C) and of its teachers (M, N, C) for training images, and labels (N,)."""
+def logits_of_both(stage: 'StudentStage', run: Run,
+                   model: CheckpointDistill) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the student (N, C) and of its teachers (M, N, C) for training images, and labels (N,)."""
     config = stage.training(run)
-    student = run.network(stage.title, model_config_of(config))
     dataset = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
     count = min(IMAGES, len(dataset))
     with random_state_kept():
         items = [dataset[index * len(dataset) // count] for index in range(count)]
-    inputs = student.data_preprocessor(default_collate(items), False)['inputs']
-    logits = student(inputs, mode='tensor').float()
+    inputs = model.data_preprocessor(default_collate(items), False)['inputs']
+    logits = model.student.eval()(inputs, mode='tensor').float().cpu()
     labels = [item['data_samples'].get('gt_label', ()) for item in items]
     labels = torch.tensor([int(found) if len(found) == 1 else 0 for found in labels])
-    if exists:
-        cohort = MODELS.build(stage.teachers.cohort(run))
-        cohort.expect_inputs_of(student.data_preprocessor)
-        teachers = cohort(inputs).float()
+    if stage.teachers.exists(run):
+        cohort = model.cohort
+        if cohort is None:  # cached targets are in its place
+            cohort = MODELS.build(stage.teachers.cohort(run)).to(inputs.device)
+            cohort.expect_inputs_of(model.data_preprocessor)
+        teachers = cohort(inputs).float().cpu()
         if not torch.isfinite(teachers).all():
             raise SnapshotError('the teachers give logits that are not finite (NaN or infinity) for training '
                                 'images; choose others')

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
-from ..errors import ConfigError, SnapshotError
+from ..errors import ConfigError, SnapshotError, in_a_line
 from ..evaluation import evaluate, top1
 from ..files import sha256_of_file, write_json
 from ..infoplane.probe import Probe
@@ -119,7 +119,7 @@ class SelectStage(TeachingStage[SelectResult]):
             cohort = MODELS.build(self.cohort(run))
         except Exception as error:
             raise ConfigError(f'distill.cohort={own!r} cannot be built with snapshots=[...] and model=...: '
-                              f'{type(error).__name__}: {error}') from error
+                              f'{in_a_line(error)}') from error
         if not isinstance(cohort, BaseCohort):
             raise ConfigError(f'distill.cohort={own!r} builds a {type(cohort).__name__}, which is no '
                               'ckd_mm.teachers.BaseCohort; subclass that')

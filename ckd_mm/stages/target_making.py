@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data.wrappers import replayable_part
 from ..distributed import on_main
-from ..errors import CkdError
+from ..errors import CkdError, in_a_line
 from ..hooks.channels_last_hook import ChannelsLastHook
 from ..losses import SoftTarget
 from ..pipeline.stage_runner import StageRunner, close_log
@@ -74,7 +74,7 @@ def make_targets(config: Config, folder: Path, settings: Any, fingerprint: dict[
         except Exception as error:  # the other processes should not wait for this one
             problem = error
             # at once: the others may take hours, or the launcher may end this process before they are done
-            runner.logger.error(f'Making targets failed in process {rank}: {type(error).__name__}: {error}')
+            runner.logger.error(f'Making targets failed in process {rank}: {in_a_line(error)}')
         finally:
             writer.close()
     problems = all_gather_object(problem and f'{type(problem).__name__}: {problem}')

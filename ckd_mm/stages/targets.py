@@ -13,7 +13,7 @@ from ..data.labels import classes_of
 from ..data.views import ReplayableDataset, Views, random_state_kept
 from ..data.wrappers import replayable_part
 from ..distributed import on_main
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, in_a_line
 from ..losses import SoftTarget
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, Result, Stage
@@ -251,7 +251,7 @@ class TargetsStage(Stage[TargetsResult]):
         except Exception as error:  # a loss may fail in any way when it is given a SoftTarget
             raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, '
                               'which is what is cached, instead of the logits of teachers: '
-                              f'{type(error).__name__}: {error}. Let its `forward` take both, or take '
+                              f'{in_a_line(error)}. Let its `forward` take both, or take '
                               'distill.cache out') from error
 
     def report(self, run: Run, result: TargetsResult) -> Section:

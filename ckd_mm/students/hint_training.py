@@ -7,7 +7,7 @@ import torch
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line
 from ..registry import MODELS
 from ..teachers import BaseCohort
 from .classifier import build_classifier
@@ -121,7 +121,7 @@ def reached_by(student: nn.Module, distiller: dict) -> set[str]:
                                          record.get('data_idx')) for record in _records(built, 'student')]
         except (RuntimeError, ValueError, AssertionError) as error:  # too small for the strides, ...
             raise ConfigError(f'the student cannot be tried on images of {size[0]}x{size[1]} pixels with '
-                              f'these recorders ({type(error).__name__}: {error})') from error
+                              f'these recorders ({in_a_line(error)})') from error
         total = sum(tensor.float().sum() for tensor in _tensors(recorded))
         if not isinstance(total, Tensor) or not total.requires_grad:
             raise ConfigError('distiller: no loss reaches a parameter of the student that learns: '

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from ..compat import full_precision
+from ..errors import in_a_line
 
 # Of the deviation of outputs between images. Another memory layout is the same arithmetic: outputs differ by
 # rounding (below 1e-6 in float32, 1e-2 with TF32), or pixels are mixed up, as if it were another image.
@@ -44,12 +45,12 @@ def to_channels_last(network: nn.Module, inputs: Tensor) -> str | None:
         try:
             expected = _tensors(network(images))
         except Exception as error:  # a cohort may resize its inputs, for example
-            return f'it cannot be tried on noise {tuple(images.shape)} ({_in_a_line(error)})'
+            return f'it cannot be tried on noise {tuple(images.shape)} ({in_a_line(error)})'
         try:
             set_memory_format(network, torch.channels_last)
             problem = None if _agree(expected, _tensors(network(images))) else 'its outputs would change'
         except Exception as error:  # of any type: networks assert, view, ...
-            problem = _in_a_line(error)
+            problem = in_a_line(error)
         if problem is not None:
             set_memory_format(network, torch.contiguous_format)
     return problem
@@ -64,7 +65,3 @@ def _agree(before: list[Tensor], after: list[Tensor]) -> bool:
 
 def _tensors(outputs: Any) -> list[Tensor]:
     return [leaf.float() for leaf in tree_flatten(outputs)[0] if isinstance(leaf, Tensor)]
-
-
-def _in_a_line(error: Exception) -> str:
-    return f'{type(error).__name__}: {(str(error).splitlines() or ["no detail"])[0]}'

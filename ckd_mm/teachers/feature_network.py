@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, in_a_line
 from ..trajectory import Snapshot
 from .input_statistics import input_converter
 
@@ -76,7 +76,7 @@ class FeatureNetwork(nn.Module):
                     _rebuilt(self.backbone, config, sorted({index, *self.own_indices}), images)
                     known.append(index)
             unknown = set(self.map_indices) - set(known)
-            reason = f'it has {known}' if unknown else f'{type(error).__name__}: {error}'
+            reason = f'it has {known}' if unknown else f'{in_a_line(error)}'
             kind = type(self.backbone).__name__
             raise ConfigError(f'{self._where}: the backbone of {snapshot}, {kind}, does not return these '
                               f'outputs; {reason}') from error

@@ -1,5 +1,6 @@
 """What would fail late fails before the first stage, in one line; a rehearsal leaves nothing behind."""
 
+import json
 import random
 import re
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from mmpretrain.registry import MODELS
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline import rehearsal
 from ckd_mm.pipeline.preflight import Preflight
+from ckd_mm.pipeline.rehearsal import rehearsal_of
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.students import CheckpointDistill
 
@@ -68,7 +70,7 @@ STUDENT = [
 ]
 ALL = [
     (dict(val_evaluator=dict(topk=(1, 11))),
-     r"^teacher: val_evaluator=.*\(1, 11\).* fails on a few images: "),
+     r"^teacher: val_evaluator=.*\(1, 11\).* fails on a few images: .*: rehearsal=False$"),
     (dict(train_dataloader=dict(batch_size=400, drop_last=True)),
      r'^teacher: train_dataloader has no batch: \d+ images, batch_size=400 and drop_last=True; lower '),
     (dict(train_dataloader=dict(sampler=dict(type='DefaultSampel'))),
@@ -78,7 +80,7 @@ ALL = [
     (dict(param_scheduler=[dict(type='CosineAnnealingLR', T_maxx=3)]),
      r'^param_scheduler=.* cannot schedule the 3 epochs .* of the teacher: TypeError: .*T_maxx'),
     (dict(default_hooks=dict(checkpoint=dict(save_best='accuracy/top7'))),
-     r'default_hooks holds CheckpointHook, whose after_val_epoch fails: '),
+     r'default_hooks holds CheckpointHook, whose after_val_epoch fails: .*: rehearsal=False$'),
     (dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='TensorbordVisBackend')])),
      r"^teacher: visualizer.vis_backends\[0\].type='TensorbordVisBackend' is registered nowhere; did"),
     pytest.param(dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')])),
@@ -273,6 +275,25 @@ def test_a_run_is_the_same_bit_for_bit_without_it(distil_run, tmp_path):
     assert not [file for file in open_logs() if str(tmp_path) in file]
     named = [*MMLogger._instance_dict, *MessageHub._instance_dict]
     assert named and not [name for name in named if 'rehearsal' in name]
+
+
+def test_folders_of_killed_rehearsals_are_removed(distil_run, monkeypatch):
+    config = distil_run()
+    left = Path(config.work_dir, '.rehearsal_of_a_killed_process', 'teacher')
+    left.mkdir(parents=True)
+    monkeypatch.setattr(rehearsal, 'is_distributed', lambda: True)  # then they are in the work_dir
+    with rehearsal_of(CheckpointDistillRunner(config).prepare(Preflight(print))[0]) as scratch:
+        assert scratch.work_dir.parent == Path(config.work_dir) and not left.parent.exists()
+
+
+@pytest.mark.parametrize('record', [{}, dict(state='done'), dict(state='done', result=dict(epoch=3))])
+def test_damaged_records_are_named(distil_run, record):
+    config = distil_run(resume=True)
+    file = Path(config.work_dir, 'stages.json')
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(dict(teacher=record)))
+    with pytest.raises(ConfigError, match=f'^{file} is damaged; restore it, .*Error: '):
+        RUNNERS.build(config).train()
 
 
 def test_finished_stages_are_not_rehearsed(distil_run):
