@@ -66,14 +66,14 @@ def require_same_labels(source: str, dataset: Any, other_source: str, other: Any
 
 
 def require_labels_below(num_classes: int, source: str, dataset: Any, one_label: bool) -> None:
-    """Raises ConfigError unless the data set has as many classes as the head, as far as it names them, and no
-    other labels (of classes with names only some are looked at).
+    """Raises ConfigError if the data set has more classes than the head, as far as it names them, or labels
+    of none (of classes with names only some are looked at).
 
     Args:
         one_label: of each image.
     """
     classes = folders_of(dataset) or classes_of(dataset)
-    if classes is not None and len(classes) != num_classes:
+    if classes is not None and len(classes) > num_classes:
         used = {int(label) for _, labels in labels_of(dataset) for label in labels}
         empty = [name for label, name in enumerate(classes) if label not in used]
         hint = f'. The class folder(s) {", ".join(map(repr, empty[:3]))} hold no images' if empty else ''

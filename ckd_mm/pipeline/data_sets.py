@@ -74,6 +74,10 @@ def check_labels(run: 'Run') -> str:
         require_same_labels(first, data_sets[first][0], name, dataset)
         if classes is not None:
             require_labels_below(classes, name, dataset, run.compares_networks)
+    names = classes_of(data_sets[first][0])
+    if None not in (names, classes) and len(names) < classes:
+        run.warn(f'{first} has {len(names)} classes and model.head.num_classes={classes}: a teacher that was '
+                 'trained on more classes may number these otherwise')
     return ', '.join(f'{name.removesuffix(".dataset")} {len(dataset):,} images'
                      for name, (dataset, _) in data_sets.items())
 

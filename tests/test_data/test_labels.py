@@ -72,6 +72,12 @@ def test_a_stray_folder_in_all_data_sets(config, tmp_path):
                     r"folder\(s\) '.ipynb_checkpoints' hold no images: .*Remove what is no class")
 
 
+def test_fewer_classes_than_the_head_are_warned_of(config, capsys):
+    config.model.head.num_classes = 1000
+    checked(config)
+    assert 'has 10 classes and model.head.num_classes=1000: a teacher' in capsys.readouterr().out
+
+
 def test_what_classes_are_called_shifts_no_label_and_hides_no_shift(config, tmp_path):
     """mmpretrain numbers folders in alphabetical order, whatever `classes` says."""
     config.val_dataloader.dataset.classes = list('0123456789')
