@@ -109,7 +109,7 @@ class Store:
             raise ConfigError(f'stage {stage.name} was {self._state(stage)} with other settings: '
                               f'{listed(changes.refused)}. Restore them{changes.remedy}, or {away}')
         if changes.accepted:
-            then = f'the finished {stage.title} keeps what it had' if self.is_done(stage.name) else \
+            then = 'what is finished stays as it is' if self.is_done(stage.name) else \
                 f'the {stage.title} goes on with what is said now'
             run.warn(f'Stage {stage.name}: {listed(changes.accepted)}; {then}')
 

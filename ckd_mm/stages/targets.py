@@ -15,6 +15,7 @@ from ..data.wrappers import replayable_part
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError, in_a_line
 from ..losses import SoftTarget
+from ..pipeline.changes import Changes
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, Result, Stage
 from ..pipeline.training_stage import stage_config
@@ -127,6 +128,14 @@ class TargetsStage(Stage[TargetsResult]):
         config = self.config(run)
         return dict(fingerprint=self._fingerprint(run, config), dtype=self.settings.dtype,
                     top_k=self.settings.top_k, batch_size=config.train_dataloader.batch_size)
+
+    def changes(self, run: Run, before: dict[str, Any], now: dict[str, Any]) -> Changes:
+        """Finished targets serve every batch size: they differ by rounding."""
+        changes = super().changes(run, before, now)
+        if before.get('batch_size') == now.get('batch_size') or not TargetFile(self.folder(run)).is_complete:
+            return changes
+        rounding = [change for change in changes.refused if change.startswith('batch_size ')]
+        return Changes([change for change in changes.refused if change not in rounding], rounding)
 
     def _fingerprint(self, run: Run, config: Config) -> dict[str, Any]:
         return targets_fingerprint(config, on_main(lambda: self.student.teachers.fingerprint(run)))

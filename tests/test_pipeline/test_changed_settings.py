@@ -61,7 +61,7 @@ def test_a_finished_teacher_keeps_how_it_was_trained(taught, changes, words):
     records = Path(taught.work_dir, 'stages.json').read_text()
     warnings = [line for line in resumed(changed(taught, changes)).splitlines() if ' - WARNING - ' in line]
     assert len(warnings) == 1 and 'Stage teacher: ' in warnings[0]
-    assert words in warnings[0] and warnings[0].endswith('; the finished teacher keeps what it had')
+    assert words in warnings[0] and warnings[0].endswith('; what is finished stays as it is')
     assert Path(taught.work_dir, 'stages.json').read_text() == records
 
 

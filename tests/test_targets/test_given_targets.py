@@ -88,6 +88,16 @@ def test_another_batch_size_is_warned_of(taking, tmp_path):
         assert log.count(f'were made {BATCH} images at a time and this run has batches of {batch}') == times
 
 
+def test_finished_targets_serve_another_batch_size(cached, tmp_path):
+    """As where a student was out of memory."""
+    run(cached(), until='targets')
+    config = cached(resume=True)
+    config.train_dataloader.batch_size = 3
+    run(config)
+    assert student(config) and (tmp_path / 'run' / 'ckd_mm.log').read_text().count(
+        f'Stage targets: batch_size was {BATCH}, now 3; what is finished stays as it is') == 1
+
+
 @pytest.mark.parametrize('stop_epoch', [None, 2])
 def test_who_has_learned_from_them_needs_them_no_more(taking, tmp_path, stop_epoch):
     """Finished runs are resumed and evaluated without; one that is not is told what is missing, and loses
