@@ -1,10 +1,9 @@
 """What each stage of a run shows, and ``report.json``, which holds it."""
 
 import itertools
-import types
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from ..errors import CkdError
 from ..files import write_json
@@ -118,29 +117,13 @@ class Report:
         found = read_record(path, FORMAT, 'report', REMEDY)
         found.pop('format')
         try:
-            return from_plain(cls, found, 'report')
-        except TypeError as error:
+            sections = {name: _read_section(section) for name, section in found.pop('sections').items()}
+            return cls(**found, sections=sections)
+        except (TypeError, KeyError, AttributeError) as error:
             raise CkdError(f'{path} is damaged: {error}. {REMEDY}') from error
 
 
-def from_plain(kind: Any, value: Any, name: str) -> Any:
-    """``value``, made of JSON's types, as a dataclass or whatever else the annotation ``kind`` says.
-
-    Raises TypeError, with the place, where it is of another type or has a field too many or too few.
-    """
-    origin, parts = get_origin(kind), get_args(kind)
-    if is_dataclass(kind) and isinstance(value, dict):
-        hints = get_type_hints(kind)
-        required = {part.name for part in fields(kind) if part.default is MISSING is part.default_factory}
-        if required <= value.keys() <= hints.keys():
-            return kind(**{key: from_plain(hints[key], item, f'{name}.{key}') for key, item in value.items()})
-    elif origin is list and isinstance(value, list):
-        return [from_plain(parts[0], item, f'{name}[{index}]') for index, item in enumerate(value)]
-    elif origin is dict and isinstance(value, dict):
-        return {key: from_plain(parts[1], item, f'{name}.{key}') for key, item in value.items()}
-    elif origin in (Union, types.UnionType):
-        return value if value is None else from_plain(parts[0], value, name)  # all of ours are "or None"
-    elif kind is Any or type(value) is kind or (kind, type(value)) == (float, int) or (
-            origin is Literal and value in parts):
-        return value
-    raise TypeError(f'{name} should be {getattr(kind, "__name__", kind)}, is {str(value)[:60]!r}')
+def _read_section(found: dict[str, Any]) -> Section:
+    parts = dict(accuracies=Accuracy, tables=Table, planes=Plane)
+    return Section(**{key: [parts[key](**item) for item in value] if key in parts else value
+                      for key, value in found.items()})

@@ -112,10 +112,9 @@ def test_a_run_of_hostile_names(distil_run, tmp_path):
 @pytest.mark.parametrize('change, message', [
     (('{',), 'report.json cannot be read as JSON'), (('[]',), 'is no report'),
     (('report/1', 'report/0'), '"format" is .ckd_mm.report/0., expected .ckd_mm.report/1.'),
-    (('"name": "demo",', ''), 'report should be Report'),
-    (('"epochs": [', '"epoch": ['), r'report.sections.search.planes\[0\] should be Plane'),
-    (('98,', '"98",'), r"report.sections.teacher.accuracies\[0\].top1 should be float, is '98'"),
-    (('"group": "teacher"', '"group": "other"'), 'group should be'),
+    (('"name": "demo",', ''), "report.json is damaged: .*'name'.* A run with --resume writes it anew"),
+    (('"epochs": [', '"epoch": ['), "report.json is damaged: .*Plane.*'epoch'"),
+    (('"sections"', '"section"'), "report.json is damaged: 'sections'"),
     (('0.5,', ''), "does not fit the columns {'size'"),
     (('"size": "d"', '"size": "q"'), 'Unknown format code'),
     (('"file": "', '"file": "../'), 'information plane outside of it')])
