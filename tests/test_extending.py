@@ -74,9 +74,19 @@ def test_a_cohort_of_ones_own(my_lab, distil_run, tool, tmp_path):
     assert torch.equal(cohort(inputs), logits.median(dim=0).values[None])
 
 
-@pytest.mark.parametrize('kind', ['ckd_mm.CohortKDLoss', 'ckd_mm.NoSuchThing'])
-def test_what_is_no_cohort_is_refused(distil_run, kind):
+class NoCohort(torch.nn.Module):
+
+    def __init__(self, snapshots: list, model: dict) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize('kind, problem', [
+    ('ckd_mm.CohortKDLoss', 'the cohort ckd_mm.CohortKDLoss cannot be built: TypeError: '),
+    ('ckd_mm.NoSuchThing', 'the cohort ckd_mm.NoSuchThing cannot be built: KeyError: '),
+    ('ckd_mm.NoCohort', 'a NoCohort is no cohort of teachers; give a subclass of ckd_mm.teachers.')])
+def test_what_is_no_cohort_is_refused(distil_run, monkeypatch, kind, problem):
+    monkeypatch.setitem(MODELS.module_dict, 'NoCohort', NoCohort)
     config = distil_run(selector='last', probe=None)
     config.distill.cohort = dict(type=kind)
-    with pytest.raises(ValueError, match='distill.cohort=.* cannot be built with snapshots'):
+    with pytest.raises(ValueError, match=f'^student: model with distill.cohort=.*{kind}.*: {problem}'):
         RUNNERS.build(config).train()

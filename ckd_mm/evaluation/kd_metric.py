@@ -1,6 +1,5 @@
 """KD error and KD loss of any evaluation (ESKD, Tables 2 and 3)."""
 
-import copy
 import hashlib
 import math
 from collections.abc import Hashable, Sequence
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from ..data.labels import require_same_classes
 from ..errors import ConfigError
 from ..losses.soft_target import ensemble_prediction, soft_target
-from ..registry import METRICS, MODELS
-from ..teachers import BaseCohort
+from ..registry import METRICS
+from ..teachers import build_cohort
 from ..validate import ONE_LABEL, check_choice, check_number
 
 NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in the log
@@ -112,13 +111,8 @@ class KDMetric(BaseMetric):
         self._known.update(zip(names, zip(targets, predicted)))
 
     def _build(self) -> nn.Module:
-        cohort = self.teacher
-        if isinstance(cohort, dict):
-            with torch.random.fork_rng(devices=[]):  # the training draws the same numbers as without
-                cohort = MODELS.build(copy.deepcopy(cohort))
-        if not isinstance(cohort, BaseCohort):
-            raise ConfigError(f"KDMetric: teacher of type {type(cohort).__name__} is no cohort: say "
-                              "dict(type='ckd_mm.SnapshotEnsemble', snapshots=[...])")
+        with torch.random.fork_rng(devices=[]):  # the training draws the same numbers as without
+            cohort = build_cohort(self.teacher)
         require_same_classes('the teacher of KDMetric', getattr(cohort, 'classes', None), 'the images',
                              (self.dataset_meta or {}).get('classes'))
         return cohort.to(get_device()).eval()

@@ -15,9 +15,8 @@ from ..errors import ConfigError, in_a_line
 from ..pipeline.data_sets import image_shape
 from ..pipeline.run import Run
 from ..pipeline.stage import TeachingStage
-from ..registry import MODELS
 from ..students.taught_student import build_distiller
-from ..teachers import BaseCohort
+from ..teachers import BaseCohort, build_cohort
 from ..training import as_list
 from ..trajectory import model_config_of
 
@@ -38,7 +37,7 @@ def check_stage(key: str, distiller: dict, teachers: TeachingStage, run: Run, co
     """
     images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset')
     network = run.network('student', model_config_of(config))
-    return check_distiller(network, MODELS.build(teachers.cohort(run)), distiller,
+    return check_distiller(network, build_cohort(teachers.cohort(run)), distiller,
                            torch.rand(2, *image_shape(images)), key)
 
 

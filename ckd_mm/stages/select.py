@@ -7,17 +7,16 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
-from ..errors import ConfigError, SnapshotError, in_a_line
+from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate, top1
 from ..files import sha256_of_file, write_json
 from ..infoplane.probe import Probe
 from ..pipeline.changes import Changes, named_by_type, training_changes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, TeachingStage, without_files
-from ..registry import MODELS
 from ..report.section import Section
 from ..selection import Selection, SelectionContext, Selector
-from ..teachers import BaseCohort, SnapshotEnsemble
+from ..teachers import SnapshotEnsemble, build_cohort
 from ..teachers.snapshot_ensemble import find_snapshot
 from ..trajectory import Snapshot, Trajectory
 from .checks import check_predictions, check_teacher_weights
@@ -110,21 +109,6 @@ class SelectStage(TeachingStage[SelectResult]):
     def exists(self, run: Run) -> bool:
         return not self.teacher.is_trained
 
-    def rehearse(self, run: Run) -> str | None:
-        """A cohort of the user's own may fail in any way."""
-        own = self.distill.cohort
-        if own is None:
-            return None
-        try:
-            cohort = MODELS.build(self.cohort(run))
-        except Exception as error:
-            raise ConfigError(f'distill.cohort={own!r} cannot be built with snapshots=[...] and model=...: '
-                              f'{in_a_line(error)}') from error
-        if not isinstance(cohort, BaseCohort):
-            raise ConfigError(f'distill.cohort={own!r} builds a {type(cohort).__name__}, which is no '
-                              'ckd_mm.teachers.BaseCohort; subclass that')
-        return type(cohort).__name__
-
     # ------------------------------------------------------------ the work
     def depends_on(self, run: Run) -> dict[str, Any]:
         found = dict(selector=run.config.get('selector', 'last'))
@@ -178,7 +162,7 @@ class SelectStage(TeachingStage[SelectResult]):
         elif self.distill.cohort is None and [item.file for item in chosen] == [last.file]:
             cohort = teacher
         else:
-            cohort = evaluate(MODELS.build(self._cohort(teachers)), config, run.log, 'the cohort')
+            cohort = evaluate(build_cohort(self._cohort(teachers)), config, run.log, 'the cohort')
         run.log(f'Teacher after epoch {last.epoch}: {percent(top1(teacher))} top-1; cohort: '
                 f'{percent(top1(cohort))}')
         return SelectResult(

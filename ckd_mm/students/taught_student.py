@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ..compat import compiled_networks_run_hooks, require_mmrazor, versions_in_a_line
 from ..errors import ConfigError
-from ..registry import MODELS
-from ..teachers import BaseCohort
+from ..teachers import BaseCohort, build_cohort
 from ..teachers.outside import Outside
 from .classifier import build_classifier, compile_classifier, move_keys
 
@@ -62,8 +61,7 @@ class TaughtStudent(BaseModel):
         """The teachers, built at the first use; None if there are none."""
         outside = self.outside
         if outside.cohort is not None and not outside.ready:
-            if isinstance(outside.cohort, dict):
-                outside.cohort = MODELS.build(copy.deepcopy(outside.cohort))
+            outside.cohort = build_cohort(outside.cohort)
             outside.cohort.expect_inputs_of(self.data_preprocessor)
             if self.distiller is not None:
                 self.distiller.prepare_from_teacher(outside.cohort)

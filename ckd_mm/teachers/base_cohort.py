@@ -1,11 +1,15 @@
 """What every group of teachers has in common."""
 
+import copy
+
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from ..errors import ConfigError, reading
+from ..registry import MODELS
 from .channels_last import to_channels_last
 
 
@@ -62,6 +66,17 @@ class BaseCohort(BaseModel):
         with torch.no_grad():
             logits = self.logits(torch.stack(self.member_logits(inputs)))
         return ensemble_predictions(logits, data_samples) if mode == 'predict' else logits
+
+
+def build_cohort(cohort: dict | nn.Module) -> BaseCohort:
+    """From a config, or the cohort itself. Raises ConfigError where it is none."""
+    if isinstance(cohort, dict):
+        with reading(f'the cohort {cohort.get("type")} cannot be built'):
+            cohort = MODELS.build(copy.deepcopy(cohort))
+    if not isinstance(cohort, BaseCohort):
+        raise ConfigError(f'a {type(cohort).__name__} is no cohort of teachers; give a subclass of '
+                          "ckd_mm.teachers.BaseCohort, say dict(type='ckd_mm.SnapshotEnsemble', ...)")
+    return cohort
 
 
 def of_mmpretrain(data_preprocessor: dict | nn.Module | None) -> dict | nn.Module | None:

@@ -81,6 +81,6 @@ def read_use(use: Sequence[str | int] | None, heads: HeadFile) -> list[str | int
         return known
     if not isinstance(use, (list, tuple)) or not use or len(set(use)) != len(use) or any(
             item not in known for item in use):
-        raise ConfigError(f'use={use!r} should list one or more of {known}, the heads in {heads.file} by '
-                          'their out_indices and the teacher itself, each once; None for all')
+        raise ConfigError(f'use={use!r} should list one or more of {known}, the heads by their out_indices '
+                          'and the teacher itself, each once; None for all')
     return list(use)

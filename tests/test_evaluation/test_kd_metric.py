@@ -226,7 +226,7 @@ def test_what_cannot_be_compared_is_said(cohort):
         metric(teacher=cohort).process(predictions(torch.zeros(4, 7)), data)
     with pytest.raises(ConfigError, match='needs the scores of all classes, `pred_score`'):
         metric(teacher=cohort).process([DataSample().set_pred_label(1) for _ in range(4)], data)
-    with pytest.raises(ConfigError, match='teacher of type ImageClassifier is no cohort'):
+    with pytest.raises(ConfigError, match='a ImageClassifier is no cohort of teachers'):
         single = dict(with_statistics(resnet()), type='mmpretrain.ImageClassifier', _scope_='mmpretrain')
         metric(teacher=single).process(scores, data)
     other = metric(teacher=cohort)
