@@ -70,7 +70,7 @@ def distillation_stages(run: Run, selector: Selector, probe: Probe | None,
     needs_plane = settings.probe is not None or selector.needs_plane
 
     if settings.teacher.is_trained:
-        teachers: list[Stage] = [TeacherStage(settings.teacher, selector, index, held_out, needs_plane)
+        teachers: list[Stage] = [TeacherStage(settings.teacher, selector, index, held_out)
                                  for index in range(selector.runs)]
     else:
         teachers = [GivenTeacherStage(settings.teacher, selector, needs_plane)]

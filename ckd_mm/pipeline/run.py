@@ -15,7 +15,6 @@ from torch import nn
 
 from ..data.damaged import name_damaged
 from ..errors import ConfigError, in_a_line
-from ..evaluation.evaluate import evaluation_parts
 from ..registry import unknown_type
 from ..settings import RunnerSettings, Settings, require_trainable
 from ..training import without_comparison
@@ -120,14 +119,6 @@ class Run:
                 reason = (unknown_type(error, config) or in_a_line(error)).lstrip('.')
                 raise ConfigError(f'{problem}: {reason}') from error
         return self._built[str(config)]
-
-    def test_set(self) -> Any:
-        """The images that final numbers come from, None where the config has none."""
-        parts = evaluation_parts(self.config)
-        if parts is None:
-            return None
-        name = 'test' if parts[0] is self.config.get('test_dataloader') else 'val'
-        return self.data_set(parts[0]['dataset'], f'{name}_dataloader.dataset')
 
 
 def _first(value: Any, _: Any) -> Any:

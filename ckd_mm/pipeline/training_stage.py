@@ -19,8 +19,9 @@ from ..evaluation import evaluate
 from ..settings import RUNNER_KEYS
 from ..training import overrides_of, result_settings, trained_model, type_name, unwrap
 from ..trajectory import model_config_of, write_snapshot
-from . import network_checks, rehearsal
+from . import rehearsal
 from .changes import Changes, named_by_type, training_changes
+from .network_checks import check_network
 from .run import Run
 from .schedule_check import check_learning_rate
 from .stage import Check, R, Result, Stage
@@ -86,8 +87,7 @@ class TrainingStage(Stage[R]):
 
     def checks(self, run: Run) -> Iterator[Check]:
         config = self.training(run)
-        yield Check('device', lambda: network_checks.check_device(self.setting(run, 'optim_wrapper'), config))
-        yield Check('network', lambda: network_checks.check_network(self.title, run, config))
+        yield Check('network', lambda: check_network(self.title, run, config))
         yield Check('learning rate', lambda: check_learning_rate(self, run, config))
 
     def rehearse(self, run: Run) -> str | None:

@@ -5,11 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..errors import CkdError, ConfigError
-from ..evaluation.evaluate import evaluation_parts
 from ..evaluation.teacher_check import (
     ValidationImages,
     check_teacher,
@@ -21,7 +17,6 @@ from ..evaluation.teacher_check import (
 )
 from ..files import nearest_folder
 from ..hooks.schedule_hook import schedule_names
-from ..infoplane import extract_features, load_probe_images
 from ..pipeline.run import Run
 from ..training import type_name
 from ..trajectory import Snapshot, model_config_of
@@ -35,15 +30,6 @@ def check_no_own_hook(name: str, hook: Any) -> None:
     if kind == 'SnapshotHook' or (kind == 'InfoPlaneHook' and name == 'custom_hooks'):
         raise ConfigError(f'{name}: {kind} stands for what `teacher.snapshots` and `probe` ask for in this '
                           'config, and every stage would inherit it; take it out')
-
-
-def check_maps(network: nn.Module, run: Run) -> str:
-    """Raises ConfigError if the network has no feature maps to probe, or the test set cannot be read."""
-    if run.test_set() is None:
-        return 'no images to probe'
-    images = load_probe_images(evaluation_parts(run.config)[0]['dataset'], 2)
-    features = extract_features(network, images, torch.device('cpu'))
-    return f'feature maps {tuple(features.maps.shape[1:])}'
 
 
 def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = True,
@@ -78,11 +64,11 @@ def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = Tru
         for snapshot, answers in found) + f' of {len(images)} validation images'
 
 
-def check_teacher_weights(weights: Sequence[float] | None, teachers: int, each: str = 'teacher') -> None:
+def check_teacher_weights(weights: Sequence[float] | None, teachers: int) -> None:
     """Raises ConfigError unless there is one for each."""
     if weights is not None and len(weights) != teachers:
         raise ConfigError(f'distill.teacher_weights={list(weights)} should be {teachers} numbers, one for '
-                          f'each {each}')
+                          'each teacher')
 
 
 def check_disk(folder: Path, needed: float, what: str, remedy: str) -> str:

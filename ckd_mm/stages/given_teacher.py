@@ -18,7 +18,7 @@ from ..report.section import Section
 from ..selection import Selector
 from ..trajectory import Snapshot, Trajectory
 from ..trajectory.snapshot import load_strictly
-from .checks import check_maps, check_predictions
+from .checks import check_predictions
 from .teacher import TeacherResult, TeacherSettings, teacher_training
 
 
@@ -90,9 +90,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
         """The last snapshot fits the student's images and classes."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
-        classes = number_of_classes('teacher', network, run)
-        if self.probed:
-            check_maps(network, run)
+        classes = number_of_classes(network)
         wanted = (run.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '

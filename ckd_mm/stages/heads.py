@@ -21,8 +21,7 @@ from ..pipeline.training_stage import TrainingStage, stage_config, train
 from ..registry import MODELS
 from ..report.section import Accuracy, Section
 from ..settings import TrainingSettings, setting
-from ..teachers import read_heads
-from ..teachers.dih_teacher import TEACHER, read_use
+from ..teachers.dih_teacher import TEACHER
 from ..training import apply_overrides, exclude_held_out, trained_model
 from ..trajectory import Snapshot
 from .checks import check_teacher_weights
@@ -49,9 +48,6 @@ class HeadSettings(TrainingSettings):
 
     def check(self, name: str) -> None:
         super().check(name)
-        if self.use is not None and not self.use:
-            raise ConfigError(f"{name}.use={self.use!r} should list who teaches, say ['teacher', 0, 2], or "
-                              'be None for all')
         if (self.file is None) == (self.out_indices is None):
             both = 'none of them' if self.file is None else 'both'
             raise ConfigError(f'{name}: give either out_indices=(...), the stages of the teacher that get a '
@@ -60,16 +56,6 @@ class HeadSettings(TrainingSettings):
             if not Path(self.file).is_file():
                 raise ConfigError(f'{name}.file={str(self.file)!r} does not exist; name the heads.pth of a '
                                   f'run with {name}.out_indices')
-            return
-        if not self.out_indices:
-            raise ConfigError(f'{name}.out_indices={self.out_indices!r} should list at least one stage of '
-                              'the teacher, say (0, 1, 2)')
-        used, known = self.use or (), [*self.out_indices, TEACHER]
-        for item in used:
-            if item not in known:
-                raise ConfigError(f'{name}.use names {item!r}, which is none of {known}')
-        if len(set(used)) != len(used):
-            raise ConfigError(f'{name}.use={list(used)} should name who teaches once each')
 
     @property
     def mounting(self) -> dict[str, Any]:
@@ -182,19 +168,20 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             yield from super().checks(run)
         if not self.teacher.is_trained:
             yield Check('teacher', lambda: self.check_chosen(run))
-        if self.settings.file is not None:
-            yield Check('heads', self._check_file)
 
-    def rehearse(self, run: Run) -> str | None:
-        if self.settings.file is not None:
-            return None
-        runner, found = self.rehearse_training(run)
-        heads = trained_model(runner)
-        if is_main_process():
-            heads.write(self.file(run))
-        barrier()
-        return (f'{len(heads.heads)} heads of {number_of_parameters(heads.heads):,} parameters on outputs '
-                f'{[*map(int, heads.heads)]}; {found}')
+    def rehearse(self, run: Run) -> str:
+        found = ''
+        if self.settings.file is None:
+            runner, found = self.rehearse_training(run)
+            if is_main_process():
+                trained_model(runner).write(self.file(run))
+            barrier()
+        try:
+            cohort = MODELS.build(self.cohort(run))
+        except ConfigError as error:
+            raise ConfigError(f'heads.{error}') from error
+        return (f'{len(cohort.heads)} heads of {number_of_parameters(cohort.heads):,} parameters on outputs '
+                f'{cohort.indices}; {found}')
 
     def check_chosen(self, run: Run) -> str:
         """Raises ConfigError unless one snapshot will be chosen, and every teacher has a weight."""
@@ -205,12 +192,6 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         if settings.file is None:
             check_teacher_weights(self.teacher_weights, len(settings.use or [*settings.out_indices, TEACHER]))
         return 'one snapshot'
-
-    def _check_file(self) -> str:
-        heads = read_heads(self.settings.file)
-        used = read_use(self.settings.use, heads)
-        check_teacher_weights(self.teacher_weights, len(used), f'of {used}')
-        return f'{len(heads.out_indices)} trained heads on outputs {list(heads.out_indices)}'
 
     # ------------------------------------------------------------ the page
     def report(self, run: Run, result: HeadsResult) -> Section:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import ConfigError
-from ..infoplane import PLANE, InformationPlane
+from ..infoplane import PLANE, InformationPlane, extract_features, load_probe_images
 from ..infoplane.probe import Probe, probe_trajectory
 from ..pipeline.run import Run
 from ..pipeline.stage import Result, Stage
@@ -47,6 +49,15 @@ class ProbeStage(Stage[ProbeResult]):
         self.probe, self.teachers = probe, teachers
         self.held_out = probe if probe.probe_split == 'held_out' else None
         self.requires = tuple(teacher.name for teacher in teachers)
+
+    def rehearse(self, run: Run) -> str:
+        """Raises ConfigError where a network has no feature maps, or the evaluation pipeline gives images
+        that cannot be probed."""
+        loader = run.config.get('test_dataloader') or run.config.val_dataloader
+        images = load_probe_images(run.data_set(loader['dataset'], 'test_dataloader.dataset'), 2)
+        maps = [extract_features(trajectory.last.build(), images, torch.device('cpu')).maps
+                for trajectory in self.teachers[0].trajectories(run)]
+        return f'feature maps {", ".join(str(tuple(found.shape[1:])) for found in maps)}'
 
     def depends_on(self, run: Run) -> dict[str, Any]:
         return self.probe.settings

@@ -13,8 +13,7 @@ from ..data.labels import classes_of
 from ..data.views import ReplayableDataset, Views, random_state_kept
 from ..data.wrappers import replayable_part
 from ..distributed import on_main
-from ..errors import CkdError, ConfigError, in_a_line
-from ..losses import SoftTarget
+from ..errors import CkdError, ConfigError
 from ..pipeline.changes import Changes
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, Result, Stage
@@ -191,7 +190,7 @@ class TargetsStage(Stage[TargetsResult]):
             yield Check('targets', lambda: self._check(run))
 
     def _check(self, run: Run) -> str:
-        """Images can be augmented twice in the same way, there is room, and the loss takes cached targets."""
+        """Images can be augmented twice in the same way, and there is room."""
         config, distilled = self.student.training(run), self.student.distilled_epochs(run)
         require_unmixed_images(config)
         self.settings.show_views(config)
@@ -203,7 +202,6 @@ class TargetsStage(Stage[TargetsResult]):
         if self.settings.file is not None:
             self._check_file(layout)
         self._check_replay(self._dataset(run))
-        self._check_loss(layout.classes or 2)
         check_disk(run.work_dir, self._needed(run), 'the targets of distill.cache',
                    "store less of them (fewer views, dtype='float16', top_k=16)")
         return f'{layout.images} images in {layout.views} views, {layout.bytes / 2**20:.1f} MiB'
@@ -249,19 +247,6 @@ class TargetsStage(Stage[TargetsResult]):
             raise ConfigError(f'distill.cache: an image of the {self.student.title} is augmented in two ways '
                               'in the same view: a transform of train_dataloader.dataset.pipeline has random '
                               'numbers of its own, which are not of python, numpy or torch')
-
-    def _check_loss(self, classes: int) -> None:
-        """A loss may have inherited ``target`` and still want logits."""
-        distill = self.student.distillation.settings
-        logits, labels = torch.zeros(2, classes), torch.zeros(2, dtype=torch.long)
-        try:
-            distill.built_loss()(logits, SoftTarget(logits.log_softmax(dim=1), None, labels),
-                                 *([labels] if distill.needs_labels else []))
-        except Exception as error:  # a loss may fail in any way when it is given a SoftTarget
-            raise ConfigError(f'distill.cache: {distill.kd_loss["type"]} cannot be called with a SoftTarget, '
-                              'which is what is cached, instead of the logits of teachers: '
-                              f'{in_a_line(error)}. Let its `forward` take both, or take '
-                              'distill.cache out') from error
 
     def report(self, run: Run, result: TargetsResult) -> Section:
         return Section(cost=dict(student_hours=run.seconds[self.name] / 3600))

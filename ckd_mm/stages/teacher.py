@@ -20,7 +20,7 @@ from ..selection import Selector
 from ..settings import Settings, TrainingSettings, setting
 from ..training import apply_overrides, as_list, exclude_held_out, shift_seed
 from ..trajectory import MANIFEST, Trajectory, model_config_of, snapshot_epochs
-from .checks import check_disk, check_maps, check_no_own_hook
+from .checks import check_disk, check_no_own_hook
 
 SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
 
@@ -111,15 +111,13 @@ class TeacherStage(TrainingStage[TeacherResult]):
         selector: which snapshots it wants beside those of ``teacher.snapshots``.
         index: of the training, from 0; each has a seed of its own.
         held_out: images that it is not trained on.
-        probed: whether its feature maps will be probed.
     """
     Result = TeacherResult
     key = 'teacher'
 
-    def __init__(self, settings: TeacherSettings, selector: Selector, index: int, held_out: Probe | None,
-                 probed: bool) -> None:
-        self.settings, self.selector, self.index = settings, selector, index
-        self.held_out, self.probed = held_out, probed
+    def __init__(self, settings: TeacherSettings, selector: Selector, index: int,
+                 held_out: Probe | None) -> None:
+        self.settings, self.selector, self.index, self.held_out = settings, selector, index, held_out
         self.name = numbered('teacher', index)
 
     def training(self, run: Run) -> Config:
@@ -186,8 +184,6 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if self.index:
             return
         yield from super().checks(run)
-        if self.probed:
-            yield Check('maps', lambda: check_maps(self._network(run), run))
         if numbered(self.name, self.selector.runs - 1) not in run.done:
             yield Check('disk', lambda: self._check_disk(run))
 
