@@ -12,10 +12,11 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..compat import compile_in_place, stop_workers
+from ..compat import stop_workers
 from ..data.damaged import name_damaged
 from ..errors import CkdError
 from ..hooks import StageStateHook
+from ..students.classifier import compile_classifier
 from ..training import unwrap
 
 UTF8_LOG = dict(type='WatchedFileHandler', encoding='utf-8')  # mmengine's own has that of the locale
@@ -95,11 +96,9 @@ class StageRunner(Runner):
             close_log(self.logger)
 
     def _maybe_compile(self, target: str) -> None:
-        options, model = self.cfg.get('compile'), unwrap(self.model)
+        options = self.cfg.get('compile')
         if options:
-            parts = [getattr(model, name, None) for name in ('backbone', 'neck')]
-            compile_in_place([part for part in parts if part is not None],
-                             dict(options) if isinstance(options, dict) else {})
+            compile_classifier(unwrap(self.model), options)
             self.logger.info('Backbone and neck will be compiled; the first iterations are slow.')
 
     def save_checkpoint(self, *args, **kwargs) -> None:

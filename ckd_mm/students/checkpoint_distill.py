@@ -63,14 +63,10 @@ class CheckpointDistill(TaughtStudent):
         self.targets = None
         if targets is not None:
             self.targets = TargetFile(targets, getattr(self.kd_loss, 'target_settings', None))
-        loss = type(self.kd_loss).__name__
         if (targets is not None or teacher_batch is not None) and not hasattr(self.kd_loss, 'target'):
-            raise ConfigError(f'{loss} has no method `target`, so what it needs of the teachers cannot be '
-                              'kept; take targets out, or distil with ckd_mm.CohortKDLoss')
-        if self.needs_labels and getattr(self.data_preprocessor, 'to_onehot', False):
-            raise ConfigError(f'{loss} needs one label an image, but data_preprocessor makes shares of '
-                              'classes; take batch_augments and to_onehot out of it, or distil with '
-                              'ckd_mm.CohortKDLoss, which needs no labels')
+            raise ConfigError(f'{type(self.kd_loss).__name__} has no method `target`, so what it needs of '
+                              'the teachers cannot be kept; take targets out, or distil with '
+                              'ckd_mm.CohortKDLoss')
 
     @property
     def distilling(self) -> bool:

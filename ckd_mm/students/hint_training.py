@@ -34,12 +34,8 @@ class HintTraining(TaughtStudent):
         ConfigError: naming the setting.
     """
 
-    def __init__(self, student: dict | nn.Module, cohort: dict | BaseCohort | None = None,
-                 distiller: dict | None = None, data_preprocessor: dict | None = None,
-                 compile: bool | dict = False) -> None:
-        if cohort is None or distiller is None:
-            raise ConfigError(f'{"cohort" if cohort is None else "distiller"} is missing: hints need '
-                              'teachers, and a distiller with the layers that are compared')
+    def __init__(self, student: dict | nn.Module, cohort: dict | BaseCohort, distiller: dict,
+                 data_preprocessor: dict | None = None, compile: bool | dict = False) -> None:
         student = build_classifier(student, data_preprocessor)
         reached = reached_by(student, distiller)
         super().__init__(student, cohort, distiller, compile)

@@ -64,7 +64,7 @@ SETTINGS = [
      r'the teacher network cannot be built'),
     (dict(heads=dict(out_indices=[0, 5])), r'out_indices=\[0, 5\].*0 to 1|out_indices=\[0, 5\].*\[0, 1\]'),
     (dict(heads=dict(out_indices=[])),
-     r'heads.out_indices=\[\] should list at least one stage of the teacher'),
+     r'^heads: model: out_indices=\[\] should be a list of one or more outputs of the backbone'),
     (dict(heads=dict(out_indices=[1, 1])), r'out_indices=\[1, 1\] should be .* each once'),
     (dict(heads=dict(kind='pool')),
      r'heads: give either out_indices=\(...\), the stages .*, or file=..., .*; not none of them'),
@@ -72,7 +72,7 @@ SETTINGS = [
      r'heads: give either out_indices=\(...\), .* or file=..., .*; not both'),
     (dict(heads=dict(out_indices=[0], kind='conv')), r"kind='conv'"),
     (dict(heads=dict(out_indices=[0], use=['teacher', 1])),
-     r"heads.use names 1, which is none of \[0, 'teacher'\]"),
+     r"^heads.use=\['teacher', 1\] should list one or more of \[0, 'teacher'\], the heads by their out_ind"),
     (dict(heads=dict(file='nowhere.pth')),
      r"heads.file='nowhere.pth' does not exist; name the heads.pth of a run"),
     (dict(heads=dict(out_indices=[0]), selector=dict(type='even', k=2), probe=None),
@@ -95,7 +95,7 @@ SETTINGS = [
     (dict(hint=dict(train_cfg=dict(max_epochs=1))), r'hint.distiller is missing'),
     (dict(heads=dict(out_indices=[0], train_cfg=dict(max_epochs=0))),
      r'heads.train_cfg.max_epochs=0 should be a whole number, at least 1'),
-    (dict(heads=dict(out_indices=[0], use=[0, 0])), r'heads.use=\[0, 0\] should name who teaches once each'),
+    (dict(heads=dict(out_indices=[0], use=[0, 0])), r'^heads.use=\[0, 0\] should list .* each once'),
     (dict(val_evaluator=dict(type='KDMetric')),
      r"^student: val_evaluator.type='KDMetric' is registered nowhere; did you mean 'ckd_mm.KDMetric'\?"),
     (dict(val_evaluator=dict(type='ckd_mm.KDMetric', tau=-1)),
@@ -142,7 +142,7 @@ ALONE = dict(teacher=None, probe=None, selector=None)
 NOWHERE = dict(type='CustomDataset', data_root='nowhere', data_prefix='train',
                pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
 DIGITS = dict(type='ckd_mm.Digits', split='train', indices=64, pipeline=[dict(type='PackInputs')])
-NO_AMP = r"optim_wrapper.type='AmpOptimWrapper' .--amp.: mmengine's mixed precision needs an accelerator"
+NO_AMP = r'^teacher: optim_wrapper=.*AmpOptimWrapper.* cannot be built: AssertionError: .* only available'
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
 MORE = [
     (dict(seletor='last'), r'seletor is no key of a distillation config; did you mean selector'),
@@ -158,7 +158,7 @@ MORE = [
      r"unknown key 'stop_epoch'; known are tau, ce_weight, kd_weight"),
     (dict(PLAIN, model=dict(train_cfg=dict(augments=dict(type='Mixup', alpha=0.8))),
           distill=dict(tau=None, loss=dict(type='ckd_mm.DecoupledKDLoss'))),
-     r'distill.loss=.*DecoupledKDLoss.*: DecoupledKDLoss needs one label an image'),
+     r'distill.loss=.*DecoupledKDLoss.*: the loss needs one label an image, and the batch has shares'),
     (dict(PLAIN, distill=dict(tau=None, loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1))),
      r'distill.loss=.*LabelSmoothLoss.* fails in a training step on 2 images: \w+: '),
     (dict(PLAIN, distill=dict(cohort=dict(type='ckd_mm.FailingCohort'))),
@@ -166,7 +166,7 @@ MORE = [
     (dict(teacher=dict(model=vision_transformer())),
      r'last output of VisionTransformer is no feature map'),
     (dict(teacher=dict(model=dict(resnet(2), head=dict(resnet(2)['head'], in_channels=99)))),
-     r'the teacher network fails on two images of the test set'),
+     r'^teacher: teacher.model fails in a training step on 2 images: RuntimeError: .*mat1 and'),
     (dict(custom_hooks=[dict(type='ckd_mm.InfoPlaneHook', interval=1)]),
      r'custom_hooks: InfoPlaneHook stands for what'),
     (dict(custom_hooks=[dict(type='ckd_mm.SnapshotHook', interval=1)]),

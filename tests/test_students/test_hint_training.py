@@ -214,10 +214,6 @@ def test_compiling_what_recorders_could_not_see_is_refused(tmp_path, monkeypatch
 
 # ---------------------------------------------------------------- bad settings
 def test_bad_settings_are_named(tmp_path):
-    with pytest.raises(ConfigError, match='cohort is missing: hints need teachers'):
-        HintTraining(STUDENT, distiller=feature_distiller())
-    with pytest.raises(ConfigError, match='distiller is missing: hints need teachers'):
-        HintTraining(STUDENT, cohort_of(tmp_path))
     idle = feature_distiller()
     idle['loss_forward_mappings']['loss_feature']['s_feature'] = dict(recorder='feature', from_student=False)
     with pytest.raises(ConfigError, match='no loss reaches a parameter of the student that learns'):
