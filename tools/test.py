@@ -49,7 +49,7 @@ def main() -> None:
         config.model = config.teacher.model
     if config.get('runner_type', 'Runner') != 'Runner':
         # mmengine would evaluate whatever fits: weights of another network are an error here
-        Snapshot(Path(args.checkpoint)).build(config.model)
+        Snapshot(Path(args.checkpoint), model=config.model).build()
         with reading(f'the runner of {args.config} cannot be built'):
             runner = RUNNERS.build(config)
     else:

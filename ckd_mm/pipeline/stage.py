@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from mmengine.config import Config
-
 from ..record import differences
 from ..report.section import Section
 from .changes import Changes
@@ -133,8 +131,3 @@ class TeachingStage(Stage[R]):
 def numbered(name: str, index: int) -> str:
     """Names of like stages: ``teacher``, ``teacher_2``, ``teacher_3``, ..., counted from 0."""
     return name if index == 0 else f'{name}_{index + 1}'
-
-
-def without_files(config: Config, keys=('snapshots', 'snapshot', 'heads')) -> dict[str, Any]:
-    """A cohort's config without its files, which are fingerprinted by their content."""
-    return {key: value for key, value in config.items() if key not in keys}

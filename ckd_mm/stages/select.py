@@ -13,7 +13,7 @@ from ..files import sha256_of_file, write_json
 from ..infoplane.probe import Probe
 from ..pipeline.changes import Changes, named_by_type, training_changes
 from ..pipeline.run import Run
-from ..pipeline.stage import Check, Result, TeachingStage, without_files
+from ..pipeline.stage import Check, Result, TeachingStage
 from ..report.section import Section
 from ..selection import Selection, SelectionContext, Selector
 from ..teachers import SnapshotEnsemble, build_cohort
@@ -197,7 +197,7 @@ class SelectStage(TeachingStage[SelectResult]):
         result, own = run.results[self.name], self.distill.cohort
         found = [dict(sha256=member['sha256'] or sha256_of_file(member['file']), model=teacher.get('model'))
                  for teacher, member in zip(result.teachers, result.members)]
-        return found if own is None else [*found, dict(cohort=without_files(own))]
+        return found if own is None else [*found, dict(cohort=own)]
 
     def verify(self, run: Run) -> None:
         for teacher, member in zip(self.chosen(run), run.results[self.name].members):

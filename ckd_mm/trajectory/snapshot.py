@@ -60,12 +60,11 @@ class Snapshot:
         self.check_file()
         return load_checkpoint_file(self.file)['state_dict']
 
-    def build(self, model: dict | None = None) -> nn.Module:
-        """The network with these weights, in eval mode, without gradients, on the CPU; its config is
-        ``model``, or that of the run. Raises SnapshotError if the file is missing, damaged or of another
-        network."""
+    def build(self) -> nn.Module:
+        """The network with these weights, in eval mode, without gradients, on the CPU. Raises SnapshotError
+        if the file is missing, damaged or of another network."""
         from mmpretrain.registry import MODELS
-        config = copy.deepcopy(model if model is not None else self.model)
+        config = copy.deepcopy(self.model)
         if config is None:
             raise SnapshotError(f'snapshot {self} does not say which network it is of: give its config as '
                                 '`model`')

@@ -42,7 +42,7 @@ def convolution(channels, out=8):
 
 
 class UntrainedSnapshot(Snapshot):
-    def build(self, model=None):
+    def build(self):
         return network(self.model, 0).requires_grad_(False)
 
 
