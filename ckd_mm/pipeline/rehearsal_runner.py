@@ -31,6 +31,7 @@ class RehearsalRunner(StageRunner):
     Attributes:
         losses: of each training step, by their names.
         remarks: doubts about the training, a line each.
+        shares_statistics: whether BatchNorm sees the images of all processes, so never a single one.
         unreached: names of learning parameters that no loss reaches.
         run, setting: see :func:`rehearse`.
     """
@@ -70,6 +71,8 @@ class RehearsalRunner(StageRunner):
     def wrap_model(self, model_wrapper_cfg, model):
         # without DDP, a process that fails blocks no other
         self._distributed, distributed = False, self._distributed
+        self.shares_statistics = distributed and (self.cfg.get('sync_bn') is not None or any(
+            'SyncBatchNorm' in type(module).__name__ for module in model.modules()))
         with trying('model_wrapper_cfg', model_wrapper_cfg, 'does not work'):
             doubts.require_wrapper(model_wrapper_cfg)
             model = super().wrap_model(None, model)
@@ -205,7 +208,8 @@ class RehearsalRunner(StageRunner):
         try:
             with trying('train_dataloader', None, 'fails on two images'):
                 *_, last = deque(itertools.islice(loader.batch_sampler, len(loader)), maxlen=1)
-                batches = list(few_batches(loader, [STEPS, min(STEPS, len(last))]))
+                smallest = STEPS if self.shares_statistics else min(STEPS, len(last))
+                batches = list(few_batches(loader, [STEPS, smallest]))
                 self.remarks.extend(doubts.of_images(loader, batches[0], unwrap(self.model)))
             for index, batch in enumerate(batches):
                 self._stand_still()

@@ -1,5 +1,6 @@
 """What would fail late fails before the first stage, in one line; a rehearsal leaves nothing behind."""
 
+import contextlib
 import json
 import random
 import re
@@ -21,6 +22,7 @@ from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline import rehearsal
 from ckd_mm.pipeline.preflight import Preflight
 from ckd_mm.pipeline.rehearsal import rehearsal_of
+from ckd_mm.pipeline.rehearsal_runner import RehearsalRunner
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.students import CheckpointDistill
 
@@ -127,6 +129,22 @@ def test_fails_before_the_teacher_is_trained(distil_run, change, message):
         RUNNERS.build(config).train()
     left = [path.name for path in Path(config.work_dir).iterdir()]
     assert left == ['ckd_mm.log']
+
+
+@pytest.mark.parametrize('sync_bn, fits', [(None, False), ('torch', True)])
+def test_a_last_batch_of_one_where_processes_share_statistics(distil_run, monkeypatch, sync_bn, fits):
+    setup_env = RehearsalRunner.setup_env
+
+    def distributed(self, env_cfg):
+        setup_env(self, env_cfg)
+        self._distributed = True
+
+    monkeypatch.setattr(RehearsalRunner, 'setup_env', distributed)
+    config = distil_run(**PLAIN, sync_bn=sync_bn)
+    config.model.head.update(type='StackedLinearClsHead', mid_channels=[4], norm_cfg=dict(type='BN1d'))
+    config.train_dataloader.batch_size = 3
+    with contextlib.nullcontext() if fits else pytest.raises(ConfigError, match='on 1 image: ValueError'):
+        CheckpointDistillRunner(config).prepare(Preflight(lambda line: None))
 
 
 def saved(network: dict, change) -> dict:
