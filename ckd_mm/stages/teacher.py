@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from torch import nn
 
 from ..errors import CkdError, ConfigError
 from ..infoplane.probe import Probe
@@ -187,14 +186,11 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if numbered(self.name, self.selector.runs - 1) not in run.done:
             yield Check('disk', lambda: self._check_disk(run))
 
-    def _network(self, run: Run) -> nn.Module:
-        return run.network('teacher', model_config_of(self.training(run)))
-
     def _check_disk(self, run: Run) -> str:
         """Room for the snapshots that are still to come, and for two training checkpoints with momentum, each
         of twice the weights."""
-        weights = sum(value.numel() * value.element_size()
-                      for value in self._network(run).state_dict().values())
+        network = run.network('teacher', model_config_of(self.training(run)))
+        weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
         snapshots = self.selector.runs * len(self.epochs(run))
         left = snapshots - sum(len(list(run.work_dir.glob(f'{folder}snapshots/epoch_*.pth')))
                                for folder in ('', 'teacher_*/'))

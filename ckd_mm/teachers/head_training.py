@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .base_cohort import ensemble_predictions, of_mmpretrain
-from .dih_teacher import TEACHER
 from .feature_network import FeatureNetwork
 from .head_file import HeadFile, write_heads
 from .intermediate_head import GRID, IntermediateHead, default_kind
@@ -60,11 +59,6 @@ class HeadTraining(BaseModel):
     def backbone(self) -> nn.Module:
         """The teacher's, where ``compile`` looks for one."""
         return self.network.backbone
-
-    @property
-    def member_names(self) -> list[str]:
-        """In the order of the logits."""
-        return [*(f'head {index}' for index in self.heads), TEACHER]
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """``loss``: a cross-entropy a head; ``tensor``: logits (k + 1, N, C), heads from shallow to deep and

@@ -98,7 +98,6 @@ def test_a_cross_entropy_a_head(tmp_path):
         assert loss.item() == pytest.approx(cross_entropy, rel=1e-4)
     with torch.no_grad():
         assert torch.equal(model(data['inputs'])[-1], network(TEACHER, 2)(data['inputs'], mode='tensor'))
-    assert model.member_names == ['head 0', 'head 1', 'head 2', 'teacher']
     scores = torch.stack([sample.pred_score for sample in model(**data, mode='predict')])
     assert_close(scores, model(data['inputs']).softmax(dim=2).mean(dim=0))
 
