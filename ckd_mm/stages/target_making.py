@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
-from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
 
 from ..data.wrappers import replayable_part
-from ..distributed import on_main
-from ..errors import CkdError, in_a_line
+from ..distributed import on_all, on_main
+from ..errors import in_a_line
 from ..hooks.channels_last_hook import ChannelsLastHook
 from ..losses import SoftTarget
 from ..pipeline.stage_runner import StageRunner, close_log
@@ -67,21 +67,19 @@ def make_targets(config: Config, folder: Path, settings: Any, fingerprint: dict[
                         settings.top_k, target.spread is not None)
         writer = TargetWriter(folder, layout, fingerprint, size, started)
         blocks, rank, world = on_main(writer.prepare), get_rank(), get_world_size()
-        problem: Exception | None = None
-        try:
-            own = blocks[rank * len(blocks) // world:(rank + 1) * len(blocks) // world]
-            write_blocks(runner, forward, writer, own, log)
-        except Exception as error:  # the other processes should not wait for this one
-            problem = error
-            # at once: the others may take hours, or the launcher may end this process before they are done
-            runner.logger.error(f'Making targets failed in process {rank}: {in_a_line(error)}')
-        finally:
-            writer.close()
-    problems = all_gather_object(problem and f'{type(problem).__name__}: {problem}')
-    if problem is not None:
-        raise problem
-    if any(problems):
-        raise CkdError(f'making targets failed in another process: {next(filter(None, problems))}')
+
+        def write_own() -> None:
+            try:
+                own = blocks[rank * len(blocks) // world:(rank + 1) * len(blocks) // world]
+                write_blocks(runner, forward, writer, own, log)
+            except Exception as error:
+                # at once: others may take hours, or the launcher may end this process before they are done
+                runner.logger.error(f'Making targets failed in process {rank}: {in_a_line(error)}')
+                raise
+            finally:
+                writer.close()
+
+        on_all(write_own)
     record = on_main(writer.finish)
     log(f'Targets of {layout.images} images in {layout.views} views, {layout.classes} classes, '
         f'{layout.teachers} teachers: {layout.bytes / 2**20:.1f} MiB in {folder}')

@@ -12,11 +12,11 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import TRANSFORMS
 
+from ckd_mm import distributed
 from ckd_mm.data import Views
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.files import read_json, write_json
 from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
-from ckd_mm.stages import target_making
 from ckd_mm.targets import TargetFile, TargetWriter, target_file, target_writer
 from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import Trajectory
@@ -299,15 +299,16 @@ def test_images_that_change_while_the_student_learns_are_found(cached, monkeypat
 
 
 def test_a_process_that_fails_logs_it_before_it_waits_for_the_others(cached, monkeypatch):
-    happened, gather = [], target_making.all_gather_object
+    happened, gather = [], distributed.all_gather_object
 
     def fail(*args):
         raise OSError('the file system is gone')
 
     monkeypatch.setattr(TargetWriter, 'write', fail)
     monkeypatch.setattr(MMLogger, 'error', lambda logger, text: happened.append(text))
-    monkeypatch.setattr(target_making, 'all_gather_object',
+    monkeypatch.setattr(distributed, 'all_gather_object',
                         lambda found: happened.append('gathered') or gather(found))
     with pytest.raises(OSError, match='the file system is gone'):
         run(cached())
-    assert happened == ['Making targets failed in process 0: OSError: the file system is gone', 'gathered']
+    assert happened[-2:] == ['Making targets failed in process 0: OSError: the file system is gone',
+                             'gathered']
