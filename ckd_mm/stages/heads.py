@@ -21,6 +21,7 @@ from ..pipeline.training_stage import TrainingStage, stage_config, train
 from ..registry import MODELS
 from ..report.section import Accuracy, Section
 from ..settings import TrainingSettings, setting
+from ..teachers import read_heads
 from ..teachers.dih_teacher import TEACHER
 from ..training import apply_overrides, exclude_held_out, trained_model
 from ..trajectory import Snapshot
@@ -140,7 +141,11 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
 
     # ------------------------------------------------------------ the cohort of k + 1 teachers
     def cohort(self, run: Run) -> dict[str, Any]:
-        return dict(type='ckd_mm.DIHTeacher', snapshot=self.select.chosen(run)[0], heads=str(self.file(run)),
+        snapshot, (given, surely) = self.select.chosen(run)[0], self.given(run)
+        if self.settings.file is not None and not surely and self.select.name not in run.results:
+            epoch = read_heads(self.settings.file).teacher['epoch']  # the selector may choose it
+            snapshot = next((found for found in given if found.epoch == epoch), snapshot)
+        return dict(type='ckd_mm.DIHTeacher', snapshot=snapshot, heads=str(self.file(run)),
                     use=self.settings.use, model=self.teacher.model)
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:

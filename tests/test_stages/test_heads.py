@@ -6,7 +6,9 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import SnapshotError
 from ckd_mm.files import sha256_of_file
-from ckd_mm.teachers import DIHTeacher
+from ckd_mm.pipeline.preflight import Preflight
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
+from ckd_mm.teachers import DIHTeacher, HeadTraining
 
 from ..helpers import trajectory
 from .conftest import accuracy, digits, settings_of
@@ -44,6 +46,17 @@ def test_heads_that_exist_teach_again(heads_run, run, tmp_path):
                             teacher=dict(model=None, snapshots=None, trajectory=str(first)))
     assert [member['name'] for member in summary['heads']['members']] == ['head 0']
     assert not list(work_dir.rglob('heads.pth')) and 'head_epochs' not in summary['cost']
+
+
+def test_a_selector_may_choose_another_snapshot_than_the_last(distil_run, tmp_path):
+    """Which it will be nobody knows before; heads that exist know theirs."""
+    given = trajectory(tmp_path / 'given')
+    heads = HeadTraining(given.at(2), (0, ), (3, 8, 8))
+    heads.write(tmp_path / 'heads.pth')
+    config, lines = distil_run(selector='calibration', heads=dict(file=str(tmp_path / 'heads.pth'))), []
+    config.teacher = dict(trajectory=str(given.folder))
+    CheckpointDistillRunner(config).prepare(Preflight(lines.append))
+    assert any(line.startswith('[ ok ] student: rehearsal') for line in lines)
 
 
 def test_heads_of_another_teacher(heads_run, distil_run, tmp_path):
