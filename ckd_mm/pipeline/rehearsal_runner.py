@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..compat import accelerator_available
 from ..data.few_images import few_batches, few_images
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError
@@ -122,7 +123,9 @@ class RehearsalRunner(StageRunner):
         return super().build_evaluator(metrics)
 
     def build_optim_wrapper(self, optim_wrapper):
-        with trying('optim_wrapper', optim_wrapper):
+        remedy = '' if accelerator_available() else '. No accelerator is visible here: leave --amp out'
+        with trying('optim_wrapper', optim_wrapper,
+                    remedy=remedy if type_name(optim_wrapper or {}) == 'AmpOptimWrapper' else ''):
             built = super().build_optim_wrapper(optim_wrapper)
             if isinstance(built, OptimWrapper):
                 self.remarks.extend(doubts.of_parameters(optim_wrapper, built.optimizer, self.model))

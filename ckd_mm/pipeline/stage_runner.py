@@ -29,7 +29,7 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
 
     mmengine notes in ``last_checkpoint`` where it wrote, and the folder may have been moved since. Neither
     note nor checkpoint is written atomically: a killed run may leave an empty note, a power cut half a
-    checkpoint. Then it is the newest of those that are whole.
+    checkpoint, and disks change bits. Then it is the newest of those that are whole.
 
     Args:
         warn: gets a line if it is another than the noted one.
@@ -43,20 +43,26 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
     written = [folder / Path(noted).name, Path(noted)] if noted else []
     numbered = sorted(((int(match[1]), file) for file in folder.glob('*.pth')
                        if (match := NUMBERED.fullmatch(file.name))), reverse=True)
-    found = next((file for file in [*written, *(file for _, file in numbered)] if _is_whole(file)), None)
+    found = next((file for file in [*written, *(file for _, file in numbered)] if is_whole(file)), None)
     if found is None:
         raise CkdError(f'{folder}/last_checkpoint names {noted or "no file"}, and no checkpoint in {folder} '
                        'is whole. Bring one back, or remove last_checkpoint to train this stage from its '
                        'start')
     if warn is not None and found not in written:
-        warn(f'{folder}/last_checkpoint names {noted or "no file"}, which is not whole (the run stopped '
-             f'while writing it); going on from {found}')
+        warn(f'{folder}/last_checkpoint names {noted or "no file"}, which is damaged (or the run '
+             f'stopped while writing it); going on from {found}')
     return str(found)
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    """torch writes the directory of a zip file last; sharded checkpoints are folders."""
-    return checkpoint.is_dir() or zipfile.is_zipfile(checkpoint)
+def is_whole(checkpoint: Path) -> bool:
+    """By the checksums that torch writes into the zip file; sharded checkpoints are folders."""
+    if checkpoint.is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except Exception:  # a damaged file raises half a dozen types, a missing one OSError
+        return False
 
 
 def close_log(logger: logging.Logger) -> None:

@@ -15,7 +15,7 @@ from ..files import plain, read_json, write_json
 from ..record import flatten, listed
 from .run import Run
 from .stage import Stage
-from .stage_runner import latest_checkpoint
+from .stage_runner import is_whole, latest_checkpoint
 
 FILE = 'stages.json'
 DONE, RUNNING = 'done', 'running'
@@ -51,8 +51,11 @@ class Store:
         return self.records[name]['processes']
 
     def require_before(self, name: str, checkpoint: str) -> None:
-        """Raises ConfigError where this stage is to go on from a checkpoint, but one that it requires is not
-        finished."""
+        """Raises ConfigError where this stage is to go on from a checkpoint, but that is damaged, or a stage
+        that it requires is not finished."""
+        if not on_main(lambda: is_whole(Path(checkpoint))):
+            raise ConfigError(f'--resume {checkpoint}: the file is missing or damaged; name another, or pass '
+                              '--resume alone')
         stage = next(stage for stage in self.stages if stage.name == name)
         if not all(map(self.is_done, stage.requires)):
             raise ConfigError(f'--resume {checkpoint} names a checkpoint of the {name}, but the stages '

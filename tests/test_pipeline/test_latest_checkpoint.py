@@ -1,7 +1,9 @@
 """Which checkpoint a stage goes on from, when it was stopped in the middle of writing one."""
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +49,22 @@ def test_the_power_was_cut_while_it_was_written(folder, kept):
     assert len(data) > 3000
     (folder / 'epoch_10.pth').write_bytes(data[:kept])
     assert latest_checkpoint(folder) == str(folder / 'epoch_9.pth')
+
+
+def test_bits_that_changed_on_the_disk(folder):
+    """Wherever they are: in the weights, in the pickle, in the directory of the zip file."""
+    file, random = folder / 'epoch_10.pth', np.random.default_rng(0)
+    torch.save(dict(weight=torch.arange(1000.0), text='of a checkpoint'), file)
+    data, seen = file.read_bytes(), []
+    for place in random.integers(len(data), size=60):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << random.integers(8)
+        file.write_bytes(damaged)
+        seen.append(Path(latest_checkpoint(folder)) == folder / 'epoch_9.pth')
+        if not seen[-1]:  # between the parts of the zip file
+            found = torch.load(file, weights_only=True)
+            assert torch.equal(found['weight'], torch.arange(1000.0)) and found['text'] == 'of a checkpoint'
+    assert sum(seen) > 50
 
 
 def test_a_sharded_checkpoint_is_a_folder(folder):
