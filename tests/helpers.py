@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,9 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from ckd_mm.pipeline.build import open_run
+from ckd_mm.pipeline.preflight import Preflight
 from ckd_mm.pipeline.run import Run
+from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.pipeline.stage import Stage
 from ckd_mm.trajectory import Trajectory, write_snapshot
 
@@ -144,33 +147,52 @@ def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
     return run, named
 
 
-def feature_distiller(source: str = 'backbone.layer1', channels: tuple[int, int] = (4, 8), **loss) -> dict:
-    """mmrazor's distiller of one layer: ``loss_feature``, an L2Loss behind the connector ``adapt``."""
-    loss = dict(dict(type='L2Loss', normalize=False, div_element=True), **loss)
-    connector = dict(type='ConvModuleConnector', in_channel=channels[0], out_channel=channels[1])
-    return dict(
-        type='mmrazor.ConfigurableDistiller',
+def feature_distiller(source: str = 'backbone.layer1', channels: tuple[int, int] | None = (4, 8),
+                      **loss) -> dict:
+    """mmrazor's distiller of one layer: ``loss_feature``, by default an L2Loss; if channels are given, behind
+    the connector ``adapt``."""
+    if 'type' not in loss:
+        loss = dict(dict(type='L2Loss', normalize=False, div_element=True), **loss)
+    distiller = dict(
+        type='mmrazor.ConfigurableDistiller', distill_losses=dict(loss_feature=loss),
         student_recorders=dict(feature=dict(type='ModuleOutputs', source=source)),
         teacher_recorders=dict(feature=dict(type='ModuleOutputs', source=f'networks.0.{source}')),
-        connectors=dict(adapt=connector), distill_losses=dict(loss_feature=loss),
-        loss_forward_mappings=dict(loss_feature=dict(
-            s_feature=dict(recorder='feature', from_student=True, connector='adapt'),
-            t_feature=dict(recorder='feature', from_student=False))))
+        loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True),
+                                                     t_feature=dict(recorder='feature', from_student=False))))
+    if channels is not None:
+        connector = dict(type='ConvModuleConnector', in_channel=channels[0], out_channel=channels[1])
+        distiller['connectors'] = dict(adapt=connector)
+        distiller['loss_forward_mappings']['loss_feature']['s_feature']['connector'] = 'adapt'
+    return distiller
 
 
-def stopped_before(monkeypatch, config: Config, epoch: int) -> None:
-    """Run the whole method until the student has finished this many epochs; ``config`` then resumes it."""
-    run_epoch = EpochBasedTrainLoop.run_epoch
+def prepared(config: Config) -> tuple[list[str], list[str]]:
+    """All that is checked before anything is trained: a line for each check, and the warnings."""
+    lines = []
+    preflight = Preflight(lines.append)
+    CheckpointDistillRunner(config).prepare(preflight, warn=preflight.warn)
+    return lines, preflight.warnings
 
-    def dying(loop):
-        if loop.epoch == epoch and hasattr(loop.runner.model, 'student'):
-            raise KeyboardInterrupt
-        run_epoch(loop)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(EpochBasedTrainLoop, 'run_epoch', dying)
-        RUNNERS.build(config).train()
-    config.resume = True
+def cohort_of(folder: Path, *epochs: int, model: dict = TEACHER) -> dict:
+    """Config of an ensemble of these snapshots of a trajectory, which is made where there is none."""
+    if not Path(folder, 'trajectory.json').exists():
+        trajectory(folder, model=model)
+    return dict(type='ckd_mm.SnapshotEnsemble',
+                snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in epochs])
+
+
+def graphs_of_compiler(graphs: list):
+    """A backend for ``torch.compile`` which keeps what it is given, (graph, example inputs), and runs it as
+    it is."""
+    return lambda graph, inputs: graphs.append((graph, inputs)) or graph.forward
+
+
+def logged(folder: Path, key: str | None = None) -> list[dict]:
+    """Rows of the log of a training, in all its parts; those with a value of ``key``."""
+    rows = [json.loads(line) for file in sorted(Path(folder).glob('*/vis_data/scalars.json'))
+            for line in file.read_text().splitlines()]
+    return [row for row in rows if key is None or key in row]
 
 
 class StepLog(Hook):

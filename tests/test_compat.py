@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from torch import nn
 
 from ckd_mm.compat import (
     EnvironmentConflict,
     check_environment,
-    compile_in_place,
     environment,
-    full_precision,
     mmrazor,
     prepare_distributed,
     require_mmrazor,
@@ -154,27 +151,8 @@ def test_quantization_is_a_stand_in():
 
 
 # ---------------------------------------------------------------- torch
-def test_full_precision_turns_autocast_off_inside():
-    left, right = torch.ones(2, 2), torch.ones(2, 2)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        assert (left @ right).dtype == torch.bfloat16
-        with full_precision('cpu'):
-            assert (left @ right).dtype == torch.float32
-        assert (left @ right).dtype == torch.bfloat16
-
-
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
 def test_launchers_that_need_an_accelerator(monkeypatch, launcher):
     monkeypatch.setattr('ckd_mm.compat.torch.accelerator_available', lambda: False)
     with pytest.raises(ConfigError, match=f"launcher='{launcher}' needs an accelerator; on CPUs .* torchrun"):
         prepare_distributed(Config(dict(launcher=launcher)))
-
-
-def test_compile_keeps_names_and_results():
-    layer = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
-    names, inputs = list(layer.state_dict()), torch.randn(2, 3)
-    expected = layer(inputs)
-    compile_in_place([layer], dict(backend='eager'))
-    assert list(layer.state_dict()) == names
-    torch.testing.assert_close(layer(inputs), expected)
-    torch._dynamo.reset()

@@ -16,9 +16,8 @@ from ckd_mm.data import decoded
 from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import load_probe_images
 from ckd_mm.infoplane.images import probe_dataset
-from ckd_mm.pipeline.runner import CheckpointDistillRunner
 
-from ..helpers import StepLog, assert_same_weights, stopped_at, train, weights_of
+from ..helpers import StepLog, assert_same_weights, train
 
 AUGMENTED = CROP, FLIP, PACK = [dict(type='RandomCrop', crop_size=8, padding=1),
                                 dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -327,25 +326,6 @@ def test_probed(digits_run):
     whole = shown(split(DIGITS, 'rest')).pixels
     for training in (in_memory(split(DIGITS, 'rest')), split(in_memory(), 'rest')):
         assert torch.equal(shown(training).pixels, whole)
-
-
-def test_whole_method(distil_run, tmp_path):
-    """Stopped in the middle of the teacher's training it ends like an unbroken run; the augmentation is known
-    to torch's generator alone."""
-
-    def config(name: str):
-        config = distil_run(work_dir=tmp_path / name)
-        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            config[loader].dataset = in_memory(dict(config[loader].dataset))
-        config.train_dataloader.dataset.dataset.pipeline = AUGMENTED
-        return config
-
-    broken = config('broken')
-    stopped_at(broken, 'teacher', 2)
-    assert not (tmp_path / 'broken' / 'student.pth').exists()
-    for unfinished in (broken, config('unbroken')):
-        CheckpointDistillRunner.from_cfg(unfinished).train()
-    assert_same_weights(*(weights_of(tmp_path / name / 'student.pth') for name in ('unbroken', 'broken')))
 
 
 # ------------------------------------------------------------ devices

@@ -14,10 +14,8 @@ from ckd_mm.data import decoded
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.data_sets import check_labels
-from ckd_mm.pipeline.preflight import Preflight
-from ckd_mm.pipeline.runner import CheckpointDistillRunner
 
-from ..helpers import DIGIT_NAMES, digit_files, on_files, stopped_at
+from ..helpers import DIGIT_NAMES, digit_files, on_files, prepared, stopped_at
 
 
 @pytest.fixture
@@ -146,7 +144,7 @@ class NoBaseDataset(torch.utils.data.Dataset):
 def test_a_data_set_that_does_not_tell_its_labels(distil_run):
     config = distil_run(selector='last', probe=None)
     config.train_dataloader.dataset.type = config.val_dataloader.dataset.type = 'NoBaseDataset'
-    CheckpointDistillRunner(config).prepare(Preflight(print))
+    prepared(config)
 
 
 def test_data_sets_of_checks_can_be_sent_to_workers(config):

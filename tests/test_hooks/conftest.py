@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import resnet
-from ..helpers import StepLog, train, trajectory, with_statistics
+from ..helpers import StepLog, cohort_of, train, with_statistics
 
 STOP = dict(type='ckd_mm.StopDistillationHook', stop_epoch=2)
 ANNEAL = dict(type='ckd_mm.AnnealDistillationHook', begin=0, end=2)
@@ -25,12 +25,10 @@ def scheduled(digits_run, tmp_path):
     trajectory."""
 
     def make(*schedule, teachers=(3, ), epochs=4, images=16, distill=None, statistics=None, **settings):
-        if not (tmp_path / 'teacher').exists():
-            trajectory(tmp_path / 'teacher', model=with_statistics(resnet(2), **(statistics or {})))
+        teacher = with_statistics(resnet(2), **(statistics or {}))
+        cohort = cohort_of(tmp_path / 'teacher', *teachers, model=teacher)
         settings.setdefault('work_dir', tmp_path / f'run_{next(RUN)}')
         config = digits_run(epochs=epochs, images=images, **settings)
-        snapshots = [dict(trajectory=str(tmp_path / 'teacher'), epoch=epoch) for epoch in teachers]
-        cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots)
         config.model = dict(dict(type='ckd_mm.CheckpointDistill', student=resnet(), ce_weight=0.25,
                                  kd_weight=0.5, cohort=cohort), **(distill or {}))
         config.custom_hooks = [dict(item) for item in schedule] + [dict(type='ckd_mm.StageStateHook')]

@@ -1,8 +1,6 @@
 """The annealed weight: its truth table, its effect on the loss, and resumed as if never interrupted."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 from torch.testing import assert_close
@@ -11,7 +9,7 @@ from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import AnnealDistillationHook
 from ckd_mm.hooks.anneal_distillation_hook import annealed
 
-from ..helpers import StepLog, assert_same_weights, train
+from ..helpers import StepLog, assert_same_weights, logged, train
 from .conftest import ANNEAL, FROZEN, WeightLog, killed
 
 LATER = dict(ANNEAL, begin=1, end=3)
@@ -40,8 +38,7 @@ def test_truth_table(scheduled, teaching):
     assert log.weights == [(0.25, weight) for weight in HALVES]
     assert teaching == [[3]] * 12
     assert runner.model.stopped and runner.model.cohort is None
-    lines = next(Path(runner.work_dir).glob('*/vis_data/scalars.json')).read_text().splitlines()
-    rows = [row for row in map(json.loads, lines) if 'loss' in row]
+    rows = logged(runner.work_dir, 'loss')
     assert [row['kd_weight'] for row in rows] == HALVES
     terms = [set(row) & {'loss_ce', 'loss_kd'} for row in rows]
     assert terms == [{'loss_ce', 'loss_kd'}] * 12 + [{'loss_ce'}] * 4

@@ -17,7 +17,6 @@ from torch.testing import assert_close
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.hooks import ChannelsLastHook
-from ckd_mm.registry import MODELS
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import HeadTraining
 from ckd_mm.trajectory import Trajectory
@@ -28,6 +27,8 @@ from ..helpers import (
     StepLog,
     assert_same_weights,
     batch,
+    cohort_of,
+    feature_distiller,
     is_last,
     train,
     trajectory,
@@ -86,11 +87,8 @@ class Maps(Hook):
 
 def distilled(make, folder, cohort=None, **settings):
     config = make(**settings)
-    if not (folder / 'teacher' / 'trajectory.json').exists():
-        trajectory(folder / 'teacher', model=TEACHER)
-    snapshots = [dict(trajectory=str(folder / 'teacher'), epoch=epoch) for epoch in (1, 3)]
     config.model = dict(type='ckd_mm.CheckpointDistill', student=resnet(),
-                        cohort=cohort or dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots))
+                        cohort=cohort or cohort_of(folder / 'teacher', 1, 3))
     return config
 
 
@@ -198,18 +196,6 @@ def test_a_teacher_with_heads(digits_run, tmp_path):
     assert not any(map(is_last, convolutions(runner.model.network)))
 
 
-def test_teachers_that_are_there_before(tmp_path):
-    trajectory(tmp_path, model=TEACHER)
-    cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=2)])
-    model = CheckpointDistill(with_statistics(resnet(1)), cohort)
-    images = torch.randn(4, 3, 8, 8)
-    expected = model.teacher_logits(images)
-    model.to_channels_last()
-    assert_close(model.teacher_logits(images.contiguous(memory_format=torch.channels_last)), expected,
-                 rtol=1e-4, atol=1e-5)
-    assert all(map(is_last, convolutions(model.cohort))) and not any(map(is_last, convolutions(model)))
-
-
 # ---------------------------------------------------------------- in a wrapper
 @pytest.fixture
 def process_group(tmp_path):
@@ -221,11 +207,9 @@ def process_group(tmp_path):
 
 def trained(folder: Path, wrapped: bool) -> dict:
     """Weights after three steps, in channels_last under the wrapper."""
-    snapshots = [dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)]
     torch.manual_seed(3)
     student = with_statistics(resnet(1, norm_cfg=dict(type='GN', num_groups=2)))
-    model = MODELS.build(dict(type='ckd_mm.CheckpointDistill', student=student,
-                              cohort=dict(type='ckd_mm.SnapshotEnsemble', snapshots=snapshots)))
+    model = CheckpointDistill(student, cohort_of(folder, 1, 3))
     runs = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False) if wrapped else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
     if wrapped:
@@ -290,21 +274,14 @@ def test_what_cannot_be_tried_trains_all_the_same(digits_run, monkeypatch):
 
 def test_connectors_in_a_checkpoint_are_in_the_usual_layout(digits_run, tmp_path):
     """Whichever of the two hooks comes first."""
-    connector = dict(type='ConvModuleConnector', in_channel=4, out_channel=4, kernel_size=3, padding=1)
-    feature = dict(type='ModuleOutputs', source='backbone.layer1')
-    mapping = dict(s_feature=dict(recorder='feature', from_student=True, connector='wide'),
-                   t_feature=dict(recorder='feature', from_student=False))
-    distiller = dict(
-        type='ConfigurableDistiller', student_recorders=dict(feature=feature),
-        teacher_recorders=dict(feature=dict(feature, source='networks.0.backbone.layer1')),
-        distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=1e-5)),
-        connectors=dict(wide=connector), loss_forward_mappings=dict(loss_feature=mapping))
+    distiller = feature_distiller(channels=(4, 4), loss_weight=1e-5)
+    distiller['connectors']['adapt'].update(kernel_size=3, padding=1)
     for order in (1, -1):
         config = distilled(digits_run, tmp_path, custom_hooks=[HOOK, STATE][::order], epochs=1,
                            work_dir=str(tmp_path / str(order)))
         config.model.distiller = distiller
         runner = train(config)
         saved = torch.load(tmp_path / str(order) / 'epoch_1.pth', weights_only=False)
-        weight = saved['ckd_mm_stage']['distiller']['connectors.wide.conv_module.conv.weight']
+        weight = saved['ckd_mm_stage']['distiller']['connectors.adapt.conv_module.conv.weight']
         assert weight.shape == (4, 4, 3, 3) and weight.is_contiguous()
-        assert torch.equal(weight, runner.model.distiller.connectors['wide'].conv_module.conv.weight)
+        assert torch.equal(weight, runner.model.distiller.connectors['adapt'].conv_module.conv.weight)

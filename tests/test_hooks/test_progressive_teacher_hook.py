@@ -12,7 +12,15 @@ from ckd_mm.registry import MODELS
 from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import resnet
-from ..helpers import StepLog, assert_same_weights, network, train, weights_of, with_statistics
+from ..helpers import (
+    StepLog,
+    assert_same_weights,
+    feature_distiller,
+    network,
+    train,
+    weights_of,
+    with_statistics,
+)
 from .conftest import FROZEN, PROGRESSIVE, STOP, killed
 
 
@@ -90,13 +98,7 @@ def test_replaced_teachers_are_released(scheduled):
 
 
 def test_mmrazors_recorders_follow_the_teacher(scheduled):
-    recorder = dict(type='ModuleOutputs', source='backbone.layer1.1.conv2')
-    distiller = dict(
-        type='ConfigurableDistiller', _scope_='mmrazor', student_recorders=dict(feature=recorder),
-        teacher_recorders=dict(feature=dict(recorder, source='networks.0.backbone.layer1.1.conv2')),
-        distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False, loss_weight=0.01)),
-        loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True),
-                                                     t_feature=dict(recorder='feature', from_student=False))))
+    distiller = feature_distiller('backbone.layer1.1.conv2', channels=None, loss_weight=0.01)
     still = dict(FROZEN, epochs=2, images=64, distill=dict(distiller=distiller))
     logs = [StepLog(), StepLog()]
     train(scheduled(PROGRESSIVE, teachers=(1, 3), **still), logs[0])

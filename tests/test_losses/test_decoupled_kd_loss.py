@@ -13,7 +13,7 @@ from ckd_mm.losses import DecoupledKDLoss, cohort_kd_loss, decoupled_kd_loss
 from ckd_mm.students import CheckpointDistill
 
 from ..conftest import resnet
-from ..helpers import batch, labels_of, network, trajectory, with_statistics
+from ..helpers import batch, cohort_of, labels_of, network, with_statistics
 
 STUDENT = with_statistics(resnet(1))
 
@@ -53,14 +53,6 @@ def test_with_the_classical_weights_it_is_the_classical_loss(teachers):
     assert_close(*(torch.autograd.grad(loss, student)[0] for loss in (ours, classical)))
 
 
-def test_equal_logits_give_zero_and_teachers_no_gradient():
-    student, labels = logits(4, 3).requires_grad_(), torch.tensor([0, 1, 2, 0])
-    teacher = student.detach().clone()
-    loss = decoupled_kd_loss(student, teacher, labels, 4.0)
-    assert_close(loss, torch.zeros_like(loss))
-    assert_close(torch.autograd.grad(loss, student)[0], torch.zeros_like(student))
-
-
 @pytest.mark.parametrize('sure', [30.0, 500.0])
 def test_a_sure_teacher_still_orders_the_other_classes(sure):
     """In float32 1 - p_t is 0 from 17 nats on, and the log of it would be minus infinity."""
@@ -96,7 +88,7 @@ def test_mmrazors_mean_is_the_sum():
     (dict(tau=0), 'tau=0 should be a finite number, above 0'),
     (dict(target_weight=-1), 'target_weight=-1 should be a finite number, at least 0'),
     (dict(non_target_weight='8'), "non_target_weight='8'"),
-    (dict(loss_weight=float('inf')), 'loss_weight=inf')])
+    (dict(loss_weight=-1), 'loss_weight=-1')])
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         DecoupledKDLoss(**settings)
@@ -111,11 +103,8 @@ def test_tensors_that_do_not_fit():
 
 # ---------------------------------------------------------------- as the loss of a CheckpointDistill
 def distilled(tmp_path, student=STUDENT) -> CheckpointDistill:
-    if not (tmp_path / 'trajectory.json').exists():
-        trajectory(tmp_path)
-    cohort = dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(tmp_path), epoch=3)])
     loss = dict(type='ckd_mm.DecoupledKDLoss', tau=4.0, target_weight=1.0, non_target_weight=8.0)
-    return CheckpointDistill(student, cohort, loss, kd_weight=0.5)
+    return CheckpointDistill(student, cohort_of(tmp_path, 3), loss, kd_weight=0.5)
 
 
 def test_the_student_gets_its_labels_into_the_loss(tmp_path):

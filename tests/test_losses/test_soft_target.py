@@ -8,10 +8,9 @@ from torch.testing import assert_close
 from ckd_mm.errors import ConfigError
 from ckd_mm.losses import CohortKDLoss, DecoupledKDLoss, soft_target
 from ckd_mm.students import CheckpointDistill
-from ckd_mm.students.checkpoint_distill import filled_up
 
 from ..conftest import resnet
-from ..helpers import trajectory, with_statistics
+from ..helpers import cohort_of, with_statistics
 
 AGGREGATIONS = ('prob', 'logit', 'loss')
 
@@ -69,11 +68,7 @@ def test_a_target_of_other_classes_is_refused(loss, labels):
 
 # ---------------------------------------------------------------- of a CheckpointDistill
 def distilling(folder, **settings) -> CheckpointDistill:
-    if not (folder / 'trajectory.json').exists():
-        trajectory(folder, epochs=(1, 2))
-    cohort = dict(type='ckd_mm.SnapshotEnsemble',
-                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 2)])
-    return CheckpointDistill(with_statistics(resnet()), cohort, **settings)
+    return CheckpointDistill(with_statistics(resnet()), cohort_of(folder, 1, 2), **settings)
 
 
 def test_teacher_batches_of_one_size(tmp_path):
@@ -88,14 +83,6 @@ def test_teacher_batches_of_one_size(tmp_path):
         assert torch.equal(part.log_p, whole.log_p[:count]) and len(part.predicted) == count
     by_hand = F.softmax(model.teacher_logits(images) / 4.0, dim=2).mean(dim=0)
     assert_close(whole.log_p.exp(), by_hand)
-
-
-def test_filled_up_batches():
-    images = torch.arange(6.0).view(3, 2, 1, 1)
-    assert torch.equal(filled_up(images, 5)[:, 0, 0, 0], torch.tensor([0.0, 2.0, 4.0, 4.0, 4.0]))
-    assert filled_up(images, 3) is images and filled_up(images, 2) is images
-    last = torch.randn(3, 4, 5, 5).contiguous(memory_format=torch.channels_last)
-    assert filled_up(last, 4).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_targets_need_a_loss_that_has_them(tmp_path):

@@ -13,16 +13,15 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.cli import load_config
 from ckd_mm.compat import EnvironmentConflict
-from ckd_mm.errors import CkdError, ConfigError, SnapshotError
+from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.infoplane.probe import Probe, probe_trajectory
 from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.registry import MODELS
-from ckd_mm.stages.student import StudentStage
 from ckd_mm.teachers import BaseCohort
-from ckd_mm.trajectory import Trajectory, write_snapshot
+from ckd_mm.trajectory import write_snapshot
 
 from ..conftest import DEMO, ROOT, resnet
-from ..helpers import trajectory, vision_transformer
+from ..helpers import feature_distiller, trajectory, vision_transformer
 
 SETTINGS = [
     (dict(distill=dict(tau=0)), r'distill.tau=0 should be a finite number, above 0'),
@@ -209,10 +208,11 @@ def test_settings(distil_run, change, message):
 EVERYDAY = [
     # a text, a number or None where a dict is due
     *[(key, value, f'^{key}={re.escape(repr(value))} should be a dict') for key, value in [
-        ('model', 'r18.py'), ('train_dataloader', 64), ('val_dataloader', [1]), ('train_cfg', 60),
-        ('optim_wrapper', 'SGD'), ('optim_wrapper.optimizer', 'SGD'), ('data_preprocessor', [1]),
-        ('default_hooks', [1]), ('default_hooks.checkpoint', 3), ('model.head', 10),
-        ('model.backbone', 'r18'), ('train_dataloader.dataset', 'x'), ('train_dataloader.sampler', 'x'),
+        ('teacher.train_dataloader', 'x'), ('train_dataloader', 64), ('val_dataloader', [1]),
+        ('train_cfg', 60), ('optim_wrapper', 'SGD'), ('optim_wrapper.optimizer', 'SGD'),
+        ('data_preprocessor', [1]), ('default_hooks', [1]), ('default_hooks.checkpoint', 3),
+        ('model.head', 10), ('model.backbone', 'r18'),
+        ('train_dataloader.dataset', 'x'), ('train_dataloader.sampler', 'x'),
         ('val_cfg', True), ('randomness', 0), ('auto_scale_lr', True), ('env_cfg', 'x'), ('visualizer', 'x'),
         ('log_processor', 10), ('model_wrapper_cfg', 'DDP'), ('teacher.model', [1]),
         ('teacher.optim_wrapper.optimizer', 'SGD'), ('teacher.train_dataloader.dataset', 'x'),
@@ -234,7 +234,11 @@ EVERYDAY = [
         ('default_scope', 3, 'a str'), ('sync_bn', 'torhc', 'one of'),
         ('teacher.trajectory', [1], 'a folder or several'), ('teacher.load_from', [1], 'a str or a Path'),
         ('distill.tau', 'hot', 'a finite number'), ('distill.kd_weight', [1], 'a finite number'),
-        ('probe.num_images', -1, 'a whole number'), ('distill.teacher_weights', 0.5, 'a list')]],
+        ('probe.num_images', -1, 'a whole number'), ('distill.teacher_weights', 0.5, 'a list'),
+        ('student_alone', 'x', 'a whole number, at least 0$')]],
+    # with an example of what is meant
+    ('train_dataloader', 'x', r"^train_dataloader='x' should be a dict, say dict\(batch_size=64, dataset="),
+    ('model', 'r18.py', r"^model='r18.py' should be a dict, say dict\(type='ImageClassifier', "),
     ('custom_hooks', ['EMA'], r"^custom_hooks\[0\]='EMA' should be a dict"),
     # what is missing, misspelled, or counts iterations
     ('model', None, r"^model is missing: .*; give model=dict\(type='ImageClassifier'"),
@@ -321,37 +325,14 @@ def test_command_line_prints_one_line_and_fails(tool, tmp_path, name, arguments,
 
 
 def test_attention_transfer_between_maps_of_different_sizes(distil_run):
-    mapping = {f'{who[0]}_feature': dict(from_student=who == 'student', recorder='map')
-               for who in ('student', 'teacher')}
-    config = distil_run(**PLAIN)
-    config.distill.distiller = dict(
-        type='mmrazor.ConfigurableDistiller',
-        student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer1')),
-        teacher_recorders=dict(map=dict(type='ModuleOutputs', source='networks.0.backbone.layer2')),
-        distill_losses=dict(loss_at=dict(type='ATLoss', loss_weight=1000.0)),
-        loss_forward_mappings=dict(loss_at=mapping))
-    refused(config, r'distill.distiller.*loss_at.*layer1.*8, 8.*layer2.*4, 4')
+    distiller, config = feature_distiller(channels=None, type='ATLoss'), distil_run(**PLAIN)
+    distiller['teacher_recorders']['feature']['source'] = 'networks.0.backbone.layer2'
+    config.distill.distiller = distiller
+    refused(config, r'distill.distiller.*loss_feature.*layer1.*8, 8.*layer2.*4, 4')
     # teacher and first generation fit, the second generation finds no such layer in the first
     config.model, config.generations = resnet(1, deep_stem=False), 2
     config.model.backbone.strides = (2, )
     refused(config, r'networks.0.backbone.layer2')
-
-
-def test_snapshot_damaged_between_the_stages(distil_run, monkeypatch):
-    """The selected snapshot is damaged before the student starts. Nothing computed is lost, and with the file
-    restored the run goes on."""
-    config = distil_run(**PLAIN)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StudentStage, 'execute', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        RUNNERS.build(config).train()
-    snapshot = Trajectory.open(config.work_dir).last
-    whole = snapshot.file.read_bytes()
-    snapshot.file.write_bytes(whole[:-9])
-    config.resume = True
-    with pytest.raises(SnapshotError, match='is damaged'):
-        RUNNERS.build(config).train()
-    snapshot.file.write_bytes(whole)
-    assert RUNNERS.build(config).train()['selection']['epochs'] == [3]
 
 
 def test_mmrazor_named_where_it_is_missing(distil_run, monkeypatch):

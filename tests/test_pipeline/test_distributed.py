@@ -14,6 +14,7 @@ from ckd_mm.evaluation import evaluate
 from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import DEMO, distil_config, free_port, resnet, run_tool
+from ..helpers import logged
 
 
 def read(folder: Path, name: str):
@@ -70,10 +71,8 @@ def test_same_plane_and_summary(both):
         assert values[0] == pytest.approx(values[1], abs=tolerance), name
     for members in zip(first['heads']['members'], second['heads']['members']):
         assert members[0]['accuracy_top1'] == pytest.approx(members[1]['accuracy_top1'], abs=1.0)
-    logs = [[json.loads(line) for file in folder.glob('student/*/vis_data/scalars.json')
-             for line in file.read_text().splitlines()] for folder in both[:2]]
     for name in ('train/kd_error', 'train/kd_loss'):
-        values = [[row[name] for row in rows if name in row] for rows in logs]
+        values = [[row[name] for row in logged(folder / 'student', name)] for folder in both[:2]]
         assert len(values[0]) == 2 and values[0] == pytest.approx(values[1], rel=2e-2, abs=1.0), name
 
 

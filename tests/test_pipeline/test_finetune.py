@@ -95,11 +95,3 @@ def test_the_learning_rate_falls_every_three_epochs():
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3 + [0.0001] * 3)
-
-
-def test_a_missing_student_is_named_before_training(places, tmp_path, tool):
-    with pytest.raises(FileNotFoundError, match=r'nowhere/student\.pth can not be found'):
-        tool('train.py', CONFIG, '--work-dir', tmp_path / 'run', '--cfg-options',
-             'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
-             'model.backbone.init_cfg.checkpoint=nowhere/student.pth')
-    assert list((tmp_path / 'run').glob('*.pth')) == []

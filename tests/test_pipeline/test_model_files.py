@@ -5,15 +5,13 @@ from argparse import Namespace
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
 
 from ckd_mm.cli import load_config
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.model_files import resolve_model_files
-from ckd_mm.trajectory import Trajectory
 
-from ..conftest import DEMO, resnet
+from ..conftest import DEMO
 
 WHOLE = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=34, num_stages=4, out_indices=(3, )),
              neck=dict(type='GlobalAveragePooling'),
@@ -107,16 +105,3 @@ def test_what_is_dumped_needs_no_file(tmp_path):
     again = Config.fromfile(tmp_path / 'dumped.py').teacher.model
     assert again == run.config.teacher.model and 'cfg_path' not in json.dumps(again.to_dict())
     assert again.backbone.num_stages == 3
-
-
-def test_a_run_with_such_a_teacher(distil_run, tmp_path):
-    """Its snapshots carry the whole network."""
-    file = tmp_path / 'network.py'
-    file.write_text(f'model = {resnet(2)!r}\n')
-    config = distil_run(selector='last', probe=None)
-    config.teacher.model = dict(cfg_path=str(file), head=dict(topk=(1, 5)))
-    RUNNERS.build(config).train(until='teacher')
-    file.unlink()
-    model = Trajectory.open(config.work_dir).last.model
-    assert model['backbone']['num_stages'] == 2 and model['head']['topk'] == [1, 5]
-    assert 'cfg_path' not in model

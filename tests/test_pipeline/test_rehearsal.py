@@ -27,7 +27,7 @@ from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.students import CheckpointDistill
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import assert_same_weights, batch, open_logs, weights_of
+from ..helpers import assert_same_weights, batch, open_logs, prepared, weights_of
 
 SGD = dict(optimizer=dict(type='SGD', lr=0.05))
 PLAIN = dict(selector='last', probe=None)
@@ -81,6 +81,8 @@ ALL = [
      r'^teacher: .*train_cfg=.* cannot be built: TypeError: .*val_intervall'),
     (dict(param_scheduler=[dict(type='CosineAnnealingLR', T_maxx=3)]),
      r'^param_scheduler=.* cannot schedule the 3 epochs .* of the teacher: TypeError: .*T_maxx'),
+    (dict(param_scheduler=dict(type='OneCycleLR', eta_max=0.1, total_steps=2)),
+     r'^param_scheduler=.*OneCycleLR.* cannot schedule the 3 .* of the teacher: ValueError: Tried to step'),
     (dict(default_hooks=dict(checkpoint=dict(save_best='accuracy/top7'))),
      r'default_hooks holds CheckpointHook, whose after_val_epoch fails: .*: rehearsal=False$'),
     (dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='TensorbordVisBackend')])),
@@ -188,13 +190,7 @@ def test_a_file_without_the_weights_of_the_network(distil_run, weights, key, mes
         config.teacher.model = resnet(2, channels=8)
     start_from(config, key, weights())
     with pytest.raises(ConfigError, match=message):
-        CheckpointDistillRunner(config).prepare(Preflight(print))
-
-
-def remarks_of(config: Config) -> list[str]:
-    preflight = Preflight(lambda line: None)
-    CheckpointDistillRunner(config).prepare(preflight, warn=preflight.warn)
-    return preflight.warnings
+        prepared(config)
 
 
 @pytest.mark.parametrize('peer', [False, True])
@@ -206,11 +202,11 @@ def test_a_file_with_some_weights_of_the_network(distil_run, peer):
         config.teacher = config.distill = config.selector = None
         config.peer = dict(model=resnet())
     start_from(config, 'load_from', saved(resnet(classes=7), under('module.')))
-    assert remarks_of(config) == []
+    assert prepared(config)[1] == []
     weights = saved(resnet(), under(''))
     weights.pop('backbone.conv1.weight')
     start_from(config, 'load_from', weights)
-    line, = remarks_of(config)
+    line, = prepared(config)[1]
     assert 'has only 14 of the 15 weights of the backbone' in line and 'backbone.conv1.weight' in line
 
 
@@ -231,7 +227,7 @@ def test_a_file_with_some_weights_of_the_network(distil_run, peer):
 def test_trainings_that_are_hardly_meant(distil_run, change, doubt):
     config = distil_run(**PLAIN)
     config.merge_from_dict(change)
-    assert re.match(doubt, remarks_of(config)[0])
+    assert re.match(doubt, prepared(config)[1][0])
 
 
 def test_hooks_find_the_head_of_a_distilled_student():
@@ -247,15 +243,14 @@ def test_parameters_that_no_loss_reaches(distil_run, monkeypatch):
     """DDP waits for their gradients, in the second step."""
     model = resnet(2, channels=4)
     model['backbone']['out_indices'], model['head']['in_channels'] = [0], 4
-    config, lines = distil_run(**PLAIN, model=model), []
-    CheckpointDistillRunner(config).prepare(Preflight(lines.append))
-    assert any('no loss reaches student.backbone.layer2' in line for line in lines)
+    config = distil_run(**PLAIN, model=model)
+    assert any('no loss reaches student.backbone.layer2' in line for line in prepared(config)[0])
     monkeypatch.setattr(rehearsal, 'is_distributed', lambda: True)
     Path(config.work_dir).mkdir()
     with pytest.raises(ConfigError, match='no loss reaches .*; .* set find_unused_parameters=True'):
-        CheckpointDistillRunner(config).prepare(Preflight(lines.append))
+        prepared(config)
     config.find_unused_parameters = True
-    CheckpointDistillRunner(config).prepare(Preflight(lines.append))
+    prepared(config)
 
 
 @pytest.mark.parametrize('settings, key', [
@@ -315,8 +310,8 @@ def test_damaged_records_are_named(distil_run, record):
 
 
 def test_finished_stages_are_not_rehearsed(distil_run):
-    config, lines = distil_run(heads=dict(out_indices=[0])), []
+    config = distil_run(heads=dict(out_indices=[0]))
     RUNNERS.build(config).train(until='heads')
     config.resume = True
-    CheckpointDistillRunner(config).prepare(Preflight(lines.append))
+    lines, _ = prepared(config)
     assert [line.split(': rehearsal')[0] for line in lines if ': rehearsal' in line] == ['[ ok ] student']

@@ -5,14 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from mmengine.registry import RUNNERS
 
-from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline.preflight import Preflight
-from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.pipeline.schedule_check import misfit, simulated
 
 from ..conftest import resnet
+from ..helpers import prepared
 
 COSINE = dict(type='CosineAnnealingLR', T_max=8, by_epoch=True)
 WARM_UP = dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=2)
@@ -73,9 +70,7 @@ def test_schedules_of_another_length(schedulers, epochs, happens, fitting):
 
 # ------------------------------------------------------------ in a run
 def warnings_of(config) -> list[str]:
-    found = []
-    CheckpointDistillRunner(config).prepare(Preflight(lambda line: None), warn=found.append)
-    return [line for line in found if 'learning rate' in line]
+    return [line for line in prepared(config)[1] if 'learning rate' in line]
 
 
 def test_the_example_of_a_teacher_that_is_trained_longer(distil_run):
@@ -99,13 +94,3 @@ def test_every_stage_is_looked_at_and_the_students_once(distil_run):
     config.teacher.param_scheduler = dict(T_max=3)
     stages = [re.match(r'[\w ]+', line)[0] for line in warnings_of(config)]
     assert stages == ['heads', 'assistant 1', 'student']
-
-
-def test_a_schedule_that_cannot_go_on_is_an_error_before_training(distil_run):
-    """It would be one in the middle of the teacher."""
-    config = distil_run(selector='last', probe=None,
-                        param_scheduler=dict(type='OneCycleLR', eta_max=0.1, total_steps=2))
-    config.teacher.train_cfg.max_epochs = 5
-    with pytest.raises(ConfigError, match=r'param_scheduler=.*OneCycleLR.* cannot schedule the 5 epochs '
-                       r'\(teacher.train_cfg.max_epochs\) of the teacher: ValueError: Tried to step'):
-        RUNNERS.build(config).train()

@@ -1,7 +1,6 @@
 """A training that a hook ends is finished: its last epoch teaches, and the run can be resumed."""
 
 import copy
-import json
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ckd_mm.errors import ConfigError
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import distil_config
-from ..helpers import assert_same_weights, stopped_at, weights_of
+from ..helpers import assert_same_weights, logged, stopped_at, weights_of
 
 # no accuracy is 1,000 points better than the first: training ends after two further epochs, the third
 STOP = dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=1000, patience=2)
@@ -29,9 +28,7 @@ def config_in(folder: Path, **settings):
 
 def accuracies(folder: Path) -> dict[int, float]:
     """By epoch, from mmengine's own log."""
-    lines = [json.loads(line) for file in folder.glob('*/vis_data/scalars.json')
-             for line in file.read_text().splitlines()]
-    return {line['step']: line['accuracy/top1'] for line in lines if 'accuracy/top1' in line}
+    return {row['step']: row['accuracy/top1'] for row in logged(folder, 'accuracy/top1')}
 
 
 @pytest.fixture(scope='module')

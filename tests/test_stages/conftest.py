@@ -61,9 +61,3 @@ def accuracy(scores: torch.Tensor):
 def settings_of(work_dir: Path, stage: str) -> dict:
     """What the result of a stage depended on, flat."""
     return json.loads((work_dir / 'stages.json').read_text())[stage]['settings']
-
-
-def logged(work_dir: Path, stage: str) -> list[dict]:
-    """Rows of the log of a training."""
-    return [json.loads(line) for file in sorted(work_dir.glob(f'{stage}/*/vis_data/scalars.json'))
-            for line in file.read_text().splitlines()]

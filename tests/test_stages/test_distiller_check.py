@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline.preflight import Preflight
-from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.stages.distiller_check import check_distiller
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import Snapshot
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, batch, network, trajectory, with_statistics
+from ..helpers import assert_same_weights, batch, network, prepared, trajectory, with_statistics
 
 STUDENT, TEACHER = with_statistics(resnet(2, channels=4)), with_statistics(resnet(2, channels=8))
 L2, KD = dict(type='L2Loss', normalize=False), dict(type='ckd_mm.CohortKDLoss')
@@ -160,9 +158,8 @@ def test_of_given_trajectories_too_the_epochs_tell_how_many_teach(distil_run, tm
     config = distil_run(model=resnet(2, channels=4), probe=None,
                         distill=dict(distiller=distiller(teacher='networks.1.backbone.layer1')))
     config.teacher, config.selector = dict(trajectory=str(run.folder)), dict(type='even', k=2)
-    lines = []
-    CheckpointDistillRunner(config).prepare(Preflight(lines.append))
+    lines, _ = prepared(config)
     assert any(line.startswith('[ ok ] student: rehearsal: loss_at_1 (ATLoss); 2 steps') for line in lines)
     config.selector = 'last'
     with pytest.raises(ConfigError, match=r"source='networks\.1\.backbone\.layer1' is no layer"):
-        CheckpointDistillRunner(config).prepare(Preflight(lines.append))
+        prepared(config)

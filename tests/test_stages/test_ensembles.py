@@ -7,7 +7,8 @@ from ckd_mm.files import sha256_of_file
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from .conftest import accuracy, logged, logits_of, settings_of
+from ..helpers import logged
+from .conftest import accuracy, logits_of, settings_of
 
 GENERATIONS = ('generation_1', 'generation_2', 'student')
 
@@ -68,8 +69,7 @@ def test_kd_error_of_every_student_that_is_taught(generations, logits):
         differ = logits[name].argmax(1) != logits[teacher].argmax(1)
         error = measured[name]['metrics']['kd/error']
         assert error == pytest.approx(100 * differ.float().mean().item(), abs=1e-3)
-        rows = [row for row in logged(work_dir, name) if 'kd/error' in row]
-        assert rows[-1]['kd/error'] == pytest.approx(error, abs=1e-3)
+        assert logged(work_dir / name, 'kd/error')[-1]['kd/error'] == pytest.approx(error, abs=1e-3)
     shown = ', '.join(f'{name.replace("_", " ")} {found["metrics"]["kd/error"]:.2f} %'
                       for name, found in measured.items())
     assert shown in (work_dir / 'report.html').read_text()

@@ -3,23 +3,13 @@
 import torch
 
 from ..conftest import resnet
-from ..helpers import weights_of
-
-HINT = dict(
-    type='mmrazor.ConfigurableDistiller',
-    student_recorders=dict(guided=dict(type='ModuleOutputs', source='backbone.layer1')),
-    teacher_recorders=dict(hint=dict(type='ModuleOutputs', source='networks.0.backbone.layer1')),
-    distill_losses=dict(loss_hint=dict(type='L2Loss', normalize=False, div_element=True)),
-    connectors=dict(regressor=dict(type='ConvModuleConnector', in_channel=4, out_channel=4, norm_cfg=None,
-                                   act_cfg=None)),
-    loss_forward_mappings=dict(loss_hint=dict(
-        s_feature=dict(from_student=True, recorder='guided', connector='regressor'),
-        t_feature=dict(from_student=False, recorder='hint'))))
+from ..helpers import feature_distiller, weights_of
 
 
 def test_hints_teach_the_guided_layer_and_the_student_begins_with_it(run):
     """With a learning rate of nearly 0 the student ends with the weights that it started from."""
-    hint = dict(distiller=HINT, train_cfg=dict(max_epochs=3), optim_wrapper=dict(optimizer=dict(lr=0.05)))
+    hint = dict(distiller=feature_distiller(channels=(4, 4)), train_cfg=dict(max_epochs=3),
+                optim_wrapper=dict(optimizer=dict(lr=0.05)))
     work_dir, summary = run(hint=hint, model=resnet(2), **{'optim_wrapper.optimizer.lr': 1e-12,
                                                            'default_hooks.checkpoint.max_keep_ckpts': 3})
     assert list(summary['seconds']) == ['teacher', 'select', 'hint', 'student']

@@ -7,14 +7,12 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import SnapshotError
 from ckd_mm.files import sha256_of_file
-from ckd_mm.pipeline.preflight import Preflight
-from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.pipeline.stage_runner import StageRunner
 from ckd_mm.stages.student import StudentStage
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, opened, weights_of
-from .conftest import accuracy, logged, logits_of, settings_of
+from ..helpers import assert_same_weights, logged, opened, prepared, trajectory, weights_of
+from .conftest import accuracy, logits_of, settings_of
 
 
 class Died(Exception):
@@ -33,12 +31,14 @@ def test_assistants_come_between(run):
     assert 'more than the' not in (work_dir / 'ckd_mm.log').read_text()
 
 
-def test_an_assistant_larger_than_its_teacher_is_warned_of(distil_run):
-    warnings = []
+@pytest.mark.parametrize('is_given', [False, True])
+def test_an_assistant_larger_than_its_teacher_is_warned_of(distil_run, tmp_path, is_given):
     config = distil_run(selector='last', probe=None, assistants=[dict(model=resnet(3, channels=8))])
-    CheckpointDistillRunner(config).prepare(Preflight(lambda line: None), warn=warnings.append)
-    assert len(warnings) == 1 and warnings[0].startswith('assistant 1 has')
-    assert 'more than the teacher that it learns from' in warnings[0]
+    if is_given:
+        config.teacher = dict(trajectory=str(trajectory(tmp_path / 'given').folder))
+    _, warnings = prepared(config)
+    warning, = (line for line in warnings if 'at chance' not in line)  # the given teacher is not trained
+    assert warning.startswith('assistant 1 has') and 'more than the teacher that it learns from' in warning
 
 
 def test_networks_of_one_kind_begin_with_weights_of_their_own(distil_run):
@@ -58,7 +58,7 @@ def test_another_loss_of_logits(run):
     work_dir, _ = run(distill=dict(tau=None, loss=loss, ce_weight=1.0, kd_weight=1.0, reduction='sum'))
     settings = settings_of(work_dir, 'student')
     assert settings['model.kd_loss.type'] == 'ckd_mm.DecoupledKDLoss' and settings['model.reduction'] == 'sum'
-    losses = [row['loss_kd'] for row in logged(work_dir, 'student') if 'loss_kd' in row]
+    losses = [row['loss_kd'] for row in logged(work_dir / 'student', 'loss_kd')]
     assert losses and min(losses) > 0
 
 
@@ -77,31 +77,34 @@ def test_resumed_past_the_stop_without_its_teacher(distil_run, monkeypatch):
 STAGES = ['heads', 'generation_1', 'student']
 
 
-@pytest.mark.parametrize('stage', STAGES)
-def test_resumed_at_any_link(shared_run, distil_run, monkeypatch, stage):
-    """A run that dies in the second epoch of a stage and is resumed ends like an unbroken one, and repeats
-    nothing."""
-    settings = dict(selector='last', probe=None, generations=2,
-                    heads=dict(out_indices=(0, 1), train_cfg=dict(max_epochs=2)))
-    unbroken, _ = shared_run('unbroken', **settings)
-    call, started = StageRunner.call_hook, []
+def test_dead_at_every_link_moved_and_resumed(distil_run, tmp_path, monkeypatch):
+    """A run that dies in the second epoch of each stage and goes on elsewhere ends like an unbroken one, and
+    repeats nothing."""
+
+    def config(name, **settings):
+        heads = dict(out_indices=(0, 1), kind='flatten', train_cfg=dict(max_epochs=2))
+        return distil_run(selector='last', probe=None, generations=2, heads=heads, work_dir=tmp_path / name,
+                          **settings)
+
+    RUNNERS.build(config('unbroken')).train()
+    call, started, deaths = StageRunner.call_hook, [], [*STAGES]
 
     def dies(self, name, **arguments):
         call(self, name, **arguments)
-        here = Path(self.work_dir).name
+        stage = Path(self.work_dir).name
         if name == 'before_train':
-            started.append((here, self.epoch))
-        if name == 'after_train_iter' and here == stage and self.epoch == 1 and 'dead' not in started:
-            started.append('dead')
+            started.append((stage, self.epoch))
+        if name == 'after_train_iter' and self.epoch == 1 and stage in deaths:
+            deaths.remove(stage)
             raise Died
 
     monkeypatch.setattr(StageRunner, 'call_hook', dies)
-    with pytest.raises(Died):
-        RUNNERS.build(distil_run(**settings)).train()
-    config = distil_run(**settings, resume=True)
-    RUNNERS.build(config).train()
-    left = STAGES[STAGES.index(stage):]
-    assert started[started.index('dead') + 1:] == [(stage, 1)] + [(name, 0) for name in left[1:]]
+    for number in range(len(STAGES)):
+        with pytest.raises(Died):
+            RUNNERS.build(config(f'place_{number}', resume=number > 0)).train()
+        (tmp_path / f'place_{number}').rename(tmp_path / f'place_{number + 1}')
+    RUNNERS.build(config('place_3', resume=True)).train()
+    assert [path.name for path in tmp_path.glob('place_*')] == ['place_3']
+    assert started == [('teacher', 0)] + [(stage, epoch) for stage in STAGES for epoch in (0, 1)]
     for name in STAGES:
-        assert_same_weights(weights_of(unbroken / f'{name}.pth'),
-                            weights_of(Path(config.work_dir) / f'{name}.pth'))
+        assert_same_weights(*(weights_of(tmp_path / run / f'{name}.pth') for run in ('unbroken', 'place_3')))

@@ -7,8 +7,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, weights_of
-from .conftest import accuracy, logged, logits_of
+from ..helpers import assert_same_weights, logged, weights_of
+from .conftest import accuracy, logits_of
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_mutual_learning(without_teacher):
     assert list(summary['seconds']) == ['student', 'student_alone']
     assert summary['student']['accuracy_top1'] == accuracy(logits_of(work_dir / 'student.pth'))
     assert summary['peer']['accuracy_top1'] == accuracy(logits_of(work_dir / 'peer.pth', resnet(2)))
-    rows = logged(work_dir, 'student')
+    rows = logged(work_dir / 'student')
     assert {key for row in rows for key in row if 'top' in key} == {
         'accuracy/top1', 'own/top5', 'peer/top1', 'peer_own/top5'}
     validated = [row for row in rows if 'peer/top1' in row]

@@ -3,12 +3,8 @@ goes."""
 
 import copy
 import gc
-import importlib.util
-import json
-import re
 import shutil
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +16,6 @@ from mmpretrain.registry import MODELS as CLASSIFIERS
 from mmpretrain.structures import MultiTaskDataSample
 from torch.testing import assert_close
 
-from ckd_mm.compat import EnvironmentConflict
 from ckd_mm.errors import ConfigError, SnapshotError
 from ckd_mm.hooks import StopDistillationHook
 from ckd_mm.registry import MODELS
@@ -32,8 +27,11 @@ from ..helpers import (
     StepLog,
     assert_same_weights,
     batch,
+    cohort_of,
     feature_distiller,
+    graphs_of_compiler,
     labels_of,
+    logged,
     network,
     train,
     trajectory,
@@ -52,34 +50,21 @@ def plain_student(model: dict = STUDENT):
     return CLASSIFIERS.build(copy.deepcopy(model))
 
 
-def cohort_of(folder, *epochs) -> dict:
-    if not (Path(folder) / 'trajectory.json').exists():
-        trajectory(folder)
-    return dict(type='ckd_mm.SnapshotEnsemble',
-                snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in epochs or (3, )])
-
-
 def distill(folder, student=STUDENT, **settings) -> CheckpointDistill:
     return MODELS.build(
-        dict(dict(type='ckd_mm.CheckpointDistill', student=student, cohort=cohort_of(folder)), **settings))
+        dict(dict(type='ckd_mm.CheckpointDistill', student=student, cohort=cohort_of(folder, 3)), **settings))
 
 
 def distill_run(make, folder, student=None, distill=None, **settings):
     """Config of a plain mmengine run whose model is a CheckpointDistill."""
     config = make(**settings)
     config.model = dict(type='ckd_mm.CheckpointDistill', student=student or resnet(),
-                        cohort=cohort_of(folder), **(distill or {}))
+                        cohort=cohort_of(folder, 3), **(distill or {}))
     return config
 
 
 def step_inputs(model):
     return model.data_preprocessor(batch(), training=True)
-
-
-def scalars(work_dir) -> list[dict]:
-    """What a run logged."""
-    file = next(Path(work_dir).glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 # ---------------------------------------------------------------- 1. the checkpoint is the student
@@ -175,7 +160,7 @@ def test_kd_weight_0_is_plain_training_bit_for_bit(digits_run, tmp_path, student
     for epoch in (1, 2):
         assert_same_weights(*(weights_of(tmp_path / name / f'epoch_{epoch}.pth') for name in logs))
     written = [[{key: value for key, value in line.items() if 'time' not in key}
-                for line in scalars(tmp_path / name)] for name in logs]
+                for line in logged(tmp_path / name)] for name in logs]
     assert written[0] == written[1] and len(written[0]) == 4
     assert isinstance(runner.model.outside.cohort, dict)  # the teacher was never built
 
@@ -200,10 +185,12 @@ def test_no_cohort_is_needed_without_weight():
 @pytest.mark.parametrize('ce_weight, kd_weight, tau, epochs, aggregation, reduction', [
     (0.1, 0.9, 4.0, (3, ), 'prob', 'mean'), (1.0, 1.0, 1.0, (3, ), 'loss', 'mean'),
     (0.3, 2.0, 2.0, (1, 2, 3), 'prob', 'mean'), (0.0, 1.0, 4.0, (2, ), 'prob', 'mean'),
-    (0.9, 0.1, 5.0, (1, 2, 3), 'loss', 'sum'), (0.9, 0.1, 5.0, (1, 2, 3), 'prob', 'sum')])
+    (0.9, 0.1, 5.0, (1, 2, 3), 'loss', 'mean'), (0.9, 0.1, 5.0, (1, 2, 3), 'loss', 'sum'),
+    (0.9, 0.1, 5.0, (1, 2, 3), 'prob', 'sum')])
 def test_a_step_is_the_loop_one_would_write_by_hand(tmp_path, ce_weight, kd_weight, tau, epochs, aggregation,
                                                     reduction):
-    """'sum' is the DIH authors' loop: a KD term for each teacher, each with a cross-entropy of its own."""
+    """'mean' of 'loss' is Eq. 4 and 5 of DIH with alpha = 0.1. 'sum' is its authors' loop: a KD term for each
+    teacher, each with a cross-entropy of its own."""
     loss = dict(type='ckd_mm.CohortKDLoss', tau=tau, aggregation=aggregation)
     model = distill(tmp_path, cohort=cohort_of(tmp_path, *epochs), ce_weight=ce_weight, kd_weight=kd_weight,
                     kd_loss=loss, reduction=reduction).train()
@@ -259,7 +246,7 @@ def test_evaluation_is_the_students(tmp_path):
 def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
     statistics = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
     trajectory(tmp_path, model=with_statistics(resnet(2), **statistics))
-    for cohort in (cohort_of(tmp_path), SnapshotEnsemble(cohort_of(tmp_path)['snapshots'])):
+    for cohort in (cohort_of(tmp_path, 3), SnapshotEnsemble(cohort_of(tmp_path, 3)['snapshots'])):
         model = CheckpointDistill(STUDENT, cohort)
         seen = []
         model.cohort.networks[0].backbone.register_forward_pre_hook(
@@ -267,17 +254,6 @@ def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
         model.loss(**step_inputs(model))
         own = model.cohort.networks[0].data_preprocessor(batch())['inputs']
         assert_close(seen[0], own, rtol=1e-5, atol=1e-4)
-
-
-def test_training_a_step_leaves_the_teacher_as_it_was(tmp_path):
-    model = distill(tmp_path)
-    model.teacher_logits(step_inputs(model)['inputs'])  # in its memory layout now
-    before = copy.deepcopy(model.cohort.state_dict())
-    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
-    for _ in range(3):
-        model.train()
-        model.train_step(batch(), wrapper)
-    assert_same_weights(model.cohort.state_dict(), before)
 
 
 # ---------------------------------------------------------------- 5. stopped means gone
@@ -329,8 +305,8 @@ def test_a_run_after_its_stop(digits_run, tmp_path, monkeypatch):
              for epoch in (1, 2)}
     assert terms == {1: {'loss', 'loss_ce', 'loss_kd'}, 2: {'loss'}}
     assert calls == [16] * 4 and runner.model.stopped
-    written = {epoch: {'loss_kd' in line for line in scalars(runner.work_dir)
-                       if line.get('epoch') == epoch and 'loss' in line} for epoch in (1, 2)}
+    written = {epoch: {'loss_kd' in row for row in logged(runner.work_dir, 'loss') if row['epoch'] == epoch}
+               for epoch in (1, 2)}
     assert written == {1: {True}, 2: {False}}
 
     plain_log = StepLog()
@@ -367,14 +343,6 @@ def test_bad_stop_epoch(stop_epoch):
         StopDistillationHook(stop_epoch)
 
 
-def test_a_stop_that_never_comes_and_a_model_that_cannot_stop(digits_run, tmp_path):
-    with pytest.raises(ConfigError, match='stop_epoch=3 is never reached: the run has 2 epochs'):
-        train(distill_run(digits_run, tmp_path / 'teacher',
-                          custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=3)]))
-    with pytest.raises(ConfigError, match=r'needs a ckd_mm\.CheckpointDistill model, got ImageClassifier'):
-        train(digits_run(custom_hooks=[dict(type='ckd_mm.StopDistillationHook', stop_epoch=1)]))
-
-
 # ---------------------------------------------------------------- 7. AMP, 8. compile
 def test_bfloat16_trains_and_the_kd_term_is_float32(tmp_path, monkeypatch):
     model = distill(tmp_path, ce_weight=0.1, kd_weight=0.9)
@@ -386,9 +354,9 @@ def test_bfloat16_trains_and_the_kd_term_is_float32(tmp_path, monkeypatch):
     wrapper = AmpOptimWrapper(dtype='bfloat16', optimizer=torch.optim.SGD(model.parameters(), lr=0.05,
                                                                           momentum=0.9), loss_scale=1.0)
     model.train()
-    logged = [model.train_step(batch(), wrapper)['loss'].item() for _ in range(10)]
+    losses = [model.train_step(batch(), wrapper)['loss'].item() for _ in range(10)]
     assert seen == dict(student=torch.bfloat16, teacher=torch.bfloat16, loss=torch.float32)
-    assert all(torch.isfinite(torch.tensor(logged))) and logged[-1] < logged[0]
+    assert all(torch.isfinite(torch.tensor(losses))) and losses[-1] < losses[0]
     exact = distill(tmp_path, ce_weight=0.1, kd_weight=0.9)
     exact.load_state_dict(model.state_dict())
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -398,12 +366,8 @@ def test_bfloat16_trains_and_the_kd_term_is_float32(tmp_path, monkeypatch):
 
 def test_compile_compiles_the_networks_and_nothing_else(tmp_path):
     graphs = []
-
-    def backend(graph, example_inputs):
-        graphs.append(graph.code)
-        return graph.forward
-
-    model, eager = distill(tmp_path, compile=dict(backend=backend)), distill(tmp_path)
+    model = distill(tmp_path, compile=dict(backend=graphs_of_compiler(graphs)))
+    eager = distill(tmp_path)
     eager.load_state_dict(model.state_dict())
     assert list(model.state_dict()) == list(plain_student().state_dict())
     assert 'train_step' not in vars(model) and 'loss' not in vars(model)
@@ -411,10 +375,10 @@ def test_compile_compiles_the_networks_and_nothing_else(tmp_path):
     students = len(graphs)
     model.teacher_logits(step_inputs(model)['inputs'])
     assert 0 < students < len(graphs)
-    logged = [each.train_step(batch(), OptimWrapper(torch.optim.SGD(each.parameters(), lr=0.1)))['loss']
+    losses = [each.train_step(batch(), OptimWrapper(torch.optim.SGD(each.parameters(), lr=0.1)))['loss']
               for each in (model, eager)]
-    assert_close(*logged, rtol=1e-5, atol=0)
-    code = ''.join(graphs)
+    assert_close(*losses, rtol=1e-5, atol=0)
+    code = ''.join(graph.code for graph, _ in graphs)
     assert 'conv' in code
     assert not any(word in code for word in ('linear(', 'cross_entropy', 'kl_div', 'log_softmax'))
     assert list(model.state_dict()) == list(plain_student().state_dict())
@@ -448,7 +412,7 @@ def test_mmrazors_distiller_adds_losses(tmp_path):
 def test_a_distiller_without_cohort_config_or_kd_loss(tmp_path):
     for distiller in (FEATURES, dict(FEATURES, type='ConfigurableDistiller', _scope_='mmrazor')):
         before = copy.deepcopy(distiller)
-        model = distill(tmp_path, cohort=SnapshotEnsemble(cohort_of(tmp_path)['snapshots']), kd_weight=0,
+        model = distill(tmp_path, cohort=SnapshotEnsemble(cohort_of(tmp_path, 3)['snapshots']), kd_weight=0,
                         distiller=distiller)
         assert set(model.loss(**step_inputs(model))) == {'loss_ce', 'loss_feature'}
         assert distiller == before
@@ -465,23 +429,10 @@ def test_recorders_forget_what_a_step_gave_them(tmp_path):
     copy.deepcopy(model)  # which tensors inside a graph would not let
 
 
-def test_missing_mmrazor_is_one_clear_line(tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, 'find_spec',
-                        lambda name, package=None: None if name == 'mmrazor' else find(name, package))
-    message = ('distiller=mmrazor.ConfigurableDistiller needs mmrazor, which is not installed: pip install '
-               'mmrazor==1.0.0 joblib (distillation of logits does not need it)')
-    with pytest.raises(EnvironmentConflict, match=f'^{re.escape(message)}$'):
-        distill(tmp_path, distiller=FEATURES)
-    model = distill(tmp_path)  # which is true
-    assert set(model.loss(**step_inputs(model))) == {'loss_ce', 'loss_kd'}
-
-
 # ---------------------------------------------------------------- bad settings
 @pytest.mark.parametrize('settings, message', [
     (dict(ce_weight=-1), r'ce_weight=-1 should be a finite number, at least 0'),
     (dict(kd_weight=-0.5), r'kd_weight=-0\.5'),
-    (dict(kd_weight='1'), r"kd_weight='1'"),
     (dict(ce_weight_after_stop=float('nan')), r'ce_weight_after_stop=nan'),
     (dict(reduction='max'), r"reduction='max' should be one of \('mean', 'sum'\)"),
     (dict(cohort=None), r'cohort is missing: kd_weight=1\.0 needs teachers'),
@@ -491,7 +442,7 @@ def test_missing_mmrazor_is_one_clear_line(tmp_path, monkeypatch):
 ])
 def test_bad_settings_are_named(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
-        CheckpointDistill(**dict(dict(student=STUDENT, cohort=cohort_of(tmp_path)), **settings))
+        CheckpointDistill(**dict(dict(student=STUDENT, cohort=cohort_of(tmp_path, 3)), **settings))
 
 
 def test_teacher_and_student_with_other_class_counts(tmp_path):
@@ -516,7 +467,7 @@ def test_a_head_without_plain_logits(tmp_path):
 
 
 def test_statistics_of_the_run_reach_the_student(tmp_path):
-    model = CheckpointDistill(resnet(1), cohort_of(tmp_path),
+    model = CheckpointDistill(resnet(1), cohort_of(tmp_path, 3),
                               data_preprocessor=dict(STATISTICS, type='ClsDataPreprocessor'))
     inputs = step_inputs(model)['inputs']
     assert_close(inputs, torch.stack(batch()['inputs']).float().sub(77.9).div(95.9))

@@ -1,7 +1,6 @@
 """FitNets' first stage: what learns, what does not, by which value."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,10 +19,10 @@ from ..helpers import (
     StepLog,
     assert_same_weights,
     batch,
+    cohort_of,
     feature_distiller,
     network,
     train,
-    trajectory,
     vision_transformer,
     weights_of,
     with_statistics,
@@ -33,14 +32,9 @@ STUDENT, TEACHER = with_statistics(resnet(2, channels=4)), with_statistics(resne
 GUIDED = ('backbone.conv1', 'backbone.bn1', 'backbone.layer1')  # with everything in them
 
 
-def cohort_of(folder):
-    if not (Path(folder) / 'trajectory.json').exists():
-        trajectory(folder, model=TEACHER)
-    return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[dict(trajectory=str(folder), epoch=3)])
-
-
 def hinted(folder, student=STUDENT, distiller=None, **settings) -> HintTraining:
-    model = MODELS.build(dict(type='ckd_mm.HintTraining', student=student, cohort=cohort_of(folder),
+    cohort = cohort_of(folder, 3, model=TEACHER)
+    model = MODELS.build(dict(type='ckd_mm.HintTraining', student=student, cohort=cohort,
                               distiller=distiller or feature_distiller(), **settings))
     model.student.load_state_dict(network(student, 1).state_dict())
     return model.train()
@@ -169,8 +163,8 @@ def test_the_trial_leaves_no_trace():
 
 # ---------------------------------------------------------------- a run
 def hint_run(make, folder, **settings):
-    config = make(**settings)
-    config.model = dict(type='ckd_mm.HintTraining', student=resnet(2, channels=4), cohort=cohort_of(folder),
+    config, cohort = make(**settings), cohort_of(folder, 3, model=TEACHER)
+    config.model = dict(type='ckd_mm.HintTraining', student=resnet(2, channels=4), cohort=cohort,
                         distiller=feature_distiller())
     config.custom_hooks = [dict(type='ckd_mm.StageStateHook')]
     config.train_cfg = dict(type='ckd_mm.ResumableEpochLoop', max_epochs=config.train_cfg.max_epochs)
@@ -194,10 +188,7 @@ def test_checkpoints_are_the_students_and_the_connector_resumes(digits_run, tmp_
 
 @pytest.mark.skipif(not compiled_networks_run_hooks(), reason='torch 2.1: hooks miss compiled calls')
 def test_compiled_networks_give_the_same_losses(tmp_path):
-    def backend(graph, example_inputs):
-        return graph.forward
-
-    eager, compiled = hinted(tmp_path), hinted(tmp_path, compile=dict(backend=backend))
+    eager, compiled = hinted(tmp_path), hinted(tmp_path, compile=dict(backend='eager'))
     compiled.distiller.load_state_dict(eager.distiller.state_dict())
     for seed in range(2):
         data = [model.data_preprocessor(batch(seed=seed), training=True) for model in (compiled, eager)]

@@ -14,16 +14,14 @@ from torch.testing import assert_close
 from ckd_mm.registry import MODELS
 
 from ..conftest import resnet
-from ..helpers import batch, feature_distiller, trajectory, with_statistics
+from ..helpers import batch, cohort_of, feature_distiller, trajectory, with_statistics
 
 NORM = dict(norm_cfg=dict(type='GN', num_groups=2))  # BatchNorm would take its statistics from half a batch
 STUDENT, TEACHER = (with_statistics(resnet(2, channels, **NORM)) for channels in (4, 8))
 
 
 def algorithm(name: str, folder: Path):
-    cohort = dict(type='ckd_mm.SnapshotEnsemble',
-                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in (1, 3)])
-    taught = dict(student=STUDENT, cohort=cohort, distiller=feature_distiller())
+    taught = dict(student=STUDENT, cohort=cohort_of(folder, 1, 3), distiller=feature_distiller())
     torch.manual_seed(3)
     return MODELS.build(dict(
         mutual=dict(type='ckd_mm.DeepMutualLearning', students=[STUDENT, TEACHER]),

@@ -10,8 +10,6 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.losses import SoftTarget, soft_target
 from ckd_mm.pipeline.build import open_run, stage_of
-from ckd_mm.pipeline.preflight import Preflight
-from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.targets import Layout, TargetFile, TargetWriter, target_writer
 
 from ..helpers import trajectory, weights_of
@@ -72,11 +70,6 @@ def student(config) -> dict:
 
 def run(config, until=None):
     return RUNNERS.build(config).train(until)
-
-
-def preflight(config) -> None:
-    """All that is checked before anything is trained."""
-    CheckpointDistillRunner(config).prepare(Preflight(lambda line: None))
 
 
 def stage_configs(config, *names):

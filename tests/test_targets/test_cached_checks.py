@@ -23,7 +23,8 @@ from ckd_mm.stages.targets import TargetsResult
 from ckd_mm.targets import Layout, TargetWriter
 
 from ..conftest import resnet
-from .conftest import AUGMENTED, BATCH, IMAGES, preflight, run, stage_configs, uncached
+from ..helpers import prepared
+from .conftest import AUGMENTED, BATCH, IMAGES, run, stage_configs, uncached
 
 
 def test_types_may_be_classes(cached):
@@ -88,7 +89,7 @@ class OfLogits(CohortKDLoss):
 def test_settings_are_refused(cached, monkeypatch, cache, distill, words):
     monkeypatch.setitem(MODELS.module_dict, 'OfLogits', OfLogits)
     with pytest.raises(ConfigError, match=words):
-        preflight(cached('run', cache, distill))
+        prepared(cached('run', cache, distill))
 
 
 MIXUP = dict(augments=dict(type='Mixup', alpha=0.8))
@@ -108,13 +109,13 @@ RECIPES = [dict(action_epoch=2), dict(action_epoch=3, train_pipeline=AUGMENTED)]
     ('model.train_cfg', MIXUP, 'images are mixed anew in every step')])
 def test_images_that_cannot_be_replayed_are_refused(cached, name, value, words):
     with pytest.raises(ConfigError, match=words):
-        preflight(cached(**{name: value}))
+        prepared(cached(**{name: value}))
 
 
 def test_a_recipe_without_mixed_images_may_follow(cached):
     """Of images that are not mixed it changes nothing."""
     hook = dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=3, batch_augments=None)])
-    preflight(cached(custom_hooks=[hook]))
+    prepared(cached(custom_hooks=[hook]))
 
 
 def test_a_run_without_a_cache_has_no_stage_of_targets(cached, tmp_path):
@@ -130,7 +131,7 @@ def test_peers_and_baselines_have_nothing_to_cache(cached):
         config.teacher = config.selector = None
         config[key] = value
         with pytest.raises(ConfigError, match=words):
-            preflight(config)
+            prepared(config)
 
 
 class OwnNoise:
@@ -159,7 +160,7 @@ def test_transforms_with_random_numbers_of_their_own_are_refused(cached, transfo
         registry.register_module(module=transform, force=True)
     for _ in range(times):
         with pytest.raises(ConfigError, match='augmented in two ways in the same view'):
-            preflight(copy.deepcopy(config))
+            prepared(copy.deepcopy(config))
 
 
 # ------------------------------------------------------------ room on the disk
@@ -171,7 +172,7 @@ def with_free_disk(monkeypatch):
     def check(config, free: int) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(shutil, 'disk_usage', lambda folder: usage._replace(free=free))
-            preflight(config)
+            prepared(config)
 
     return check
 

@@ -1,6 +1,5 @@
 """A student that learns from cached targets is, bit for bit, the one with teacher forwards in every step."""
 
-import json
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from ckd_mm.targets import TargetFile, TargetWriter, target_file, target_writer
 from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.trajectory import Trajectory
 
-from ..helpers import assert_same_weights, open_logs, trajectory
+from ..helpers import assert_same_weights, logged, open_logs, trajectory
 from .conftest import BATCH, EPOCHS, IMAGES, VIEWS, run, student, uncached
 
 ROWS = np.arange(IMAGES * VIEWS)
@@ -33,10 +32,9 @@ def targets_of(config, name: str = 'targets') -> TargetFile:
 
 def scalars(config) -> list:
     """What the student's training logged once an epoch: of the training images, and of the validation."""
-    files = Path(config.work_dir).glob('student/*/vis_data/scalars.json')
-    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name.startswith(('train/', 'kd/'))} for row in rows
-            if 'train/kd_error' in row or 'kd/error' in row]
+    rows = [{name: value for name, value in row.items() if name.startswith(('train/', 'kd/'))}
+            for row in logged(Path(config.work_dir) / 'student')]
+    return [row for row in rows if row]
 
 
 # ------------------------------------------------------------ the same student

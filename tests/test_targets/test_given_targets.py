@@ -13,8 +13,8 @@ from ckd_mm.files import read_json, write_json
 from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights
-from .conftest import BATCH, IMAGES, preflight, run, student
+from ..helpers import assert_same_weights, prepared
+from .conftest import BATCH, IMAGES, run, student
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused_before_training(taking, change, words):
     config = taking()
     change(config)
     with pytest.raises(ConfigError, match=words):
-        preflight(config)
+        prepared(config)
 
 
 def test_another_batch_size_is_warned_of(taking, tmp_path):

@@ -12,7 +12,18 @@ from ckd_mm.teachers import BaseCohort, DIHTeacher, HeadTraining, SnapshotEnsemb
 from ckd_mm.teachers.channels_last import set_memory_format, to_channels_last
 
 from ..conftest import resnet
-from ..helpers import TEACHER, batch, is_last, network, trajectory, vision_transformer, with_statistics
+from ..helpers import (
+    TEACHER,
+    batch,
+    cohort_of,
+    feature_distiller,
+    graphs_of_compiler,
+    is_last,
+    network,
+    trajectory,
+    vision_transformer,
+    with_statistics,
+)
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(4))
 SMALL = IMAGES[:, :, :8, :8]
@@ -159,21 +170,12 @@ def test_a_network_whose_maps_are_read_does_not_change(tmp_path, logged):
 
 
 # ---------------------------------------------------------------- as teachers
-RECORDER = dict(type='ModuleOutputs', source='backbone.layer1.1.conv2')
-FEATURES = dict(
-    type='ConfigurableDistiller', _scope_='mmrazor', student_recorders=dict(feature=RECORDER),
-    teacher_recorders=dict(feature=dict(RECORDER, source='networks.0.backbone.layer1.1.conv2')),
-    distill_losses=dict(loss_feature=dict(type='L2Loss', normalize=False)),
-    loss_forward_mappings=dict(loss_feature=dict(s_feature=dict(recorder='feature', from_student=True),
-                                                 t_feature=dict(recorder='feature', from_student=False))))
+FEATURES = feature_distiller('backbone.layer1.1.conv2', channels=None, div_element=False)
 
 
 def taught(folder, *epochs, **settings) -> CheckpointDistill:
-    if not (folder / 'trajectory.json').exists():
-        trajectory(folder, model=TEACHER)
+    cohort = cohort_of(folder, *epochs)
     torch.manual_seed(1)
-    cohort = dict(type='ckd_mm.SnapshotEnsemble',
-                  snapshots=[dict(trajectory=str(folder), epoch=epoch) for epoch in epochs])
     return CheckpointDistill(with_statistics(resnet(2)), cohort, **settings)
 
 
@@ -260,14 +262,10 @@ def test_a_teacher_with_heads_too(tmp_path, use):
 
 # the last one: where torch compiles before its first backward pass, other tests can no longer fork processes
 def test_it_comes_before_compiling(tmp_path):
-    formats = []
-
-    def backend(graph, example_inputs):
-        formats.extend(is_last(given) for given in example_inputs if given.dim() == 4 and wide(given))
-        return graph.forward
-
-    model = taught(tmp_path, 3, compile=dict(backend=backend))
+    graphs = []
+    model = taught(tmp_path, 3, compile=dict(backend=graphs_of_compiler(graphs)))
     logits = model.teacher_logits(SMALL.contiguous(memory_format=torch.channels_last))
-    assert formats and all(formats)
+    maps = [given for _, inputs in graphs for given in inputs if given.dim() == 4 and wide(given)]
+    assert maps and all(map(is_last, maps))
     assert_close(logits, taught(tmp_path, 3).teacher_logits(SMALL), rtol=1e-5, atol=1e-5)
     torch._dynamo.reset()

@@ -1,16 +1,10 @@
 """Heads learn, the network below them does not."""
 
 import copy
-import multiprocessing
-import re
-import signal
-import time
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from scipy.special import log_softmax
 from torch.testing import assert_close
@@ -145,20 +139,6 @@ def test_the_teacher_stays_in_eval(tmp_path, wake):
     assert_same_weights(model.network.state_dict(), before)
 
 
-def test_ddp_needs_no_unused_parameters(tmp_path):
-    """Every parameter of the wrapped model gets a gradient in every step."""
-    dist.init_process_group('gloo', init_method=f'file://{tmp_path / "meet"}', rank=0, world_size=1)
-    try:
-        model = head_training(tmp_path / 'run')
-        plain = copy.deepcopy(model)
-        wrapped = MMDistributedDataParallel(model, device_ids=None)
-        assert sum(1 for _ in wrapped.parameters()) == 6
-        for log, own in zip(steps(wrapped, 3), steps(plain, 3)):
-            assert_close(log['loss'], own['loss'])
-    finally:
-        dist.destroy_process_group()
-
-
 # ---------------------------------------------------------------- real trainings
 def test_a_real_training_leaves_the_network_as_it_was(digits_run, tmp_path):
     """Weights and BatchNorm statistics, in memory and on disk; the heads learn and their file is what was
@@ -196,37 +176,6 @@ def test_it_is_trained_with_the_inputs_of_its_run(digits_run, tmp_path):
     other.heads.load_state_dict(own.heads.state_dict())
     logits = [model(model.data_preprocessor(batch())['inputs']) for model in (own, other)]
     assert_close(*logits, rtol=1e-3, atol=1e-4)
-
-
-def test_killed_and_resumed_it_ends_with_the_same_heads(digits_run, tmp_path):
-    """SIGKILL in the middle of an epoch; the state of an unbroken run, bit for bit."""
-    trajectory(tmp_path / 'teacher', epochs=[2], model=TEACHER)
-    config = heads_run(digits_run, tmp_path / 'teacher', images=160, batch=4,
-                       custom_hooks=[dict(type='ckd_mm.StageStateHook')],
-                       train_cfg=dict(type='ckd_mm.ResumableEpochLoop', max_epochs=3, by_epoch=None),
-                       param_scheduler=dict(type='LinearLR', end=3),
-                       default_hooks=dict(checkpoint=dict(by_epoch=False, interval=10)))
-    config.train_cfg.pop('by_epoch')
-    whole = train(copy.deepcopy(config))
-
-    broken = tmp_path / 'broken'
-    config.work_dir = str(broken)
-    process = multiprocessing.get_context('fork').Process(target=train, args=(config, ))
-    process.start()
-    started = time.monotonic()
-    last = broken / 'last_checkpoint'
-    while not last.exists() or not re.search(r'iter_([4-9]0|1\d0)', last.read_text()):
-        assert process.is_alive() and time.monotonic() - started < 300
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert 'iter_120' not in last.read_text(), 'it was not killed in time'
-
-    config.resume = True
-    resumed = train(config)
-    assert resumed.iter == 120
-    assert_same_weights(resumed.model.state_dict(), whole.model.state_dict())
 
 
 @pytest.mark.parametrize('kind, grid, message', [
