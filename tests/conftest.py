@@ -1,5 +1,6 @@
 """Small real networks on real digits, shared by all tests."""
 
+import functools
 import gc
 import os
 import runpy
@@ -7,12 +8,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ['OMP_NUM_THREADS'] = '1'  # two threads beside any other load are slower than one
 
 import pytest
+import sklearn.datasets
 import torch
 from mmengine.config import Config
+from mmengine.dataset import base_dataset
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -23,6 +27,9 @@ import ckd_mm  # noqa: F401
 torch.set_num_threads(1)
 # mmengine formats the config of every run, and again for every checkpoint, which takes longer than these runs
 format_code, yapf_api.FormatCode = yapf_api.FormatCode, lambda text, **options: (text, False)
+# it collects garbage for every data set, of which a run builds ten; and each parses a text file of digits
+base_dataset.gc = SimpleNamespace(collect=lambda: None)
+sklearn.datasets.load_digits = functools.cache(sklearn.datasets.load_digits)
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
 

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import multiprocessing
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image
 
+from ckd_mm.compat import accelerator_available
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.preflight import Preflight
 from ckd_mm.pipeline.run import Run
@@ -24,7 +26,7 @@ from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.pipeline.stage import Stage
 from ckd_mm.trajectory import Trajectory, write_snapshot
 
-from .conftest import STATISTICS, resnet
+from .conftest import STATISTICS, free_port, resnet
 
 DIGITS = tuple('0123456789')
 DIGIT_NAMES = ('a_zero', 'b_one', 'c_two', 'd_three', 'e_four', 'f_five', 'g_six', 'h_seven', 'i_eight',
@@ -214,6 +216,29 @@ def assert_same_weights(left: dict, right: dict) -> None:
     """The same keys in the same order and the same bits."""
     assert list(left) == list(right)
     assert [key for key in left if not torch.equal(left[key], right[key])] == []
+
+
+def in_two_processes(work, timeout: int = 300) -> list:
+    """What ``work()`` returns in each of two processes of a group, as a launcher on this machine starts them.
+    Forked: fresh ones would import for half a minute."""
+    if accelerator_available():
+        pytest.skip('forked processes cannot use an accelerator')
+    context, port = multiprocessing.get_context('fork'), free_port()
+    found = context.SimpleQueue()
+
+    def one(rank: int) -> None:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+                          MASTER_PORT=port)
+        found.put((rank, work()))
+
+    processes = [context.Process(target=one, args=(rank, )) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout)
+        process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [result for _, result in sorted(found.get() for _ in processes)]
 
 
 def open_logs() -> list[str]:

@@ -2,20 +2,16 @@
 training."""
 
 import copy
-import json
-import multiprocessing
-import os
-import socket
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ckd_mm.compat import accelerator_available, prepare_distributed
+from ckd_mm.compat import prepare_distributed
 
 from ..conftest import resnet
-from ..helpers import trajectory, with_statistics
+from ..helpers import in_two_processes, trajectory, with_statistics
 
 NORM = dict(norm_cfg=dict(type='GN', num_groups=2))  # BatchNorm would see half a batch
 
@@ -28,30 +24,6 @@ def measure(config) -> dict:
     return dict(runner.test(), **hook.last)
 
 
-def one_of_two(rank: int, port: int, config, folder) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
-                      MASTER_PORT=str(port))
-    prepare_distributed(config)
-    found = measure(config)
-    (folder / f'rank_{rank}.json').write_text(json.dumps(found))
-
-
-def in_two_processes(config, folder) -> None:
-    """Forked, which takes seconds where fresh ones would have to import everything again."""
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        port = listener.getsockname()[1]
-    context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=one_of_two, args=(rank, port, config, folder)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
-
-
-@pytest.mark.skipif(accelerator_available(), reason='forked processes cannot use an accelerator')
 def test_two_processes_find_what_one_finds(digits_run, tmp_path):
     """99 images are tested: the sampler gives the second process one of them twice, which must not count. The
     learning rate is 0, so that both train the same student."""
@@ -74,9 +46,8 @@ def test_two_processes_find_what_one_finds(digits_run, tmp_path):
     two.merge_from_dict(
         dict(launcher='pytorch', work_dir=str(tmp_path / 'two'), experiment_name='agreement_two'))
     two.train_dataloader.batch_size = config.train_dataloader.batch_size // 2
-    in_two_processes(two, tmp_path)
+    both = in_two_processes(lambda: prepare_distributed(two) or measure(two))
     one = measure(Config(config.to_dict(), format_python_code=False))
     assert set(one) == {'accuracy/top1', 'kd/error', 'kd/divergence', 'epoch', 'kd_error', 'kd_loss', 'ce'}
-    for rank in (0, 1):
-        found = json.loads((tmp_path / f'rank_{rank}.json').read_text())
+    for found in both:
         assert found == {name: pytest.approx(value, rel=1e-4) for name, value in one.items()}

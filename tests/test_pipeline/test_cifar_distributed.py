@@ -5,7 +5,8 @@ import pickle
 
 import numpy as np
 
-from ..conftest import ROOT, free_port, run_tool
+from ..conftest import ROOT
+from ..helpers import in_two_processes
 
 CONFIG = """
 _base_ = '{root}/configs/ckd/r34_r18_cifar10.py'
@@ -28,7 +29,7 @@ env_cfg = dict(dist_cfg=dict(backend='gloo', timeout=60))
 """
 
 
-def test_a_whole_run(tmp_path):
+def test_a_whole_run(tmp_path, tool, monkeypatch):
     """Three snapshots for two processes, so that one of them has none to measure in the end. Random images in
     the files of CIFAR-10, and a module that skips their MD5."""
     images = tmp_path / 'data' / 'cifar10' / 'cifar-10-batches-py'
@@ -44,8 +45,10 @@ def test_a_whole_run(tmp_path):
                                            'CIFAR10._check_integrity = lambda self: True\n')
     (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT))
     run = tmp_path / 'run'
-    run_tool('tools/dist_train.sh', tmp_path / 'config.py', 2, '--work-dir', run, PORT=free_port(),
-             timeout=300, PYTHONPATH=f'{tmp_path}:{ROOT}', CKD_DATA_ROOT=str(tmp_path / 'data'))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv('CKD_DATA_ROOT', str(tmp_path / 'data'))
+    command = ('train.py', tmp_path / 'config.py', '--launcher', 'pytorch', '--work-dir', run)
+    assert [status for status, _, _ in in_two_processes(lambda: tool(*command))] == [0, 0]
     summary = json.loads((run / 'summary.json').read_text())
     assert summary['processes'] == 2 and summary['student']['epoch'] == 1
     rows = json.loads((run / 'select' / 'scores_calibration.json').read_text())['rows']

@@ -1,7 +1,6 @@
 """Two processes on one machine without a GPU (gloo) do what one does."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from ckd_mm.evaluation import evaluate
 from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import DEMO, distil_config, free_port, resnet, run_tool
-from ..helpers import logged
+from ..helpers import in_two_processes, logged
 
 
 def read(folder: Path, name: str):
@@ -95,7 +94,7 @@ def test_dist_test_evaluates_the_student(both):
     assert read(folder, 'metrics.json')['accuracy/top1'] == pytest.approx(expected, abs=1e-3)
 
 
-def test_batch_norm_and_no_validation(tmp_path):
+def test_batch_norm_and_no_validation(tmp_path, tool):
     """With BatchNorm each process has statistics of its own: what is reported should be the accuracy of what
     is written. Without validation nothing but the runner itself makes rank 1 wait for the last snapshot. The
     selector's short distillations take both processes, too."""
@@ -106,8 +105,9 @@ def test_batch_norm_and_no_validation(tmp_path):
         'selector': 'short_probe', 'student_alone': False, 'probe': None})
     config.dump(tmp_path / 'config.py')
     run = tmp_path / 'run'
-    run_tool('tools/dist_train.sh', tmp_path / 'config.py', 2, '--work-dir', run, '--no-validate',
-             PORT=free_port())
+    command = ('train.py', tmp_path / 'config.py', '--work-dir', run, '--no-validate', '--launcher',
+               'pytorch')
+    assert [status for status, _, _ in in_two_processes(lambda: tool(*command))] == [0, 0]
     summary, scores = read(run, 'summary.json'), read(run / 'select', 'scores_short_probe.json')['rows']
     assert summary['processes'] == 2 and summary['images_a_step'] == 64
     assert [row['epoch'] for row in scores] == [2, 4]
@@ -133,13 +133,15 @@ class FailsOnOne(BaseTransform):
 """
 
 
-def test_no_process_waits_for_one_that_fails_in_the_rehearsal(tmp_path):
+def test_no_process_waits_for_one_that_fails_in_the_rehearsal(tmp_path, tool, monkeypatch):
     (tmp_path / 'fails_on_one.py').write_text(FAILS_ON_ONE)
     config = distil_config(tmp_path / 'run', selector='last', probe=None,
                            custom_imports=dict(imports=['fails_on_one']))
     config.train_dataloader.dataset.pipeline = [dict(type='FailsOnOne'), dict(type='PackInputs')]
     config.dump(tmp_path / 'two.py')
-    done = run_tool('tools/dist_train.sh', tmp_path / 'two.py', 2, check=False, timeout=240, PORT=free_port(),
-                    PYTHONPATH=f'{tmp_path}:{os.environ.get("PYTHONPATH", "")}')
-    assert 'error: teacher: train_dataloader fails on two images: AssertionError: planted' in done.stderr
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for status, _, error in in_two_processes(lambda: tool('train.py', tmp_path / 'two.py', '--launcher',
+                                                          'pytorch')):
+        assert status == 1
+        assert 'teacher: train_dataloader fails on two images: AssertionError: planted' in error
     assert [path.name for path in (tmp_path / 'run').iterdir()] == ['ckd_mm.log']

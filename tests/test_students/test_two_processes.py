@@ -1,7 +1,6 @@
 """Under DistributedDataParallel (gloo, two processes), without find_unused_parameters: the gradients of one
 process."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from torch.testing import assert_close
 from ckd_mm.registry import MODELS
 
 from ..conftest import resnet
-from ..helpers import batch, cohort_of, feature_distiller, trajectory, with_statistics
+from ..helpers import batch, cohort_of, feature_distiller, in_two_processes, trajectory, with_statistics
 
 NORM = dict(norm_cfg=dict(type='GN', num_groups=2))  # BatchNorm would take its statistics from half a batch
 STUDENT, TEACHER = (with_statistics(resnet(2, channels, **NORM)) for channels in (4, 8))
@@ -40,27 +39,22 @@ def trained(model, module, halves) -> dict:
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
-def one_of_two(rank: int, name: str, folder: Path) -> None:
-    dist.init_process_group('gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2)
+def half(name: str, folder: Path) -> None:
+    """One of two processes, which takes every second image."""
+    dist.init_process_group('gloo')
     model = algorithm(name, folder)
     wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
-    torch.save(trained(wrapped, model, slice(rank, None, 2)), folder / f'{rank}.pth')
+    torch.save(trained(wrapped, model, slice(dist.get_rank(), None, 2)), folder / f'{dist.get_rank()}.pth')
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('name', ['mutual', 'hints', 'distilled'])
 def test_two_processes_train_as_one(tmp_path, name):
     trajectory(tmp_path, model=TEACHER)
-    context = multiprocessing.get_context('fork')  # all is imported already
-    processes = [context.Process(target=one_of_two, args=(rank, name, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
+    in_two_processes(lambda: half(name, tmp_path))
     model = algorithm(name, tmp_path)
     start = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
     whole = trained(model, model, slice(None))
-    for process in processes:
-        process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0, 0]
     for rank in range(2):
         found = torch.load(tmp_path / f'{rank}.pth')
         assert list(found) == list(whole)

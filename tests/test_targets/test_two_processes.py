@@ -8,11 +8,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
+from ckd_mm.compat import prepare_distributed
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.targets import TargetFile
 
-from ..conftest import DEMO, free_port, resnet, run_tool
-from ..helpers import trajectory, weights_of, with_statistics
+from ..conftest import DEMO, resnet
+from ..helpers import in_two_processes, trajectory, weights_of, with_statistics
 
 HELD_OUT = 51  # an odd number: one process looks at more than the other
 IMAGES, VIEWS = 200, 2  # 400 rows: 50 batches of 8, which are a block of 32 and one of 18
@@ -46,7 +47,13 @@ def both(tmp_path_factory):
         patch.setattr(CheckpointDistill, 'loss',
                       lambda self, *batch: teachers.append(self.outside.ready) or loss(self, *batch))
         RUNNERS.build(Config.fromfile(folder / 'one.py')).train()
-    run_tool('tools/dist_train.sh', folder / 'two.py', 2, PORT=free_port())
+    config.launcher = 'pytorch'
+
+    def train_together() -> None:
+        prepare_distributed(config)
+        RUNNERS.build(config).train()
+
+    in_two_processes(train_together)
     assert not any(teachers), 'the teachers should be released when they have classified the held-out images'
     return folder / 'one', folder / 'two'
 
