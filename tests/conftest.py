@@ -35,7 +35,7 @@ DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
 
 
 def pytest_collection_finish():
-    """mmengine collects garbage for every data set that it builds: not among what is imported by now."""
+    """A run collects garbage after each of its stages: not among what is imported by now."""
     import mmpretrain.models  # noqa: F401
     gc.collect()
     gc.freeze()

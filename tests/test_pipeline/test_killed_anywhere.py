@@ -81,7 +81,8 @@ def kinds(seen: list) -> list:
 
 def test_killed_anywhere(distil_run, tmp_path):
     def config(name):
-        return distil_run(work_dir=tmp_path / name, experiment_name=name, distill=dict(cache=dict(views=2)))
+        return distil_run(work_dir=tmp_path / name, experiment_name=name, rehearsal=False,
+                          distill=dict(cache=dict(views=2)))
 
     assert in_process(config('unbroken'), -1, tmp_path / 'seen.json') == 0
     seen = json.loads((tmp_path / 'seen.json').read_text())
