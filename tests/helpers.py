@@ -17,6 +17,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from ckd_mm.compat import accelerator_available
 from ckd_mm.pipeline.build import open_run
@@ -239,6 +240,26 @@ def in_two_processes(work, timeout: int = 300) -> list:
         process.kill()
     assert [process.exitcode for process in processes] == [0, 0]
     return [result for _, result in sorted(found.get() for _ in processes)]
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels of the test images of the fixtures, straight from scikit-learn."""
+    found = load_digits()
+    images = torch.from_numpy(found.images[1297:1397]).float().mul(255 / 16).round()
+    return ((images - 77.9) / 95.9)[:, None].expand(-1, 3, -1, -1), torch.from_numpy(found.target[1297:1397])
+
+
+def logits_of(file: Path, model: dict | None = None) -> torch.Tensor:
+    """Of a published network on the test images, by a network built here."""
+    network = MODELS.build(with_statistics(model or resnet()))
+    network.load_state_dict(weights_of(file), strict=True)
+    with torch.no_grad():
+        return network.eval()(digits()[0])
+
+
+def accuracy(scores: torch.Tensor):
+    """Of logits or probabilities on the test images, percent, to be compared with a summary."""
+    return pytest.approx(100 * (scores.argmax(1) == digits()[1]).float().mean().item(), abs=1e-3)
 
 
 def open_logs() -> list[str]:

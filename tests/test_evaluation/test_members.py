@@ -5,21 +5,13 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from ckd_mm.data import Digits
 from ckd_mm.evaluation import evaluate, evaluate_members
 from ckd_mm.teachers import DIHTeacher, HeadTraining, SnapshotEnsemble
 
 from ..conftest import resnet
-from ..helpers import trajectory, with_statistics
+from ..helpers import digits, trajectory, with_statistics
 
 TEACHER = with_statistics(resnet(3))
-
-
-def digits() -> tuple:
-    """Normalised test images and their labels, as digits_run evaluates them."""
-    data = list(Digits(split='test', indices=100, pipeline=[dict(type='PackInputs')]))
-    images = torch.stack([item['inputs'] for item in data]).float().sub(77.9).div(95.9)
-    return images, np.array([int(item['data_samples'].gt_label) for item in data])
 
 
 def cohort_of(folder) -> DIHTeacher:
@@ -49,7 +41,7 @@ def test_accuracies_by_hand(digits_run, tmp_path):
     together = softmax(np.stack(logits), axis=2).mean(axis=0)
     assert list(found['members']) == ['head 0', 'head 1', 'head 2', 'teacher']
     for metrics, scores in zip([*found['members'].values(), found['ensemble']], [*logits, together]):
-        ranks = (scores > scores[np.arange(100), labels][:, None]).sum(axis=1)
+        ranks = (scores > scores[np.arange(100), labels.numpy()][:, None]).sum(axis=1)
         assert metrics == {f'accuracy/top{k}': pytest.approx(100 * (ranks < k).mean()) for k in (1, 3)}
     assert len({metrics['accuracy/top3'] for metrics in found['members'].values()}) > 1
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from mmpretrain.registry import DATASETS, MODELS
-from sklearn.datasets import load_digits
+from mmpretrain.registry import DATASETS
 
 from ckd_mm.errors import CkdError, ConfigError, SnapshotError
 from ckd_mm.pipeline import training_stage
@@ -18,8 +17,8 @@ from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.stages import select
 from ckd_mm.teachers import SnapshotEnsemble
 
-from ..conftest import STATISTICS, distil_config, resnet
-from ..helpers import logged, open_logs, opened, stopped_at, weights_of
+from ..conftest import distil_config, resnet
+from ..helpers import accuracy, logged, logits_of, open_logs, opened, stopped_at, weights_of
 
 
 def read(folder, name):
@@ -56,15 +55,7 @@ def test_results(finished):
     assert summary['selection']['epochs'] == [points[sums.index(max(sums))]['epoch']] == read(
         folder, 'selection.json')['epochs']
 
-    # the student's accuracy by a second implementation: its weights, raw images from scikit-learn
-    student = MODELS.build(dict(resnet(), data_preprocessor=dict(STATISTICS)))
-    student.load_state_dict(torch.load(folder / 'student.pth', weights_only=True)['state_dict'], strict=True)
-    digits = load_digits()
-    images = torch.from_numpy(digits.images[1297:1397]).float().mul(255 / 16).round()
-    inputs = ((images - 77.9) / 95.9)[:, None].expand(-1, 3, -1, -1)
-    with torch.no_grad():
-        right = student.eval()(inputs).argmax(1).numpy() == digits.target[1297:1397]
-    assert summary['student']['accuracy_top1'] == pytest.approx(100 * right.mean(), abs=1e-3)
+    assert summary['student']['accuracy_top1'] == accuracy(logits_of(folder / 'student.pth'))
 
     page = (folder / 'report.html').read_text()
     assert f'{summary["student"]["accuracy_top1"]:.2f}' in page and page.count('<svg') == 2

@@ -7,8 +7,8 @@ from ckd_mm.files import sha256_of_file
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import logged
-from .conftest import accuracy, logits_of, settings_of
+from ..helpers import accuracy, logged, logits_of
+from .conftest import settings_of
 
 GENERATIONS = ('generation_1', 'generation_2', 'student')
 

@@ -10,8 +10,8 @@ from ckd_mm.pipeline.preflight import Preflight
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.teachers import DIHTeacher, HeadTraining
 
-from ..helpers import trajectory
-from .conftest import accuracy, digits, settings_of
+from ..helpers import accuracy, digits, trajectory
+from .conftest import settings_of
 
 
 @pytest.fixture

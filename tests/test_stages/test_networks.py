@@ -11,8 +11,17 @@ from ckd_mm.pipeline.stage_runner import StageRunner
 from ckd_mm.stages.student import StudentStage
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, logged, opened, prepared, trajectory, weights_of
-from .conftest import accuracy, logits_of, settings_of
+from ..helpers import (
+    accuracy,
+    assert_same_weights,
+    logged,
+    logits_of,
+    opened,
+    prepared,
+    trajectory,
+    weights_of,
+)
+from .conftest import settings_of
 
 
 class Died(Exception):

@@ -7,8 +7,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, logged, weights_of
-from .conftest import accuracy, logits_of
+from ..helpers import accuracy, assert_same_weights, logged, logits_of, weights_of
 
 
 @pytest.fixture
