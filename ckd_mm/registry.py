@@ -5,6 +5,7 @@ but mmengine is imported here. ``SELECTORS`` has no parent: mmengine knows no su
 """
 
 import difflib
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -64,7 +65,9 @@ def unknown_type(error: Exception, config: Any) -> str | None:
 def _registered() -> Iterator[str]:
     """Names of all types, as a config may write them."""
     scope = DefaultScope.get_current_instance()
-    for root in vars(mmengine).values():
+    # mmpretrain has some, of batch augmentations, that are below none of mmengine's
+    own = sys.modules.get(f'{scope.scope_name}.registry') if scope is not None else None
+    for root in [*vars(mmengine).values(), *vars(own or mmengine).values()]:
         if isinstance(root, Registry) and root.parent is None:
             if scope is not None and scope.scope_name in root.children:
                 yield from root.children[scope.scope_name].module_dict

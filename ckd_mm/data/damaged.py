@@ -1,6 +1,6 @@
 """Image files that cannot be read are named, wherever they are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmengine.dataset import Compose
@@ -40,12 +40,18 @@ class NamingPipeline(Compose):
 def name_damaged(dataset: Any) -> Any:
     """The data set, which from now on names an image file that it cannot read; in place, also in others
     around it."""
-    if type(vars(dataset).get('pipeline')) is Compose:
-        dataset.pipeline = NamingPipeline(dataset.pipeline.transforms)
+    for one in data_sets_in(dataset):
+        if type(vars(one).get('pipeline')) is Compose:
+            one.pipeline = NamingPipeline(one.pipeline.transforms)
+    return dataset
+
+
+def data_sets_in(dataset: Any) -> Iterator[Any]:
+    """It, and those that it wraps."""
+    yield dataset
     for inner in [*getattr(dataset, 'datasets', ()), getattr(dataset, 'dataset', None)]:
         if inner is not None:
-            name_damaged(inner)
-    return dataset
+            yield from data_sets_in(inner)
 
 
 class _Problems(Dataset):

@@ -181,13 +181,13 @@ def require_dicts(config: Config) -> None:
 def require_no_misspelled(settings: type[Settings], config: Config) -> None:
     """A config may hold helper variables of any names, but hardly ``assistents=[...]``: a key close to one of
     ours is refused, unless it is a dict that could not be meant for that one, say ``head =
-    dict(num_classes=10)``; and one that is closer still to a key of mmengine that is not there."""
-    absent = [key for key in inspect.signature(Runner).parameters if key not in config]
+    dict(num_classes=10)``; and one that is closer still to a key of mmengine."""
+    known = {*RunnerSettings.names(), *inspect.signature(Runner).parameters}
     nested = {field.name: settings_in(field.type) for field in settings.own_fields()}
     for key, value in config.items():
-        if key in nested:
+        if key in nested or key in known:
             continue
-        if absent and (meant := difflib.get_close_matches(key, absent, n=1, cutoff=0.9)):
+        if meant := difflib.get_close_matches(key, known, n=1, cutoff=0.9):
             raise ConfigError(f'{key} is no key of mmengine; did you mean {meant[0]}? A variable of your own '
                               'needs another name')
         meant = difflib.get_close_matches(key, nested, n=1, cutoff=0.8)

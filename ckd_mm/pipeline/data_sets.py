@@ -74,6 +74,11 @@ def check_labels(run: 'Run') -> str:
         require_same_labels(first, data_sets[first][0], name, dataset)
         if classes is not None:
             require_labels_below(classes, name, dataset, run.compares_networks)
+    train, *evaluated = (dict((run.config.get(key) or {}).get('dataset') or {}, pipeline=None)
+                         for key in LOADERS)
+    for key, images in zip(LOADERS[1:], evaluated):
+        if images == train:
+            run.warn(f'{key}.dataset is that of train_dataloader: what is measured on it was trained on')
     names = classes_of(data_sets[first][0])
     if None not in (names, classes) and len(names) < classes:
         run.warn(f'{first} has {len(names)} classes and model.head.num_classes={classes}: a teacher that was '

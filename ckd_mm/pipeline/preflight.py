@@ -186,6 +186,9 @@ def check_accuracy(run: Run) -> str:
     if evaluation_parts(config) is None:
         run.warn('There is no test or validation set with an evaluator: the table will have no accuracies')
         return 'not measured'
+    if (config.get('test_dataloader') is None) != (config.get('test_evaluator') is None):
+        run.warn('test_dataloader and test_evaluator: one is there without the other, so that final numbers '
+                 'are of the validation set')
     lacking = []
     for key in ('test_evaluator', 'val_evaluator'):
         metrics = [item for item in as_list(config.get(key)) if isinstance(item, dict) and 'type' in item]

@@ -24,7 +24,7 @@ from ..data.views import random_state_kept
 from ..distributed import on_all, on_main
 from ..errors import ConfigError, reading
 from ..training import as_list
-from .doubts import require_end
+from .doubts import of_evaluation, require_end
 from .problem import NEEDS_MORE, Problem, build_metric, trying
 from .rehearsal_runner import STEPS, RehearsalRunner
 from .run import Run
@@ -108,7 +108,7 @@ def rehearse(title: str, config: Config, setting: Any, run: Run) -> tuple[Rehear
     seconds = time.perf_counter() - started
     found = on_all(lambda: f'{STEPS} steps, loss {finite_loss(title, runner):.3g}, {seconds:.1f} s'
                    + unreached_parameters(title, runner, setting))
-    for remark in runner.remarks:
+    for remark in dict.fromkeys(runner.remarks):
         run.warn(f'{title}: {remark}')
     return runner, found
 
@@ -137,7 +137,10 @@ def testing(title: str, run: Run) -> Iterator[None]:
             dataset = run.data_set(loader['dataset'], 'test_dataloader.dataset')
             settings = {name: value for name, value in loader.items() if name != 'dataset'}
             with trying('test_dataloader', settings):
-                require_end(StageRunner.build_dataloader(dict(loader, dataset=dataset)))
+                built = require_end(StageRunner.build_dataloader(dict(loader, dataset=dataset)))
+            with trying('test_dataloader', None, 'fails on a few images'):
+                for remark in of_evaluation('test_dataloader', built):
+                    run.warn(f'{title}: {remark}')
             for metric in metrics:
                 build_metric('test_evaluator', metric)
         with trying('test_evaluator', config.get('test_evaluator'), 'fails on a few images', NEEDS_MORE):

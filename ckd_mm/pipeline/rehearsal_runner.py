@@ -1,21 +1,27 @@
 """mmengine's Runner that tries what a stage will do, and keeps nothing."""
 
 import copy
+import inspect
 import itertools
 from collections import deque
 from typing import Any
 
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.registry import MODEL_WRAPPERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
+from torch.distributed import Backend
 from torch.utils.data import DataLoader
 
 from ..compat import accelerator_available
+from ..data.damaged import data_sets_in
 from ..data.few_images import few_batches, few_images
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError
 from ..files import require_writable
+from ..hooks.schedule_hook import ScheduleHook
 from ..training import as_list, type_name, unwrap
 from . import doubts
 from .loaded_weights import loading
@@ -45,6 +51,9 @@ class RehearsalRunner(StageRunner):
     # ------------------------------------------------------------ what is built, and from which key
     def setup_env(self, env_cfg) -> None:
         with trying('env_cfg', env_cfg, 'does not work'):
+            backend = (env_cfg.get('dist_cfg') or {}).get('backend', 'gloo')  # of several processes
+            if ':' not in backend and backend not in Backend.backend_list:
+                raise ValueError(f'dist_cfg.backend is none of {", ".join(Backend.backend_list[1:])}')
             super().setup_env(env_cfg)
 
     def set_randomness(self, **kwargs) -> None:
@@ -75,7 +84,9 @@ class RehearsalRunner(StageRunner):
         self.shares_statistics = distributed and (self.cfg.get('sync_bn') is not None or any(
             'SyncBatchNorm' in type(module).__name__ for module in model.modules()))
         with trying('model_wrapper_cfg', model_wrapper_cfg, 'does not work'):
-            doubts.require_wrapper(model_wrapper_cfg)
+            kind = (model_wrapper_cfg or {}).get('type')
+            if isinstance(kind, str) and MODEL_WRAPPERS.get(kind) is None:
+                raise KeyError(kind)
             model = super().wrap_model(None, model)
         self._distributed = distributed
         return model
@@ -97,11 +108,6 @@ class RehearsalRunner(StageRunner):
             name = self.setting('train_cfg')
             raise ConfigError(f'{name}={loop} makes a {type(built).__name__}, but stages '
                               'are trained by epochs: give dict(by_epoch=True, max_epochs=...)')
-        if len(built.dataloader) == 0:
-            name = self.setting('train_dataloader')
-            raise ConfigError(f'{name} has no batch: {len(built.dataloader.dataset)} images, '
-                              f'batch_size={built.dataloader.batch_size} and drop_last=True; lower '
-                              f'{name}.batch_size, or set {name}.drop_last=False')
         built.run = lambda: self._rehearse(built)
         return built
 
@@ -109,6 +115,8 @@ class RehearsalRunner(StageRunner):
         self._val_evaluator = self.build_evaluator(self._val_evaluator)
         with trying('val_cfg', loop):
             built = super().build_val_loop(loop)
+        with trying('val_dataloader', None, 'fails on a few images'):
+            self.remarks.extend(doubts.of_evaluation(self.setting('val_dataloader'), built.dataloader))
         built.dataloader = few_images(built.dataloader)
         return built
 
@@ -189,6 +197,8 @@ class RehearsalRunner(StageRunner):
         reached: set[str] = set()
         handles = [value.register_hook(lambda _, name=name: reached.add(name))
                    for name, value in learning.items()]
+        pipelines = [(one, one.pipeline) for one in data_sets_in(loop.dataloader.dataset)
+                     if 'pipeline' in vars(one)]  # hooks may change those of data sets, which stages share
         self.call_hook('before_train')
         self.call_hook('before_train_epoch')
         self.model.train()
@@ -203,8 +213,27 @@ class RehearsalRunner(StageRunner):
         if self.val_loop is not None:
             with trying('val_evaluator', self.cfg.val_evaluator, 'fails on a few images', NEEDS_MORE):
                 self.val_loop.run()
+        if self.val_loop is None or loop.val_begin > loop.max_epochs:
+            self.remarks.extend(doubts.of_unvalidated([*self._hooks, *as_list(self.param_schedulers)]))
+        self._later_epochs(loop)
+        for dataset, pipeline in pipelines:
+            dataset.pipeline = pipeline
         self.call_hook('after_train')
         return self.model
+
+    def _later_epochs(self, loop: EpochBasedTrainLoop) -> None:
+        """Steps as in each later epoch before which a hook changes the network, its loss or the images."""
+        hooks, parts = self._hooks, doubts.parts_of_training(loop)
+        self._hooks = [hook for hook in hooks if not isinstance(hook, ScheduleHook)]  # known, and checked
+        for epoch in range(1, loop.max_epochs):
+            loop._epoch = epoch
+            self.call_hook('before_train_epoch')
+            if parts != (parts := doubts.parts_of_training(loop)):
+                self.model.train()
+                on_all(lambda: self._steps(loop))
+        self._hooks = [hook for hook in hooks if isinstance(hook, CheckpointHook)]  # the last is always kept
+        self.call_hook('after_train_epoch')
+        self._hooks, loop._epoch = hooks, 1
 
     def _steps(self, loop: EpochBasedTrainLoop) -> None:
         loader = loop.dataloader
@@ -220,7 +249,8 @@ class RehearsalRunner(StageRunner):
                 with trying('model', None, f'fails in a training step on {images} image{"s" * (images > 1)}'):
                     loop.run_iter(index, batch)
         except Problem as problem:
-            raise ConfigError(problem.explain(self.setting(problem.key))) from problem
+            when = f'{self.setting("custom_hooks")}: in epoch {loop.epoch + 1} ' if loop.epoch else ''
+            raise ConfigError(when + problem.explain(self.setting(problem.key))) from problem
 
     def _stand_still(self) -> None:
         """A learning rate for large batches may not suit two images. Each step is an update, also where
@@ -233,7 +263,7 @@ class RehearsalRunner(StageRunner):
 
     # ------------------------------------------------------------ what is left out
     def save_checkpoint(self, *args, **kwargs) -> None:
-        pass
+        inspect.signature(Runner.save_checkpoint).bind(self, *args, **kwargs)
 
     def dump_config(self) -> None:
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -57,26 +57,15 @@ def check_learning_rate(stage: TrainingStage, run: Run, config: Config) -> str:
     shown = ', '.join(map(type_name, schedulers))
     if found is None:
         return shown
+    happens, scheduler, fitting = found
     # generations and baselines have the student's schedule
     if stage.name not in run.done and (stage.key or stage.name == STUDENT):
+        settings = ', '.join(f'{key}={value!r}' for key, value in scheduler.items() if key != 'type')
         own = f'{stage.key}=dict(param_scheduler=...)' if stage.key else 'param_scheduler'
-        run.warn(f'{stage.title}: {found.happens}: {name} has {type_name(found.scheduler)} with '
-                 f'{found.key}={found.scheduler[found.key]}, and {train_cfg}.max_epochs={epochs}. If that is '
-                 f'not meant, give {own} with {found.fitting}')
-    return f'{shown}: {found.happens}'
-
-
-class Misfit(NamedTuple):
-    """
-    Args:
-        happens: what the learning rate does.
-        key: of the ``scheduler``, says its length.
-        fitting: settings of the scheduler that would fit the training.
-    """
-    happens: str
-    scheduler: dict[str, Any]
-    key: str
-    fitting: str
+        run.warn(f'{stage.title}: {happens}: {name} has {type_name(scheduler)} with '
+                 f'{settings}, and {train_cfg}.max_epochs={epochs}. If that is not meant, give {own} '
+                 f'with {fitting}')
+    return f'{shown}: {happens}'
 
 
 def iterations_of(schedulers: list[dict], run: Run, config: Config) -> int:
@@ -88,16 +77,25 @@ def iterations_of(schedulers: list[dict], run: Run, config: Config) -> int:
     return max(1, math.ceil(images / (loader.get('batch_size', 1) * get_world_size())))
 
 
-def misfit(schedulers: list[dict], lr: float, epochs: int, length: int) -> Misfit | None:
-    """Of the first scheduler that is too short or too long for ``epochs`` of ``length`` iterations."""
+def misfit(schedulers: list[dict], lr: float, epochs: int, length: int) -> tuple[str, dict, str] | None:
+    """Of the first scheduler that does not fit ``epochs`` of ``length`` iterations: it is too short or too
+    long, never acts, or the learning rate is not reached. Says what happens, by which, and what would fit."""
     rates = simulated(schedulers, lr, epochs, length)
     for scheduler in schedulers:
+        by_epoch = scheduler.get('by_epoch', True)
+        last = epochs if by_epoch else epochs * length
+        if type_name(scheduler).endswith('LR') and 'monitor' not in scheduler and lr > 0 and all(
+                simulated([scheduler], lr, epochs, length) == lr):
+            return ('a scheduler changes nothing', scheduler,
+                          f'whole numbers of {"epochs" if by_epoch else "iterations"} below {last}')
+        if scheduler is schedulers[-1] and not lr / 2 <= rates.max() <= 2 * lr and 'eta_max' not in scheduler:
+            return (f'the learning rate comes to {rates.max():.3g}, and not to the lr={lr:g} of the '
+                          'optimizer', scheduler, f'a highest rate of {lr:g}')
         key = next((key for key in ('T_max', 'total_steps', 'end') if scheduler.get(key)), None)
         if key is None:
             continue
         begin = 0 if key == 'end' else scheduler.get('begin', 0)
-        last, end = epochs if scheduler.get('by_epoch', True) else epochs * length, begin + scheduler[key]
-        happens = None
+        end, happens = begin + scheduler[key], None
         if end < last:
             happens = after_the_end(rates, math.ceil(end / last * len(rates)), length, key != 'end')
         elif end > last and key != 'end':
@@ -108,9 +106,8 @@ def misfit(schedulers: list[dict], lr: float, epochs: int, length: int) -> Misfi
                 happens = (f'the learning rate ends at {rates[-1]:.3g}, where its schedule would go on to '
                            f'{whole[-1]:.3g} after {later} epochs')
         if happens is not None:
-            fitting = f'{key}={last - begin}'
-            return Misfit(happens, scheduler, key,
-                          f'{fitting}, end={last}' if key != 'end' and 'end' in scheduler else fitting)
+            also = f', end={last}' if key != 'end' and 'end' in scheduler else ''
+            return (happens, scheduler, f'{key}={last - begin}{also}')
     return None
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.dataset import default_collate
+from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from ..data.views import random_state_kept
@@ -109,7 +109,7 @@ def logits_of_both(stage: 'StudentStage', run: Run,
     count = min(IMAGES, len(dataset))
     with random_state_kept():
         items = [dataset[index * len(dataset) // count] for index in range(count)]
-    inputs = model.data_preprocessor(default_collate(items), False)['inputs']
+    inputs = model.data_preprocessor(pseudo_collate(items), False)['inputs']
     logits = model.student.eval()(inputs, mode='tensor').float().cpu()
     labels = [item['data_samples'].get('gt_label', ()) for item in items]
     labels = torch.tensor([int(found) if len(found) == 1 else 0 for found in labels])

@@ -199,6 +199,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             self._compare_sizes(run, model)
         distills = self.teachers is not None and (self.distillation.settings.kd_weight > 0
                                                   or self.distillation.schedule.anneals)
+        if self.teachers is not None and not distills and self.distillation.settings.distiller is None:
+            run.warn(f'{self.title}: distill.kd_weight=0, so that no teacher teaches')
         if not distills or self._has_begun(run):
             return ''
         return f'; gradient of distillation {check_gradient(self, run, model)}'

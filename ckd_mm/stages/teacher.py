@@ -139,8 +139,9 @@ class TeacherStage(TrainingStage[TeacherResult]):
         config, info = self.training(run), {}
         checkpoint = config.setdefault('default_hooks', ConfigDict()).setdefault(
             'checkpoint', ConfigDict(type='CheckpointHook', interval=1))
-        checkpoint.max_keep_ckpts = KEPT_CHECKPOINTS  # these are only to resume from, snapshots are kept
-        checkpoint.pop('save_best', None)
+        if checkpoint is not None:  # these are only to resume from, snapshots are kept
+            checkpoint.max_keep_ckpts = KEPT_CHECKPOINTS
+            checkpoint.pop('save_best', None)
         if self.held_out is not None:
             info['held_out'] = self.held_out.held_out_record
         hook = dict(type='ckd_mm.SnapshotHook', out_dir=str(self.folder(run)), info=info, overwrite=True,

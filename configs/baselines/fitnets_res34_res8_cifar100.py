@@ -20,3 +20,4 @@ _base_ = [
 ]
 
 teacher = dict(model=dict(cfg_path='{{fileDirname}}/../_base_/models/resnet34_cifar100.py'))
+hint = dict(param_scheduler=None)  # the first milestone of the student comes after its 40 epochs

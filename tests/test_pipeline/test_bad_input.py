@@ -253,6 +253,8 @@ EVERYDAY = [
     ('selector', '', "^selector: type='' should be one of"),
     ('distill.schedule', dict(type=''), "^distill.schedule: type='' should be one of"),
     ('custom_hook', [dict(type='EMAHook')], '^custom_hook is no key of mmengine; did you mean custom_hooks'),
+    ('optim_wraper', dict(type='OptimWrapper'), '^optim_wraper is no key of mmengine; did you mean optim'),
+    ('model_wraper_cfg', {}, '^model_wraper_cfg is no key of mmengine; did you mean model_wrapper_cfg'),
     ('teacher.train_cfg.by_epoch', {}, '^teacher.train_cfg.by_epoch=.* should be True or False'),
 ]
 

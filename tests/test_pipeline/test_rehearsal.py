@@ -27,7 +27,7 @@ from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.students import CheckpointDistill
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import assert_same_weights, batch, open_logs, prepared, weights_of
+from ..helpers import assert_same_weights, batch, open_logs, prepared, vision_transformer, weights_of
 
 SGD = dict(optimizer=dict(type='SGD', lr=0.05))
 PLAIN = dict(selector='last', probe=None)
@@ -60,6 +60,12 @@ STUDENT = [
      r"^student: custom_hooks holds EMAHook, whose before_run fails: TypeError: .*'momentom'"),
     (own(custom_hooks=[dict(type='PreciseBNHook', itervals=1)]),
      r"^student: custom_hooks=\{'type': 'PreciseBNHook', 'itervals': 1\} cannot be built: .*'itervals'"),
+    (own(load_from=__file__), r'^student: load_from: .*test_rehearsal.py is no checkpoint, or a damaged'),
+    (dict(model=dict(init_cfg=dict(type='Pretrained', checkpoint=__file__))),
+     r'^student: model: the file of its init_cfg is no checkpoint, or a damaged one \('),
+    (own(custom_hooks=[dict(type='SwitchRecipeHook', schedule=[
+        dict(action_epoch=2, loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, num_classes=7))])]),
+     r'^student: custom_hooks: in epoch 2 model fails in a training step on 2 images: AssertionError: '),
     (own(load_from='nowhere.pth'), r"^student: load_from='nowhere.pth' cannot be loaded: FileNotFoundError"),
     (dict(model=dict(init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth'))),
      r'^student: model cannot be initialised: FileNotFoundError: .*nowhere.pth'),
@@ -74,7 +80,12 @@ ALL = [
     (dict(val_evaluator=dict(topk=(1, 11))),
      r"^teacher: val_evaluator=.*\(1, 11\).* fails on a few images: .*: rehearsal=False$"),
     (dict(train_dataloader=dict(batch_size=400, drop_last=True)),
-     r'^teacher: train_dataloader has no batch: \d+ images, batch_size=400 and drop_last=True; lower '),
+     r'^teacher: train_dataloader: it has no batch: \d+ images, batch_size=400 and drop_last=True; lower '),
+    *((dict({f'{name}_dataloader': dict(batch_size=400, drop_last=True)}),
+       f'^{stage}: {name}_dataloader: it has no batch: 100 images, ')
+      for stage, name in [('teacher', 'val'), ('student', 'test')]),
+    (dict(default_hooks=dict(checkpoint=dict(intervall=5, interval=-1))),
+     "^teacher: default_hooks holds CheckpointHook, whose after_train_epoch fails: TypeError: .*intervall"),
     (dict(train_dataloader=dict(sampler=dict(type='DefaultSampel'))),
      r"^teacher: train_dataloader.sampler.type='DefaultSampel' is registered nowhere; did you mean 'Default"),
     (dict(train_cfg=dict(val_intervall=2)),
@@ -113,6 +124,13 @@ ALL = [
      r'^teacher: log_processor=.*median.* cannot log a step: '),
     (dict(default_hooks=dict(checkpoint=dict(out_dir=f'{__file__}/run'))),
      r"^teacher: default_hooks: out_dir='.*test_rehearsal.py/run': .*rehearsal.py is no folder that can"),
+    (dict(teacher=dict(custom_hooks=[dict(type='SwitchRecipeHook', schedule=[
+        dict(action_epoch=3, train_pipeline=[])])])),
+     r'^teacher: teacher.custom_hooks: in epoch 3 train_dataloader: its batches have no `inputs`'),
+    (dict(model=dict(train_cfg=dict(augments=dict(type='Mixxup')))),
+     r"^the student network .*: train_cfg.augments.type='Mixxup' is registered nowhere; did you .*'Mixup'"),
+    (dict(env_cfg=dict(dist_cfg=dict(backend='nncl'))),
+     r"^teacher: env_cfg=.*nncl.* does not work: ValueError: dist_cfg.backend is none of gloo, nccl"),
     (dict(model_wrapper_cfg=dict(type='MMDistributedDataParalel')),
      r"^teacher: model_wrapper_cfg.type='MMDistributedDataParalel' is .* mean 'MMDistributedDataParallel'"),
     (dict(compile=dict(backend='induktor')), r"^teacher: compile=\{'backend': 'induktor'\} does not work: "),
@@ -219,6 +237,31 @@ def test_a_file_with_some_weights_of_the_network(distil_run, peer):
      '^student: the loss of the first step is 0, of which nothing is learnt: loss_ce'),
     (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='acc')]),
      r'^teacher: EarlyStoppingHook: Skip early stopping process since the evaluation results'),
+    *((dict(val_dataloader=None, val_evaluator=None, val_cfg=None, **waiting), doubt) for waiting, doubt in [
+        (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')]),
+         '^teacher: EarlyStoppingHook waits for accuracy/top1 in vain, nothing is validated; give '),
+        (dict(param_scheduler=dict(type='ReduceOnPlateauLR', monitor='loss')),
+         '^teacher: ReduceOnPlateauLR waits for loss in vain')]),
+    (dict(default_hooks=dict(checkpoint=dict(save_best='accuracy/top1')), train_cfg=dict(val_begin=9)),
+     r"^student: CheckpointHook waits for \['accuracy/top1'\] in vain"),
+    (dict(test_dataloader=dict(batch_size=60, drop_last=True)),
+     '^student: test_dataloader.drop_last=True leaves 40 of 100 images out of the evaluation'),
+    (dict(val_dataloader=dict(dataset=dict(pipeline=[
+        dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]))),
+     '^teacher: val_dataloader.dataset.pipeline is random: no two evaluations are of the same images'),
+    (dict(test_dataloader=dict(dataset=dict(split='train', indices=64))),
+     '^test_dataloader.dataset is that of train_dataloader: what is measured on it was trained on'),
+    (dict(test_evaluator=None), '^test_dataloader and test_evaluator: one is there without the other'),
+    (dict(custom_hooks=[dict(type='SwitchRecipeHook', schedule=[
+        dict(action_epoch=2, batch_augments=dict(augments=dict(type='Mixup', alpha=0.8)))])]),
+     '^teacher: batch augmentations change nothing without data_preprocessor.to_onehot=True'),
+    (dict(distill=dict(kd_weight=0.0)), '^student: distill.kd_weight=0, so that no teacher teaches'),
+    (dict(train_dataloader=dict(dataset=dict(pipeline=[
+        dict(type='Normalize', mean=[77.9] * 3, std=[95.9] * 3), dict(type='PackInputs')]))),
+     r'^teacher: data_preprocessor has mean=\[77.9, .*, which are of images of 0 to 255, and .* to 1.8'),
+    (dict(optim_wrapper=dict(optimizer=dict(lr=0))), '^teacher: nothing is learnt: each parameter is frozen'),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys={
+        'backbone': dict(lr_mult=0), 'head': dict(lr_mult=0)}))), '^teacher: nothing is learnt'),
     (dict(total_epochs=3), 'total_epochs is a key .* mmengine has train_cfg.max_epochs'),
     (dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys={'bacbone': dict(lr_mult=0.1)}))),
      r"^teacher: no parameter has any of the names .*custom_keys, \['bacbone'\]; the first is backbone"),
@@ -229,6 +272,19 @@ def test_trainings_that_are_hardly_meant(distil_run, change, doubt):
     config = distil_run(**PLAIN)
     config.merge_from_dict(change)
     assert re.match(doubt, prepared(config)[1][0])
+
+
+def test_a_hook_that_changes_images_changes_no_other_stage(distil_run):
+    """Stages share data sets while they are checked: the student's images stay those of its config."""
+    config = distil_run(**PLAIN)
+    config.model = vision_transformer()
+    config.teacher.custom_hooks = [dict(type='SwitchRecipeHook', schedule=[
+        dict(action_epoch=2, train_pipeline=[dict(type='Resize', scale=16), dict(type='PackInputs')])])]
+    assert prepared(config)[1] == []
+
+
+def test_a_teacher_without_checkpoints(distil_run):
+    assert prepared(distil_run(**PLAIN, default_hooks=dict(checkpoint=None)))[1] == []
 
 
 def test_hooks_find_the_head_of_a_distilled_student():
