@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+import time
 from collections import deque
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..compat import accelerator_available
 from ..data.damaged import data_sets_in
 from ..data.few_images import few_batches, few_images
-from ..distributed import on_all
+from ..distributed import on_all, on_main
 from ..errors import CkdError, ConfigError
 from ..files import require_writable
 from ..hooks.schedule_hook import ScheduleHook
@@ -30,6 +31,7 @@ from .run import Run
 from .stage_runner import StageRunner
 
 STEPS = 2
+LONGEST = 10.0  # seconds of hooks before all later epochs
 
 
 class RehearsalRunner(StageRunner):
@@ -226,8 +228,11 @@ class RehearsalRunner(StageRunner):
         hooks, parts = self._hooks, doubts.parts_of_training(loop)
         self._hooks = [hook for hook in hooks if not isinstance(hook, ScheduleHook)]  # known, and checked
         for epoch in range(1, loop.max_epochs):
-            loop._epoch = epoch
+            loop._epoch, started = epoch, time.perf_counter()
             self.call_hook('before_train_epoch')
+            seconds = (time.perf_counter() - started) * loop.max_epochs
+            if epoch == 1 and on_main(lambda seconds=seconds: seconds) > LONGEST:
+                break  # a hook that works in each epoch
             if parts != (parts := doubts.parts_of_training(loop)):
                 self.model.train()
                 on_all(lambda: self._steps(loop))

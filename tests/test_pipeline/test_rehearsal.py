@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import re
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import RUNNERS
+from mmengine.registry import HOOKS, RUNNERS
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.registry import MODELS
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.pipeline import rehearsal
+from ckd_mm.pipeline import rehearsal, rehearsal_runner
 from ckd_mm.pipeline.preflight import Preflight
 from ckd_mm.pipeline.rehearsal import rehearsal_of
 from ckd_mm.pipeline.rehearsal_runner import RehearsalRunner
@@ -281,6 +283,23 @@ def test_a_hook_that_changes_images_changes_no_other_stage(distil_run):
     config.teacher.custom_hooks = [dict(type='SwitchRecipeHook', schedule=[
         dict(action_epoch=2, train_pipeline=[dict(type='Resize', scale=16), dict(type='PackInputs')])])]
     assert prepared(config)[1] == []
+
+
+@HOOKS.register_module()
+class WorkingHook(Hook):
+    epochs: list[int] = []
+
+    def before_train_epoch(self, runner) -> None:
+        self.epochs.append(runner.epoch)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize('longest, epochs', [(10, [0, 1, 2, 0, 1]), (0.03, [0, 1, 0, 1])])
+def test_a_hook_that_works_in_each_epoch_does_so_in_few(distil_run, monkeypatch, longest, epochs):
+    monkeypatch.setattr(rehearsal_runner, 'LONGEST', longest)
+    monkeypatch.setattr(WorkingHook, 'epochs', [])
+    prepared(distil_run(**PLAIN, custom_hooks=[dict(type='WorkingHook')]))
+    assert WorkingHook.epochs == epochs, 'three of the teacher and two of the student'
 
 
 def test_a_teacher_without_checkpoints(distil_run):
