@@ -105,12 +105,15 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     def training(self, run: Run) -> Config:
         return apply_overrides(teacher_training(run, self.teacher), self.settings.overrides, 'heads')
 
+    def input_shape(self, run: Run) -> tuple[int, ...]:
+        """(C, H, W) of the training images."""
+        return image_shape(run.data_set(self.training(run).train_dataloader.dataset,
+                                        'train_dataloader.dataset of the heads'))
+
     def config(self, run: Run) -> Config:
-        config = self.training(run)
-        images = run.data_set(config.train_dataloader.dataset, 'train_dataloader.dataset of the heads')
-        config = exclude_held_out(config, self.held_out)
+        config = exclude_held_out(self.training(run), self.held_out)
         config.model = ConfigDict(type='ckd_mm.HeadTraining', snapshot=self.select.chosen(run)[0],
-                                  model=self.teacher.model, input_shape=image_shape(images),
+                                  model=self.teacher.model, input_shape=self.input_shape(run),
                                   **self.settings.mounting)
         config.compile = config.load_from = None
         return stage_config(run, config, self.name, [])

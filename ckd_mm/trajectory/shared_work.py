@@ -1,12 +1,12 @@
 """Work on every snapshot of a trajectory, shared over the processes of a distributed run."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 
 from ..errors import CkdError
-from ..progress import Progress
 from .snapshot import Snapshot
 
 
@@ -15,7 +15,7 @@ def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot],
     """Each process measures every ``world_size``-th snapshot; ``keep`` is called on every process with the
     results of a round, so that they can be written at once. Raises CkdError if it failed in another process,
     and there whatever was raised."""
-    rank, world, progress = get_rank(), get_world_size(), Progress(log, f'{what}: snapshot', len(snapshots))
+    rank, world, started = get_rank(), get_world_size(), time.perf_counter()
     for start in range(0, len(snapshots), world):
         result = problem = None
         if start + rank < len(snapshots):
@@ -30,5 +30,7 @@ def share_snapshots(snapshots: Sequence[Snapshot], measure: Callable[[Snapshot],
             raise problem
         if any(texts):
             raise CkdError(f'{what} failed in another process: {next(filter(None, texts))}')
-        for _ in snapshots[start:start + world]:
-            progress.step()
+        done = start + world
+        if done < len(snapshots):
+            left = (time.perf_counter() - started) / done * (len(snapshots) - done)
+            log(f'{what}: {done}/{len(snapshots)} snapshots, eta {left:.0f} s')

@@ -118,7 +118,7 @@ def test_more_snapshots_are(distil_run):
 @HOOKS.register_module()
 class Failing(Hook):
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         if hasattr(runner.model, 'student') and runner.epoch == 1:  # no rehearsal comes so far
             raise AttributeError('head')
 
