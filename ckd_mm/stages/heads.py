@@ -186,7 +186,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         except ConfigError as error:
             raise ConfigError(f'heads.{error}') from error
         return (f'{len(cohort.heads)} heads of {number_of_parameters(cohort.heads):,} parameters on outputs '
-                f'{cohort.indices}; {found}')
+                f'{cohort.indices}' + (found and f'; {found}'))
 
     def check_chosen(self, run: Run) -> str:
         """Raises ConfigError unless one snapshot will be chosen, and every teacher has a weight."""
