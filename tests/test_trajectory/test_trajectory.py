@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_checkpoints_that_do_not_say_their_network(tmp_path, meta):
     assert run.last.model is None and run.last.classes is None
     with pytest.raises(SnapshotError, match=r'epoch_1\.pth \(epoch 1\) does not say which network it is of'):
         run.last.build()
-    assert run.last.build(resnet(2)).training is False
+    assert replace(run.last, model=resnet(2)).build().training is False
 
 
 @pytest.mark.parametrize('kind', ['ckd_mm.CheckpointDistill', CheckpointDistill])
