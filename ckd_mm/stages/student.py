@@ -209,6 +209,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         distill = None if self.teachers is None else self.distillation.settings
         own = [f'distill.{name}={getattr(distill, name)!r}' for name in ('loss', 'cohort')
                if getattr(distill, name, None) is not None]
+        if own and self.targets is not None:
+            own.append('distill.cache, which gives a loss a SoftTarget instead of logits,')
         return f'{super().setting(run, key)} with {", ".join(own)}' if own and key == 'model' \
             else super().setting(run, key)
 

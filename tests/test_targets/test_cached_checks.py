@@ -83,7 +83,8 @@ class OfLogits(CohortKDLoss):
     (dict(views=2), dict(kd_weight=0), 'kd_weight=0 no teacher is used'),
     (dict(views=2), dict(kd_weight=0, stop_epoch=3), 'kd_weight=0 no teacher is used'),
     (dict(views=2), dict(tau=None, loss=dict(type='ckd_mm.OfLogits', tau=2.0)),
-     "^student: model with distill.loss=.*OfLogits.* fails in a training step on 2 images: AttributeError: "
+     "^student: model with distill.loss=.*OfLogits.*, distill.cache, which gives a loss a SoftTarget "
+     "instead of logits, fails in a training step on 2 images: AttributeError: "
      "'SoftTarget' object has no attribute 'clamp'"),
     (dict(views=2), dict(tau=None, loss=dict(type='mmrazor.L2Loss')), 'has no method `target`')])
 def test_settings_are_refused(cached, monkeypatch, cache, distill, words):
