@@ -16,7 +16,8 @@ def check_network(name: str, run: Run, config: Config) -> str:
     if None not in (classes, wanted) and classes != wanted:
         raise ConfigError(f'{name}.model.head.num_classes={classes} and model.head.num_classes={wanted} '
                           'should be equal')
-    return f'{number_of_parameters(network):,} parameters, {classes} classes'
+    known = '' if classes is None else f', {classes} classes'
+    return f'{number_of_parameters(network):,} parameters{known}'
 
 
 def number_of_parameters(network: nn.Module) -> int:

@@ -53,7 +53,7 @@ class Store:
     def require_before(self, name: str, checkpoint: str) -> None:
         """Raises ConfigError where this stage is to go on from a checkpoint, but that is damaged, or a stage
         that it requires is not finished."""
-        if not on_main(lambda: is_whole(Path(checkpoint))):
+        if '://' not in checkpoint and not on_main(lambda: is_whole(Path(checkpoint))):  # mmengine reads URLs
             raise ConfigError(f'--resume {checkpoint}: the file is missing or damaged; name another, or pass '
                               '--resume alone')
         stage = next(stage for stage in self.stages if stage.name == name)
