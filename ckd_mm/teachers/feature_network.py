@@ -76,7 +76,7 @@ class FeatureNetwork(nn.Module):
                     _rebuilt(self.backbone, config, sorted({index, *self.own_indices}), images)
                     known.append(index)
             unknown = set(self.map_indices) - set(known)
-            reason = f'it has {known}' if unknown else f'{in_a_line(error)}'
+            reason = f'it has {known}' if unknown else in_a_line(error)
             kind = type(self.backbone).__name__
             raise ConfigError(f'{self._where}: the backbone of {snapshot}, {kind}, does not return these '
                               f'outputs; {reason}') from error
