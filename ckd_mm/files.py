@@ -1,14 +1,19 @@
 """Files that are either whole or not there, and JSON in them."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import CkdError, ConfigError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -36,12 +41,37 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise CkdError(f'cannot write {path} ({len(data):,} bytes): {error.strerror or error}. Everything '
-                       'written before it is intact; free some space or mend the folder, then run the same '
-                       'command with --resume') from error
+        raise _unwritten(f'{path} ({len(data):,} bytes)', error) from error
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+@contextmanager
+def naming_disk_errors(folder: Path) -> Iterator[None]:
+    """For what mmengine writes below ``folder``: logs, configs, checkpoints.
+
+    Raises:
+        CkdError: the disk is full or read-only, or a quota or limit of the file size is reached.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise _unwritten(error.filename or f'a file below {folder}', error) from error
+
+
+def _unwritten(what: str, error: OSError) -> CkdError:
+    return CkdError(f'cannot write {what}: {error.strerror or error}. Everything written before it is '
+                    'intact; free some space or mend the folder, then run the same command with --resume')
+
+
+def problem_of_file(path: Path, sha256: str) -> str | None:
+    """What is wrong with a file that had this SHA-256 when it was written, as a predicate; None: nothing."""
+    if not Path(path).is_file():
+        return 'does not exist'
+    return None if sha256_of_file(path) == sha256 else 'is damaged or another one: its SHA-256 has changed'
 
 
 def remove_unfinished(folder: Path, name: str = '*') -> None:
@@ -99,8 +129,11 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write(path, (json.dumps(plain(value), indent=2, ensure_ascii=False) + '\n').encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = '') -> Any:
     """
+    Args:
+        remedy: the way out, for the message.
+
     Raises:
         CkdError: the file is missing or is not JSON.
     """
@@ -108,5 +141,6 @@ def read_json(path: Path) -> Any:
         raise CkdError(f'{path} does not exist')
     try:
         return json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CkdError(f'{path} cannot be read as JSON ({error}); it is damaged or another file') from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CkdError(f'{path} cannot be read as JSON ({error}); it is damaged or another file. {remedy}'
+                       .rstrip('. ')) from error

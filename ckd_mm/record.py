@@ -47,7 +47,7 @@ def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it
     Raises:
         CkdError: it is missing, damaged, or another kind of file.
     """
-    found = read_json(path)
+    found = read_json(path, remedy)
     says = found.get('format') if isinstance(found, dict) else None
     if says != format:
         raise CkdError(f'{path} is no {what}: its "format" is {says!r}, expected {format!r}. {remedy}')

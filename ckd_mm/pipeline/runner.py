@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from ..compat import prepare_distributed, versions
 from ..errors import CkdError, ConfigError, reading
-from ..files import plain, require_writable, write_json
+from ..files import naming_disk_errors, plain, require_writable, write_json
 from ..registry import RUNNERS, use_scope
 from ..report import Report, Section, results_table, write_page
 from ..settings import RunnerSettings
@@ -21,8 +21,8 @@ from .cost import cost_section
 from .preflight import Preflight, environment
 from .run import Run
 from .stage import STUDENT, Stage
-from .stage_runner import UTF8_LOG, close_log
-from .store import DONE, FILE, Store, read_records
+from .stage_runner import UTF8_LOG, close_log, mind_full_disk
+from .store import DONE, Store, read_records, result_of
 
 SUMMARY = 'summary.json'
 
@@ -72,10 +72,9 @@ class CheckpointDistillRunner:
         def read() -> str:
             run, records = Run(self.cfg, self.settings_type.of(self.cfg), **log), read_records(self.work_dir)
             stages = self.build(run)
-            with reading(f'{self.work_dir / FILE} is damaged; restore it, or choose another --work-dir'):
-                run.done = {name for name, record in records.items() if record['state'] == DONE}
-                run.results = {stage.name: stage.Result(**records[stage.name]['result'])
-                               for stage in stages if stage.name in run.done}
+            run.done = {name for name, record in records.items() if record['state'] == DONE}
+            run.results = {stage.name: result_of(stage, records, self.work_dir)
+                           for stage in stages if stage.name in run.done}
             opened.extend((run, stages))
             return ', '.join(stage.name for stage in stages)
 
@@ -99,6 +98,10 @@ class CheckpointDistillRunner:
         Raises:
             CkdError: before any training where possible, naming the setting or file.
         """
+        with naming_disk_errors(self.work_dir):
+            return self._train(until)
+
+    def _train(self, until: str | None) -> dict[str, Any] | None:
         with reading('the run cannot start'):
             logger = self.logger = self._start()
         try:
@@ -128,10 +131,9 @@ class CheckpointDistillRunner:
             self.work_dir.mkdir(parents=True, exist_ok=True)
         barrier()
         use_scope(self.cfg)
-        return MMLogger.get_instance(f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm',
-                                     file_handler_cfg=dict(UTF8_LOG),
-                                     log_file=str(self.work_dir / 'ckd_mm.log'),
-                                     log_level=self.cfg.get('log_level', 'INFO'))
+        return mind_full_disk(MMLogger.get_instance(
+            f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_handler_cfg=dict(UTF8_LOG),
+            log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO')))
 
     def _report(self, run: Run, stages: list[Stage], processes: int) -> dict[str, Any]:
         sections = {stage.name: stage.report(run, run.results[stage.name]) for stage in stages}

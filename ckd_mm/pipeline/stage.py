@@ -35,6 +35,11 @@ class Result:
     """
     stage_seconds: float | None = None
 
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of the files in the work_dir that a training is done for, by name."""
+        return {}
+
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key != 'stage_seconds'}
 

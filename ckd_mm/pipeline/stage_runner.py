@@ -1,7 +1,10 @@
 """mmengine's Runner as a stage uses it."""
 
+import contextlib
+import functools
 import logging
 import re
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -65,11 +68,31 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def mind_full_disk(logger: MMLogger) -> MMLogger:
+    """The same, whose files are told of once where they cannot be written, and end no run; ``logging`` would
+    print a traceback for every line."""
+    told: set[str] = set()
+
+    def tell(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+        if not isinstance(error := sys.exc_info()[1], OSError):
+            logging.Handler.handleError(handler, record)
+        elif handler.baseFilename not in told:
+            told.add(handler.baseFilename)
+            print(f'warning: the log {handler.baseFilename} cannot be written ({error.strerror}); the run '
+                  'goes on without it', file=sys.stderr)
+
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = functools.partial(tell, handler)
+    return logger
+
+
 def close_log(logger: logging.Logger) -> None:
     """Close the files of a logger: mmengine keeps those of all runs of a process open."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk has been told of
+                handler.close()
 
 
 class StageRunner(Runner):
@@ -91,7 +114,7 @@ class StageRunner(Runner):
         return loader
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        return super().build_logger(*args, file_handler_cfg=dict(UTF8_LOG), **kwargs)
+        return mind_full_disk(super().build_logger(*args, file_handler_cfg=dict(UTF8_LOG), **kwargs))
 
     def train(self) -> nn.Module:
         try:

@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,32 @@ import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 
 from ..distributed import on_main
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, in_a_line
 from ..files import plain, read_json, write_json
 from ..record import flatten, listed
+from ..settings import Settings, setting
+from ..validate import check_dict
 from .run import Run
 from .stage import Stage
 from .stage_runner import is_whole, latest_checkpoint
 
 FILE = 'stages.json'
 DONE, RUNNING = 'done', 'running'
+WITHOUT = ('Restore it; or remove it and pass --resume: each training goes on from its last checkpoint, all '
+           'else is done again, and nobody can tell whether settings have changed since')
 ELSEWHERE = 'choose another --work-dir (teacher=dict(trajectory=...) there reuses the snapshots)'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Settings):
+    """What ``stages.json`` says of a stage."""
+    example = "dict(state='done', ...)"
+    state: str = setting(choices=(DONE, RUNNING), help='whether it is finished', remedy='it has no state')
+    processes: int = setting(1, at_least=1, help='that it was started on')
+    settings: dict = setting(help='what it depends on, flat', remedy='nothing can be compared')
+    seconds: float = setting(0.0, at_least=0, help='spent in it')
+    finished: str | None = setting(None, help='when')
+    result: dict | None = setting(None, help='what it left, a Result')
 
 
 class Store:
@@ -120,8 +137,7 @@ class Store:
         return 'finished' if self.is_done(stage.name) else 'started'
 
     def _result(self, stage: Stage) -> Any:
-        """As it is in the file, so that a resumed run gets what an unbroken one gets."""
-        return stage.Result(**self.records[stage.name]['result'])
+        return result_of(stage, self.records, self.work_dir)
 
     def _write(self, name: str, record: dict[str, Any]) -> None:
         self.records[name] = plain(record)
@@ -134,7 +150,23 @@ def read_records(work_dir: Path) -> dict[str, dict]:
     path = Path(work_dir) / FILE
     if not path.exists():
         return {}
-    records = read_json(path)
-    if not isinstance(records, dict):
-        raise CkdError(f'{path} is damaged: it is no table of stages. Remove it to start every stage anew')
+    records = read_json(path, WITHOUT)
+    try:
+        for name, record in check_dict('stages', records, 'dict(teacher=dict(...))').items():
+            Record.read(name, record)
+    except ConfigError as error:
+        raise CkdError(f'{path} is damaged: {error}. {WITHOUT}') from error
     return records
+
+
+def result_of(stage: Stage, records: dict[str, dict], work_dir: Path) -> Any:
+    """A new Result as it is in the file, so that a resumed run gets what an unbroken one gets.
+
+    Raises:
+        CkdError: it is damaged.
+    """
+    try:
+        return stage.Result(**records[stage.name]['result'])
+    except (KeyError, TypeError) as error:  # it has no result, or one of other fields
+        raise CkdError(f'{work_dir / FILE} is damaged: the result of stage {stage.name} cannot be read '
+                       f'({in_a_line(error)}). {WITHOUT}') from error

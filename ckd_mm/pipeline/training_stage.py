@@ -16,6 +16,7 @@ from ..compat import versions
 from ..data.labels import classes_of
 from ..errors import CkdError
 from ..evaluation import evaluate
+from ..files import problem_of_file
 from ..settings import RUNNER_KEYS
 from ..training import overrides_of, result_settings, trained_model, type_name, unwrap
 from ..trajectory import model_config_of, write_snapshot
@@ -47,6 +48,10 @@ class NetworkResult(Result):
     checkpoint: str | None = None
     sha256: str | None = None
     work_dir: str | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {} if None in (self.checkpoint, self.sha256) else {self.checkpoint: self.sha256}
 
 
 class TrainingStage(Stage[R]):
@@ -84,6 +89,23 @@ class TrainingStage(Stage[R]):
 
     def execute(self, run: Run) -> R:
         return self.finish(run, train(run, self.config(run)))
+
+    def is_current(self, run: Run, result: R) -> bool:
+        """False where a file that it left is gone, but its last checkpoint is there, from which it is written
+        again; warns of one that cannot be written again, or has changed."""
+        problems = {name: problem_of_file(run.work_dir / name, sha256)
+                    for name, sha256 in result.files.items()}
+        gone = [name for name in problems if not (run.work_dir / name).exists()]
+        trained = result.epochs == self.training(run).train_cfg.max_epochs  # not stopped early
+        if gone and trained and latest_checkpoint(run.work_dir / self.name) is not None:
+            run.warn(f'{run.work_dir / gone[0]}, which the {self.title} left, is gone: it is written again '
+                     'from the last checkpoint')
+            return False
+        for name, problem in problems.items():
+            if problem is not None:
+                run.warn(f'{run.work_dir / name}, which the {self.title} left, {problem}; the results are of '
+                         'the one that it left')
+        return True
 
     def checks(self, run: Run) -> Iterator[Check]:
         config = self.training(run)

@@ -11,7 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from ..distributed import on_main
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate_members, top1
-from ..files import sha256_of_file
+from ..files import problem_of_file, sha256_of_file
 from ..infoplane.probe import Probe
 from ..pipeline.data_sets import image_shape
 from ..pipeline.network_checks import number_of_parameters
@@ -157,9 +157,9 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
 
     def verify(self, run: Run) -> None:
         self.select.verify(run)
-        if sha256_of_file(self.file(run)) != run.results[self.name].sha256:
-            raise SnapshotError(f'heads {self.file(run)} are not those that this run evaluated: their '
-                                'SHA-256 is another. Restore them, or choose another --work-dir')
+        if problem := problem_of_file(self.file(run), run.results[self.name].sha256):
+            raise SnapshotError(f'file {self.file(run)} of the heads that this run evaluated {problem}; '
+                                'restore it, or choose another --work-dir')
 
     def given(self, run: Run) -> tuple[list[Snapshot], bool]:
         return self.select.given(run)

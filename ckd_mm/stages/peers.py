@@ -41,6 +41,10 @@ class PeersResult(NetworkResult):
     """The student's result; ``peer`` holds the peer's."""
     peer: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def files(self) -> dict[str, str]:
+        return {**super().files, **NetworkResult(**self.peer).files}
+
 
 class PeersStage(TrainingStage[PeersResult]):
     """Train the student and its peer together, each taught by the other (Zhang et al., arXiv 1706.00384)."""

@@ -143,8 +143,7 @@ class SelectStage(TeachingStage[SelectResult]):
             epochs = [snapshot.epoch for snapshot in selection.snapshots]
             run.log(f'Selected epoch(s) {epochs} of {trajectory.folder}: {selection.reason}')
         result = self._evaluated(run, trajectories, selections)
-        if is_main_process():
-            write_json(run.work_dir / SELECTION, result.to_dict())
+        _write(run, result)
         return result
 
     def _evaluated(self, run: Run, trajectories: list[Trajectory],
@@ -209,7 +208,14 @@ class SelectStage(TeachingStage[SelectResult]):
                                     '--work-dir')
 
     def report(self, run: Run, result: SelectResult) -> Section:
+        _write(run, result)  # again: it may have been damaged while the student was trained
         return selection_section(result, self.schedule.progressive)
+
+
+def _write(run: Run, result: SelectResult) -> None:
+    """For people and tools; the run itself goes by ``stages.json``."""
+    if is_main_process():
+        write_json(run.work_dir / SELECTION, result.to_dict())
 
 
 def as_teacher(trajectory: Trajectory, snapshot: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import top1
-from ..files import sha256_of_file
+from ..files import problem_of_file
 from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
 from ..pipeline.stage import STUDENT, Check, TeachingStage
@@ -141,12 +141,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
 
     def verify(self, run: Run) -> None:
         result = run.results[self.name]
-        file, problem = run.work_dir / result.checkpoint, None
-        if not file.is_file():
-            problem = 'does not exist'
-        elif sha256_of_file(file) != result.sha256:
-            problem = 'is damaged: its SHA-256 is another'
-        if problem is not None:
+        file = run.work_dir / result.checkpoint
+        if problem := problem_of_file(file, result.sha256):
             raise CkdError(f'{file}, which the {self.title} left, {problem}; restore it, or choose another '
                            '--work-dir')
 

@@ -14,15 +14,15 @@ from ..pipeline.runner import SUMMARY
 from ..pipeline.store import Store, read_records
 from ..record import differences, flatten
 from ..settings import RUNNER_KEYS
-from ..stages.select import SELECTION
+from ..stages.select import SelectStage
 from ..training import result_settings
 from ..trajectory.configs import parse_config_text
 
 OWN_KEYS = tuple(RunSettings.names())
 
-__all__ = ['METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SELECTION', 'SUMMARY', 'changed_settings',
+__all__ = ['METHOD_KEYS', 'OWN_KEYS', 'RUNNER_KEYS', 'SUMMARY', 'changed_settings',
            'config_file', 'is_finished', 'open_stage', 'read_config', 'require_teacher_unchanged',
-           'stage_states', 'write_config']
+           'selected', 'stage_states', 'write_config']
 
 
 def open_stage(config: Config, name: str = 'teacher') -> tuple[Run, Any]:
@@ -40,6 +40,11 @@ def stage_states(work_dir: Path) -> dict[str, bool]:
 def is_finished(work_dir: Path) -> bool:
     states = stage_states(work_dir)
     return bool(states) and all(states.values()) and (work_dir / SUMMARY).exists()
+
+
+def selected(work_dir: Path) -> list[dict[str, Any]]:
+    """The snapshots that teach in a finished run, as its ``select`` stage has left them."""
+    return read_records(work_dir)[SelectStage.name]['result']['members']
 
 
 def require_teacher_unchanged(config: Config) -> None:

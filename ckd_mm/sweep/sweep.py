@@ -16,11 +16,11 @@ from ..settings import require_trainable
 from ..training import unscaled_batch
 from ..trajectory import Trajectory
 from .pipeline_access import (
-    SELECTION,
     changed_settings,
     config_file,
     is_finished,
     open_stage,
+    selected,
     stage_states,
     write_config,
 )
@@ -127,7 +127,7 @@ def _check_student(config: Config, trajectories: Sequence[Trajectory]) -> None:
             raise ConfigError(f'trial {folder.name}: {error}') from error
     if finished and trajectories:
         now = {(snapshot.epoch, snapshot.sha256) for trajectory in trajectories for snapshot in trajectory}
-        for member in read_json(folder / SELECTION)['members']:
+        for member in selected(folder):
             if now.isdisjoint({(member['epoch'], member['sha256']), (member['epoch'], None)}):
                 raise ConfigError(f'trial {folder.name} is finished, but its teacher of epoch '
                                   f'{member["epoch"]} was another than the trajectory holds now. Restore the '

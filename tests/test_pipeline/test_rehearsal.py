@@ -1,7 +1,6 @@
 """What would fail late fails before the first stage, in one line; a rehearsal leaves nothing behind."""
 
 import contextlib
-import json
 import random
 import re
 import time
@@ -373,16 +372,6 @@ def test_folders_of_killed_rehearsals_are_removed(distil_run, monkeypatch):
     monkeypatch.setattr(rehearsal, 'is_distributed', lambda: True)  # then they are in the work_dir
     with rehearsal_of(CheckpointDistillRunner(config).prepare(Preflight(print))[0]) as scratch:
         assert scratch.work_dir.parent == Path(config.work_dir) and not left.parent.exists()
-
-
-@pytest.mark.parametrize('record', [{}, dict(state='done'), dict(state='done', result=dict(epoch=3))])
-def test_damaged_records_are_named(distil_run, record):
-    config = distil_run(resume=True)
-    file = Path(config.work_dir, 'stages.json')
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(dict(teacher=record)))
-    with pytest.raises(ConfigError, match=f'^{file} is damaged; restore it, .*Error: '):
-        RUNNERS.build(config).train()
 
 
 def test_finished_stages_are_not_rehearsed(distil_run):
