@@ -33,6 +33,7 @@ class Run:
     Attributes:
         results, seconds: of finished stages, by name.
         done: names of the stages that were finished before this process started.
+        over: those of them whose results no unfinished stage needs.
         rehearses: whether this is a rehearsal, in a scratch folder and on a few images.
         own_folder: the config's work_dir, also in a rehearsal.
 
@@ -47,6 +48,7 @@ class Run:
         self.results: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.done: set[str] = set()
+        self.over: set[str] = set()
         self.rehearses, self.own_folder = False, self.work_dir
         self._built: dict[str, Any] = {}
         RunnerSettings.of(config)

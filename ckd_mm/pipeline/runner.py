@@ -20,7 +20,7 @@ from .build import RunSettings, build_pipeline, stage_of
 from .cost import cost_section
 from .preflight import Preflight, environment
 from .run import Run
-from .stage import STUDENT, Stage
+from .stage import STUDENT, Stage, needed_by
 from .stage_runner import UTF8_LOG, close_log, mind_full_disk
 from .store import DONE, Store, read_records, result_of
 
@@ -75,6 +75,7 @@ class CheckpointDistillRunner:
             run.done = {name for name, record in records.items() if record['state'] == DONE}
             run.results = {stage.name: result_of(stage, records, self.work_dir)
                            for stage in stages if stage.name in run.done}
+            run.over = run.done - needed_by(stages, run.done)
             opened.extend((run, stages))
             return ', '.join(stage.name for stage in stages)
 

@@ -1,6 +1,6 @@
 """What every stage of a run is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -136,3 +136,16 @@ class TeachingStage(Stage[R]):
 def numbered(name: str, index: int) -> str:
     """Names of like stages: ``teacher``, ``teacher_2``, ``teacher_3``, ..., counted from 0."""
     return name if index == 0 else f'{name}_{index + 1}'
+
+
+def needed_by(stages: Sequence[Stage], done: set[str]) -> set[str]:
+    """Names of the stages that are not ``done``, and of those whose results they need.
+
+    Args:
+        stages: of a run, in their order.
+    """
+    needed: set[str] = set()
+    for stage in reversed(stages):
+        if stage.name in needed or stage.name not in done:
+            needed |= {stage.name, *stage.requires}
+    return needed

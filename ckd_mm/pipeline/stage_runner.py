@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ..errors import CkdError
 from ..hooks import StageStateHook
 from ..students.classifier import compile_classifier
 from ..training import unwrap
+from ..trajectory.checkpoint_file import is_whole
 
 UTF8_LOG = dict(type='WatchedFileHandler', encoding='utf-8')  # mmengine's own has that of the locale
 # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
@@ -55,17 +55,6 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
         warn(f'{folder}/last_checkpoint names {noted or "no file"}, which is damaged (or the run '
              f'stopped while writing it); going on from {found}')
     return str(found)
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """By the checksums that torch writes into the zip file; sharded checkpoints are folders."""
-    if checkpoint.is_dir():
-        return True
-    try:
-        with zipfile.ZipFile(checkpoint) as file:
-            return file.testzip() is None
-    except Exception:  # a damaged file raises half a dozen types, a missing one OSError
-        return False
 
 
 def mind_full_disk(logger: MMLogger) -> MMLogger:

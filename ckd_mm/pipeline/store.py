@@ -15,10 +15,11 @@ from ..errors import CkdError, ConfigError, in_a_line
 from ..files import plain, read_json, write_json
 from ..record import flatten, listed
 from ..settings import Settings, setting
+from ..trajectory.checkpoint_file import is_whole
 from ..validate import check_dict
 from .run import Run
 from .stage import Stage
-from .stage_runner import is_whole, latest_checkpoint
+from .stage_runner import latest_checkpoint
 
 FILE = 'stages.json'
 DONE, RUNNING = 'done', 'running'

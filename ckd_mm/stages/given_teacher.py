@@ -54,25 +54,28 @@ class GivenTeacherStage(Stage[TeacherResult]):
                              epochs=found[0].epochs, trained=False)
 
     def checks(self, run: Run) -> Iterator[Check]:
+        if self.name in run.over:
+            return
         yield Check('snapshots', lambda: on_main(lambda: self._check_files(run)))
         yield Check('trajectory', lambda: self._check_trajectories(run))
         yield Check('predictions', lambda: self._check_predictions(run))
 
     def _check_files(self, run: Run) -> str:
-        """All are whole; those that may be chosen or probed are of their network, and finite."""
-        found = self.trajectories(run)
-        used = [snapshot for trajectory in found for snapshot in trajectory] if self.probed else (
-            self.selector.candidates(found))
-        progress = Progress(run.log, 'Reading snapshot', sum(map(len, found)))
-        for trajectory in found:
-            network = trajectory.last.build()
-            for snapshot in trajectory:
-                if snapshot in used:
-                    check_weights(snapshot, network)
-                else:
-                    snapshot.check_file()
+        """All are whole and of their network; those that may be chosen or probed are finite. Of a selection
+        that is done only the chosen ones are looked at."""
+        found, selected = self.trajectories(run), run.results.get('select')
+        read = [trajectory.snapshots for trajectory in found] if selected is None else [
+            [trajectory.at(epoch) for epoch in part['epochs']]
+            for trajectory, part in zip(found, selected.by_trajectory)]
+        used = self.selector.candidates(found) if selected is None and not self.probed else sum(read, [])
+        progress = Progress(run.log, 'Reading snapshot', sum(map(len, read)))
+        for snapshots in filter(None, read):
+            network = snapshots[-1].build()
+            for snapshot in snapshots:
+                check_weights(snapshot, network, finite=snapshot in used)
                 progress.step()
-        return f'{sum(map(len, found))} whole, {len(used)} that may teach or are probed finite'
+        return (f'{sum(map(len, read))} whole and of their network, {len(used)} that may teach or are probed '
+                'finite')
 
     def _check_trajectories(self, run: Run) -> str:
         found = self.trajectories(run)
@@ -109,12 +112,12 @@ class GivenTeacherStage(Stage[TeacherResult]):
                                            if snapshot.accuracy is not None]})
 
 
-def check_weights(snapshot: Snapshot, network: nn.Module) -> None:
+def check_weights(snapshot: Snapshot, network: nn.Module, finite: bool = True) -> None:
     """Raises SnapshotError if the file is missing or damaged, or the weights are of another network than this
-    or not finite."""
+    or, where they should be, not finite."""
     weights = snapshot.state_dict()
     load_strictly(network, weights, str(snapshot), snapshot.model)
-    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    broken = [name for name, value in weights.items() if finite and not torch.isfinite(value).all()]
     if broken:
         raise SnapshotError(f'snapshot {snapshot}: {len(broken)} of its {len(weights)} weights are not '
                             f'finite (NaN or infinity), first: {broken[0]}; its training had diverged. '

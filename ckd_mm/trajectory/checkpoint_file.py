@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +44,23 @@ class SafeUnpickler(pickle.Unpickler):
 # torch.load wants a module with these names
 SAFE_PICKLE = SimpleNamespace(Unpickler=SafeUnpickler, __name__='ckd_mm safe pickle',
                               load=lambda file, **options: SafeUnpickler(file, **options).load())
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """By the checksums that torch writes into the zip file; sharded checkpoints are folders."""
+    if checkpoint.is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except Exception:  # a damaged file raises half a dozen types, a missing one OSError
+        return False
+
+
+def is_damaged_zip(checkpoint: Path) -> bool:
+    """Files of torch before 1.6 are no zips and have no checksums."""
+    with open(checkpoint, 'rb') as file:
+        return file.read(2) == b'PK' and not is_whole(checkpoint)
 
 
 def load_safely(path: Path, what: str = 'snapshot') -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import SnapshotError
 from ..files import atomic_write, plain, sha256_of_file
 from ..validate import check_one_label
-from .checkpoint_file import load_checkpoint_file
+from .checkpoint_file import is_damaged_zip, load_checkpoint_file
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
 
@@ -44,7 +44,8 @@ class Snapshot:
         return f'{self.file}' if self.epoch is None else f'{self.file} (epoch {self.epoch})'
 
     def check_file(self) -> None:
-        """Raises SnapshotError if it is missing, or its size or SHA-256 is not what the manifest says."""
+        """Raises SnapshotError if it is missing, or its size or SHA-256 is not what the manifest says; where
+        none says it, if its content is not what the checksums in the file say."""
         problem = None
         if not self.file.is_file():
             problem = 'does not exist'
@@ -52,6 +53,8 @@ class Snapshot:
             problem = f'is damaged: {size:,} bytes where its manifest says {self.size:,}'
         elif self.sha256 is not None and sha256_of_file(self.file) != self.sha256:
             problem = 'is damaged: its SHA-256 is not the one in its manifest'
+        elif self.sha256 is None and is_damaged_zip(self.file):
+            problem = 'is damaged: its content is not that of its checksums, or it is cut off'
         if problem is not None:
             raise SnapshotError(f'snapshot {self} {problem}; restore the file or choose another snapshot')
 
