@@ -18,6 +18,7 @@ from ..report import Report, Section, results_table, write_page
 from ..settings import RunnerSettings
 from .build import RunSettings, build_pipeline, stage_of
 from .cost import cost_section
+from .owner import owning
 from .preflight import Preflight, environment
 from .run import Run
 from .stage import STUDENT, Stage, needed_by
@@ -100,41 +101,45 @@ class CheckpointDistillRunner:
             CkdError: before any training where possible, naming the setting or file.
         """
         with naming_disk_errors(self.work_dir):
-            return self._train(until)
+            with reading('the run cannot start'):
+                self._join()
+            with owning(self.work_dir) as problem:
+                with reading('the run cannot start'):
+                    logger = self.logger = self._log()
+                if problem is not None:
+                    logger.warning(problem)
+                try:
+                    return self._train(logger, until)
+                finally:
+                    close_log(logger)
 
-    def _train(self, until: str | None) -> dict[str, Any] | None:
-        with reading('the run cannot start'):
-            logger = self.logger = self._start()
-        try:
-            try:
-                run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
-            except CkdError:
-                logger.debug('', exc_info=True)  # log_level='DEBUG' shows where it comes from
-                raise
-            if until is not None:
-                stage_of(stages, until)
-            store = Store(self.work_dir, stages)
-            if run.resumes and self.cfg.get('load_from'):
-                store.require_before(STUDENT, self.cfg.load_from)
-            for stage in stages:
-                run.results[stage.name] = store.run(stage, run)
-                if stage.name == until:
-                    return None
-            return self._report(run, stages, store.processes(STUDENT))
-        finally:
-            close_log(logger)
-
-    def _start(self) -> MMLogger:
+    def _join(self) -> None:
         prepare_distributed(self.cfg)
         if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
             init_dist(self.cfg.launcher, **(self.cfg.get('env_cfg') or {}).get('dist_cfg', {}))
-        if is_main_process():
-            self.work_dir.mkdir(parents=True, exist_ok=True)
-        barrier()
         use_scope(self.cfg)
+
+    def _log(self) -> MMLogger:
         return mind_full_disk(MMLogger.get_instance(
             f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_handler_cfg=dict(UTF8_LOG),
             log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO')))
+
+    def _train(self, logger: MMLogger, until: str | None) -> dict[str, Any] | None:
+        try:
+            run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
+        except CkdError:
+            logger.debug('', exc_info=True)  # log_level='DEBUG' shows where it comes from
+            raise
+        if until is not None:
+            stage_of(stages, until)
+        store = Store(self.work_dir, stages)
+        if run.resumes and self.cfg.get('load_from'):
+            store.require_before(STUDENT, self.cfg.load_from)
+        for stage in stages:
+            run.results[stage.name] = store.run(stage, run)
+            if stage.name == until:
+                return None
+        return self._report(run, stages, store.processes(STUDENT))
 
     def _report(self, run: Run, stages: list[Stage], processes: int) -> dict[str, Any]:
         sections = {stage.name: stage.report(run, run.results[stage.name]) for stage in stages}
