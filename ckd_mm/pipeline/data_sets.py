@@ -8,9 +8,8 @@ from ..data.labels import classes_of, require_labels_below, require_same_classes
 from ..data.views import random_state_kept
 from ..data.wrappers import kind_of
 from ..errors import ConfigError, ImageError
-from ..files import read_json
 from ..training import apply_overrides, overrides_of
-from ..trajectory import MANIFEST
+from ..trajectory import MANIFEST, Trajectory
 
 if TYPE_CHECKING:
     from .run import Run
@@ -68,7 +67,7 @@ def check_labels(run: 'Run') -> str:
     if run.resumes and manifest.exists():  # folders may have been renamed since the teacher was trained
         own = 'teacher.train_dataloader.dataset'
         name = own if own in data_sets else first
-        require_same_classes(f'{manifest}', read_json(manifest).get('classes'), name,
+        require_same_classes(f'{manifest}', Trajectory.from_manifest(manifest).info.get('classes'), name,
                              classes_of(data_sets[name][0]))
     for name, (dataset, _) in data_sets.items():
         require_same_labels(first, data_sets[first][0], name, dataset)

@@ -9,9 +9,8 @@ from ..data.split import require_held_out
 from ..distributed import on_all
 from ..errors import CkdError, ConfigError, reading
 from ..evaluation.evaluate import evaluation_parts, gives_top1
-from ..files import read_json
 from ..training import as_list
-from ..trajectory import MANIFEST
+from ..trajectory import MANIFEST, Trajectory
 from ..trajectory.snapshot import ACCURACY
 from .data_sets import check_image_files, check_labels
 from .rehearsal import rehearsal_of
@@ -143,7 +142,7 @@ def environment() -> str:
 
 def check_work_dir(run: Run) -> str:
     found = sorted(str(path.relative_to(run.work_dir)) for path in run.work_dir.glob('*/last_checkpoint'))
-    if (run.work_dir / MANIFEST).exists() and read_json(run.work_dir / MANIFEST).get('snapshots'):
+    if (run.work_dir / MANIFEST).exists() and len(Trajectory.from_manifest(run.work_dir / MANIFEST)):
         found.append(MANIFEST)
     if any(record['state'] == DONE for record in read_records(run.work_dir).values()):
         found.append('finished stages')
@@ -176,7 +175,7 @@ def check_held_out(run: Run, stages: Sequence[Stage]) -> str:
     manifest = run.work_dir / MANIFEST
     if run.resumes and manifest.exists():
         now = run.data_set(probe.dataset, 'the held-out part of train_dataloader.dataset').held_out
-        require_held_out(read_json(manifest).get('held_out'), now, manifest)
+        require_held_out(Trajectory.from_manifest(manifest).info.get('held_out'), now, manifest)
     return f'held_out={probe.held_out}, seed={probe.seed}'
 
 

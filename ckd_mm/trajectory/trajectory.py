@@ -15,6 +15,7 @@ from .snapshot import Snapshot
 
 MANIFEST = 'trajectory.json'
 FORMAT = 'ckd_mm.trajectory/1'
+REPAIR = 'To write it anew from the snapshots: python tools/trajectory.py repair'
 FACTS = ('iteration', 'lr', 'size', 'sha256', 'seconds')  # of a snapshot, as they stand in the manifest
 
 
@@ -93,7 +94,7 @@ class Trajectory:
     @classmethod
     def from_manifest(cls, path: Path) -> 'Trajectory':
         """Raises CkdError if the file is missing, damaged or no manifest; it may be without snapshots."""
-        info = read_record(path, FORMAT, 'trajectory')
+        info = read_record(path, FORMAT, 'trajectory', f'{REPAIR} {path.parent}')
         entries, classes = info.pop('snapshots', []), info.get('classes')
         try:
             snapshots = [Snapshot(path.parent / entry['file'], epoch=entry['epoch'],

@@ -1,5 +1,5 @@
 """The images on which teachers are looked at, and the statistics that are tried; whole runs:
-faults/teachers.py."""
+test_pipeline/test_planted_faults.py."""
 
 import random
 
