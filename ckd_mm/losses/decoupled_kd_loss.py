@@ -37,9 +37,7 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarge
         ValueError: logits or labels that do not fit each other.
     """
     target = soft_target(teacher_logits, tau)
-    if labels.shape != student_logits.shape[:1] or student_logits.shape[1] < 2:
-        raise ValueError(f'labels {tuple(labels.shape)} should be one class of at least 2 for each of the '
-                         f'student logits {tuple(student_logits.shape)}')
+    require_labels(labels, student_logits)
     with full_precision(student_logits.device.type):
         binary_q, others_q = _decoupled(student_log_probabilities(student_logits, target, tau), labels)
         binary_p, others_p = _decoupled(target.log_p, labels)
@@ -47,11 +45,22 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarge
         return (target_weight * target_term + non_target_weight * non_target_term).mean() * tau**2
 
 
+def require_labels(labels: Tensor, logits: Tensor) -> None:
+    """Raises ValueError unless there is a label for each row of logits (N, C), of at least 2 classes."""
+    if labels.shape != logits.shape[:1] or logits.shape[1] < 2:
+        raise ValueError(f'labels {tuple(labels.shape)} should be one class of at least 2 for each of the '
+                         f'student logits {tuple(logits.shape)}')
+
+
+def all_but(labels: Tensor, values: Tensor) -> Tensor:
+    """Values (N, C) of all classes but the labels (N,), in their order: (N, C - 1)."""
+    others = torch.arange(values.shape[1] - 1, device=values.device).expand(len(values), -1)
+    return values.gather(1, others + (others >= labels[:, None]))
+
+
 def _decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of (p_t, 1 - p_t), (N, 2), and of the other classes' share of 1 - p_t, (N, C - 1)."""
-    others = torch.arange(log_p.shape[1] - 1, device=log_p.device).expand(len(log_p), -1)
-    others = others + (others >= labels[:, None])  # all classes but the label
-    target, others = log_p.gather(1, labels[:, None])[:, 0], log_p.gather(1, others)
+    target, others = log_p.gather(1, labels[:, None])[:, 0], all_but(labels, log_p)
     rest = others.logsumexp(dim=1)  # not log(1 - p_t), of which nothing is left where the teacher is sure
     return torch.stack([target, rest], dim=1), others - rest[:, None]
 
