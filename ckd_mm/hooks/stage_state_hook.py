@@ -2,11 +2,12 @@
 
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 
 from ..registry import HOOKS
 from ..training import unwrap
@@ -64,16 +65,19 @@ class StageStateHook(Hook):
         inside = checkpoint['meta']['epoch'] == runner.epoch
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
-        checkpoint[KEY] = dict(seconds=self.seconds, random=_random_state(), place=place,
-                               stopping=[{name: getattr(hook, name) for name in SEEN}
-                                         for hook in early_stopping(runner)])
+        checkpoint[KEY] = dict(stage=Path(runner.work_dir).name, seconds=self.seconds, random=_random_state(),
+                               place=place, stopping=[{name: getattr(hook, name) for name in SEEN}
+                                                      for hook in early_stopping(runner)])
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         if distiller is not None:  # contiguous: the run may be a channels-last one
             checkpoint[KEY]['distiller'] = {key: value.cpu().contiguous()
                                             for key, value in distiller.state_dict().items()}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        if not runner._resume or KEY not in checkpoint:
+        if not runner._resume:
+            return
+        name_own_files(runner, checkpoint)
+        if KEY not in checkpoint:
             return
         self.restored = checkpoint[KEY]
         self.started -= self.restored['seconds']
@@ -83,6 +87,19 @@ class StageStateHook(Hook):
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         if weights is not None and distiller is not None:
             distiller.load_state_dict(weights)
+
+
+def name_own_files(runner, checkpoint: dict) -> None:
+    """The best checkpoint, which mmengine deletes for a better one, is that of this training, also where
+    ``checkpoint`` is of another one or the folder was copied."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    if hook is None:
+        return
+    folder = Path(runner.work_dir)
+    folder = folder if hook.out_dir is None else Path(hook.out_dir, folder.name)
+    info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+    info.update({key: str(folder / Path(value).name) for key, value in info.items()
+                 if key.startswith('best_ckpt')})
 
 
 def early_stopping(runner) -> list[EarlyStoppingHook]:

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from mmengine.logging import MMLogger
@@ -18,24 +19,29 @@ from ..compat import stop_workers
 from ..data.damaged import name_damaged
 from ..errors import CkdError
 from ..hooks import StageStateHook
+from ..hooks.stage_state_hook import KEY
 from ..students.classifier import compile_classifier
 from ..training import unwrap
-from ..trajectory.checkpoint_file import is_whole
+from ..trajectory.checkpoint_file import is_whole, load_safely
+from .owner import OWNER, owner_of
 
 UTF8_LOG = dict(type='WatchedFileHandler', encoding='utf-8')  # mmengine's own has that of the locale
 # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
 NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
-def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = None) -> str | None:
-    """The last whole checkpoint that a run in ``folder`` wrote; None if it noted none.
+def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = None,
+                      elsewhere: Path | None = None) -> str | None:
+    """The last whole checkpoint that the training in ``folder`` wrote; None if it noted none.
 
-    mmengine notes in ``last_checkpoint`` where it wrote, and the folder may have been moved since. Neither
-    note nor checkpoint is written atomically: a killed run may leave an empty note, a power cut half a
-    checkpoint, and disks change bits. Then it is the newest of those that are whole.
+    mmengine notes in ``last_checkpoint`` where it wrote. The note of a folder that was moved or copied still
+    names the file of the original, which is not read. Neither note nor checkpoint is written atomically: a
+    killed run may leave an empty note, a power cut half a checkpoint, and disks change bits. Then it is the
+    newest of those that are whole.
 
     Args:
         warn: gets a line if it is another than the noted one.
+        elsewhere: where the training writes its checkpoints now, if not into ``folder``.
 
     Raises:
         CkdError: a checkpoint was noted, but none is whole.
@@ -43,18 +49,42 @@ def latest_checkpoint(folder: str | Path, warn: Callable[[str], None] | None = N
     folder, noted = Path(folder), find_latest_checkpoint(str(folder))
     if noted is None:
         return None
-    written = [folder / Path(noted).name, Path(noted)] if noted else []
-    numbered = sorted(((int(match[1]), file) for file in folder.glob('*.pth')
-                       if (match := NUMBERED.fullmatch(file.name))), reverse=True)
+    places = dict.fromkeys([elsewhere or folder, folder])
+    if is_own(noted, folder):  # written with another out_dir
+        places = dict.fromkeys([Path(noted).parent, *places])
+    written = [place / Path(noted).name for place in places] if noted else []
+    numbered = sorted(((number_of(file), file) for place in places for file in place.glob('*.pth')
+                       if -1 < number_of(file) <= (number_of(noted) if noted else inf)), reverse=True)
     found = next((file for file in [*written, *(file for _, file in numbered)] if is_whole(file)), None)
     if found is None:
-        raise CkdError(f'{folder}/last_checkpoint names {noted or "no file"}, and no checkpoint in {folder} '
-                       'is whole. Bring one back, or remove last_checkpoint to train this stage from its '
-                       'start')
+        raise CkdError(f'{folder}/last_checkpoint names {noted or "no file"}, and no checkpoint in '
+                       f'{" or ".join(map(str, places))} is whole. Put one there, or remove last_checkpoint '
+                       'to train this stage from its start')
     if warn is not None and found not in written:
         warn(f'{folder}/last_checkpoint names {noted or "no file"}, which is damaged (or the run '
              f'stopped while writing it); going on from {found}')
     return str(found)
+
+
+def number_of(checkpoint: str | Path) -> float:
+    """The epoch or iteration in its name; -1: it has none."""
+    match = NUMBERED.fullmatch(Path(checkpoint).name)
+    return -1 if match is None else int(match[1])
+
+
+def is_own(noted: str, folder: Path) -> bool:
+    """Whether a checkpoint that was noted in the folder of a training, and is not there, is of this run."""
+    file = Path(noted)
+    run = next((parent for parent in folder.absolute().parents if (parent / OWNER).exists()), None)
+    if run is not None and owner_of(run).get('name') in file.parts:
+        return True
+    if (folder / file.name).exists() or not (file.is_file() and is_whole(file)):
+        return False
+    # a run that began before its folder elsewhere had its name: the log of the part that wrote it is here
+    checkpoint = load_safely(file, 'checkpoint')
+    begun = str(checkpoint.get('meta', {}).get('experiment_name'))[-len('yyyymmdd_hhmmss'):]
+    return ('stage' not in checkpoint.get(KEY, {}) and (folder / begun).is_dir()
+            and not (file.parent / begun).is_dir())
 
 
 def mind_full_disk(logger: MMLogger) -> MMLogger:

@@ -19,7 +19,6 @@ from ..trajectory.checkpoint_file import is_whole
 from ..validate import check_dict
 from .run import Run
 from .stage import Stage
-from .stage_runner import latest_checkpoint
 
 FILE = 'stages.json'
 DONE, RUNNING = 'done', 'running'
@@ -94,7 +93,7 @@ class Store:
             run.seconds[name] = self.records[name]['seconds']
             run.log(f'Stage {name}: finished before, in {run.seconds[name]:.0f} s')
             return self._result(stage)
-        if name in self.records and latest_checkpoint(self.work_dir / name) is not None:
+        if name in self.records and (self.work_dir / name / 'last_checkpoint').exists():
             self.require_unchanged(stage, settings, run)
             if self.processes(name) != get_world_size():
                 run.warn(f'Stage {name} was started on {self.processes(name)} processes and goes on on '

@@ -1,6 +1,7 @@
 """Stages that train a network as an ordinary mmengine run."""
 
 import copy
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import nn
 
 from ..compat import versions
 from ..data.labels import classes_of
+from ..distributed import on_main
 from ..errors import CkdError
 from ..evaluation import evaluate
 from ..files import problem_of_file
@@ -23,6 +25,7 @@ from ..trajectory import model_config_of, write_snapshot
 from . import rehearsal
 from .changes import Changes, named_by_type, training_changes
 from .network_checks import check_network
+from .owner import owner_of
 from .run import Run
 from .schedule_check import check_learning_rate
 from .stage import Check, R, Result, Stage
@@ -156,8 +159,9 @@ def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Conf
 
 def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunner:
     """Train; a resumed run goes on from the last checkpoint, if it came that far, or from ``resume_from``."""
+    elsewhere = write_apart(run, config)
     if run.resumes:
-        checkpoint = resume_from or latest_checkpoint(config.work_dir, run.warn)
+        checkpoint = resume_from or on_main(lambda: latest_checkpoint(config.work_dir, run.warn, elsewhere))
         config.resume = checkpoint is not None
         if config.resume:
             config.load_from = checkpoint
@@ -165,6 +169,16 @@ def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunn
     runner.train()
     barrier()  # rank 0 may still be writing
     return runner
+
+
+def write_apart(run: Run, config: Config) -> Path | None:
+    """Let a training write its checkpoints below ``CheckpointHook(out_dir=...)`` where no other run does, in
+    place; returns that folder, or None if there is no ``out_dir``."""
+    checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
+    if not (checkpoint and checkpoint.get('out_dir')):
+        return None
+    checkpoint.out_dir = os.path.join(checkpoint.out_dir, on_main(lambda: owner_of(run.work_dir)['name']))
+    return Path(checkpoint.out_dir, Path(config.work_dir).name)  # the name is added by the hook
 
 
 def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path,

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier
 from mmpretrain.registry import DATASETS, MODELS
 
+from ..distributed import on_main
 from ..evaluation import evaluate, top1
 from ..flops import network_flops
 from ..infoplane.probe import Probe
@@ -81,7 +82,9 @@ class StudentTask:
         config.experiment_name = f'{self.run.work_dir.name}_select_{name}_{epochs}'
         config.train_cfg.max_epochs = epochs
         config.val_dataloader = config.val_cfg = config.val_evaluator = None
-        checkpoint = latest_checkpoint(config.work_dir, self.run.log)
+        if (config.get('default_hooks') or {}).get('checkpoint'):
+            config.default_hooks.checkpoint.pop('out_dir', None)  # where those of other runs may lie
+        checkpoint = on_main(lambda: latest_checkpoint(config.work_dir, self.run.log))
         config.resume = checkpoint is not None
         config.load_from = checkpoint or self.run.initial_weights
         return config

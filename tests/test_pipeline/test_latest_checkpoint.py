@@ -25,16 +25,25 @@ def folder(tmp_path):
 
 
 def test_the_noted_one(folder, tmp_path):
-    """Also in a folder that was moved, or where ``CheckpointHook(out_dir=...)`` wrote into another."""
+    """By its name: also in a folder that was moved, or copied from one that is still there."""
     warnings = []
-    assert latest_checkpoint(folder, warnings.append) == str(folder / 'epoch_10.pth') and not warnings
+    assert latest_checkpoint(folder, warnings.append) == str(folder / 'epoch_10.pth')
+    copy = shutil.copytree(folder, tmp_path / 'copy')
+    assert latest_checkpoint(copy, warnings.append) == str(copy / 'epoch_10.pth') and not warnings
+    (copy / 'epoch_10.pth').write_bytes(b'')
+    assert latest_checkpoint(copy, warnings.append) == str(copy / 'epoch_9.pth') and len(warnings) == 1
     moved = folder.rename(tmp_path / 'moved')
     assert latest_checkpoint(moved) == str(moved / 'epoch_10.pth')
-    elsewhere = shutil.copy(moved / 'epoch_10.pth', tmp_path / 'epoch_12.pth')
-    (moved / 'last_checkpoint').write_text(str(elsewhere))
-    assert latest_checkpoint(moved) == str(elsewhere)
     (moved / 'last_checkpoint').unlink()
     assert latest_checkpoint(moved) is None, 'to remove the note asks for a new start'
+
+
+def test_those_of_an_earlier_start_stay_behind(folder):
+    """When the note was removed, and training began anew."""
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_9.pth'))
+    (folder / 'epoch_9.pth').write_bytes(b'')
+    shutil.copy(folder / 'epoch_10.pth', folder / 'epoch_8.pth')
+    assert latest_checkpoint(folder) == str(folder / 'epoch_8.pth')
 
 
 def test_killed_between_opening_and_writing_the_note(folder):
@@ -79,8 +88,8 @@ def test_none_is_whole(folder):
     """The best one cannot be gone on from: it has no optimizer."""
     for name in ('epoch_9.pth', 'epoch_10.pth'):
         (folder / name).write_bytes(b'')
-    with pytest.raises(CkdError, match='names .*epoch_10.pth, and no checkpoint in .* is whole. Bring one '
-                                       'back, or remove last_checkpoint'):
+    with pytest.raises(CkdError, match='names .*epoch_10.pth, and no checkpoint in .* is whole. Put one '
+                                       'there, or remove last_checkpoint'):
         latest_checkpoint(folder)
 
 
