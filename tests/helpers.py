@@ -262,6 +262,16 @@ def accuracy(scores: torch.Tensor):
     return pytest.approx(100 * (scores.argmax(1) == digits()[1]).float().mean().item(), abs=1e-3)
 
 
+class Evil:
+    """Unpickling it runs ``function(argument)``."""
+
+    def __init__(self, function, argument) -> None:
+        self.call = function, (argument, )
+
+    def __reduce__(self):
+        return self.call
+
+
 def open_logs() -> list[str]:
     """Log files that this process holds open."""
     files = map(os.path.realpath, Path('/proc/self/fd').glob('*'))

@@ -37,6 +37,7 @@ def main() -> None:
     from ckd_mm.pipeline.run import Run
     from ckd_mm.stages.teacher import teacher_training
     from ckd_mm.trajectory import Snapshot
+    from ckd_mm.trajectory.safe_loading import safe_loading
     config = load_config(args)
     config.launcher, config.load_from, config.resume = args.launcher, args.checkpoint, False
     if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
@@ -56,7 +57,7 @@ def main() -> None:
         prepare_distributed(config)
         with reading(f'the runner of {args.config} cannot be built'):
             runner = Runner.from_cfg(config)
-        with reading(f'checkpoint {args.checkpoint} cannot be loaded'):
+        with reading(f'checkpoint {args.checkpoint} cannot be loaded'), safe_loading(config):
             runner.load_or_resume()
     metrics = runner.test()
     if args.out:

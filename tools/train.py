@@ -80,6 +80,7 @@ def main() -> None:
     from ckd_mm.cli import read_config
     from ckd_mm.compat import prepare_distributed
     from ckd_mm.errors import ConfigError, reading
+    from ckd_mm.trajectory.safe_loading import safe_loading
     cfg = read_config(args.config)
     with reading(f'config {args.config} cannot be used'):
         cfg = merge_args(cfg, args)
@@ -92,7 +93,8 @@ def main() -> None:
         else:
             prepare_distributed(cfg)
             runner = Runner.from_cfg(cfg)
-    runner.train(**({} if args.until is None else dict(until=args.until)))
+    with safe_loading(cfg):
+        runner.train(**({} if args.until is None else dict(until=args.until)))
 
 
 if __name__ == '__main__':

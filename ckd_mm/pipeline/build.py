@@ -133,6 +133,9 @@ class RunSettings(Settings):
         0, at_least=0, help='also train so many students without a teacher, with seeds randomness.seed, '
         'randomness.seed + 1, ..., and measure them together')
     student_snapshots: WhenSettings | None = setting(None, help='when to keep the student while it learns')
+    trust_checkpoint: bool = setting(
+        False, help='run the code that checkpoint files may hold (`load_from`, `--resume`, `init_cfg`, '
+        '`tools/test.py`); else files that need it are refused')
     rehearsal: bool = setting(True, help='before the first stage try every training and evaluation on a few '
                                          'images, in a scratch folder')
 

@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, in_a_line
+from ..errors import ConfigError, SnapshotError
 
 BACKBONE = 'backbone.'
 
@@ -24,7 +22,7 @@ def loading(model: nn.Module, source: str, remarks: list[str]) -> Iterator[None]
         remarks: get a line for each backbone that gets only some of its weights.
 
     Raises:
-        ConfigError: a file was loaded that is no checkpoint, or has none of the weights.
+        ConfigError: a file that cannot be loaded, or has none of the weights.
     """
     names = {value: name for name, value in model.named_parameters()}
     found: dict[str, bool] = {}
@@ -40,11 +38,8 @@ def loading(model: nn.Module, source: str, remarks: list[str]) -> Iterator[None]
                for module in model.modules()]
     try:
         yield
-    except Exception as error:
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if torch.serialization.__file__ in files:
-            raise ConfigError(f'{source} is no checkpoint, or a damaged one ({in_a_line(error)})') from error
-        raise
+    except SnapshotError as error:
+        raise ConfigError(str(error)) from error
     finally:
         for handle in handles:
             handle.remove()

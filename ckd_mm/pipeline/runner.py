@@ -16,6 +16,7 @@ from ..files import naming_disk_errors, plain, require_writable, write_json
 from ..registry import RUNNERS, use_scope
 from ..report import Report, Section, results_table, write_page
 from ..settings import RunnerSettings
+from ..trajectory.safe_loading import loads_safely
 from .build import RunSettings, build_pipeline, stage_of
 from .cost import cost_section
 from .owner import owning
@@ -61,6 +62,7 @@ class CheckpointDistillRunner:
         """The stages of a run, in their order."""
         return build_pipeline(run)
 
+    @loads_safely
     def prepare(self, preflight: Preflight, **log: Any) -> tuple[Run, list[Stage]]:
         """Read the config and check all that can be known before anything is trained.
 
@@ -88,6 +90,7 @@ class CheckpointDistillRunner:
         preflight.log(f'Checked in {time.perf_counter() - started:.0f} s')
         return tuple(opened)
 
+    @loads_safely
     def train(self, until: str | None = None) -> dict[str, Any] | None:
         """Run what is left to do.
 
@@ -170,6 +173,7 @@ class CheckpointDistillRunner:
     def test_evaluator(self):
         return self.student_runner.test_evaluator
 
+    @loads_safely
     def test(self) -> dict[str, float]:
         return self.student_runner.test()
 

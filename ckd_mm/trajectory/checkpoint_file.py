@@ -1,5 +1,6 @@
 """Loading checkpoint files from anywhere without running what is in them."""
 
+import os
 import pickle
 import re
 import zipfile
@@ -7,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -20,6 +22,8 @@ ALLOWED = {'collections': ('OrderedDict', 'defaultdict', 'deque'),
            'torch.storage': ('UntypedStorage', 'TypedStorage'),
            'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'slice')}
 DTYPE = re.compile(r'(float|bfloat|int|uint|bool|complex|half|double|long|short)\d*$')
+FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # it refuses every unpickler but torch's own
+TORCH_LOAD = torch.load  # also where ckd_mm.trajectory.safe_loading has put another in its place
 WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # of data parallel and of compiled networks
 
 
@@ -32,18 +36,31 @@ class Placeholder:
     __setstate__ = __setitem__ = append = extend = __init__  # how pickles fill objects
 
 
+class UnknownType(pickle.UnpicklingError):
+    """A type that a reader does not know; the message is its name."""
+
+
 class SafeUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
+        module = 'builtins' if module == '__builtin__' else module  # which protocol 2 writes
         is_dtype = module == 'torch' and (DTYPE.match(name) or name.endswith('Storage'))
         if is_dtype or name in ALLOWED.get(module, ()):
             return super().find_class(module, name)
+        return self.unknown(module, name)
+
+    def unknown(self, module: str, name: str) -> Any:
+        """What takes the place of any other type."""
         return type(name, (Placeholder, ), {})
 
 
-# torch.load wants a module with these names
-SAFE_PICKLE = SimpleNamespace(Unpickler=SafeUnpickler, __name__='ckd_mm safe pickle',
-                              load=lambda file, **options: SafeUnpickler(file, **options).load())
+def pickle_module(unpickler: type[pickle.Unpickler]) -> Any:
+    """What torch.load takes for the module ``pickle``."""
+    return SimpleNamespace(Unpickler=unpickler, __name__=unpickler.__name__,
+                           load=lambda file, **options: unpickler(file, **options).load())
+
+
+SAFE_PICKLE = pickle_module(SafeUnpickler)
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -70,12 +87,37 @@ def load_safely(path: Path, what: str = 'snapshot') -> Any:
     """
     if not Path(path).is_file():
         raise SnapshotError(f'{what} {path} does not exist')
+    return read_checkpoint(path, f'{what} {path}', SAFE_PICKLE)
+
+
+def read_checkpoint(file: Any, name: str, pickle_module: Any, map_location: Any = 'cpu') -> Any:
+    """``torch.load`` with an unpickler of ours.
+
+    Args:
+        file: path, or file that is open for reading.
+        name: of it, for messages.
+
+    Raises:
+        UnknownType: the unpickler refuses a type.
+        SnapshotError: it is damaged or no checkpoint.
+    """
+    forced = os.environ.pop(FORCED, None)
     try:
-        return torch.load(path, map_location='cpu', pickle_module=SAFE_PICKLE, weights_only=False)
+        with mock.patch.object(torch.jit, 'load', _refuse_program):
+            return TORCH_LOAD(file, map_location, pickle_module, weights_only=False)
+    except UnknownType:
+        raise
     except Exception as error:  # torch raises half a dozen types for files it cannot read
         detail = (str(error).splitlines() or ['no detail'])[0]
-        raise SnapshotError(f'{what} {path} cannot be read, it is damaged or no checkpoint '
+        raise SnapshotError(f'{name} cannot be read, it is damaged or no checkpoint '
                             f'({type(error).__name__}: {detail})') from error
+    finally:
+        if forced is not None:
+            os.environ[FORCED] = forced
+
+
+def _refuse_program(*args: Any, **kwargs: Any) -> None:
+    raise ValueError('a TorchScript program')
 
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:

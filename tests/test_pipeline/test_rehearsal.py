@@ -61,9 +61,10 @@ STUDENT = [
      r"^student: custom_hooks holds EMAHook, whose before_run fails: TypeError: .*'momentom'"),
     (own(custom_hooks=[dict(type='PreciseBNHook', itervals=1)]),
      r"^student: custom_hooks=\{'type': 'PreciseBNHook', 'itervals': 1\} cannot be built: .*'itervals'"),
-    (own(load_from=__file__), r'^student: load_from: .*test_rehearsal.py is no checkpoint, or a damaged'),
+    (own(load_from=__file__), r'^student: load_from: checkpoint .*test_rehearsal.py cannot be read, it is '
+     'damaged or no checkpoint'),
     (dict(model=dict(init_cfg=dict(type='Pretrained', checkpoint=__file__))),
-     r'^student: model: the file of its init_cfg is no checkpoint, or a damaged one \('),
+     r'^student: model: checkpoint .* cannot be read, it is damaged or no checkpoint \('),
     (own(custom_hooks=[dict(type='SwitchRecipeHook', schedule=[
         dict(action_epoch=2, loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, num_classes=7))])]),
      r'^student: custom_hooks: in epoch 2 model fails in a training step on 2 images: AssertionError: '),

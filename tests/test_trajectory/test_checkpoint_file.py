@@ -17,7 +17,7 @@ from ckd_mm.trajectory.checkpoint_file import Placeholder, SafeUnpickler, load_c
 from ckd_mm.trajectory.configs import parse_config_text
 
 from ..conftest import DEMO, format_code, resnet
-from ..helpers import DIGITS, assert_same_weights, network, train
+from ..helpers import DIGITS, Evil, assert_same_weights, network, train
 
 WEIGHTS = OrderedDict(weight=torch.arange(6.0).reshape(2, 3), bias=torch.zeros(2))
 
@@ -77,16 +77,6 @@ def test_what_torch_compile_and_data_parallel_write(tmp_path):
 
 
 # ---------------------------------------------------------------- hostile files
-class Evil:
-    """Unpickling it runs ``function(argument)``."""
-
-    def __init__(self, function, argument) -> None:
-        self.call = function, (argument, )
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
 @pytest.mark.parametrize('function', [os.system, eval, exec, os.mkdir])
 @pytest.mark.parametrize('place', ['meta', 'state_dict', 'top'])
