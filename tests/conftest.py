@@ -34,6 +34,13 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup('faults', 'what tests/faults draws')
+    group.addoption('--faults', choices=('sample', 'all'), default='sample',
+                    help='all: ten draws of each row, every kill, more examples of what hypothesis makes')
+    group.addoption('--seed', type=int, default=0, help='of the draws')
+
+
 def pytest_collection_finish():
     """A run collects garbage after each of its stages: not among what is imported by now."""
     import mmpretrain.models  # noqa: F401

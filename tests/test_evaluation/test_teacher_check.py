@@ -1,5 +1,5 @@
 """The images on which teachers are looked at, and the statistics that are tried; whole runs:
-test_pipeline/test_planted_faults.py."""
+faults/teachers.py."""
 
 import random
 

@@ -11,8 +11,8 @@ import pytest
 from ckd_mm.errors import CkdError
 from ckd_mm.trajectory import Trajectory
 
+from ..faults.test_killed_anywhere import in_process
 from ..helpers import assert_same_weights, train
-from ..test_pipeline.test_killed_anywhere import in_process
 from .conftest import killed
 
 
@@ -65,7 +65,7 @@ def check_promise(folder: Path) -> None:
 
 
 def test_killed_at_any_write(digits_run, tmp_path, monkeypatch):
-    """Of averaged weights; of the others: tests/test_pipeline/test_killed_anywhere.py."""
+    """Of averaged weights; of the others: tests/faults/test_killed_anywhere.py."""
     averaged = dict(type='EMAHook', momentum=0.3)
     other = run_of(digits_run, tmp_path / 'unbroken', averaged, epochs=2)
     assert in_process(other, -1, tmp_path / 'seen.json') == 0

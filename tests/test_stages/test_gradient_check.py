@@ -1,4 +1,4 @@
-"""Teachers that cannot move a student, known before it is trained; whole runs: test_planted_faults.py."""
+"""Teachers that cannot move a student, known before it is trained; whole runs: tests/faults/teachers.py."""
 
 import pytest
 import torch

@@ -1,12 +1,13 @@
-"""What the doctor finds and tools/train.py refuses: each fault is planted into a healthy run."""
+"""Teachers that cannot teach, and settings with which they do not: what the doctor finds in a run that is
+taught by a whole trajectory."""
 
 import contextlib
 import json
+import random
 import re
 import shutil
 from pathlib import Path
 
-import pytest
 import torch
 from mmengine.registry import RUNNERS
 from mmpretrain.registry import TRANSFORMS
@@ -17,6 +18,8 @@ from ckd_mm.pipeline.preflight import Preflight
 from ckd_mm.registry import MODELS
 
 from ..conftest import distil_config, resnet
+from . import planted as table
+from .planted import Fault
 
 TINT = (1.0, 0.7, 0.3)  # of the three equal channels of a digit: their order counts
 STATISTICS = dict(num_classes=10, mean=[77.9 * part for part in TINT], std=[95.9 * part for part in TINT],
@@ -51,31 +54,28 @@ def config_in(work_dir: Path, **settings):
     return config
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory) -> Path:
+def make_teacher(folder: Path) -> Path:
     """A teacher after 1 to 6 epochs."""
-    folder = tmp_path_factory.mktemp('trained')
     config = config_in(folder, teacher=dict(model=TEACHER, train_cfg=dict(max_epochs=6)))
     RUNNERS.build(config).train(until='teacher')
     shutil.rmtree(folder / 'teacher')
     return folder
 
 
-class Run:
-    """A run that is taught by a copy of the trained teacher."""
+class Run(table.Run):
+    """A run that is taught by a copy of the trained teacher, whose folder it is."""
 
-    def __init__(self, folder: Path, config) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config, whole: Path, random: random.Random) -> None:
+        super().__init__(folder, config, whole, random)
         self.manifest = json.loads((folder / 'trajectory.json').read_text())
 
     def file(self, epoch: int = 6) -> Path:
-        return self.folder / 'snapshots' / f'epoch_{epoch}.pth'
+        return self / f'snapshots/epoch_{epoch}.pth'
 
     def weights(self, change, epoch: int = 6) -> None:
         """Change the state dict of a snapshot in place."""
-        content = torch.load(self.file(epoch), weights_only=False)
-        change(content['state_dict'])
-        torch.save(content, self.file(epoch))
+        with self.edited(f'snapshots/epoch_{epoch}.pth') as content:
+            change(content['state_dict'])
 
     def statistics(self, **changes) -> None:
         self.manifest['model']['data_preprocessor'].update(changes)
@@ -91,19 +91,18 @@ class Run:
         """Problems and warnings."""
         for entry in self.manifest['snapshots']:
             entry['sha256'] = entry['size'] = None
-        (self.folder / 'trajectory.json').write_text(json.dumps(self.manifest))
+        (self / 'trajectory.json').write_text(json.dumps(self.manifest))
         preflight = Preflight(lambda line: None, all_problems=True)
         with contextlib.suppress(CkdError):
             RUNNERS.build(self.config).prepare(preflight, warn=preflight.warn)
         return '\n'.join(preflight.problems), '\n'.join(preflight.warnings)
 
 
-@pytest.fixture
-def run(trained, tmp_path) -> Run:
-    shutil.copytree(trained, tmp_path / 'given')
-    config = config_in(tmp_path / 'run')
-    config.teacher = dict(trajectory=str(tmp_path / 'given'))
-    return Run(tmp_path / 'given', config)
+def taught_by(trained: Path, folder: Path, seed: str) -> Run:
+    given = shutil.copytree(trained, folder / 'given')
+    config = config_in(folder / 'run')
+    config.teacher = dict(trajectory=str(given))
+    return Run(given, config, trained, random.Random(seed))
 
 
 # ------------------------------------------------------------ faults
@@ -257,21 +256,6 @@ WARNINGS = {
 }
 
 
-@pytest.mark.parametrize('plant, message', PROBLEMS.values(), ids=PROBLEMS)
-def test_problems(run, plant, message):
-    plant(run)
-    problems, _ = run.findings()
-    assert re.search(message, problems), problems
-
-
-@pytest.mark.parametrize('plant, message', WARNINGS.values(), ids=WARNINGS)
-def test_warnings(run, plant, message):
-    plant(run)
-    problems, warnings = run.findings()
-    assert problems == ''
-    assert re.search(message, warnings), warnings
-
-
 # ------------------------------------------------------------ no false alarms
 def measured(run: Run) -> None:
     """An early snapshot is at chance among those that a selector measures."""
@@ -297,10 +281,41 @@ def other_weights(run: Run) -> None:
     run.config.model, run.config.load_from = TEACHER, str(run.file(2))
 
 
-@pytest.mark.parametrize('healthy', [
-    planted(), planted(metrics=False), measured, never_chosen, young_member, scaled, other_weights,
-    planted(head_rows(list(range(10)))), distilled(tau=1.0), distilled(tau=20.0), distilled(ce_weight=0.0),
-    own_loss(1.0)])
-def test_nothing_is_found_in_a_healthy_run(run, healthy):
-    healthy(run)
+HEALTHY = {
+    'nothing': planted(), 'no metrics': planted(metrics=False), 'one measured is at chance': measured,
+    'NaN in one that is never chosen': never_chosen, 'an untrained member': young_member,
+    'a learning rate that is scaled': scaled, 'other weights of its network': other_weights,
+    'the head as it is': planted(head_rows(list(range(10)))), 'tau 1': distilled(tau=1.0),
+    'tau 20': distilled(tau=20.0), 'teachers alone': distilled(ce_weight=0.0), 'an own loss': own_loss(1.0),
+}
+
+
+# ------------------------------------------------------------ what is expected
+def finds(message: str):
+
+    def expected(run: Run) -> None:
+        problems, _ = run.findings()
+        assert re.search(message, problems), problems
+
+    return expected
+
+
+def warns(message: str):
+
+    def expected(run: Run) -> None:
+        problems, warnings = run.findings()
+        assert problems == ''
+        assert re.search(message, warnings), warnings
+
+    return expected
+
+
+def finds_nothing(run: Run) -> None:
     assert run.findings() == ('', '')
+
+
+FAULTS = {
+    **{name: Fault('taught', plant, finds(message)) for name, (plant, message) in PROBLEMS.items()},
+    **{name: Fault('taught', plant, warns(message)) for name, (plant, message) in WARNINGS.items()},
+    **{f'healthy: {name}': Fault('taught', plant, finds_nothing) for name, plant in HEALTHY.items()},
+}
