@@ -17,6 +17,7 @@ from ..data.damaged import name_damaged
 from ..errors import ConfigError, in_a_line
 from ..registry import unknown_type
 from ..settings import RunnerSettings, Settings, require_trainable
+from ..signals import StopRequest
 from ..training import without_comparison
 from ..validate import check_one_label
 from .data_sets import require_own_settings
@@ -32,6 +33,7 @@ class Run:
 
     Attributes:
         results, seconds: of finished stages, by name.
+        stop: the signal that a training looks for after each step.
         done: names of the stages that were finished before this process started.
         over: those of them whose results no unfinished stage needs.
         rehearses: whether this is a rehearsal, in a scratch folder and on a few images.
@@ -50,6 +52,7 @@ class Run:
         self.done: set[str] = set()
         self.over: set[str] = set()
         self.rehearses, self.own_folder = False, self.work_dir
+        self.stop: StopRequest | None = None
         self._built: dict[str, Any] = {}
         RunnerSettings.of(config)
         require_trainable('', config)

@@ -16,6 +16,7 @@ from ..files import naming_disk_errors, plain, require_writable, write_json
 from ..registry import RUNNERS, use_scope
 from ..report import Report, Section, results_table, write_page
 from ..settings import RunnerSettings
+from ..signals import Stopped, StopRequest, listening
 from ..trajectory.safe_loading import loads_safely
 from .build import RunSettings, build_pipeline, stage_of
 from .cost import cost_section
@@ -102,8 +103,9 @@ class CheckpointDistillRunner:
 
         Raises:
             CkdError: before any training where possible, naming the setting or file.
+            Stopped: after SIGTERM or SIGUSR1; the process ends with status 75.
         """
-        with naming_disk_errors(self.work_dir):
+        with naming_disk_errors(self.work_dir), listening() as stop:
             with reading('the run cannot start'):
                 self._join()
             with owning(self.work_dir) as problem:
@@ -112,7 +114,10 @@ class CheckpointDistillRunner:
                 if problem is not None:
                     logger.warning(problem)
                 try:
-                    return self._train(logger, until)
+                    return self._train(logger, until, stop)
+                except Stopped as stopped:
+                    logger.warning(f'{stopped} (exit status {stopped.code})')
+                    raise
                 finally:
                     close_log(logger)
 
@@ -127,7 +132,7 @@ class CheckpointDistillRunner:
             f'ckd_mm_{time.time_ns()}', logger_name='ckd_mm', file_handler_cfg=dict(UTF8_LOG),
             log_file=str(self.work_dir / 'ckd_mm.log'), log_level=self.cfg.get('log_level', 'INFO')))
 
-    def _train(self, logger: MMLogger, until: str | None) -> dict[str, Any] | None:
+    def _train(self, logger: MMLogger, until: str | None, stop: StopRequest) -> dict[str, Any] | None:
         try:
             run, stages = self.prepare(Preflight(logger.info), log=logger.info, warn=logger.warning)
         except CkdError:
@@ -135,7 +140,7 @@ class CheckpointDistillRunner:
             raise
         if until is not None:
             stage_of(stages, until)
-        store = Store(self.work_dir, stages)
+        run.stop, store = stop, Store(self.work_dir, stages)
         if run.resumes and self.cfg.get('load_from'):
             store.require_before(STUDENT, self.cfg.load_from)
         for stage in stages:

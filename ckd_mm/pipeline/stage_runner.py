@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 from ..compat import stop_workers
 from ..data.damaged import name_damaged
 from ..errors import CkdError
-from ..hooks import StageStateHook
+from ..hooks import StageStateHook, StopHook
 from ..hooks.stage_state_hook import KEY
+from ..signals import StopRequest, leave_to_the_main_process
 from ..students.classifier import compile_classifier
 from ..training import unwrap
 from ..trajectory.checkpoint_file import is_whole, load_safely
@@ -114,6 +115,12 @@ def close_log(logger: logging.Logger) -> None:
                 handler.close()
 
 
+def start_worker(initialise: Callable[[int], None] | None, worker: int) -> None:
+    leave_to_the_main_process()
+    if initialise is not None:
+        initialise(worker)
+
+
 class StageRunner(Runner):
     """Like any Runner, except that ``compile`` compiles backbone and neck, not ``train_step``: hooks and
     recorders go on working, and checkpoints keep their names."""
@@ -130,14 +137,22 @@ class StageRunner(Runner):
     def build_dataloader(*args, **kwargs) -> DataLoader:
         loader = Runner.build_dataloader(*args, **kwargs)
         name_damaged(loader.dataset)
+        loader.worker_init_fn = functools.partial(start_worker, loader.worker_init_fn)
         return loader
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         return mind_full_disk(super().build_logger(*args, file_handler_cfg=dict(UTF8_LOG), **kwargs))
 
-    def train(self) -> nn.Module:
+    def train(self, stop: StopRequest | None = None) -> nn.Module:
+        """
+        Args:
+            stop: after it a step is finished and written, see :class:`ckd_mm.hooks.StopHook`.
+        """
+        if stop is not None:
+            self.register_hook(StopHook(stop))
         try:
-            return super().train()
+            with contextlib.nullcontext() if stop is None else stop.wait():
+                return super().train()
         finally:
             for loop in (self._train_loop, self._val_loop):
                 stop_workers(getattr(loop, 'dataloader', None))

@@ -166,7 +166,7 @@ def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunn
         if config.resume:
             config.load_from = checkpoint
     runner = StageRunner.from_cfg(config)
-    runner.train()
+    runner.train(run.stop)
     barrier()  # rank 0 may still be writing
     return runner
 

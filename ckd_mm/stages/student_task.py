@@ -96,6 +96,6 @@ class StudentTask:
             # the first part of the whole schedule, not the whole in short
             by_epoch = scheduler.get('by_epoch', True)
             scheduler.setdefault('end', self.epochs * (1 if by_epoch else len(runner.train_dataloader)))
-        runner.train()
+        runner.train(self.run.stop)
         barrier()  # rank 0 may still be writing what the next call looks for
         return runner

@@ -1,6 +1,6 @@
 """Files of a run that are cut, changed, gone or not what they say."""
 
-from .planted import Fault, cut, ends_the_same, flip, goes_on, gone, holds, never_differs, refused
+from .planted import Fault, cut, ends_the_same, flip, goes_on, gone, holds, never_silent, refused
 
 LAST, BEFORE, NOTE = 'student/epoch_2.pth', 'student/epoch_1.pth', 'student/last_checkpoint'
 DAMAGED = goes_on('names .*, which is damaged .* going on from')
@@ -19,10 +19,10 @@ FAULTS = {
     'stages.json is a list': Fault('half', holds('stages.json', '[]'), refused('stages.json')),
     'stages.json is cut': Fault('half', cut('stages.json'), refused('stages.json'), draws=True),
     'trajectory.json is cut': Fault('half', cut('trajectory.json'), refused('trajectory.json'), draws=True),
-    'a bit of weights': Fault('half', flip('**/*.pth'), never_differs, draws=True),
-    'a bit of weights, finished': Fault('finished', flip('**/*.pth'), never_differs, draws=True),
-    'a file is cut': Fault('half', cut('**/*'), never_differs, draws=True),
-    'a file is gone': Fault('half', gone('**/*'), never_differs, draws=True),
-    'a file is cut, finished': Fault('finished', cut('**/*'), never_differs, draws=True),
-    'a file is gone, finished': Fault('finished', gone('**/*'), never_differs, draws=True),
+    'a bit of weights': Fault('half', flip('**/*.pth'), never_silent, draws=True),
+    'a bit of weights, finished': Fault('finished', flip('**/*.pth'), never_silent, draws=True),
+    'a file is cut': Fault('half', cut('**/*'), never_silent, draws=True),
+    'a file is gone': Fault('half', gone('**/*'), never_silent, draws=True),
+    'a file is cut, finished': Fault('finished', cut('**/*'), never_silent, draws=True),
+    'a file is gone, finished': Fault('finished', gone('**/*'), never_silent, draws=True),
 }

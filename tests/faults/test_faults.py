@@ -1,9 +1,9 @@
 """Every fault of the table."""
 
-from . import files, teachers
+from . import files, signals, teachers
 
 FAULTS = {f'{part.__name__.rpartition(".")[2]}: {name}': fault
-          for part in (files, teachers) for name, fault in part.FAULTS.items()}
+          for part in (files, signals, teachers) for name, fault in part.FAULTS.items()}
 DRAWS = 10  # with --faults all
 
 
