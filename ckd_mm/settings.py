@@ -129,12 +129,47 @@ class NetworkSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings):
+    """``optim_wrapper.optimizer``."""
+    example = "dict(type='SGD', lr=0.1)"
+    lr: float | None = setting(None, at_least=0, help='learning rate')
+    momentum: float | None = setting(None, at_least=0, at_most=1, help='of SGD')
+    weight_decay: float | None = setting(None, at_least=0, help='towards 0')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSettings(Settings):
+    """``optim_wrapper.clip_grad``."""
+    example = 'dict(max_norm=1.0)'
+    max_norm: float | None = setting(None, above=0, help='of all gradients together')
+    clip_value: float | None = setting(None, above=0, help='of each number')
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimSettings(Settings):
     """``optim_wrapper``."""
     example = "dict(optimizer=dict(type='SGD', lr=0.1))"
-    optimizer: dict | None = setting(None, help="say dict(type='SGD', lr=0.1)")
-    clip_grad: dict | None = setting(None, help='say dict(max_norm=1.0)')
+    optimizer: OptimizerSettings | None = setting(None, help='its type and numbers')
+    clip_grad: ClipSettings | None = setting(None, help='of gradients that are too large')
     accumulative_counts: int = setting(1, at_least=1, help='batches an update')
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookSettings(Settings):
+    """Of a hook."""
+    example = "dict(type='EMAHook')"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings(HookSettings):
+    """``default_hooks.checkpoint``."""
+    interval: int | None = setting(None, at_least=-1, help='after every so many epochs; -1: after the last')
+    max_keep_ckpts: int | None = setting(None, at_least=-1, help='that are kept; -1: all')
+
+    def check(self, name: str) -> None:
+        if self.interval == 0:
+            raise ConfigError(f'{name}.interval=0 should be a whole number, at least 1, or -1: a run that is '
+                              'stopped goes on from its last checkpoint')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +235,8 @@ class RunnerSettings(Settings):
                   if hook is not None}
         for key, hook in hooks.items():
             if not isinstance(hook, Hook):
-                check_dict(f'{name}.{key}'.lstrip('.'), hook, "dict(type='EMAHook')")
+                kind = CheckpointSettings if key == 'default_hooks.checkpoint' else HookSettings
+                kind.read(f'{name}.{key}'.lstrip('.'), hook)
 
 
 def require_trainable(name: str, config: Any) -> None:

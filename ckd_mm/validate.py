@@ -14,6 +14,11 @@ ONE_LABEL = ('networks are compared here by the softmax of their logits, for ima
              'selectors and metrics, which ckd_mm lacks; use a head of one label, say LinearClsHead')
 
 
+# bounds beyond which a loss is lost in rounding, or loses all others
+TEMPERATURE = dict(at_least=0.01, at_most=1000)
+WEIGHT = dict(at_least=0, at_most=1e6)
+
+
 def check_int(name: str, value: Any, at_least: int, unit: str = '') -> int:
     """
     Args:
@@ -32,6 +37,21 @@ def check_number(name: str, value: Any, at_least: float | None = None, above: fl
             holds(value, limit) for limit, _, holds in bounds):
         raise ConfigError(f'{name}={value!r} should be a finite number' +
                           ''.join(f', {text} {limit}' for limit, text, _ in bounds))
+    return value
+
+
+def check_any(name: str, **weights: float) -> None:
+    """Raises ConfigError where these weights of losses are all 0."""
+    if not any(weights.values()):
+        raise ConfigError(' and '.join(f'{name}.{key}={value}' for key, value in weights.items())
+                          + ': nothing is left to learn from; one of them should be above 0')
+
+
+def check_part(name: str, value: Any) -> float | int:
+    """Of images."""
+    if type(value) not in (int, float) or not (value >= 1 if type(value) is int else 0 < value < 1):
+        raise ConfigError(f'{name}={value!r} should be a fraction between 0 and 1, or a whole number of '
+                          'images')
     return value
 
 

@@ -1,11 +1,14 @@
 """What a config may say."""
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import MISSING, dataclass
 
 import pytest
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.settings import TrainingSettings, setting
+from ckd_mm.pipeline import reference  # noqa: F401  all settings
+from ckd_mm.settings import Settings, TrainingSettings, kinds_of, setting
 
 
 def test_none_is_the_default_and_what_was_given_is_kept():
@@ -18,3 +21,36 @@ def test_none_is_the_default_and_what_was_given_is_kept():
     assert read.given == read.overrides == dict(load_from=None, train_cfg=dict(max_epochs=3))
     with pytest.raises(ConfigError, match='own.rate=0 should be a finite number, above 0'):
         Own.read('own', dict(rate=0))
+
+
+def all_settings(kind: type = Settings) -> list[type]:
+    return [found for own in kind.__subclasses__() for found in (own, *all_settings(own))
+            if own.__module__.startswith('ckd_mm.')]
+
+
+NUMBERS = [(kind, item) for kind in all_settings() for item in kind.own_fields()
+           if {int, float} & set(kinds_of(item.type)) and item.metadata['choices'] is None]
+NAMES = [f'{kind.__name__}.{item.name}' for kind, item in NUMBERS]
+NONSENSE = [math.nan, math.inf, -math.inf, -2, -0.5, '3', 'x', [1], dict(a=1), True]
+
+
+@pytest.mark.parametrize('kind, item', NUMBERS, ids=NAMES)
+def test_every_number_has_bounds_and_nonsense_is_named(kind, item):
+    limits, kinds = item.metadata, kinds_of(item.type)
+    assert limits['at_least'] is not None or limits['above'] is not None
+    others = {other.name: {dict: {}, int: 1, list: [1], str: (other.metadata['choices'] or ['x'])[0]}[
+        kinds_of(other.type)[0]] for other in kind.own_fields() if other.default is MISSING}
+    wrong = [value for value in NONSENSE if not (value is True and bool in kinds)]
+    wrong += [limits['above'] if limits['at_least'] is None else limits['at_least'] - 1]
+    wrong += [] if limits['at_most'] is None else [limits['at_most'] + 1]
+    wrong += [] if float in kinds else [1.5, 1e9]
+    for value in wrong:
+        name = re.escape(f'some.{item.name}={value!r}')
+        with pytest.raises(ConfigError, match=f'^{name} should be a (finite|whole) number'):
+            kind.read('some', {**others, item.name: value})
+
+
+def test_all_numbers_are_seen():
+    """Of the settings that docs/config.md lists, and of mmengine's."""
+    assert {'DistillSettings.tau', 'CacheSettings.top_k', 'ProbeSettings.held_out',
+            'LoaderSettings.batch_size', 'OptimizerSettings.lr'} <= set(NAMES)

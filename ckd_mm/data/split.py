@@ -13,7 +13,7 @@ from mmpretrain.registry import DATASETS as CLASSIFICATION_DATASETS
 
 from ..errors import ConfigError
 from ..registry import DATASETS
-from ..validate import check_choice
+from ..validate import check_choice, check_part
 from .views import ReplayableDataset, Views
 
 
@@ -23,11 +23,8 @@ def held_out_indices(total: int, held_out: float | int, seed: int) -> list[int]:
     Args:
         held_out: a fraction (float between 0 and 1) or a number of images (int).
     """
-    is_count = type(held_out) is int
-    if not (is_count or isinstance(held_out, float) and held_out < 1) or held_out <= 0:
-        raise ConfigError(f'held_out={held_out!r} should be a fraction between 0 and 1, or a whole number of '
-                          'images')
-    count = held_out if is_count else round(total * held_out)
+    check_part('held_out', held_out)
+    count = held_out if type(held_out) is int else round(total * held_out)
     if not 0 < count < total:
         raise ConfigError(f'held_out={held_out!r} would hold out {count} of {total} training images; some '
                           'must remain on either side')

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..infoplane.estimators import ProbeImages
-from ..validate import check_number
+from ..validate import TEMPERATURE, check_number
 from .logits import predict_logits
 
 KINDS = ('logits', 'probabilities')
@@ -36,7 +36,7 @@ def correlation_maps(network: nn.Module, images: ProbeImages, device: torch.devi
                      batch: int = 128, log: Callable[[str], None] = print) -> dict[str, Tensor]:
     """Both maps of Fig. 5, (C, C) each: of the ``logits`` and of the ``probabilities`` softmax(logits /
     tau)."""
-    check_number('tau', tau, above=0)
+    check_number('tau', tau, **TEMPERATURE)
     logits = predict_logits(network, images, device, batch, log)
     return {kind: class_correlation(class_means(outputs, images.labels))
             for kind, outputs in zip(KINDS, (logits, (logits.double() / tau).softmax(dim=1)))}

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from ..data.labels import require_same_classes
 from ..errors import ConfigError
-from ..losses.soft_target import ensemble_prediction, soft_target
+from ..losses import kl_divergence, soft_target
+from ..losses.soft_target import ensemble_prediction
 from ..registry import METRICS
 from ..teachers import build_cohort
-from ..validate import ONE_LABEL, check_choice, check_number
+from ..validate import ONE_LABEL, TEMPERATURE, check_choice, check_number
 
 NAMES = dict(kl='divergence', cross_entropy='cross_entropy')  # of the loss in the log
 
@@ -53,7 +54,7 @@ class KDMetric(BaseMetric):
         if not isinstance(teacher, (dict, nn.Module)):
             raise ConfigError(f'KDMetric: teacher={teacher!r} should be a cohort to compare the student '
                               "with, say dict(type='ckd_mm.SnapshotEnsemble', snapshots=['teacher.pth'])")
-        check_number('KDMetric: tau', tau, above=0)
+        check_number('KDMetric: tau', tau, **TEMPERATURE)
         check_choice('KDMetric: loss', loss, tuple(NAMES))
         self.teacher, self.tau, self.loss = teacher, tau, loss
         self._cohort: nn.Module | None = None
@@ -135,5 +136,4 @@ def kd_loss_by_image(student_logits: Tensor, targets: Tensor, tau: float, loss: 
         targets: (N, C), ``log_p`` of :func:`ckd_mm.losses.soft_target`.
     """
     log_q = F.log_softmax(student_logits.float() / tau, dim=1)
-    compared = targets - log_q if loss == 'kl' else -log_q
-    return tau**2 * (targets.exp() * compared).sum(dim=1)
+    return tau**2 * (kl_divergence(targets, log_q) if loss == 'kl' else -(targets.exp() * log_q).sum(dim=1))

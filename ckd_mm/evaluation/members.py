@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..teachers.base_cohort import with_predictions
 from ..training import as_list, type_name
-from ..validate import check_number
+from ..validate import TEMPERATURE, check_number
 from .evaluate import evaluate_predictions, evaluation_parts
 
 
@@ -39,7 +39,7 @@ def evaluate_members(cohort: nn.Module, config: dict, log: Callable[[str], None]
 def member_probabilities(cohort: nn.Module, batch: dict, tau: float = 1.0) -> tuple[Tensor, list]:
     """softmax(logits / tau) of each teacher and, last, their mean, (M + 1, N, C), and the data samples of a
     raw batch. Fig. 2 of DIH takes tau = 10."""
-    check_number('tau', tau, above=0)
+    check_number('tau', tau, **TEMPERATURE)
     data = cohort.data_preprocessor(batch, False)
     scores = (cohort(data['inputs'], mode='tensor').float() / tau).softmax(dim=2)
     return torch.cat([scores, scores.mean(dim=0, keepdim=True)]), data['data_samples']

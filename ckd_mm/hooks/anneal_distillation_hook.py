@@ -4,7 +4,7 @@ import math
 
 from ..errors import ConfigError
 from ..registry import HOOKS
-from ..validate import check_choice, check_int, check_number
+from ..validate import WEIGHT, check_choice, check_int, check_number
 from .schedule_hook import ScheduleHook
 
 CURVES = {'linear': lambda part: part, 'cosine': lambda part: (1 - math.cos(math.pi * part)) / 2}
@@ -49,10 +49,10 @@ class AnnealDistillationHook(ScheduleHook):
         if begin >= end:
             raise ConfigError(f'{name}: begin={begin} should be before end={end}')
         self.mode = check_choice(f'{name}: mode', mode, tuple(CURVES))
-        self.end_value = check_number(f'{name}: end_value', end_value, at_least=0)
+        self.end_value = check_number(f'{name}: end_value', end_value, **WEIGHT)
         for key, value in dict(ce_end_value=ce_end_value, start_value=start_value).items():
             if value is not None:
-                check_number(f'{name}: {key}', value, at_least=0)
+                check_number(f'{name}: {key}', value, **WEIGHT)
         if start_value == end_value == 0:
             raise ConfigError(f'{name}: start_value and end_value are both 0, so no teacher would ever teach')
         self.ce_end_value, self.start_value = ce_end_value, start_value

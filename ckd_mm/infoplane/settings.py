@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..settings import Settings, setting
+from ..validate import check_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +27,6 @@ class ProbeSettings(Settings):
     reconstruct_size: int | None = setting(
         None, at_least=1, help='height and width in pixels to which images are averaged before they are '
         "reconstructed (the decoder's work and memory grow with them); default: their own")
+
+    def check(self, name: str) -> None:
+        check_part(f'{name}.held_out', self.held_out)

@@ -1,13 +1,13 @@
 """Distillation in two terms: how sure the teacher is, and how it orders the other classes."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..compat import full_precision
 from ..registry import MODELS
-from ..validate import check_number
+from ..validate import WEIGHT, check_number
 from .cohort_kd_loss import CohortKDLoss
+from .divergence import kl_divergence
 from .soft_target import SoftTarget, soft_target, student_log_probabilities
 
 
@@ -41,7 +41,7 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarge
     with full_precision(student_logits.device.type):
         binary_q, others_q = _decoupled(student_log_probabilities(student_logits, target, tau), labels)
         binary_p, others_p = _decoupled(target.log_p, labels)
-        target_term, non_target_term = _divergence(binary_p, binary_q), _divergence(others_p, others_q)
+        target_term, non_target_term = kl_divergence(binary_p, binary_q), kl_divergence(others_p, others_q)
         return (target_weight * target_term + non_target_weight * non_target_term).mean() * tau**2
 
 
@@ -65,11 +65,6 @@ def _decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([target, rest], dim=1), others - rest[:, None]
 
 
-def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of each row, in nats."""
-    return F.kl_div(log_q, log_p, reduction='none', log_target=True).sum(dim=1)
-
-
 @MODELS.register_module()
 class DecoupledKDLoss(CohortKDLoss):
     """:func:`decoupled_kd_loss` with its settings, in float32 even under autocast.
@@ -90,8 +85,8 @@ class DecoupledKDLoss(CohortKDLoss):
     def __init__(self, tau: float = 4.0, target_weight: float = 1.0, non_target_weight: float = 8.0,
                  loss_weight: float = 1.0) -> None:
         super().__init__(tau, loss_weight=loss_weight)
-        self.target_weight = check_number('target_weight', target_weight, at_least=0)
-        self.non_target_weight = check_number('non_target_weight', non_target_weight, at_least=0)
+        self.target_weight = check_number('target_weight', target_weight, **WEIGHT)
+        self.non_target_weight = check_number('non_target_weight', non_target_weight, **WEIGHT)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor) -> Tensor:
         return self.loss_weight * decoupled_kd_loss(student_logits, teacher_logits, labels, self.tau,

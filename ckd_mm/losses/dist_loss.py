@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..compat import full_precision
 from ..registry import MODELS
-from ..validate import check_number
+from ..validate import WEIGHT, check_number
 from .cohort_kd_loss import CohortKDLoss
 from .soft_target import SoftTarget, soft_target, student_log_probabilities
 
@@ -68,8 +68,8 @@ class DISTLoss(CohortKDLoss):
     def __init__(self, tau: float = 1.0, inter_weight: float = 2.0, intra_weight: float = 2.0,
                  loss_weight: float = 1.0) -> None:
         super().__init__(tau, loss_weight=loss_weight)
-        self.inter_weight = check_number('inter_weight', inter_weight, at_least=0)
-        self.intra_weight = check_number('intra_weight', intra_weight, at_least=0)
+        self.inter_weight = check_number('inter_weight', inter_weight, **WEIGHT)
+        self.intra_weight = check_number('intra_weight', intra_weight, **WEIGHT)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget) -> Tensor:
         return self.loss_weight * dist_loss(student_logits, teacher_logits, self.tau, self.inter_weight,

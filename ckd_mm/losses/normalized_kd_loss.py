@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..compat import full_precision
 from ..registry import MODELS
-from ..validate import check_number
+from ..validate import TEMPERATURE, WEIGHT, check_number
 from .cohort_kd_loss import CohortKDLoss
 from .decoupled_kd_loss import all_but, require_labels
 from .soft_target import SoftTarget, soft_target, student_log_probabilities
@@ -62,8 +62,8 @@ class NormalizedKDLoss(CohortKDLoss):
 
     def __init__(self, tau: float = 1.0, non_target_weight: float = 1.5, loss_weight: float = 1.0) -> None:
         super().__init__(1.0, loss_weight=loss_weight)  # the temperature of the targets
-        self.others_tau = check_number('tau', tau, above=0)
-        self.non_target_weight = check_number('non_target_weight', non_target_weight, at_least=0)
+        self.others_tau = check_number('tau', tau, **TEMPERATURE)
+        self.non_target_weight = check_number('non_target_weight', non_target_weight, **WEIGHT)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | SoftTarget, labels: Tensor) -> Tensor:
         return self.loss_weight * normalized_kd_loss(student_logits, teacher_logits, labels, self.others_tau,

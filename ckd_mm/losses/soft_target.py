@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..compat import full_precision
 from ..validate import check_choice
+from .divergence import kl_divergence
 
 AGGREGATIONS = ('prob', 'logit', 'loss')
 SMALLEST_DEVIATION = 1e-6  # below it, logits to be standardised are constant but for rounding
@@ -66,8 +67,7 @@ def soft_target(teacher_logits: Tensor | SoftTarget, tau: float, aggregation: st
         log_mean = torch.logsumexp(log_p + weights.log()[:, None, None], dim=0)
         if aggregation != 'loss' or count == 1:
             return SoftTarget(log_mean)
-        divergence = (log_p.exp() * (log_p - log_mean)).sum(dim=2)
-        return SoftTarget(log_mean, (weights[:, None] * divergence).sum(dim=0))
+        return SoftTarget(log_mean, (weights[:, None] * kl_divergence(log_p, log_mean)).sum(dim=0))
 
 
 def student_log_probabilities(logits: Tensor, target: SoftTarget, tau: float,

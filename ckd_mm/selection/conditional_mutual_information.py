@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from ..registry import SELECTORS
-from ..validate import check_number
+from ..validate import TEMPERATURE, WEIGHT, check_number
 from .score_selector import LogitSelector
 
 FEW = 20  # images a class
@@ -46,8 +46,8 @@ class ConditionalMutualInformationSelector(LogitSelector):
     name, unit = 'cmi', 'nats'
 
     def __init__(self, tau: float = 1.0, likelihood_weight: float = 0.0) -> None:
-        self.tau = check_number('selector: tau', tau, above=0)
-        self.likelihood_weight = check_number('selector: likelihood_weight', likelihood_weight, at_least=0)
+        self.tau = check_number('selector: tau', tau, **TEMPERATURE)
+        self.likelihood_weight = check_number('selector: likelihood_weight', likelihood_weight, **WEIGHT)
 
     def fill(self, todo, table, trajectory, context) -> None:
         labels = context.probe.images.labels

@@ -16,6 +16,7 @@ from ..registry import MODELS
 from ..settings import Settings, setting
 from ..training import as_list
 from ..trajectory import Trajectory
+from ..validate import TEMPERATURE, WEIGHT, check_any
 from .targets import CacheSettings
 
 LOSS_KEYS = ('tau', 'aggregation', 'teacher_weights', 'standardize')
@@ -25,7 +26,7 @@ IMAGES = ('held_out', 'num_images', 'seed')  # the images of a comparison, in th
 @dataclass(frozen=True, kw_only=True)
 class DistillSettings(Settings):
     """``distill``: how a student learns from its teachers."""
-    tau: float = setting(4.0, above=0, help='temperature of the softened probabilities')
+    tau: float = setting(4.0, **TEMPERATURE, help='temperature of the softened probabilities')
     aggregation: str = setting(
         'prob', choices=('prob', 'logit', 'loss'),
         help='what is averaged over the teachers: softened probabilities (Eq. 2 of CheckpointKD), logits, or '
@@ -36,11 +37,11 @@ class DistillSettings(Settings):
     loss: dict | None = setting(
         None, help='another loss of logits instead of tau, aggregation, teacher_weights and standardize, say '
                    "dict(type='ckd_mm.DecoupledKDLoss')")
-    ce_weight: float = setting(1.0, at_least=0, help="weight of the student's own loss while it is distilled")
+    ce_weight: float = setting(1.0, **WEIGHT, help="weight of the student's own loss while it is distilled")
     kd_weight: float = setting(
-        1.0, at_least=0, help='weight of the distillation loss; at 0 no teacher is used')
+        1.0, **WEIGHT, help='weight of the distillation loss; at 0 no teacher is used')
     ce_weight_after_stop: float = setting(
-        1.0, at_least=0, help="weight of the student's own loss after an early stop")
+        1.0, **WEIGHT, help="weight of the student's own loss after an early stop")
     reduction: str = setting(
         'mean', choices=('mean', 'sum'),
         help="over the teachers: 'mean' as in the papers; 'sum' as the DIH authors' code, where each teacher "
@@ -59,6 +60,8 @@ class DistillSettings(Settings):
         None, help='teacher forwards are done once, before the training, and cached')
 
     def check(self, name: str) -> None:
+        if self.distiller is None and not self.schedule:
+            check_any(name, kd_weight=self.kd_weight, ce_weight=self.ce_weight)
         if self.loss is None:
             try:
                 CohortKDLoss(**{key: getattr(self, key) for key in LOSS_KEYS})

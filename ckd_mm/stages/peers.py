@@ -18,6 +18,7 @@ from ..report.section import Accuracy, Section
 from ..settings import Settings, setting
 from ..training import as_list, trained_model, type_name
 from ..trajectory import model_config_of
+from ..validate import TEMPERATURE, WEIGHT, check_any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,14 @@ class PeerSettings(Settings):
 @dataclass(frozen=True, kw_only=True)
 class MutualSettings(Settings):
     """``distill`` of a run with ``peer``."""
-    tau: float = setting(1.0, above=0, help='temperature; the paper has 1')
-    ce_weight: float = setting(1.0, at_least=0, help="weight of each student's own loss")
-    kd_weight: float = setting(1.0, at_least=0, help='weight of the distance from the other; 0: each learns '
+    tau: float = setting(1.0, **TEMPERATURE, help='temperature; the paper has 1')
+    ce_weight: float = setting(1.0, **WEIGHT, help="weight of each student's own loss")
+    kd_weight: float = setting(1.0, **WEIGHT, help='weight of the distance from the other; 0: each learns '
                                                      'alone')
+
+
+    def check(self, name: str) -> None:
+        check_any(name, kd_weight=self.kd_weight, ce_weight=self.ce_weight)
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..losses import cohort_kd_loss
 from ..registry import MODELS
 from ..teachers.input_statistics import input_converter
-from ..validate import check_number
+from ..validate import TEMPERATURE, WEIGHT, check_number
 from .classifier import build_classifier, compile_classifier, logits_of, move_keys, output_of, weighted
 
 
@@ -44,9 +44,9 @@ class DeepMutualLearning(BaseModel):
     def __init__(self, students: Sequence[dict | nn.Module], tau: float = 1.0, ce_weight: float = 1.0,
                  kd_weight: float = 1.0, data_preprocessor: dict | None = None,
                  compile: bool | dict = False) -> None:
-        check_number('tau', tau, above=0)
-        check_number('ce_weight', ce_weight, at_least=0)
-        check_number('kd_weight', kd_weight, at_least=0)
+        check_number('tau', tau, **TEMPERATURE)
+        check_number('ce_weight', ce_weight, **WEIGHT)
+        check_number('kd_weight', kd_weight, **WEIGHT)
         if not isinstance(students, (list, tuple)) or len(students) < 2:
             raise ConfigError(f'students={students!r} should be a list of at least two networks: mutual '
                               'learning needs a peer')

@@ -73,7 +73,7 @@ def test_maps_of_a_network():
 def test_bad_input():
     with pytest.raises(ConfigError, match='labels go from 0 to 3, but the network has 2 classes'):
         class_means(torch.zeros(2, 2), torch.tensor([0, 3]))
-    with pytest.raises(ConfigError, match='tau=0 should be a finite number, above 0'):
+    with pytest.raises(ConfigError, match='tau=0 should be a finite number, at least 0.01'):
         correlation_maps(network(with_statistics(resnet()), seed=0), digits(), CPU, tau=0)
 
 

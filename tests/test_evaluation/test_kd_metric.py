@@ -182,7 +182,7 @@ def test_as_test_evaluator(digits_run, cohort):
     (dict(), r'KDMetric: teacher=None should be a cohort'),
     (dict(teacher='teacher.pth'), r"KDMetric: teacher='teacher.pth' should be a cohort .* "
                                   r"dict\(type='ckd_mm.SnapshotEnsemble'"),
-    (dict(teacher=dict(), tau=0), r'KDMetric: tau=0 should be a finite number, above 0'),
+    (dict(teacher=dict(), tau=0), r'KDMetric: tau=0 should be a finite number, at least 0.01'),
     (dict(teacher=dict(), tau='4'), r"KDMetric: tau='4'"),
     (dict(teacher=dict(), loss='mse'), r"KDMetric: loss='mse' should be one of \('kl', 'cross_entropy'\)"),
 ])

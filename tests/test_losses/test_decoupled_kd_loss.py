@@ -85,7 +85,7 @@ def test_mmrazors_mean_is_the_sum():
 
 
 @pytest.mark.parametrize('settings, message', [
-    (dict(tau=0), 'tau=0 should be a finite number, above 0'),
+    (dict(tau=0), 'tau=0 should be a finite number, at least 0.01'),
     (dict(target_weight=-1), 'target_weight=-1 should be a finite number, at least 0'),
     (dict(non_target_weight='8'), "non_target_weight='8'"),
     (dict(loss_weight=-1), 'loss_weight=-1')])

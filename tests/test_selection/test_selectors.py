@@ -90,7 +90,7 @@ def test_what_is_not_there(selector, message):
     (dict(type='epoch', epochs=[0]), r'epochs=\[0\]'),
     (dict(type='fraction', fraction=0), 'fraction=0'),
     (dict(type='even', k=1.5), 'k=1.5'),
-    (dict(type='cmi', tau=0), 'tau=0 should be a finite number, above 0'),
+    (dict(type='cmi', tau=0), 'tau=0 should be a finite number, at least 0.01'),
     (dict(type='cmi', likelihood_weight=-1), 'likelihood_weight=-1 should be a finite number, at least 0'),
     (dict(type='calibration', measure='ece'), "measure='ece' should be one of"),
     (dict(type='short_probe', epochs=0), 'epochs=0'),

@@ -5,7 +5,7 @@ import torch
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.losses import CohortKDLoss
-from ckd_mm.stages.gradient_check import check_ratio, check_rounding, gradient
+from ckd_mm.stages.gradient_check import check_ratio, gradient
 
 LOGITS = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
 TEACHERS = 3 * torch.randn(1, 4, 10, generator=torch.Generator().manual_seed(1))
@@ -28,14 +28,3 @@ def test_ratios(ratio):
         check_ratio(ratio, 'what')
     for usual in (1e-6, 1.0, 1e6):
         check_ratio(usual, 'what')
-
-
-def test_rounding():
-    def check(tau: float) -> None:
-        check_rounding(*(gradient(CohortKDLoss(tau), LOGITS.to(dtype), TEACHERS.to(dtype))
-                         for dtype in (torch.float32, torch.float64)), 'what')
-
-    for usual in (1.0, 20.0, 1e3):
-        check(usual)
-    with pytest.raises(ConfigError, match='^what: .* is nothing but rounding'):
-        check(1e8)
