@@ -27,6 +27,14 @@ class SnapshotError(CkdError):
     """A snapshot or trajectory that is missing, damaged or of another network."""
 
 
+class NotFiniteError(CkdError):
+    """Numbers that are NaN or infinity."""
+
+
+class DivergedError(NotFiniteError):
+    """Of a training, which may go on with another learning rate."""
+
+
 def in_a_line(error: BaseException) -> str:
     """Type and message, as in the last line of a traceback; without a message, the line that failed."""
     text = ' '.join(str(error).split())

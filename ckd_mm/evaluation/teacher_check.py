@@ -106,9 +106,11 @@ def check_teacher(snapshot: Snapshot, images: ValidationImages, statistics: dict
     return answers
 
 
-def recorded_answers(snapshot: Snapshot, images: ValidationImages, network: nn.Module) -> Answers:
-    """Raises SnapshotError if logits are not finite, or not of the classes of the labels."""
-    answers = images.answers(network)
+def recorded_answers(snapshot: Snapshot, images: ValidationImages, network: nn.Module,
+                     batches: int | None = None) -> Answers:
+    """To the first ``batches``. Raises SnapshotError if logits are not finite, or not of the classes of the
+    labels."""
+    answers = images.answers(network, batches=batches)
     if not torch.isfinite(answers.logits).all():
         raise SnapshotError(f'snapshot {snapshot} gives logits that are not finite (NaN or infinity) for '
                             'validation images: its training had diverged, or its data_preprocessor is not '

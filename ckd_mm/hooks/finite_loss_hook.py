@@ -2,9 +2,10 @@
 
 import math
 
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
-from ..errors import CkdError
+from ..errors import DivergedError
 from ..registry import HOOKS
 
 
@@ -15,7 +16,8 @@ class FiniteLossHook(Hook):
         interval: iterations between two checks; each waits for the GPU.
 
     Raises:
-        CkdError: during training: the loss is NaN or infinite. Earlier checkpoints and snapshots are intact.
+        DivergedError: during training, on all processes: the loss is NaN or infinite on one of them. Earlier
+            checkpoints and snapshots are intact.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -24,8 +26,8 @@ class FiniteLossHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self.every_n_train_iters(runner, self.interval) or 'loss' not in (outputs or {}):
             return
-        loss = float(outputs['loss'].detach())
-        if not math.isfinite(loss):
-            raise CkdError(f'the loss is {loss} in iteration {runner.iter + 1} (epoch {runner.epoch + 1}): '
-                           'the training has diverged. Lower the learning rate (optim_wrapper.optimizer.lr), '
-                           'warm it up, or clip gradients (optim_wrapper.clip_grad)')
+        loss = outputs['loss'].detach().clone()
+        all_reduce(loss)  # all processes stop together
+        if not math.isfinite(float(loss)):
+            raise DivergedError(f'the loss is {float(loss)} in iteration {runner.iter + 1} (epoch '
+                                f'{runner.epoch + 1}): the training has diverged')

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..compat import versions
 from ..data.split import require_held_out
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..files import plain, remove_unfinished
 from ..registry import HOOKS
@@ -44,6 +45,7 @@ class SnapshotHook(Hook):
     Raises:
         ConfigError: before training: settings that cannot be met by this run.
         CkdError: before training: a resumed run has lost snapshots. After an epoch: the disk is full.
+        DivergedError: after an epoch: the weights are not finite.
     """
 
     # just before CheckpointHook (VERY_LOW, 90): no hook in between may change weights, as PreciseBNHook does
@@ -136,8 +138,9 @@ class SnapshotHook(Hook):
             self.trajectory.save()
 
     def _keep(self, runner, epoch: int) -> None:
-        if not is_main_process():
-            return
+        on_main(lambda: self._write(runner, epoch))
+
+    def _write(self, runner, epoch: int) -> None:
         info = self.trajectory.info
         snapshot = write_snapshot(
             self.trajectory.folder / FOLDER / f'epoch_{epoch}.pth', self._network(runner).state_dict(),

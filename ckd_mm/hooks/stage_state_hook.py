@@ -18,8 +18,8 @@ SEEN = ('wait_count', 'best_score')  # of an EarlyStoppingHook
 
 @HOOKS.register_module()
 class StageStateHook(Hook):
-    """Carries the place inside an epoch, the random state, the seconds spent, what an ``EarlyStoppingHook``
-    has seen and the distiller's own weights (connectors) through checkpoints.
+    """Carries the place inside an epoch, the random state, the seconds spent, the config's learning rate,
+    what an ``EarlyStoppingHook`` has seen and the distiller's own weights (connectors) through checkpoints.
 
     With it a run of one process that is killed and resumed ends with the weights of an unbroken run, bit for
     bit, when data are loaded with ``num_workers=0`` (mmengine seeds worker processes itself, at their start).
@@ -35,6 +35,10 @@ class StageStateHook(Hook):
     def seconds(self) -> float:
         """Time spent in the stage, earlier parts of the run included."""
         return time.perf_counter() - self.started
+
+    def has_new_rate(self, runner) -> bool:
+        """Whether a resumed run has another learning rate than its checkpoint."""
+        return self.restored is not None and self.restored.get('lr', _rate(runner)) != _rate(runner)
 
     def before_train(self, runner) -> None:
         if self.restored is None:
@@ -66,8 +70,9 @@ class StageStateHook(Hook):
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
         checkpoint[KEY] = dict(stage=Path(runner.work_dir).name, seconds=self.seconds, random=_random_state(),
-                               place=place, stopping=[{name: getattr(hook, name) for name in SEEN}
-                                                      for hook in early_stopping(runner)])
+                               place=place, lr=_rate(runner),
+                               stopping=[{name: getattr(hook, name) for name in SEEN}
+                                         for hook in early_stopping(runner)])
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         if distiller is not None:  # contiguous: the run may be a channels-last one
             checkpoint[KEY]['distiller'] = {key: value.cpu().contiguous()
@@ -100,6 +105,10 @@ def name_own_files(runner, checkpoint: dict) -> None:
     info = checkpoint.get('message_hub', {}).get('runtime_info', {})
     info.update({key: str(folder / Path(value).name) for key, value in info.items()
                  if key.startswith('best_ckpt')})
+
+
+def _rate(runner) -> float | None:
+    return ((runner.cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
 
 
 def early_stopping(runner) -> list[EarlyStoppingHook]:

@@ -14,6 +14,9 @@ CARRIED_OUT = re.compile(r'val_(cfg|dataloader)\b|sync_bn$|train_cfg\.(?!max_epo
 IN_LIST = re.compile(r'(?P<list>(.*\.)?custom_hooks)\.(?P<place>\d+)\.(?P<rest>.*)')
 
 
+AFTER_DIVERGENCE = re.compile(r'(student\.)?optim_wrapper\.(optimizer\.lr|clip_grad)\b')
+
+
 class Changes(NamedTuple):
     """How settings differ from those that a stage was begun with, each as 'key was x, now y'.
 
@@ -25,6 +28,12 @@ class Changes(NamedTuple):
     refused: list[str]
     accepted: list[str]
     remedy: str = ''
+
+    def after_divergence(self) -> 'Changes':
+        """A training that has diverged may go on with another learning rate and clipping of gradients."""
+        tamed = [change for change in self.refused if AFTER_DIVERGENCE.match(change)]
+        return self._replace(refused=[change for change in self.refused if change not in tamed],
+                             accepted=self.accepted + tamed)
 
 
 def training_changes(before: dict[str, Any], now: dict[str, Any], prefix: str = '') -> Changes:

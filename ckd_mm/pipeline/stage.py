@@ -99,6 +99,10 @@ class Stage(Generic[R]):
         """Its part of the page, the table and ``summary.json``."""
         return Section()
 
+    def setting(self, run: 'Run', key: str) -> str:
+        """The name of a key of its training for messages."""
+        return key
+
     @property
     def title(self) -> str:
         """For a person: 'assistant 1'."""

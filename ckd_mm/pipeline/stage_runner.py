@@ -10,21 +10,27 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
+from mmengine.dist import all_gather_object
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..compat import stop_workers
 from ..data.damaged import name_damaged
-from ..errors import CkdError
+from ..distributed import on_all
+from ..errors import CkdError, DivergedError, NotFiniteError
+from ..finite import require_finite
 from ..hooks import StageStateHook, StopHook
 from ..hooks.stage_state_hook import KEY
 from ..signals import StopRequest, leave_to_the_main_process
 from ..students.classifier import compile_classifier
-from ..training import unwrap
+from ..students.taught_student import TaughtStudent
+from ..training import averaged_weights, unwrap
 from ..trajectory.checkpoint_file import is_whole, load_safely
 from .owner import OWNER, owner_of
+from .schedule_replay import Beginning
 
 UTF8_LOG = dict(type='WatchedFileHandler', encoding='utf-8')  # mmengine's own has that of the locale
 # as CheckpointHook names what a run can go on from; best_*.pth lack the optimizer
@@ -147,12 +153,22 @@ class StageRunner(Runner):
         """
         Args:
             stop: after it a step is finished and written, see :class:`ckd_mm.hooks.StopHook`.
+
+        Raises:
+            DivergedError: on all processes: weights, optimizer or loss are no longer finite.
+            NotFiniteError: likewise, and it is the teachers' logits that are not.
         """
         if stop is not None:
             self.register_hook(StopHook(stop))
         try:
             with contextlib.nullcontext() if stop is None else stop.wait():
                 return super().train()
+        except DivergedError as error:
+            if teachers := self._broken_teachers():
+                raise NotFiniteError(f'{error}, because the logits of {", ".join(teachers)} are not finite '
+                                     '(NaN or infinity). Choose another teacher (selector), or leave --amp '
+                                     'out if they are too large for float16') from error
+            raise
         finally:
             for loop in (self._train_loop, self._val_loop):
                 stop_workers(getattr(loop, 'dataloader', None))
@@ -164,15 +180,55 @@ class StageRunner(Runner):
             compile_classifier(unwrap(self.model), options)
             self.logger.info('Backbone and neck will be compiled; the first iterations are slow.')
 
+    def load_or_resume(self) -> None:
+        """The schedule of a learning rate that is another than in the checkpoint begins anew, and is brought
+        to where the training is."""
+        several = isinstance(self.optim_wrapper, OptimWrapperDict)  # optimizers, whose rates cannot change
+        beginning = Beginning(self) if self._resume and not several else None
+        super().load_or_resume()
+        if beginning is not None and self._state.has_new_rate(self):
+            beginning.replay(self)
+
     def save_checkpoint(self, *args, **kwargs) -> None:
-        """Cached targets are verified first, on every process, though only the first writes: a run must not
-        go on from a checkpoint that learnt from those of other images."""
+        """On every process, though only the first writes, it is first verified that weights and optimizer are
+        finite, and cached targets: a run must not go on from a checkpoint that learnt from those of other
+        images.
+
+        Raises:
+            DivergedError: they are not; the checkpoints before are intact.
+        """
+        on_all(self._require_finite)
         verify = getattr(unwrap(self.model), 'verify_targets', None)
         if verify is not None:
             verify()
         super().save_checkpoint(*args, **kwargs)
 
+    def _require_finite(self) -> None:
+        model, averaged = unwrap(self.model), averaged_weights(self)
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        tensors = {name: value.detach() for value, name in names.items()} | dict(model.state_dict())
+        if averaged is not None:
+            tensors |= {f'averaged {name}': value for name, value in averaged.state_dict().items()}
+        wrapper = self.optim_wrapper
+        for optimizer in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            tensors |= {f'{key} of {names.get(parameter)}': value
+                        for parameter, state in optimizer.optimizer.state.items()
+                        for key, value in state.items() if isinstance(value, Tensor)}
+        require_finite(tensors, f'the checkpoint of epoch {self.epoch + 1} is not written')
+
+    def _broken_teachers(self) -> list[str]:
+        """Those of a student, on any process, that fail on a batch of its images."""
+        model, own = unwrap(self.model), []
+        if isinstance(model, TaughtStudent):
+            with self.optim_wrapper.optim_context(self.model):
+                own = model.broken_teachers(next(iter(self.train_dataloader)))
+        return list(dict.fromkeys(name for names in all_gather_object(own) for name in names))
+
+    @property
+    def _state(self) -> StageStateHook:
+        return next(hook for hook in self.hooks if isinstance(hook, StageStateHook))
+
     @property
     def seconds(self) -> float:
         """Time spent in this stage, over all the runs it took."""
-        return next(hook.seconds for hook in self.hooks if isinstance(hook, StageStateHook))
+        return self._state.seconds

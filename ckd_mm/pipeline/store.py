@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 
 from ..distributed import on_main
-from ..errors import CkdError, ConfigError, in_a_line
+from ..errors import CkdError, ConfigError, DivergedError, in_a_line
 from ..files import plain, read_json, write_json
 from ..record import flatten, listed
 from ..settings import Settings, setting
@@ -19,6 +19,7 @@ from ..trajectory.checkpoint_file import is_whole
 from ..validate import check_dict
 from .run import Run
 from .stage import Stage
+from .stage_runner import latest_checkpoint
 
 FILE = 'stages.json'
 DONE, RUNNING = 'done', 'running'
@@ -35,6 +36,7 @@ class Record(Settings):
     processes: int = setting(1, at_least=1, help='that it was started on')
     settings: dict = setting(help='what it depends on, flat', remedy='nothing can be compared')
     seconds: float = setting(0.0, at_least=0, help='spent in it')
+    diverged: bool = setting(False, help='whether its training has, at least once')
     finished: str | None = setting(None, help='when')
     result: dict | None = setting(None, help='what it left, a Result')
 
@@ -63,6 +65,18 @@ class Store:
 
     def is_done(self, name: str) -> bool:
         return self.records.get(name, {}).get('state') == DONE
+
+    def has_diverged(self, name: str) -> bool:
+        """Whether its training has, at least once: its learning rate may change."""
+        return self.records.get(name, {}).get('diverged', False)
+
+    def _way_on(self, stage: Stage, run: Run) -> str:
+        checkpoint = on_main(lambda: latest_checkpoint(self.work_dir / stage.name))
+        start = 'its start' if checkpoint is None else Path(checkpoint).name
+        key = stage.setting(run, 'optim_wrapper')
+        return (f'Lower the learning rate or clip gradients: the same command with --resume --cfg-options '
+                f'{key}.optimizer.lr=..., or {key}.clip_grad.max_norm=1.0, goes on with the {stage.title} '
+                f'from {start}')
 
     def processes(self, name: str) -> int:
         return self.records[name]['processes']
@@ -98,10 +112,17 @@ class Store:
             if self.processes(name) != get_world_size():
                 run.warn(f'Stage {name} was started on {self.processes(name)} processes and goes on on '
                          f'{get_world_size()}: the images a step change with it')
-        self._write(name, dict(state=RUNNING, processes=get_world_size(), settings=settings))
+        begun = dict(state=RUNNING, processes=get_world_size(), settings=settings)
+        if self.has_diverged(name):
+            begun['diverged'] = True
+        self._write(name, begun)
         run.log(f'Stage {name}: starting')
         started = time.perf_counter()
-        result = stage.execute(run)
+        try:
+            result = stage.execute(run)
+        except DivergedError as error:
+            self._write(name, dict(begun, diverged=True))
+            raise DivergedError(f'{stage.title}: {error}. {self._way_on(stage, run)}') from error
         barrier()
         run.seconds[name] = round(result.stage_seconds or time.perf_counter() - started, 2)
         self._write(name, dict(self.records[name], state=DONE, seconds=run.seconds[name],
@@ -122,6 +143,10 @@ class Store:
         """Raises ConfigError where the stage was begun with other settings that make another result, and
         warns of further ones (docs/resume.md)."""
         changes = stage.changes(run, self.records[stage.name]['settings'], settings)
+        # what changes after a divergence may be inherited by finished stages
+        others = self.records if self.is_done(stage.name) else ()
+        if any(map(self.has_diverged, (stage.name, *others))):
+            changes = changes.after_divergence()
         if changes.refused:
             away = ELSEWHERE if self.is_done(stage.name) else (
                 f'remove {self.work_dir / stage.name}/last_checkpoint to train this stage from its start; '

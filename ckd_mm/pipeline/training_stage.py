@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier
 from torch import nn
 
 from ..compat import versions
 from ..data.labels import classes_of
 from ..distributed import on_main
-from ..errors import CkdError
 from ..evaluation import evaluate
 from ..files import problem_of_file
 from ..settings import RUNNER_KEYS
@@ -193,7 +191,7 @@ def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path,
     network = trained_model(runner) if network is None else network
     what = f'the {publish.stem.replace("_", " ")}'
     metrics = evaluate(network, config, run.log, what, few=run.rehearses)
-    sha256 = write_network(publish, runner, network, config, metrics=metrics) if is_main_process() else None
+    sha256 = on_main(lambda: write_network(publish, runner, network, config, metrics=metrics))
     return NetworkResult(metrics=metrics, epochs=runner.epoch, checkpoint=publish.name, sha256=sha256,
                          work_dir=runner.work_dir, stage_seconds=seconds)
 
@@ -202,12 +200,8 @@ def write_network(file: Path, runner: StageRunner, network: nn.Module, config: C
     """Write the weights for mmpretrain's tools, and return the SHA-256 of the file.
 
     Raises:
-        CkdError: they are not finite.
+        DivergedError: they are not finite.
     """
-    broken = [name for name, value in network.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:  # the loss of the next step would have shown it
-        raise CkdError(f'{file.name} is not written: after the last step {broken[0]} is not finite; lower '
-                       'the learning rate')
     classes = classes_of(runner.train_dataloader.dataset)
     return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
                           model=copy.deepcopy(model_config_of(config)), classes=classes,

@@ -33,10 +33,11 @@ def check_no_own_hook(name: str, hook: Any) -> None:
 
 
 def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = True,
-                      surely: bool = True) -> str:
+                      surely: bool = True, others: Sequence[Snapshot] = ()) -> str:
     """What teachers say of validation images fits the labels and what their manifests record.
 
     Args:
+        others: of the same trajectories, which may be chosen, too: of some images their logits are finite.
         given: they were not trained by this run, so that their images and classes may be others.
         surely: they will teach.
 
@@ -58,6 +59,8 @@ def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = Tru
             answers = recorded_answers(snapshot, images, snapshot.build())
             require_recorded(snapshot, answers)
         found.append((snapshot, answers))
+    for snapshot in others:
+        recorded_answers(snapshot, images, snapshot.build(), batches=1)
     require_above_chance(found, run.warn, surely and given)
     return ', '.join(
         f'epoch {snapshot.epoch} is right on {percent(answers.accuracy)}{recorded(snapshot)}'

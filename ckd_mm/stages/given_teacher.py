@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..data.labels import classes_of, require_same_classes
 from ..distributed import on_main
-from ..errors import ConfigError, SnapshotError
+from ..errors import ConfigError
 from ..pipeline.network_checks import number_of_classes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Stage
@@ -83,11 +82,16 @@ class GivenTeacherStage(Stage[TeacherResult]):
         return '; '.join(self._check_last(trajectory, run) for trajectory in found)
 
     def _check_predictions(self, run: Run) -> str:
-        """Of the teachers, or where the selector measures, of the best snapshot of each trajectory."""
+        """Of the teachers, or where the selector measures, of the best snapshot of each trajectory, and in
+        short of all that it may choose."""
         found, measures = self.trajectories(run), self.selector.measures
-        looked_at = [max(trajectory, key=lambda snapshot: (snapshot.accuracy or 0, snapshot.epoch))
-                     for trajectory in found] if measures else self.selector.candidates(found)
-        return check_predictions(run, looked_at, surely=not measures)
+        candidates, best = self.selector.candidates(found), [
+            max(trajectory, key=lambda snapshot: (snapshot.accuracy or 0, snapshot.epoch))
+            for trajectory in found]
+        if not measures:
+            return check_predictions(run, candidates)
+        others = [snapshot for snapshot in candidates if snapshot not in best]
+        return check_predictions(run, best, surely=False, others=others)
 
     def _check_last(self, trajectory: Trajectory, run: Run) -> str:
         """The last snapshot fits the student's images and classes."""
@@ -115,13 +119,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
 def check_weights(snapshot: Snapshot, network: nn.Module, finite: bool = True) -> None:
     """Raises SnapshotError if the file is missing or damaged, or the weights are of another network than this
     or, where they should be, not finite."""
-    weights = snapshot.state_dict()
-    load_strictly(network, weights, str(snapshot), snapshot.model)
-    broken = [name for name, value in weights.items() if finite and not torch.isfinite(value).all()]
-    if broken:
-        raise SnapshotError(f'snapshot {snapshot}: {len(broken)} of its {len(weights)} weights are not '
-                            f'finite (NaN or infinity), first: {broken[0]}; its training had diverged. '
-                            'Choose another snapshot (selector), or leave it out of the trajectory')
+    load_strictly(network, snapshot.state_dict(finite), str(snapshot), snapshot.model)
 
 
 def _with_statistics(snapshot: Snapshot, statistics: dict | None) -> Snapshot:

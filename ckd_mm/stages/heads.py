@@ -133,9 +133,11 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         if self.settings.file is None:
             runner = train(run, self.config(run))
             epochs, seconds = runner.epoch, runner.seconds
-            if is_main_process():
+
+            def write() -> None:
                 trained_model(runner).write(file)
-            barrier()
+
+            on_main(write)
         found = evaluate_members(MODELS.build(self.cohort(run)), run.student_training(), run.log)
         for name, metrics in [*found['members'].items(), ('ensemble', found['ensemble'])]:
             run.log(f'{name}: {percent(top1(metrics))} top-1')

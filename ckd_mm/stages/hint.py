@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_main_process
 
 from ..distributed import on_main
 from ..infoplane.probe import Probe
@@ -77,8 +76,8 @@ class HintStage(TrainingStage[HintResult]):
         return super().execute(run)
 
     def finish(self, run: Run, runner: StageRunner) -> HintResult:
-        if is_main_process():
-            write_network(run.work_dir / HINT, runner, trained_model(runner), run.student_training())
+        on_main(lambda: write_network(run.work_dir / HINT, runner, trained_model(runner),
+                                      run.student_training()))
         return HintResult(epochs=runner.epoch, work_dir=runner.work_dir, stage_seconds=runner.seconds)
 
     def report(self, run: Run, result: HintResult) -> Section:

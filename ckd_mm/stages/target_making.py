@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data.wrappers import replayable_part
 from ..distributed import on_all, on_main
-from ..errors import in_a_line
+from ..errors import NotFiniteError, in_a_line
 from ..hooks.channels_last_hook import ChannelsLastHook
 from ..losses import SoftTarget
 from ..pipeline.stage_runner import StageRunner, close_log
@@ -122,7 +122,13 @@ def write_blocks(runner: StageRunner, forward: Callable, writer: TargetWriter, b
     batches, progress = iter(loader), Progress(log, 'Targets: batch', len(loader))
     for block in blocks:
         for places in rows[block]:
-            target, checksums, _ = forward(next(batches))
-            writer.write(places.start, target, checksums)
+            batch = next(batches)
+            target, checksums, _ = forward(batch)
+            try:
+                writer.write(places.start, target, checksums)
+            except NotFiniteError as error:
+                teachers = unwrap(runner.model).broken_teachers(batch) or ['mixed precision (--amp)']
+                raise NotFiniteError(f'{error}, because of {", ".join(teachers)}; choose another teacher '
+                                     '(selector), or leave --amp out') from error
             progress.step()
         writer.done(block)

@@ -8,7 +8,7 @@ from ..losses.soft_target import SoftTarget, ensemble_prediction
 from ..registry import MODELS
 from ..targets.target_file import TargetFile
 from ..teachers import BaseCohort
-from ..validate import check_choice, check_number
+from ..validate import WEIGHT, check_choice, check_number
 from .classifier import hard_labels, logits_of, output_of, weighted
 from .taught_student import TaughtStudent
 
@@ -48,7 +48,7 @@ class CheckpointDistill(TaughtStudent):
         check_choice('reduction', reduction, ('mean', 'sum'))
         for name, weight in dict(kd_weight=kd_weight, ce_weight=ce_weight,
                                  ce_weight_after_stop=ce_weight_after_stop).items():
-            check_number(name, weight, at_least=0)
+            check_number(name, weight, **WEIGHT)
         if targets is not None and distiller is not None:
             raise ConfigError(f'targets={targets!r} and a distiller: its recorders see nothing of teachers '
                               'that do not run; take one of them out')
@@ -84,6 +84,14 @@ class CheckpointDistill(TaughtStudent):
         self.verify_targets()
         self.targets = None
         self._set_cohort(None)
+
+    @torch.no_grad()
+    def broken_teachers(self, batch: dict) -> list[str]:
+        if self.targets is None or self.stopped:
+            return super().broken_teachers(batch)
+        data = self.data_preprocessor(batch, True)
+        target = self.targets.of(data['data_samples'], data['inputs'])
+        return [] if torch.isfinite(target.log_p).all() else [f'the cached targets in {self.targets.folder}']
 
     def verify_targets(self) -> None:
         """Before a checkpoint, and at the end: see :meth:`TargetFile.verify`."""

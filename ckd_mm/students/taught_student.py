@@ -3,6 +3,7 @@
 import contextlib
 import copy
 
+import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -92,6 +93,16 @@ class TaughtStudent(BaseModel):
             self.outside.prepared = True
         with self.recording('teacher_recorders'):
             return cohort(inputs)
+
+    @torch.no_grad()
+    def broken_teachers(self, batch: dict) -> list[str]:
+        """Which teachers give logits that are not finite for the images of a batch of the data loader."""
+        if self.cohort is None:
+            return []
+        logits = self.teacher_logits(self.data_preprocessor(batch, True)['inputs'])
+        self.clear_recorders()
+        names = self.cohort.sources or [f'teacher {number}' for number in range(1, len(logits) + 1)]
+        return [name for name, own in zip(names, logits) if not torch.isfinite(own).all()]
 
     def _prepare_for_inference(self, cohort: BaseCohort, inputs: Tensor) -> None:
         """Memory format, then compilation. Teachers whose feature maps are recorded stay as they are, unless

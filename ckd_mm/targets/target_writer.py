@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 from torch import Tensor
 
 from ..compat import versions
-from ..errors import CkdError, ConfigError
+from ..errors import CkdError, ConfigError, NotFiniteError
 from ..files import sha256_of_file, sync_folder, write_json
 from ..losses import SoftTarget
 from ..record import differences, flatten, listed
@@ -126,12 +126,13 @@ class TargetWriter:
         """The rows from ``start`` on.
 
         Raises:
-            CkdError: a target is not finite; the disk is full.
+            NotFiniteError: a target is not finite.
+            CkdError: the disk is full.
         """
         rows = self.layout.encode(target, checksums)
-        if not np.isfinite(rows['log_p']).all():
-            raise CkdError(f'the targets of the teachers of rows {start} to {start + len(checksums) - 1} are '
-                           'not finite: their logits are too large, or not numbers')
+        if not all(np.isfinite(values).all() for values in rows.values()):
+            raise NotFiniteError(f'the targets of rows {start} to {start + len(checksums) - 1} are not '
+                                 'finite: logits are too large, or not numbers')
         for name, values in rows.items():
             self._write(name, start, values)
 

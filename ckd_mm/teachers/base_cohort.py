@@ -35,6 +35,11 @@ class BaseCohort(BaseModel):
         """What tables and figures call the M teachers, in the order of their logits; None: no names."""
         return None
 
+    @property
+    def sources(self) -> list[str] | None:
+        """What messages call the M teachers, with their files; None: no names."""
+        return self.member_names
+
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         """Convert inputs that this data preprocessor makes to the statistics of each teacher."""
         raise NotImplementedError

@@ -64,6 +64,10 @@ class DIHTeacher(BaseCohort):
         heads = [f'head {index}' for index in self.indices]
         return heads if self.networks[0].head is None else [*heads, TEACHER]
 
+    @property
+    def sources(self) -> list[str]:
+        return [f'{name} of snapshot {self.snapshot}' for name in self.member_names]
+
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.networks[0].expect_inputs_of(preprocessor)
         self.freeze()

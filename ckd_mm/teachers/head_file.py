@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..compat import versions
 from ..errors import SnapshotError
 from ..files import atomic_write, plain
+from ..finite import require_finite
 from ..trajectory import Snapshot
 from ..trajectory.checkpoint_file import load_checkpoint_file
 from .feature_network import FeatureNetwork, weights_sha256
@@ -68,11 +69,13 @@ class HeadFile:
 
 
 def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snapshot: Snapshot) -> HeadFile:
-    """Write heads by index on the network of a snapshot, for ``torch.load(weights_only=True)``."""
+    """Write heads by index on the network of a snapshot, for ``torch.load(weights_only=True)``. Raises
+    DivergedError where they are not finite."""
     path = Path(path)
     first = next(iter(heads.values()))
     state_dict = OrderedDict((f'heads.{name}', value.detach().cpu())
                              for name, value in heads.state_dict().items())
+    require_finite(state_dict, f'{path.name} is not written')
     facts = dict(out_indices=[int(index) for index in heads], kind=first.kind, grid=first.grid,
                  input_shape=network.input_shape, shapes=[network.shapes[int(index)] for index in heads],
                  num_classes=network.num_classes, sha256=weights_sha256(state_dict),
@@ -90,7 +93,7 @@ def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snaps
 def read_heads(path: Path) -> HeadFile:
     """
     Raises:
-        SnapshotError: the file is missing, damaged or not of :func:`write_heads`.
+        SnapshotError: the file is missing, damaged, not finite or not of :func:`write_heads`.
     """
     path = Path(path)
     if not path.is_file():
@@ -103,6 +106,7 @@ def read_heads(path: Path) -> HeadFile:
     if weights_sha256(state_dict) != facts['sha256']:
         raise SnapshotError(f'heads {path} are damaged: the SHA-256 of their weights is not the one in the '
                             'file; restore it, or train them again')
+    require_finite(state_dict, f'heads {path}', 'train others', SnapshotError)
     classes = (meta.get('dataset_meta') or {}).get('classes')
     indices = tuple(facts['out_indices'])
     return HeadFile(path, indices, facts['kind'], facts['grid'], tuple(facts['input_shape']),

@@ -93,6 +93,10 @@ class SnapshotEnsemble(BaseCohort):
         return [f'snapshot {number}' + ('' if snapshot.epoch is None else f' (epoch {snapshot.epoch})')
                 for number, snapshot in enumerate(self.snapshots, 1)]
 
+    @property
+    def sources(self) -> list[str]:
+        return [f'snapshot {snapshot}' for snapshot in self.snapshots]
+
     def expect_inputs_of(self, preprocessor: nn.Module) -> None:
         self.converters = nn.ModuleList(input_converter(preprocessor, network.data_preprocessor)
                                         for network in self.networks)

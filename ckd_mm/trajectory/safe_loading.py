@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from logging import WARNING
@@ -45,7 +46,7 @@ KNOWN = {('builtins', 'getattr'): _method, ('_codecs', 'encode'): _bytes,
          **{(f'numpy.{core}.multiarray', name): getattr(NUMPY, name)
             for core in ('core', '_core') for name in ('_reconstruct', 'scalar')},
          **{(kind.__module__, kind.__name__): kind
-            for kind in (argparse.Namespace, pathlib.PosixPath, ConfigDict, *METHODS)}}
+            for kind in (argparse.Namespace, pathlib.PosixPath, Counter, ConfigDict, *METHODS)}}
 
 
 class TrainingUnpickler(SafeUnpickler):

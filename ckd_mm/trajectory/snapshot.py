@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import SnapshotError
 from ..files import atomic_write, plain, sha256_of_file
+from ..finite import require_finite
 from ..validate import check_one_label
 from .checkpoint_file import is_damaged_zip, load_checkpoint_file
 
@@ -58,10 +59,15 @@ class Snapshot:
         if problem is not None:
             raise SnapshotError(f'snapshot {self} {problem}; restore the file or choose another snapshot')
 
-    def state_dict(self) -> 'OrderedDict[str, Tensor]':
-        """The weights, on the CPU; the file is checked first."""
+    def state_dict(self, finite: bool = True) -> 'OrderedDict[str, Tensor]':
+        """The weights, on the CPU; the file is checked first. Raises SnapshotError where they should be
+        finite and are not."""
         self.check_file()
-        return load_checkpoint_file(self.file)['state_dict']
+        weights = load_checkpoint_file(self.file)['state_dict']
+        if finite:
+            require_finite(weights, f'snapshot {self}', 'its training had diverged. Choose another snapshot '
+                           '(selector), and take this one out of the trajectory', SnapshotError)
+        return weights
 
     def build(self) -> nn.Module:
         """The network with these weights, in eval mode, without gradients, on the CPU. Raises SnapshotError
@@ -106,8 +112,13 @@ def write_snapshot(path: Path, state_dict: dict[str, Tensor], *, epoch: int, mod
                    lr: float | None = None, seconds: float | None = None,
                    extra: dict[str, Any] | None = None) -> Snapshot:
     """Write weights atomically, for ``torch.load(weights_only=True)`` and mmpretrain's tools. ``extra`` are
-    further facts for ``meta``; ``seconds`` are not in the file, which would differ from run to run. Raises
-    CkdError if the disk is full or the folder cannot be written."""
+    further facts for ``meta``; ``seconds`` are not in the file, which would differ from run to run.
+
+    Raises:
+        DivergedError: the weights are not finite.
+        CkdError: the disk is full, or the folder cannot be written.
+    """
+    require_finite(state_dict, f'{Path(path).name} is not written')
     meta = dict(epoch=epoch, iter=iteration, lr=lr, model=plain(model), **plain(extra or {}))
     if classes is not None:
         meta['dataset_meta'] = dict(classes=list(classes))

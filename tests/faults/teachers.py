@@ -183,6 +183,12 @@ def nan_in_the_second(run: Run) -> None:
     run.weights(value_in('backbone.conv1.weight', float('nan')), 2)
 
 
+def negative_variance_in_the_second(run: Run) -> None:
+    nan_in_the_second(run)
+    shutil.copy(run.file(1), run.file(2))
+    run.weights(value_in('backbone.bn1.running_var', -1.0), 2)
+
+
 def own_teacher(same_file: bool):
 
     def plant(run: Run) -> None:
@@ -238,10 +244,12 @@ PROBLEMS = {
                  'first: backbone.bn1.running_var'),
     'logits that are not finite': (planted(value_in('backbone.bn1.running_var', -1.0)),
                                    'gives logits that are not finite'),
-    'tau too small': (distilled(tau=1e-8), r'distill: tau=1e-08.*gradient .* should be between 1e-06 and'),
-    'tau too large': (distilled(tau=1e9), r'distill: tau=1000000000.0.*(rounding|the same probability)'),
+    'likewise of one that may be chosen': (negative_variance_in_the_second,
+                                           r'epoch_2.pth \(epoch 2\) gives logits that are not finite'),
+    'tau too small': (distilled(tau=1e-8), 'distill.tau=1e-08 should be a finite number, at least 0.01'),
+    'tau too large': (distilled(tau=1e9), 'distill.tau=1000000000.0 should be .*, at most 1000'),
     'kd_weight too small': (distilled(kd_weight=1e-9), r'kd_weight=1e-09.*it teaches the student nothing'),
-    'kd_weight too large': (distilled(kd_weight=1e9), r'kd_weight=1e\+09.*it leaves nothing of the labels'),
+    'kd_weight too large': (distilled(kd_weight=1e9), 'distill.kd_weight=1000000000.0 should be '),
     'own loss of nothing': (own_loss(0.0), r'ScaledLoss.*gradient .* is 0.0e\+00 of that'),
     'own loss too large': (own_loss(1e10), r'ScaledLoss.*it leaves nothing of the labels'),
     'own loss of NaN': (own_loss(float('nan')), 'the loss of the first step is nan'),

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.cli import load_config
 from ckd_mm.compat import EnvironmentConflict
-from ckd_mm.errors import CkdError, ConfigError
+from ckd_mm.errors import ConfigError, DivergedError, SnapshotError
 from ckd_mm.infoplane.probe import Probe, probe_trajectory
 from ckd_mm.pipeline.build import open_run, stage_of
 from ckd_mm.registry import MODELS
@@ -24,7 +25,7 @@ from ..conftest import DEMO, ROOT, resnet
 from ..helpers import feature_distiller, trajectory, vision_transformer
 
 SETTINGS = [
-    (dict(distill=dict(tau=0)), r'distill.tau=0 should be a finite number, above 0'),
+    (dict(distill=dict(tau=0)), r'distill.tau=0 should be a finite number, at least 0.01'),
     (dict(distill=dict(tau=-4.0)), r'tau=-4.0'),
     (dict(distill=dict(kd_weight=-0.1)), r'distill.kd_weight=-0.1 should be a finite number, at least 0'),
     (dict(distill=dict(ce_weight=-1)), r'distill.ce_weight=-1'),
@@ -233,9 +234,19 @@ EVERYDAY = [
         ('auto_scale_lr.base_batch_size', '8x16', 'a whole number'), ('compile', 'x', 'a bool or a dict'),
         ('default_scope', 3, 'a str'), ('sync_bn', 'torhc', 'one of'),
         ('teacher.trajectory', [1], 'a folder or several'), ('teacher.load_from', [1], 'a str or a Path'),
+        *[('probe.held_out', value, 'a fraction between 0 and 1, or a whole number of images$')
+          for value in (1.0, 1e9, 2.5)], ('probe.held_out', '0.1', 'a finite number'),
+        ('optim_wrapper.optimizer.lr', float('nan'), 'a finite number, at least 0'),
+        ('teacher.optim_wrapper.clip_grad.max_norm', 0, 'a finite number, above 0'),
+        ('distill.tau', 1e10, 'a finite number, at least 0.01, at most 1000'),
+        ('distill.kd_weight', 1e9, 'a finite number, at least 0, at most 1000000.0'),
+        ('default_hooks.checkpoint.interval', 0, 'a whole number, at least 1, or -1: a run that is stopped'),
+        ('teacher.default_hooks.checkpoint.interval', 0, 'a whole number, at least 1, or -1'),
+        ('default_hooks.checkpoint.interval', 'x', 'a whole number'),
         ('distill.tau', 'hot', 'a finite number'), ('distill.kd_weight', [1], 'a finite number'),
         ('probe.num_images', -1, 'a whole number'), ('distill.teacher_weights', 0.5, 'a list'),
         ('student_alone', 'x', 'a whole number, at least 0$')]],
+    ('distill', dict(ce_weight=0, kd_weight=0), '^distill.kd_weight=0 and distill.ce_weight=0: nothing is'),
     # with an example of what is meant
     ('train_dataloader', 'x', r"^train_dataloader='x' should be a dict, say dict\(batch_size=64, dataset="),
     ('model', 'r18.py', r"^model='r18.py' should be a dict, say dict\(type='ImageClassifier', "),
@@ -297,7 +308,7 @@ def test_configs_that_cannot_be_read(tool, tmp_path, name):
 @pytest.mark.parametrize('name, arguments, message', [
     ('train.py', ['configs/dih/nothing.py'], 'config configs/dih/nothing.py does not exist'),
     ('doctor.py', ['configs/dih/nothing.py'], 'config configs/dih/nothing.py does not exist'),
-    ('train.py', [DEMO, '--cfg-options', 'distill.tau=0'], 'distill.tau=0 should be a finite number, abov'),
+    ('train.py', [DEMO, '--cfg-options', 'distill.tau=0'], 'distill.tau=0 should be a finite number, at l'),
     ('train.py', [DEMO, '--cfg-options', 'x'], '--cfg-options x: should be KEY=VALUE, say distill.tau=2'),
     ('train.py', [DEMO, '--cfg-options', 'a=[1,(2]'], '--cfg-options a=[1,(2]: should be KEY=VALUE'),
     ('train.py', [DEMO, '--cfg-options', 'optim_wraper.optimizer.lr=1'], "did you mean 'optim_wrapper'?"),
@@ -391,17 +402,24 @@ def test_a_loss_that_is_no_number_stops_the_run(distil_run):
     config = distil_run()
     config.optim_wrapper.optimizer.lr = 1e30
     config.train_cfg.max_epochs = config.teacher.train_cfg.max_epochs = 30
-    with pytest.raises(CkdError, match='the loss is (nan|inf) in iteration'):
+    config.teacher.snapshots.interval = config.default_hooks.checkpoint.interval = 30
+    with pytest.raises(DivergedError, match='the loss is (nan|inf) in iteration 50 .*--cfg-options optim_wr'):
         RUNNERS.build(config).train()
 
 
-def test_a_diverged_snapshot_is_named(digits_run, tmp_path):
+def test_a_diverged_snapshot_is_named(digits_run, tmp_path, monkeypatch):
+    """It cannot be written any more, and older ones cannot be read."""
     found = trajectory(tmp_path / 'made', epochs=(1, 2))
     broken = {key: value * float('nan') if value.is_floating_point() else value
               for key, value in found.last.state_dict().items()}
-    found.add(write_snapshot(found.last.file, broken, epoch=2, iteration=8, lr=None,
-                             model=found.info['model'], classes=found.info['classes']))
-    with pytest.raises(CkdError, match='snapshot of epoch 2 is not finite'):
+    write = partial(write_snapshot, found.last.file, broken, epoch=2, iteration=8, lr=None,
+                    model=found.info['model'], classes=found.info['classes'])
+    with pytest.raises(DivergedError, match=r'^epoch_2.pth is not written: \d+ of its \d+ weights are not'):
+        write()
+    with monkeypatch.context() as patch:
+        patch.setattr('ckd_mm.trajectory.snapshot.require_finite', lambda *arguments: None)
+        found.add(write())
+    with pytest.raises(SnapshotError, match=r'epoch_2.pth \(epoch 2\): \d+ of its \d+ weights are not'):
         probe_trajectory(found, Probe(digits_run(), probe_split='test', decoder_epochs=1),
                          tmp_path / 'plane.json')
 
