@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import CheckpointLoader
 
 from ckd_mm.errors import ConfigError, SnapshotError
@@ -94,10 +95,24 @@ def test_getattr_gives_only_what_mmengine_stores(owner, name):
     ('codecs', 'encode'),
     ('numpy._core.multiarray', 'fromfile'), ('mmengine.config.config', 'Config'),
     ('argparse', 'FileType'),
-    ('collections', 'Counter'), ('torch', 'load'), ('mmengine.config.lazy', 'LazyObject')])
+    ('collections', 'ChainMap'), ('torch', 'load'), ('mmengine.config.lazy', 'LazyObject')])
 def test_other_names_are_refused(module, name):
     with pytest.raises(UnknownType, match=f'^{module}.{name}$'):
         TrainingUnpickler(io.BytesIO()).find_class(module, name)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(type='MultiStepLR', milestones=[1]), dict(type='StepLR', step_size=1), dict(type='LinearLR'),
+    dict(type='ExponentialLR', gamma=0.9), dict(type='CosineAnnealingLR', T_max=3), dict(type='ConstantLR'),
+    dict(type='PolyLR'), dict(type='CosineRestartLR', periods=[3], eta_min=0.0),
+    dict(type='OneCycleLR', eta_max=1, total_steps=3), dict(type='ReduceOnPlateauLR')],
+    ids=lambda settings: settings['type'])
+def test_schedulers_of_mmengine_are_read(tmp_path, settings):
+    """Each stores all that it has."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    state = PARAM_SCHEDULERS.build(settings, default_args=dict(optimizer=optimizer)).state_dict()
+    torch.save(dict(state_dict={}, param_schedulers=[state]), tmp_path / 'file.pth')
+    assert load(tmp_path / 'file.pth')['param_schedulers'][0].keys() == state.keys()
 
 
 def test_a_program_is_no_checkpoint(tmp_path):
