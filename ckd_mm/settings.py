@@ -208,7 +208,8 @@ class RunnerSettings(Settings):
     custom_hooks: list | None = setting(None, help="say [dict(type='EMAHook')]")
     data_preprocessor: dict | None = setting(None, help='say dict(mean=[...], std=[...])')
     load_from: str | Path | None = setting(None, help='file with the first weights')
-    resume: bool = setting(False, help='go on with the run in work_dir')
+    resume: bool | str | Path = setting(
+        False, help="'auto': go on with the run in work_dir; a file: the student goes on from that one")
     launcher: str = setting('none', choices=('none', 'pytorch', 'slurm', 'mpi'), help='of processes')
     randomness: RandomnessSettings | None = setting(None, help='of all random numbers')
     auto_scale_lr: ScaleSettings | None = setting(None, help='learning rate by batch size')

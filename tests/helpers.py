@@ -33,6 +33,7 @@ DIGITS = tuple('0123456789')
 DIGIT_NAMES = ('a_zero', 'b_one', 'c_two', 'd_three', 'e_four', 'f_five', 'g_six', 'h_seven', 'i_eight',
                'j_nine')  # folders in the order of the labels
 RUNS = itertools.count()
+BEFORE_STAGES = {'.lock', 'owner.json', 'ckd_mm.log'}  # in a work_dir
 
 
 def with_statistics(model: dict, **statistics) -> dict:

@@ -25,7 +25,7 @@ def main() -> None:
     from ckd_mm.pipeline.preflight import Preflight, numbered_lines
     from ckd_mm.registry import RUNNERS, use_scope
     config = load_config(args)
-    config.resume = args.resume
+    config.resume = 'auto' if args.resume else False
     if args.auto_scale_lr:
         use_auto_scale_lr(config, args.config)
     use_scope(config)

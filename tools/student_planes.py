@@ -97,7 +97,7 @@ def main() -> None:
     if args.auto_scale_lr:
         use_auto_scale_lr(config, args.config)
     check_batch(config)
-    config.resume = args.resume
+    config.resume = 'auto' if args.resume else False
     schedule = (config.get('distill') or {}).get('schedule') or []
     if any(schedule_class(item).needs_one_teacher
            for item in (schedule if isinstance(schedule, (list, tuple)) else [schedule])):

@@ -54,14 +54,14 @@ def merge_args(cfg, args: argparse.Namespace):
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.amp:
         use_amp(cfg)
-    if args.resume == 'auto':
-        cfg.resume, cfg.load_from = True, None
-    elif args.resume is not None:
-        cfg.resume, cfg.load_from = True, args.resume
+    if args.resume is not None:
+        cfg.resume = args.resume
     if args.auto_scale_lr:
         use_auto_scale_lr(cfg, args.config)
     # before the defaults below, which depend on num_workers
     merge_options(cfg, args.cfg_options)
+    if args.resume is not None and not has_stages(cfg):  # mmengine's own runner knows one file
+        cfg.resume, cfg.load_from = True, None if args.resume == 'auto' else args.resume
     require_dicts(cfg)
     set_loader_defaults(cfg)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -70,6 +70,10 @@ def merge_args(cfg, args: argparse.Namespace):
         if args.no_persistent_workers and cfg.get(name) is not None:
             cfg[name].persistent_workers = False
     return cfg
+
+
+def has_stages(cfg) -> bool:
+    return cfg.get('runner_type', 'Runner') != 'Runner'
 
 
 def main() -> None:
@@ -84,11 +88,11 @@ def main() -> None:
     cfg = read_config(args.config)
     with reading(f'config {args.config} cannot be used'):
         cfg = merge_args(cfg, args)
-    if args.until is not None and cfg.get('runner_type', 'Runner') == 'Runner':
+    if args.until is not None and not has_stages(cfg):
         raise ConfigError(f'--until {args.until}: {args.config} has no runner_type and so no stages; leave '
                           '--until out')
     with reading(f'the runner of {args.config} cannot be built'):
-        if cfg.get('runner_type', 'Runner') != 'Runner':
+        if has_stages(cfg):
             runner = RUNNERS.build(cfg)
         else:
             prepare_distributed(cfg)

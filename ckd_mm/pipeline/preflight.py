@@ -14,6 +14,7 @@ from ..trajectory import MANIFEST, Trajectory
 from ..trajectory.snapshot import ACCURACY
 from .data_sets import check_image_files, check_labels
 from .rehearsal import rehearsal_of
+from .resume_check import check_resume
 from .run import Run
 from .stage import Check, Stage
 from .store import DONE, read_records
@@ -80,6 +81,7 @@ class Preflight:
 
     def check_stages(self, run: Run, stages: Sequence[Stage]) -> None:
         self.check('work_dir', lambda: check_work_dir(run))
+        self.check('resume', lambda: check_resume(run, stages))
         self.check('keys', lambda: check_keys_of_today(run))
         self.check('labels', lambda: check_labels(run))
         self.check('accuracy', lambda: check_accuracy(run))

@@ -22,6 +22,8 @@ from ..training import without_comparison
 from ..validate import check_one_label
 from .data_sets import require_own_settings
 
+AUTO = 'auto'  # of ``resume``: from the last checkpoints of the work_dir
+
 
 class Run:
     """One run: its config, its folder, and the results of its stages so far.
@@ -77,11 +79,19 @@ class Run:
         """Whether networks learn from each other's logits."""
         return self.settings.teacher is not None or self.settings.peer is not None
 
+    @property
+    def resume_from(self) -> str | None:
+        """The checkpoint that the student goes on from, where one is named: in ``resume`` or, as in mmengine,
+        with ``resume=True`` in ``load_from``."""
+        resume = self.config.get('resume')
+        named = self.config.get('load_from') if resume is True else resume
+        return str(named) if named and named != AUTO else None
+
     @cached_property
     def initial_weights(self) -> str | None:
-        """The config's ``load_from``, from which students start; ``--resume`` clears it, or puts a checkpoint
-        in its place."""
-        if not self.resumes:
+        """From which students start: ``load_from``. Where that says where to resume (``resume=True``), it is
+        that of the config's file, in whose place mmpretrain's tools put a checkpoint or None."""
+        if self.config.get('resume') is not True:
             return self.config.get('load_from')
         return Config.fromfile(self.config.filename).get('load_from') if self.config.filename else None
 

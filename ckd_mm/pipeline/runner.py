@@ -37,7 +37,7 @@ class CheckpointDistillRunner:
     Set ``runner_type = 'ckd_mm.CheckpointDistillRunner'`` in a config and mmpretrain's own ``tools/train.py``
     and ``tools/test.py`` use it too. Each stage that trains is an ordinary mmengine run in a folder of its
     own below ``work_dir``; a finished stage is written into ``stages.json`` and not repeated by a run with
-    ``resume=True``, and an unfinished one goes on from its last checkpoint.
+    ``resume='auto'``, and an unfinished one goes on from its last checkpoint.
 
     A subclass with stages of its own names its settings in ``settings_type`` and adds the stages in
     :meth:`build` (``docs/extending.md``).
@@ -141,8 +141,6 @@ class CheckpointDistillRunner:
         if until is not None:
             stage_of(stages, until)
         run.stop, store = stop, Store(self.work_dir, stages)
-        if run.resumes and self.cfg.get('load_from'):
-            store.require_before(STUDENT, self.cfg.load_from)
         for stage in stages:
             run.results[stage.name] = store.run(stage, run)
             if stage.name == until:

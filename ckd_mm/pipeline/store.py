@@ -15,7 +15,6 @@ from ..errors import CkdError, ConfigError, DivergedError, in_a_line
 from ..files import plain, read_json, write_json
 from ..record import flatten, listed
 from ..settings import Settings, setting
-from ..trajectory.checkpoint_file import is_whole
 from ..validate import check_dict
 from .run import Run
 from .stage import Stage
@@ -80,17 +79,6 @@ class Store:
 
     def processes(self, name: str) -> int:
         return self.records[name]['processes']
-
-    def require_before(self, name: str, checkpoint: str) -> None:
-        """Raises ConfigError where this stage is to go on from a checkpoint, but that is damaged, or a stage
-        that it requires is not finished."""
-        if '://' not in checkpoint and not on_main(lambda: is_whole(Path(checkpoint))):  # mmengine reads URLs
-            raise ConfigError(f'--resume {checkpoint}: the file is missing or damaged; name another, or pass '
-                              '--resume alone')
-        stage = next(stage for stage in self.stages if stage.name == name)
-        if not all(map(self.is_done, stage.requires)):
-            raise ConfigError(f'--resume {checkpoint} names a checkpoint of the {name}, but the stages '
-                              f'before it are not finished in {self.work_dir}; pass --resume alone')
 
     def run(self, stage: Stage, run: Run) -> Any:
         """The result of a stage, which is executed unless it is finished.

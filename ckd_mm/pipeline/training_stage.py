@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier
-from torch import nn
+from torch import Tensor, nn
 
 from ..compat import versions
 from ..data.labels import classes_of
@@ -126,6 +126,10 @@ class TrainingStage(Stage[R]):
     def look_at(self, run: Run, model: nn.Module) -> str:
         """What more there is to say of a model that was trained in a rehearsal. Raises CkdError."""
         return ''
+
+    def checkpoint_weights(self, run: Run) -> dict[str, Tensor]:
+        """Weights as they are in the checkpoints of the training, not their values."""
+        return run.network(self.title, model_config_of(self.training(run))).state_dict()
 
     def setting(self, run: Run, key: str) -> str:
         """The name of a key for messages: 'teacher.train_dataloader', or 'train_dataloader' if inherited."""

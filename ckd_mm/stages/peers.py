@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from torch import Tensor
 
 from ..evaluation import top1
 from ..pipeline.network_checks import check_network
@@ -85,8 +86,13 @@ class PeersStage(TrainingStage[PeersResult]):
         yield Check('peer', lambda: check_network('peer', run, self.peer_training(run)))
 
     def execute(self, run: Run) -> PeersResult:
-        resume_from = run.config.get('load_from') if run.resumes else None
-        return self.finish(run, train(run, self.config(run), resume_from))
+        return self.finish(run, train(run, self.config(run), run.resume_from))
+
+    def checkpoint_weights(self, run: Run) -> dict[str, Tensor]:
+        networks = [run.network(name, model_config_of(config)) for name, config in (
+            ('student', self.training(run)), ('peer', self.peer_training(run)))]
+        return {f'students.{index}.{key}': value for index, network in enumerate(networks)
+                for key, value in network.state_dict().items()}
 
     def finish(self, run: Run, runner: Any) -> PeersResult:
         student, peer = trained_model(runner).students

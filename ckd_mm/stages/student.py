@@ -117,8 +117,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             on_main(lambda: self.teachers.verify(run))
         elif self.targets is not None and self.targets.name in run.done:  # made by an earlier process
             on_main(lambda: self.targets.verify(run))
-        # `--resume PATH` is the student's
-        resume_from = run.config.get('load_from') if run.resumes and self.name == STUDENT else None
+        resume_from = run.resume_from if self.name == STUDENT else None
         return self.finish(run, train(run, self.config(run), resume_from))
 
     def finish(self, run: Run, runner: Any) -> NetworkResult:

@@ -89,17 +89,20 @@ class Snapshot:
         return network.eval().requires_grad_(False)
 
 
+def mismatch(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """Which weights are missing, unknown or misshapen; '' if none."""
+    problems = {
+        'weights of another shape': [f'{key} is {tuple(found[key].shape)}, expected {tuple(value.shape)}'
+                                     for key, value in wanted.items()
+                                     if key in found and found[key].shape != value.shape],
+        'weights missing': [key for key in wanted if key not in found],
+        'weights unknown': [key for key in found if key not in wanted]}
+    return '; '.join(f'{len(keys)} {what}, first: {keys[0]}' for what, keys in problems.items() if keys)
+
+
 def load_strictly(network: nn.Module, state_dict: dict[str, Tensor], name: str, config: dict) -> None:
     """Raises SnapshotError, with this name and config, where a weight is missing, unknown or misshapen."""
-    wanted = network.state_dict()
-    problems = {
-        'weights of another shape': [f'{key} is {tuple(state_dict[key].shape)}, expected {tuple(value.shape)}'
-                                     for key, value in wanted.items()
-                                     if key in state_dict and state_dict[key].shape != value.shape],
-        'weights missing': [key for key in wanted if key not in state_dict],
-        'weights unknown': [key for key in state_dict if key not in wanted]}
-    if any(problems.values()):
-        found = '; '.join(f'{len(keys)} {what}, first: {keys[0]}' for what, keys in problems.items() if keys)
+    if found := mismatch(network.state_dict(), state_dict):
         parts = {part: dict(config.get(part) or {}) for part in ('backbone', 'head')}
         raise SnapshotError(f'snapshot {name} is not of the network type={config.get("type")}, '
                             f'backbone={parts["backbone"]}, head={parts["head"]}: {found}. Give the config '

@@ -225,7 +225,7 @@ EVERYDAY = [
         ('teacher.randomness.seed', 1.5, 'a whole number'), ('randomness.deterministic', 1, 'True or False'),
         ('train_cfg.max_epochs', '60', 'a whole number, at least 1'), ('train_cfg.max_epochs', -1, 'a whole'),
         ('train_cfg.val_interval', 0, 'a whole number, at least 1'), ('train_cfg.by_epoch', 'x', 'True or'),
-        ('teacher.train_cfg.max_epochs', 2.5, 'a whole number'), ('resume', 'epoch_3.pth', 'True or False'),
+        ('teacher.train_cfg.max_epochs', 2.5, 'a whole number'), ('resume', 3, 'a bool or a str or a Path'),
         ('train_dataloader.batch_size', 'x', 'a whole number'), ('launcher', 'torchrun', 'one of'),
         ('test_dataloader.batch_size', 0, 'a whole number'), ('load_from', 3, 'a str or a Path'),
         ('val_dataloader.num_workers', -1, 'a whole number'), ('param_scheduler', 3, 'a list or a dict'),

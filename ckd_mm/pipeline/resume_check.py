@@ -1,0 +1,71 @@
+"""Whether the student can go on from a checkpoint that is named (``--resume PATH``)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from ..distributed import on_main
+from ..errors import ConfigError, reading
+from ..hooks.stage_state_hook import KEY
+from ..trajectory.checkpoint_file import is_whole
+from ..trajectory.snapshot import mismatch
+from .run import Run
+from .stage import STUDENT, Stage
+
+
+def check_resume(run: Run, stages: Sequence[Stage]) -> str | None:
+    """Raises ConfigError where the checkpoint is damaged, or another than one of the training of such a
+    student, or a stage before the student is not finished."""
+    checkpoint = run.resume_from
+    if checkpoint is None:
+        return None
+    name, stage = f'--resume {checkpoint}', next(stage for stage in stages if stage.name == STUDENT)
+    if not set(stage.requires) <= run.done:
+        raise ConfigError(f'{name} names a checkpoint of the student, but the stages before it are not '
+                          f'finished in {run.work_dir}; pass --resume alone')
+    weights, epochs = stage.checkpoint_weights(run), stage.training(run).train_cfg.max_epochs
+
+    def check() -> str:
+        if Path(checkpoint).is_dir():  # sharded
+            return checkpoint
+        if '://' not in checkpoint and not is_whole(Path(checkpoint)):  # mmengine reads URLs
+            raise ConfigError(f'{name}: the file is missing or damaged; name another, or pass --resume alone')
+        with reading(f'{name} cannot be read'):
+            epoch = require_training(name, CheckpointLoader.load_checkpoint(checkpoint, 'cpu'), weights)
+        if epoch > epochs:
+            raise ConfigError(f'{name} was trained for {epoch} epochs, and train_cfg.max_epochs={epochs}')
+        return f'{checkpoint}, after epoch {epoch}'
+
+    return on_main(check)
+
+
+def require_training(name: str, checkpoint: Any, weights: dict[str, Tensor]) -> int:
+    """
+    Args:
+        weights: of the student, not their values.
+
+    Returns:
+        The epochs that it was trained.
+
+    Raises:
+        ConfigError: it is no checkpoint that mmengine can go on from, or of another training.
+    """
+    parts = checkpoint if isinstance(checkpoint, dict) else {}
+    meta = parts.get('meta') if isinstance(parts.get('meta'), dict) else {}
+    lacking = [f'meta.{key}' for key in ('epoch', 'iter') if not isinstance(meta.get(key), int)]
+    lacking += [key for key in ('state_dict', 'message_hub', 'optimizer')
+                if not isinstance(parts.get(key), dict)]
+    if lacking:
+        raise ConfigError(f'{name}: one cannot go on from it, it has no {", ".join(lacking)}. To start from '
+                          "its weights give load_from, and --resume alone (resume='auto' in a config)")
+    stage = parts.get(KEY, {}).get('stage', STUDENT)
+    if stage != STUDENT:
+        raise ConfigError(f'{name} is a checkpoint of stage {stage}, and only the student goes on from one '
+                          'that is named; pass --resume alone')
+    found = {key.removeprefix('module.'): value for key, value in parts['state_dict'].items()}
+    if problem := mismatch(weights, found):
+        raise ConfigError(f'{name} is of another network than the student: {problem}')
+    return meta['epoch']
