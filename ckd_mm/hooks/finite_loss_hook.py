@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 
 from ..errors import DivergedError
 from ..registry import HOOKS
+from ..validate import check_int
 
 
 @HOOKS.register_module()
@@ -21,7 +22,7 @@ class FiniteLossHook(Hook):
     """
 
     def __init__(self, interval: int = 50) -> None:
-        self.interval = interval
+        self.interval = check_int('FiniteLossHook: interval', interval, 1, ' of iterations')
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self.every_n_train_iters(runner, self.interval) or 'loss' not in (outputs or {}):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import barrier, is_main_process
 
 from ..distributed import on_main
 from ..errors import ConfigError, SnapshotError
@@ -17,7 +16,7 @@ from ..pipeline.data_sets import image_shape
 from ..pipeline.network_checks import number_of_parameters
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Result, TeachingStage
-from ..pipeline.training_stage import TrainingStage, stage_config, train
+from ..pipeline.training_stage import StageRunner, TrainingStage, stage_config, train
 from ..registry import MODELS
 from ..report.section import Accuracy, Section
 from ..settings import TrainingSettings, setting
@@ -128,16 +127,16 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     def file(self, run: Run) -> Path:
         return Path(self.settings.file or run.folder(self.name) / HEADS)
 
+    def write(self, run: Run, runner: StageRunner) -> None:
+        """What :meth:`cohort` reads."""
+        on_main(lambda: trained_model(runner).write(self.file(run)).file)
+
     def execute(self, run: Run) -> HeadsResult:
         epochs, seconds, file = 0, None, self.file(run)
         if self.settings.file is None:
             runner = train(run, self.config(run))
             epochs, seconds = runner.epoch, runner.seconds
-
-            def write() -> None:
-                trained_model(runner).write(file)
-
-            on_main(write)
+            self.write(run, runner)
         found = evaluate_members(MODELS.build(self.cohort(run)), run.student_training(), run.log)
         for name, metrics in [*found['members'].items(), ('ensemble', found['ensemble'])]:
             run.log(f'{name}: {percent(top1(metrics))} top-1')
@@ -180,9 +179,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         found = ''
         if self.settings.file is None:
             runner, found = self.rehearse_training(run)
-            if is_main_process():
-                trained_model(runner).write(self.file(run))
-            barrier()
+            self.write(run, runner)
         try:
             cohort = MODELS.build(self.cohort(run))
         except ConfigError as error:

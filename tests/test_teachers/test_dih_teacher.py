@@ -1,6 +1,7 @@
 """A teacher and its heads as a cohort: their logits, what runs, and bad input."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.special import softmax
 from torch.testing import assert_close
 
 from ckd_mm.compat import versions
-from ckd_mm.errors import ConfigError, SnapshotError
+from ckd_mm.errors import ConfigError, DivergedError, SnapshotError
 from ckd_mm.registry import MODELS
 from ckd_mm.students import CheckpointDistill
 from ckd_mm.teachers import DIHTeacher, HeadTraining, SnapshotEnsemble
@@ -283,6 +284,21 @@ def test_files_that_are_no_heads(tmp_path):
         read_heads(heads.file)
     heads.file.write_bytes(bytes(data[:len(data) // 2]))
     with pytest.raises(SnapshotError, match=r'heads\.pth cannot be read, it is damaged'):
+        read_heads(heads.file)
+
+
+def test_heads_of_nan_are_neither_written_nor_read(tmp_path, monkeypatch):
+    snapshot, heads = heads_on(tmp_path)
+    training = HeadTraining(snapshot, heads.out_indices, heads.input_shape)
+    next(training.heads.parameters()).data.view(-1)[0] = math.nan
+    before = heads.file.read_bytes()
+    with pytest.raises(DivergedError, match=r'^heads.pth is not written: 1 of its \d+ weights are not'):
+        training.write(heads.file)
+    assert heads.file.read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr('ckd_mm.teachers.head_file.require_finite', lambda *arguments: None)
+        training.write(heads.file)
+    with pytest.raises(SnapshotError, match=r'^heads \S+/heads.pth: 1 of its \d+ weights are not finite'):
         read_heads(heads.file)
 
 
