@@ -9,6 +9,7 @@ whole, and keeps what the present manifest says of them.
 """
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 
@@ -23,13 +24,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from ckd_mm.errors import CkdError
+    from ckd_mm.pipeline.owner import OWNER, owning
     from ckd_mm.report.curves import read_curve
     from ckd_mm.trajectory import Trajectory
     from ckd_mm.trajectory.repair import repair
     if args.action == 'repair':
         folder = Path(args.folder)
         curve = read_curve(folder) or read_curve(folder / 'teacher')  # mmengine logged beside it, or there
-        trajectory = repair(folder, dict(curve))
+        with owning(folder) if (folder / OWNER).exists() else nullcontext():  # no run may be in it
+            trajectory = repair(folder, dict(curve))
         print(f'Written: {trajectory.manifest}, epochs {trajectory.epochs}')
         return
     problems = []

@@ -12,6 +12,7 @@ from ..errors import in_a_line
 from .environment import EnvironmentConflict, installed_versions, versions_in_a_line
 
 QUANTIZATION = 'mmrazor.structures.quantization'
+MENDED = ('mmrazor', 'mmrazor.structures.graph.channel_flow', 'mmrazor.models.task_modules.tracer.fx_tracer')
 
 
 def mend_mmrazor_when_imported() -> None:
@@ -42,29 +43,31 @@ def require_mmrazor(wanted_by: str) -> ModuleType:
 
 
 class MMRazorFinder(importlib.abc.MetaPathFinder):
-    """Hides mmcv's version from mmrazor's assertion (its distillation code runs with mmcv 2.3), and puts a
+    """Hides mmcv's version from mmrazor's assertion (its distillation code runs with mmcv 2.3), keeps the
+    recursion limit, which mmrazor raises so far that deeply nested JSON overflows the stack, and puts a
     stand-in where ``mmrazor.structures.quantization`` would build tables from torch functions that were
     renamed after torch 1.13."""
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname == 'mmrazor':
+        if fullname in MENDED:
             spec = importlib.machinery.PathFinder.find_spec(fullname, path)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = partial(_exec_with_older_mmcv, spec.loader.exec_module)
+                spec.loader.exec_module = partial(_exec_mended, spec.loader.exec_module)
             return spec
         if fullname == QUANTIZATION or fullname.startswith(f'{QUANTIZATION}.'):
             return importlib.machinery.ModuleSpec(fullname, _StandIn(), is_package=True)
         return None
 
 
-def _exec_with_older_mmcv(exec_module, module: ModuleType) -> None:
+def _exec_mended(exec_module, module: ModuleType) -> None:
     import mmcv
-    real = mmcv.__version__
+    real, limit = mmcv.__version__, sys.getrecursionlimit()
     mmcv.__version__ = min(real, '2.1.0', key=lambda version: [int(part) for part in version.split('.')[:2]])
     try:
         exec_module(module)
     finally:
         mmcv.__version__ = real
+        sys.setrecursionlimit(limit)
 
 
 class _StandIn(importlib.abc.Loader):

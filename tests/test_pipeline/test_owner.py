@@ -60,7 +60,7 @@ def hold(folder, workers: int = 0) -> None:
         time.sleep(60)
 
 
-def test_a_second_run_is_refused(start, distil_run, tmp_path):
+def test_a_second_run_is_refused(start, distil_run, tool, tmp_path):
     """In one line that names the first, at once and before anything is written, by whatever path."""
     folder, link = tmp_path / 'run', tmp_path / 'link'
     process = start(hold, folder)
@@ -74,6 +74,8 @@ def test_a_second_run_is_refused(start, distil_run, tmp_path):
         assert re.fullmatch(rf'work_dir=.* is in use by another run: process {process.pid} on {HOST}, since '
                             r'\d{4}-.*; nothing was written', str(error.value))
     assert time.monotonic() - started < 5
+    status, _, err = tool('trajectory.py', 'repair', folder)
+    assert status == 1 and 'is in use by another run' in err
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 

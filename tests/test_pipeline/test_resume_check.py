@@ -1,6 +1,9 @@
 """First weights (``load_from``) and the checkpoint to go on from (``--resume PATH``) are two things."""
 
 import copy
+import functools
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,11 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.hooks.stage_state_hook import KEY
+from ckd_mm.pipeline.build import open_run
+from ckd_mm.pipeline.resume_check import check_resume
 
 from ..conftest import distil_config, resnet
-from ..helpers import assert_same_weights, network, stopped_at, weights_of
+from ..helpers import assert_same_weights, in_two_processes, network, stopped_at, weights_of
 
 
 @pytest.fixture(scope='module')
@@ -68,6 +73,28 @@ def test_another_file_is_refused(stopped, tmp_path, write, message):
             RUNNERS.build(config).train()
         assert '\n' not in str(error.value)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob('*.pth')} == before
+
+
+def test_a_url(stopped, tmp_path, monkeypatch):
+    """Is fetched by both processes of a run."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=stopped.work_dir)
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    config = copy.deepcopy(stopped)
+    url = f'http://127.0.0.1:{server.server_port}/student'
+    config.resume = f'{url}/epoch_1.pth'
+
+    def work() -> str:
+        torch.distributed.init_process_group('gloo')
+        run, stages = open_run(config)
+        run.done = {'teacher', 'select'}
+        return check_resume(run, stages)
+
+    assert in_two_processes(work) == [f'{url}/epoch_1.pth, after epoch 1'] * 2
+    server.shutdown()
 
 
 @pytest.fixture
