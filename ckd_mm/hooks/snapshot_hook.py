@@ -123,22 +123,22 @@ class SnapshotHook(Hook):
     def after_train_epoch(self, runner) -> None:
         epoch = runner.epoch + 1  # the loop counts up after this hook
         if epoch in self.epochs:
-            self._keep(runner, epoch)
+            on_main(lambda: self._write(runner, epoch))
 
     def after_train(self, runner) -> None:
         epoch = runner.epoch
         if epoch == runner.max_epochs:
             return
         runner.logger.warning(f'Training was stopped early, after {epoch} of {runner.max_epochs} epochs')
-        self.trajectory.info.update(max_epochs=epoch, planned_epochs=runner.max_epochs)
-        if epoch not in self.trajectory.epochs:
-            self._keep(runner, epoch)
-            self._note(*self.validated)
-        elif is_main_process():
-            self.trajectory.save()
+        on_main(lambda: self._end_early(runner, epoch))
 
-    def _keep(self, runner, epoch: int) -> None:
-        on_main(lambda: self._write(runner, epoch))
+    def _end_early(self, runner, epoch: int) -> None:
+        self.trajectory.info.update(max_epochs=epoch, planned_epochs=runner.max_epochs)
+        if epoch in self.trajectory.epochs:
+            self.trajectory.save()
+        else:
+            self._write(runner, epoch)
+            self._note(*self.validated)
 
     def _write(self, runner, epoch: int) -> None:
         info = self.trajectory.info
