@@ -245,8 +245,8 @@ def _check_cache(distill: DistillSettings, select: SelectStage, students: list[S
                           'to cache; take it out')
     trained = select.teacher.is_trained
     if file is not None and (trained or len(students) > 1):
-        remedy = 'name them with teacher.trajectory, or leave distill.cache.file out' if trained else \
-            'leave it out, or assistants and generations'
+        remedy = 'name them with teacher.trajectory or teacher.checkpoint, or leave distill.cache.file out' \
+            if trained else 'leave it out, or assistants and generations'
         raise ConfigError(f'distill.cache.file={str(file)!r} is of teachers that are trained already: '
                           f'{remedy}')
 

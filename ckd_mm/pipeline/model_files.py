@@ -1,11 +1,14 @@
 """Networks that are named by the config file that describes them."""
 
+import difflib
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from ..errors import ConfigError, in_a_line, reading
 from ..training import overrides_of
+from ..trajectory import model_config_of
 
 
 def resolve_model_files(config: Config) -> None:
@@ -17,13 +20,38 @@ def resolve_model_files(config: Config) -> None:
     begins with ``{{fileDirname}}``, or a config that a package ships:
     ``'mmpretrain::resnet/resnet34_8xb32_in1k.py'``.
 
+    A text, say ``teacher.model='resnet34_8xb32_in1k'``, is a name of mmpretrain's model zoo;
+    ``teacher.pretrained=True`` beside it becomes ``teacher.checkpoint``, where its weights are.
+
     Raises:
-        ConfigError: there is no such file, or it describes no network.
+        ConfigError: there is no such file or name, or it describes no network.
     """
     for name, described in dict(overrides_of(config), peer=config.get('peer')).items():
         model = described.get('model') if isinstance(described, dict) else None
         if isinstance(model, dict) and 'cfg_path' in model:
             described['model'] = _resolved(f'{name}.model', ConfigDict(model))
+        elif isinstance(model, str):
+            found = _in_model_zoo(f'{name}.model', model)
+            described['model'] = model_config_of(found.config)
+            if name == 'teacher' and described.pop('pretrained', False):
+                described['checkpoint'] = _weights(f'{name}.model', found)
+
+
+def _in_model_zoo(name: str, model: str) -> Any:
+    from mmpretrain.apis.model import ModelHub, list_models
+    try:
+        return ModelHub.get(model)
+    except Exception as error:  # its config may need a package that is not there
+        meant = difflib.get_close_matches(model.lower(), list_models(), n=3)
+        raise ConfigError(f"{name}={model!r} cannot be found in mmpretrain's model zoo ({in_a_line(error)})"
+                          + (f'; did you mean {" or ".join(map(repr, meant))}?' if meant else '')) from error
+
+
+def _weights(name: str, found: Any) -> str:
+    if found.weights is None:
+        raise ConfigError(f"{name}={found.name!r} has no weights in mmpretrain's model zoo; give "
+                          'teacher.checkpoint')
+    return found.weights
 
 
 def _resolved(name: str, changes: ConfigDict) -> ConfigDict:

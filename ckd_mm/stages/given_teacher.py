@@ -16,13 +16,14 @@ from ..progress import Progress
 from ..report.section import Section
 from ..selection import Selector
 from ..trajectory import Snapshot, Trajectory
+from ..trajectory.download import local_file
 from ..trajectory.snapshot import load_strictly
 from .checks import check_predictions
 from .teacher import TeacherResult, TeacherSettings, teacher_training
 
 
 class GivenTeacherStage(Stage[TeacherResult]):
-    """Check and use the trajectories of ``teacher.trajectory``.
+    """Check and use the trajectories of ``teacher.trajectory`` or the checkpoints of ``teacher.checkpoint``.
 
     Args:
         probed: whether the information plane of their feature maps will be measured.
@@ -36,9 +37,9 @@ class GivenTeacherStage(Stage[TeacherResult]):
 
     def trajectories(self, run: Run) -> list[Trajectory]:
         if self._opened is None:  # once: to open a folder of checkpoints one of them is read
-            model = None if self.settings.model is None else dict(self.settings.model)
             statistics = teacher_training(run, self.settings).get('data_preprocessor')
-            self._opened = [Trajectory.open(folder, model) for folder in self.settings.folders]
+            self._opened = [Trajectory.open(local_file(source), None if model is None else dict(model))
+                            for source, model in self.settings.sources]
             for trajectory in self._opened:
                 trajectory.snapshots = [_with_statistics(snapshot, statistics) for snapshot in trajectory]
         return self._opened
@@ -107,7 +108,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
         require_same_classes(f'teacher {snapshot}', snapshot.classes, images,
                              classes_of(run.data_set(config.train_dataloader.dataset, images)))
         return (f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
-                f'{trajectory.epochs[-1]}')
+                f'{trajectory.epochs[-1]}' if len(trajectory) > 1 else f'{snapshot}')
 
     def report(self, run: Run, result: TeacherResult) -> Section:
         """The validation curve that the first trajectory recorded."""

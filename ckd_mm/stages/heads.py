@@ -95,7 +95,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
             raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained '
                               'already: name it with teacher.trajectory, or give heads.out_indices to train '
                               'heads for the new one')
-        if select.schedule.progressive or len(self.teacher.folders) > 1:
+        if select.schedule.progressive or len(self.teacher.sources) > 1:
             several = 'ProgressiveTeacherHook' if select.schedule.progressive else 'all but one trajectory'
             raise ConfigError('heads: they are mounted on one snapshot, and several teach; take '
                               f'{several} out')

@@ -81,9 +81,9 @@ class SelectStage(TeachingStage[SelectResult]):
             self.selector.check([stage.epochs(run) for stage in self.teachers],
                                 [stage.max_epochs(run) for stage in self.teachers])
             self.schedule.check(self.expected(run) // len(self.teachers))
-        elif self.schedule.progressive and len(self.teacher.folders) > 1:
+        elif self.schedule.progressive and len(self.teacher.sources) > 1:
             raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory, but '
-                              f'there are {len(self.teacher.folders)}')
+                              f'there are {len(self.teacher.sources)}')
 
     def check_chosen(self, run: Run) -> None:
         """Raises ConfigError unless every snapshot that will be chosen has a weight."""

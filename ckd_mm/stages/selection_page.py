@@ -21,8 +21,8 @@ def selection_section(result: Any, in_turn: bool) -> Section:
                   for part in parts]
     return Section(
         title='Who teaches, and why',
-        accuracies=[Accuracy.of('teacher', f'after its last epoch, {result.teacher_epoch}',
-                                result.teacher_metrics, 'teacher'),
+        accuracies=[Accuracy.of('teacher', f'after its last epoch, {result.teacher_epoch}'
+                                if result.teacher_epoch else 'as given', result.teacher_metrics, 'teacher'),
                     Accuracy.of('who teaches', who_teaches(result, in_turn), result.cohort_metrics,
                                 'teacher')],
         paragraphs=[f'Selector: {selector}.', *candidates, *selection_cost([part['cost'] for part in parts])],
@@ -45,7 +45,8 @@ def who_teaches(result: Any, in_turn: bool = False, members: Sequence[str] = ())
     """
     trainings = [part['epochs'] for part in result.by_trajectory if part['epochs']]
     if len(result.epochs) == 1:
-        return f'epoch {result.epochs[0]}' + (f': {", ".join(members)}' if members else '')
+        one = f'epoch {result.epochs[0]}' if result.epochs[0] else 'the checkpoint'
+        return one + (f': {", ".join(members)}' if members else '')
     if len(trainings) > 1:
         return 'ensemble of ' + ', '.join(f'epoch {epoch} of training {number}'
                                           for number, part in enumerate(trainings, 1) for epoch in part)

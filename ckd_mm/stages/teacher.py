@@ -48,34 +48,52 @@ class TeacherSettings(TrainingSettings):
     """``teacher``: the network whose checkpoints teach, and how it is trained otherwise than the student."""
     model: dict | None = setting(None, help=(
         'mmpretrain classifier; or dict(cfg_path=FILE, ...), the `model` of that config with other settings '
-        'merged over it'))
+        "merged over it; or a name of mmpretrain's model zoo, say 'resnet34_8xb32_in1k'"))
     snapshots: SnapshotSettings | None = setting(None, help='when to keep it while it is trained')
     trajectory: str | Path | list | tuple | None = setting(None, help=(
         'instead of a training: folder of snapshots that exist (trajectory.json or epoch_*.pth), or several'))
+    checkpoint: str | Path | dict | list | tuple | None = setting(None, help=(
+        'instead of a training: a checkpoint that exists, file or URL, or several, which teach together. '
+        'dict(file=..., model=...) is one of another network than `model`'))
+    pretrained: bool = setting(False, help=(
+        "instead of a training: the weights of mmpretrain's model zoo, where `model` is a name in it"))
 
     def check(self, name: str) -> None:
         super().check(name)
         for hook in self.overrides.get('custom_hooks') or []:
             check_no_own_hook(f'{name}.custom_hooks', hook)
+        if self.pretrained:
+            raise ConfigError(f"{name}.pretrained=True takes the weights of mmpretrain's model zoo: give a "
+                              f"name in it as {name}.model, say 'resnet34_8xb32_in1k', or {name}.checkpoint")
+        if None not in (self.trajectory, self.checkpoint):
+            raise ConfigError(f'{name}.trajectory and {name}.checkpoint: give one of them')
         for folder in as_list(self.trajectory):
             if not isinstance(folder, (str, Path)):
                 raise ConfigError(f'{name}.trajectory={self.trajectory!r} should be a folder or several')
-        if not self.is_trained and not self.folders:
-            raise ConfigError(f'{name}.trajectory is empty: give a folder, or a list of folders')
+        for item in as_list(self.checkpoint):
+            if not isinstance(item, (str, Path)) and not (isinstance(item, dict) and 'file' in item
+                                                          and set(item) <= {'file', 'model'}):
+                raise ConfigError(f'{name}.checkpoint: {item!r} should be a file, a URL, or '
+                                  'dict(file=..., model=...)')
+        if not self.is_trained and not self.sources:
+            key = 'checkpoint' if self.trajectory is None else 'trajectory'
+            raise ConfigError(f'{name}.{key} is empty: give one, or a list of several')
         for key in ('model', 'snapshots'):
             if self.is_trained and not self.given.get(key):
                 raise ConfigError(f'{name}.{key} is missing: give {name}=dict(model=..., '
-                                  f'snapshots=dict(interval=...)), or {name}=dict(trajectory=FOLDER) to use '
-                                  'snapshots that exist')
+                                  f'snapshots=dict(interval=...)), or {name}=dict(trajectory=FOLDER) or '
+                                  f'{name}=dict(model=..., checkpoint=FILE) to use a teacher that exists')
 
     @property
     def is_trained(self) -> bool:
-        return self.trajectory is None
+        return self.trajectory is None and self.checkpoint is None
 
     @property
-    def folders(self) -> list[Path]:
-        """Of trajectories that exist."""
-        return [Path(folder) for folder in as_list(self.trajectory)]
+    def sources(self) -> list[tuple[str | Path, dict | None]]:
+        """Of trajectories that exist: a folder, file or URL, and the network where it is known."""
+        items = [{'model': self.model, **(item if isinstance(item, dict) else dict(file=item))}
+                 for item in as_list(self.trajectory) or as_list(self.checkpoint)]
+        return [(item['file'], item['model']) for item in items]
 
 
 @dataclass(kw_only=True)

@@ -50,7 +50,8 @@ class Trial:
             schedule.update({key: probe[key] for key in ('held_out', 'num_images', 'seed') if key in probe})
         config.selector, config.probe, config.student_alone = ConfigDict(self.selector), None, False
         # a network is named only where checkpoints may not say it themselves
-        kept = ('model', 'data_preprocessor') if 'trajectory' in config.teacher else ('data_preprocessor', )
+        given = {'trajectory', 'checkpoint'} & {*config.teacher}
+        kept = ('model', 'data_preprocessor') if given else ('data_preprocessor', )
         own = training_of(config.teacher) if config.get('heads') is not None else {}
         own.update({key: config.teacher[key] for key in kept if config.teacher.get(key) is not None})
         folders = [str(path) for path in trajectories]

@@ -18,6 +18,7 @@ from ..files import atomic_write, plain, sha256_of_file
 from ..finite import require_finite
 from ..validate import check_one_label
 from .checkpoint_file import is_damaged_zip, load_checkpoint_file
+from .weight_names import renamed
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
 
@@ -42,7 +43,7 @@ class Snapshot:
         return self.metrics.get(ACCURACY)
 
     def __str__(self) -> str:
-        return f'{self.file}' if self.epoch is None else f'{self.file} (epoch {self.epoch})'
+        return f'{self.file} (epoch {self.epoch})' if self.epoch else f'{self.file}'
 
     def check_file(self) -> None:
         """Raises SnapshotError if it is missing, or its size or SHA-256 is not what the manifest says; where
@@ -97,12 +98,20 @@ def mismatch(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
                                      if key in found and found[key].shape != value.shape],
         'weights missing': [key for key in wanted if key not in found],
         'weights unknown': [key for key in found if key not in wanted]}
-    return '; '.join(f'{len(keys)} {what}, first: {keys[0]}' for what, keys in problems.items() if keys)
+    return '; '.join(f'{len(keys)} {what}, first: {", ".join(keys[:5])}'
+                     for what, keys in problems.items() if keys)
 
 
 def load_strictly(network: nn.Module, state_dict: dict[str, Tensor], name: str, config: dict) -> None:
-    """Raises SnapshotError, with this name and config, where a weight is missing, unknown or misshapen."""
-    if found := mismatch(network.state_dict(), state_dict):
+    """Load weights of this network, also as other packages name them (:func:`renamed`).
+
+    Raises:
+        SnapshotError: with this name and config, where a weight is missing, unknown or misshapen; nothing is
+            loaded then.
+    """
+    wanted = network.state_dict()
+    state_dict = renamed(state_dict, wanted)
+    if found := mismatch(wanted, state_dict):
         parts = {part: dict(config.get(part) or {}) for part in ('backbone', 'head')}
         raise SnapshotError(f'snapshot {name} is not of the network type={config.get("type")}, '
                             f'backbone={parts["backbone"]}, head={parts["head"]}: {found}. Give the config '

@@ -16,6 +16,7 @@ from .snapshot import Snapshot
 MANIFEST = 'trajectory.json'
 FORMAT = 'ckd_mm.trajectory/1'
 REPAIR = 'To write it anew from the snapshots: python tools/trajectory.py repair'
+UNKNOWN = 0  # epoch of a single checkpoint that does not tell it
 FACTS = ('iteration', 'lr', 'size', 'sha256', 'seconds')  # of a snapshot, as they stand in the manifest
 
 
@@ -74,18 +75,20 @@ class Trajectory:
 
     @classmethod
     def open(cls, path: Path, model: dict | None = None) -> 'Trajectory':
-        """A trajectory on disk: a ``trajectory.json``, a folder with one, or a folder of ``epoch_*.pth``,
-        whose network is ``model`` if they do not name it. Raises SnapshotError if there is none, or it is
-        empty."""
+        """A trajectory on disk: a ``trajectory.json``, a folder with one, a folder of ``epoch_*.pth``, or one
+        checkpoint file. Their network is ``model`` if they do not name it. Raises SnapshotError if there is
+        none, or it is empty."""
         path = Path(path)
         manifest = path if path.suffix == '.json' and path.is_file() else path / MANIFEST
         if manifest.is_file():
             trajectory = cls.from_manifest(manifest)
         elif path.is_dir():
             trajectory = cls._from_checkpoints(path, model)
+        elif path.is_file():
+            trajectory = cls._of_one(path, model)
         else:
-            raise SnapshotError(f'no trajectory at {path}: expected a {MANIFEST}, a folder with one, or a '
-                                'folder of epoch_*.pth')
+            raise SnapshotError(f'no trajectory at {path}: expected a {MANIFEST}, a folder with one, a '
+                                'folder of epoch_*.pth, or a checkpoint file')
         if not len(trajectory):
             raise SnapshotError(f'the trajectory at {path} is empty: no {MANIFEST} with snapshots and no '
                                 'epoch_*.pth there')
@@ -117,6 +120,16 @@ class Trajectory:
         snapshots = [Snapshot(file, epoch=epoch, size=file.stat().st_size, model=model, classes=classes)
                      for epoch, file in files.items()]
         return cls(folder, snapshots, dict(model=model, classes=classes, source='epoch_*.pth'))
+
+    @classmethod
+    def _of_one(cls, file: Path, model: dict | None) -> 'Trajectory':
+        """Its ``folder`` is the file."""
+        meta = load_checkpoint_file(file)['meta']
+        model, classes = network_and_classes(meta, str(file), model)
+        epoch = meta.get('epoch')
+        snapshot = Snapshot(file, epoch=epoch if type(epoch) is int and epoch > 0 else UNKNOWN,
+                            size=file.stat().st_size, model=model, classes=classes)
+        return cls(file, [snapshot], dict(model=model, classes=classes, source='a checkpoint'))
 
     def add(self, snapshot: Snapshot) -> None:
         """Add or replace the snapshot of that epoch and write the manifest."""
