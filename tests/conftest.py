@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 os.environ['OMP_NUM_THREADS'] = '1'  # two threads beside any other load are slower than one
 
+import hypothesis
 import pytest
 import sklearn.datasets
 import torch
@@ -31,6 +32,8 @@ format_code, yapf_api.FormatCode = yapf_api.FormatCode, lambda text, **options: 
 base_dataset.gc = SimpleNamespace(collect=lambda: None)
 sklearn.datasets.load_digits = functools.cache(sklearn.datasets.load_digits)
 ROOT = Path(__file__).parents[1]
+# a machine may be busy; and folders that fixtures make are only written into
+QUIET = dict(deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck))
 DEMO = ROOT / 'configs' / 'ckd' / 'demo_digits.py'
 
 
@@ -39,6 +42,15 @@ def pytest_addoption(parser):
     group.addoption('--faults', choices=('sample', 'all'), default='sample',
                     help='all: ten draws of each row, every kill, more examples of what hypothesis makes')
     group.addoption('--seed', type=int, default=0, help='of the draws')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    hypothesis.settings.register_profile('sample', max_examples=25, derandomize=True, **QUIET)
+    hypothesis.settings.register_profile('all', max_examples=1000, **QUIET)
+    hypothesis.settings.load_profile(config.getoption('faults'))
+    if config.getoption('faults') == 'all' and config.getoption('--hypothesis-seed') is None:
+        config.option.hypothesis_seed = str(config.getoption('seed'))
 
 
 def pytest_collection_finish():
