@@ -69,6 +69,7 @@ def is_whole(checkpoint: Path) -> bool:
         return True
     try:
         with zipfile.ZipFile(checkpoint) as file:
+            torch._C.PyTorchFileReader(str(checkpoint))  # torch's own reader refuses more
             return file.testzip() is None
     except Exception:  # a damaged file raises half a dozen types, a missing one OSError
         return False
