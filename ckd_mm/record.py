@@ -5,6 +5,7 @@ from typing import Any
 
 from .errors import CkdError, ConfigError
 from .files import plain, read_json
+from .settings import Settings
 
 # where files are, or how fast they are read and computed, which no result depends on
 NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers',
@@ -37,12 +38,14 @@ def listed(changed: list[str]) -> str:
     return '; '.join(changed[:3]) + (f' (and {len(changed) - 3} more)' if len(changed) > 3 else '')
 
 
-def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it away') -> dict[str, Any]:
+def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it away',
+                facts: type[Settings] | None = None) -> dict[str, Any]:
     """The JSON file at ``path``, whose ``"format"`` must be ``format``.
 
     Args:
         what: the file should be, say 'table of scores'.
         remedy: the way out, for the message.
+        facts: what may stand in it.
 
     Raises:
         CkdError: it is missing, damaged, or another kind of file.
@@ -51,6 +54,11 @@ def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it
     says = found.get('format') if isinstance(found, dict) else None
     if says != format:
         raise CkdError(f'{path} is no {what}: its "format" is {says!r}, expected {format!r}. {remedy}')
+    if facts is not None:
+        try:
+            facts.read('', found)
+        except ConfigError as error:
+            raise CkdError(f'{path} is damaged: {error}. {remedy}') from error
     return found
 
 

@@ -62,18 +62,29 @@ def unknown_type(error: Exception, config: Any) -> str | None:
     return None
 
 
+def scopes() -> set[str]:
+    """Of all packages that have registered types."""
+    return {registry.scope for root in vars(mmengine).values() if isinstance(root, Registry)
+            for registry in (root, *root.children.values())}
+
+
+def registries() -> Iterator[Registry]:
+    """All of mmengine and of the packages that are imported; also those that are below none of mmengine's, as
+    mmpretrain's of batch augmentations."""
+    modules = [mmengine, *(sys.modules.get(f'{scope}.registry') for scope in scopes())]
+    roots = {id(root): root for module in modules if module is not None for root in vars(module).values()
+             if isinstance(root, Registry) and root.parent is None}
+    for root in roots.values():
+        for registry in (root, *root.children.values()):
+            if registry.scope == 'ckd_mm':  # others may need packages that are not installed
+                registry.import_from_location()
+            yield registry
+
+
 def _registered() -> Iterator[str]:
     """Names of all types, as a config may write them."""
     scope = DefaultScope.get_current_instance()
-    # mmpretrain has some, of batch augmentations, that are below none of mmengine's
-    own = sys.modules.get(f'{scope.scope_name}.registry') if scope is not None else None
-    for root in [*vars(mmengine).values(), *vars(own or mmengine).values()]:
-        if isinstance(root, Registry) and root.parent is None:
-            if scope is not None and scope.scope_name in root.children:
-                yield from root.children[scope.scope_name].module_dict
-            for registry in (root, *root.children.values()):
-                if registry.scope == 'ckd_mm':  # others may need packages that are not installed
-                    registry.import_from_location()
-                yield from (name if registry is root else f'{registry.scope}.{name}'
-                            for name in registry.module_dict)
-            yield from (f'mmengine.{name}' for name in root.module_dict)
+    for registry in registries():
+        if registry.parent is None or (scope is not None and registry.scope == scope.scope_name):
+            yield from registry.module_dict
+        yield from (f'{registry.scope}.{name}' for name in registry.module_dict)

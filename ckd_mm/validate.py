@@ -5,6 +5,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
@@ -70,6 +71,13 @@ def check_bool(name: str, value: Any) -> bool:
 def check_dict(name: str, value: Any, example: str) -> dict:
     if not isinstance(value, dict):
         raise ConfigError(f'{name}={value!r} should be a dict, say {example}')
+    return value
+
+
+def check_inside(name: str, value: str | Path) -> str | Path:
+    """A path that a file names relative to its own folder: by its text, which links may lead anywhere."""
+    if Path(value).is_absolute() or '..' in Path(value).parts:
+        raise ConfigError(f'{name}={str(value)!r} should be a path that stays below the folder of its file')
     return value
 
 

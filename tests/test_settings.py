@@ -8,7 +8,7 @@ import pytest
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline import reference  # noqa: F401  all settings
-from ckd_mm.settings import Settings, TrainingSettings, kinds_of, setting
+from ckd_mm.settings import Settings, TrainingSettings, kinds_of, setting, settings_in
 
 
 def test_none_is_the_default_and_what_was_given_is_kept():
@@ -34,12 +34,18 @@ NAMES = [f'{kind.__name__}.{item.name}' for kind, item in NUMBERS]
 NONSENSE = [math.nan, math.inf, -math.inf, -2, -0.5, '3', 'x', [1], dict(a=1), True]
 
 
+def least(kind: type[Settings]) -> dict:
+    """What has to be given."""
+    return {item.name: least(settings_in(item.type)[0]) if settings_in(item.type) else {
+        dict: {}, int: 1, float: 1.0, bool: True, list: [1], str: (item.metadata['choices'] or ['x'])[0]}[
+        kinds_of(item.type)[0]] for item in kind.own_fields() if item.default is MISSING}
+
+
 @pytest.mark.parametrize('kind, item', NUMBERS, ids=NAMES)
 def test_every_number_has_bounds_and_nonsense_is_named(kind, item):
     limits, kinds = item.metadata, kinds_of(item.type)
     assert limits['at_least'] is not None or limits['above'] is not None
-    others = {other.name: {dict: {}, int: 1, list: [1], str: (other.metadata['choices'] or ['x'])[0]}[
-        kinds_of(other.type)[0]] for other in kind.own_fields() if other.default is MISSING}
+    others = least(kind)
     wrong = [value for value in NONSENSE if not (value is True and bool in kinds)]
     wrong += [limits['above'] if limits['at_least'] is None else limits['at_least'] - 1]
     wrong += [] if limits['at_most'] is None else [limits['at_most'] + 1]

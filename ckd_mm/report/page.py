@@ -6,11 +6,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..errors import CkdError
 from ..files import atomic_write
 from ..infoplane.plane import InformationPlane
+from ..validate import check_inside
 from .figures import as_svg, draw_information_plane, draw_training
-from .section import Report, Table
+from .section import REPORT, Report, Table
 from .table import accuracy_rows, further_percentages
 
 PAGE, TEMPLATE = 'report.html', 'page.html.j2'
@@ -42,8 +42,7 @@ def _figures(report: Report, work_dir: Path) -> Iterator[str]:
     sections = report.sections.values()
     for plane in (plane for section in sections for plane in section.planes):
         file = work_dir / plane.file
-        if Path(plane.file).is_absolute() or '..' in Path(plane.file).parts:
-            raise CkdError(f'the report in {work_dir} has an information plane outside of it: {plane.file}')
+        check_inside(f'{work_dir / REPORT}: planes.file', plane.file)
         if file.exists():  # it may have been removed since; the page can do without its figure
             measured = InformationPlane.load(file)
             yield as_svg(draw_information_plane(measured, file.with_suffix('.png'), plane.epochs))

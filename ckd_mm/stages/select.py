@@ -184,9 +184,8 @@ class SelectStage(TeachingStage[SelectResult]):
             return [dict(file=str(snapshot.file), model=snapshot.model)
                     for snapshot in (given[:count] if surely else [last] * count)]
         result = run.results[self.name]
-        folders = dict(zip((part['trajectory'] for part in result.by_trajectory),
-                           (str(trajectory.folder) for trajectory in self.trajectories(run))))
-        return [dict(teacher, trajectory=folders.get(teacher['trajectory'], teacher['trajectory']))
+        now = dict(zip((part['trajectory'] for part in result.by_trajectory), self.trajectories(run)))
+        return [as_teacher(now[teacher['trajectory']], now[teacher['trajectory']].at(teacher['epoch']))
                 for teacher in result.teachers]
 
     def cohort(self, run: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Cached teacher targets."""
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ..errors import CkdError, ConfigError
 from ..files import sha256_of_file
 from ..losses import SoftTarget
 from ..record import differences, flatten, read_record
+from ..settings import Settings, setting
 from .layout import Layout, image_checksum
 
+NEEDED = 'every such file has it'
 FILE, FORMAT = 'targets.json', 'ckd_mm targets 3'
 # Of checksums, for pixels whose root mean square is at most 1, and in proportion above. Rounding changes
 # them by 2e-5 (150,528 pixels added up in float32 in another order); of photographs mirrored or moved by one
@@ -24,6 +27,35 @@ REMOVE = ('Remove the folder: a resumed run makes its own targets again; instead
           '(distill.cache.file) name others, or none')
 # to wait for a GPU in every batch would slow the training down
 BATCHES_BETWEEN_CHECKS, VERIFIED_AT_ONCE = 50, ('cpu', )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutFacts(Settings):
+    """See :class:`Layout`."""
+    images: int = setting(at_least=1, help='N', remedy=NEEDED)
+    views: int = setting(at_least=1, help='K', remedy=NEEDED)
+    classes: int = setting(at_least=1, help='C', remedy=NEEDED)
+    teachers: int = setting(1, at_least=1, help='M')
+    dtype: str = setting('float32', choices=('float32', 'float16'), help='of the log-probabilities')
+    top_k: int | None = setting(None, at_least=1, help='classes of each image; None: all')
+    spread: bool = setting(False, help='whether there is one')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFacts(Settings):
+    """What may stand in ``targets.json``."""
+    example = 'dict(complete=True, layout=dict(...))'
+    complete: bool = setting(help='whether all rows are written', remedy=NEEDED)
+    layout: LayoutFacts = setting(help='of the arrays', remedy=NEEDED)
+    fingerprint: dict = setting(help='what they depend on', remedy=NEEDED)
+    batch: int = setting(at_least=1, help='images at a time', remedy=NEEDED)
+    seconds: float = setting(at_least=0, help='of work', remedy=NEEDED)
+    sha256: dict | None = setting(None, help='of each array, by its name')
+
+    def check(self, name: str) -> None:
+        arrays = set(Layout(**self.layout.given).arrays)
+        if self.complete and set(self.sha256 or {}) != arrays:
+            raise ConfigError(f'sha256={self.sha256!r} should have a text for each of {sorted(arrays)}')
 
 
 class TargetFile:
@@ -51,7 +83,7 @@ class TargetFile:
         path = self.folder / FILE
         if not path.is_file():
             raise CkdError(f'{path} does not exist: there are no teacher targets in this folder')
-        return read_record(path, FORMAT, 'record of teacher targets', REMOVE)
+        return read_record(path, FORMAT, 'record of teacher targets', REMOVE, TargetFacts)
 
     @property
     def is_complete(self) -> bool:

@@ -11,13 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from ..compat import versions
-from ..errors import SnapshotError
+from ..errors import ConfigError, SnapshotError
 from ..files import atomic_write, plain
 from ..finite import require_finite
+from ..settings import Settings, setting
 from ..trajectory import Snapshot
 from ..trajectory.checkpoint_file import load_checkpoint_file
 from .feature_network import FeatureNetwork, weights_sha256
-from .intermediate_head import IntermediateHead
+from .intermediate_head import KINDS, IntermediateHead
+
+NEEDED = 'every file of heads has it'
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFacts(Settings):
+    """What stands in the file; see :class:`HeadFile`."""
+    example = 'dict(out_indices=[0, 1, 2])'
+    out_indices: list = setting(help='of the backbone', remedy=NEEDED)
+    kind: str = setting(choices=KINDS, help='of heads', remedy=NEEDED)
+    grid: int = setting(at_least=1, help='side of it', remedy=NEEDED)
+    input_shape: list = setting(help='of images', remedy=NEEDED)
+    shapes: list = setting(help='of the maps', remedy=NEEDED)
+    num_classes: int = setting(at_least=1, help='of them', remedy=NEEDED)
+    sha256: str = setting(help='of the weights', remedy=NEEDED)
+    teacher: dict = setting(help='the snapshot', remedy=NEEDED)
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,10 @@ def read_heads(path: Path) -> HeadFile:
     facts = meta.get('heads')
     if not isinstance(facts, dict):
         raise SnapshotError(f'{path} is no file of heads: they are in the heads.pth of a run with `heads`')
+    try:
+        HeadFacts.read('heads', facts)
+    except ConfigError as error:
+        raise SnapshotError(f'{path} is damaged: {error}') from error
     if weights_sha256(state_dict) != facts['sha256']:
         raise SnapshotError(f'heads {path} are damaged: the SHA-256 of their weights is not the one in the '
                             'file; restore it, or train them again')

@@ -2,9 +2,19 @@
 
 import ast
 import copy
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
+
+from ..compat import require_mmrazor
 from ..errors import SnapshotError
+from ..registry import registries, scopes
+
+TYPES = ('type', 'norm_layer')  # keys that name a type; the second is of mmpretrain's TIMMBackbone
+CODE = ('.py', '.pkl', '.pickle', '.yaml', '.yml')  # files that mmengine reads by running what is in them
+FIRST_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint_path')
 
 
 def model_config_of(config: dict) -> dict | None:
@@ -31,6 +41,7 @@ def network_and_classes(meta: dict, source: str,
         own = meta.get('model') if isinstance(meta.get('model'), dict) else None
         if own is None and meta.get('cfg'):
             own = model_config_of(parse_config_text(meta['cfg'], source))
+        require_registered(own, source, 'model')
         if model is None:
             model = own
         elif own is not None and own.get('data_preprocessor') is not None:
@@ -38,6 +49,69 @@ def network_and_classes(meta: dict, source: str,
     names = (meta.get('dataset_meta') or {}).get('classes')
     known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     return model, tuple(names) if known else None
+
+
+def require_registered(config: Any, source: str, name: str) -> None:
+    """A config that comes out of a file of data may build what is registered, and nothing else.
+
+    Args:
+        source: the file.
+        name: of the config in it.
+
+    Raises:
+        SnapshotError: a type is not registered, or a value would have code fetched or run.
+    """
+    import mmpretrain.models  # noqa: F401  registers its networks
+    for path, key, value in _values(config, name):
+        problem = None
+        if key in TYPES and not is_registered(value):
+            problem = ('is registered nowhere, and nothing is imported for a file of data; register it, and '
+                       "import its module in your config: custom_imports=dict(imports=['...'])")
+        elif key == '_scope_' and value not in list(scopes()):
+            problem = f'should be one of {sorted(scopes())}'
+        elif key == 'trust_remote_code' and value:
+            problem = 'would run code that is downloaded, which a file of data may not ask for'
+        elif isinstance(value, str) and value.lower().endswith(CODE):
+            problem = 'would be read by running it, which a file of data may not ask for'
+        if problem is not None:
+            raise SnapshotError(f'{source}: {path}={value!r} {problem}')
+
+
+def is_registered(kind: Any) -> bool:
+    """Whether this type of a config is found without importing anything: by its name in a registry, with or
+    without scope, by the dotted name of a registered class, or of a network whose module is imported."""
+    if not isinstance(kind, str):
+        return False
+    scope, _, name = kind.rpartition('.')
+    if scope == 'mmrazor':
+        require_mmrazor(kind)
+    for registry in registries():
+        found = registry.module_dict.get(name)
+        if found is not None and scope in ('', registry.scope):
+            return True
+        if any(value.__qualname__ == name and f'{value.__module__}.'.startswith(f'{scope}.')
+               for value in registry.module_dict.values() if scope and hasattr(value, '__qualname__')):
+            return True
+    network = getattr(sys.modules.get(scope), name, None)
+    return isinstance(network, type) and issubclass(network, nn.Module)
+
+
+def without_files(config: Any) -> Any:
+    """A copy of a network's config that loads no first weights, for a network that gets all of its own."""
+    if isinstance(config, dict):
+        return {key: without_files(value) for key, value in config.items() if key not in FIRST_WEIGHTS}
+    return [*map(without_files, config)] if isinstance(config, list) else copy.deepcopy(config)
+
+
+def _values(value: Any, path: str, key: Any = None) -> Iterator[tuple[str, Any, Any]]:
+    """(where, key, value) of all that is in a config, itself included."""
+    yield path, key, value
+    items = value.items() if isinstance(value, dict) else \
+        enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        if key == 'targets' and str(value.get('type')).endswith('LoRAModel'):
+            continue  # names of layers, each as its `type`
+        yield from _values(item, path + (f'.{key}' if isinstance(value, dict) else f'[{key}]'), key)
 
 
 def parse_config_text(text: str, source: str) -> dict[str, Any]:
@@ -49,7 +123,7 @@ def parse_config_text(text: str, source: str) -> dict[str, Any]:
         return {target.id: _literal(statement.value)
                 for statement in ast.parse(text).body if isinstance(statement, ast.Assign)
                 for target in statement.targets if isinstance(target, ast.Name)}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         message = f'the config inside {source} cannot be read without running it: {error}'
         raise SnapshotError(message) from error
 

@@ -1,6 +1,5 @@
 """One checkpoint of a trajectory: a file of weights and what is known about it."""
 
-import copy
 import hashlib
 import io
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from ..files import atomic_write, plain, sha256_of_file
 from ..finite import require_finite
 from ..validate import check_one_label
 from .checkpoint_file import is_damaged_zip, load_checkpoint_file
+from .configs import without_files
 from .weight_names import renamed
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
@@ -74,7 +74,7 @@ class Snapshot:
         """The network with these weights, in eval mode, without gradients, on the CPU. Raises SnapshotError
         if the file is missing, damaged or of another network."""
         from mmpretrain.registry import MODELS
-        config = copy.deepcopy(self.model)
+        config = without_files(self.model)
         if config is None:
             raise SnapshotError(f'snapshot {self} does not say which network it is of: give its config as '
                                 '`model`')

@@ -10,7 +10,8 @@ from ..errors import SnapshotError
 from ..files import plain, write_json
 from ..record import read_record
 from .checkpoint_file import load_checkpoint_file
-from .configs import network_and_classes
+from .configs import network_and_classes, require_registered
+from .manifest import ManifestFacts
 from .snapshot import Snapshot
 
 MANIFEST = 'trajectory.json'
@@ -97,15 +98,13 @@ class Trajectory:
     @classmethod
     def from_manifest(cls, path: Path) -> 'Trajectory':
         """Raises CkdError if the file is missing, damaged or no manifest; it may be without snapshots."""
-        info = read_record(path, FORMAT, 'trajectory', f'{REPAIR} {path.parent}')
-        entries, classes = info.pop('snapshots', []), info.get('classes')
-        try:
-            snapshots = [Snapshot(path.parent / entry['file'], epoch=entry['epoch'],
-                                  metrics=entry.get('metrics') or {}, model=info.get('model'),
-                                  classes=None if classes is None else tuple(classes),
-                                  **{fact: entry.get(fact) for fact in FACTS}) for entry in entries]
-        except (KeyError, TypeError) as error:
-            raise SnapshotError(f'{path} is damaged: a snapshot lacks {error}') from error
+        info = read_record(path, FORMAT, 'trajectory', f'{REPAIR} {path.parent}', ManifestFacts)
+        entries, classes = info.pop('snapshots', None) or [], info.get('classes')
+        require_registered(info.get('model'), str(path), 'model')
+        snapshots = [Snapshot(path.parent / entry['file'], epoch=entry['epoch'],
+                              metrics=entry.get('metrics') or {}, model=info.get('model'),
+                              classes=None if classes is None else tuple(classes),
+                              **{fact: entry.get(fact) for fact in FACTS}) for entry in entries]
         return cls(path.parent, snapshots, info)
 
     @classmethod

@@ -117,7 +117,7 @@ def test_a_run_of_hostile_names(distil_run, tmp_path):
     (('"sections"', '"section"'), "report.json is damaged: 'sections'"),
     (('0.5,', ''), "does not fit the columns {'size'"),
     (('"size": "d"', '"size": "q"'), 'Unknown format code'),
-    (('"file": "', '"file": "../'), 'information plane outside of it')])
+    (('"file": "', '"file": "../'), r'planes.file=.* should be a path that stays below the folder')])
 def test_damaged(saved, change, message):
     file = saved / 'report.json'
     before = file.read_text()

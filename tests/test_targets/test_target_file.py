@@ -1,6 +1,7 @@
 """Targets that are read, and messages about files and images that are not as they should be."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -48,6 +49,25 @@ def test_another_file_is_no_target_file(tmp_path):
     write_json(tmp_path / 'targets.json', dict(format='something else'))
     with pytest.raises(CkdError, match='is no record of teacher targets: .*something else.*Remove the'):
         TargetFile(tmp_path).record()
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(complete='yes'), "complete='yes' should be True or False"),
+    (dict(layout=[]), r'layout=\[\] should be'),
+    (dict(layout=dict(images=6, views=2)), 'layout.classes is missing: every such file has it'),
+    (dict(layout=dict(images='6', views=2, classes=7)), "layout.images='6' should be a whole number"),
+    (dict(layout=dict(images=6, views=-2, classes=7)), 'layout.views=-2 should be a whole number'),
+    (dict(layout=dict(images=6, views=2, classes=7, dtype='O')), "layout.dtype='O' should be one of"),
+    (dict(layout=dict(images=6, views=2, classes=7, folder='..')), "layout: unknown key 'folder'"),
+    (dict(fingerprint='abc'), "fingerprint='abc' should be a dict"),
+    (dict(batch=0), 'batch=0 should be a whole'),
+    (dict(seconds=float('nan')), 'seconds=nan should be a finite number'),
+    (dict(sha256=dict(log_p='abc')), r"sha256=\{'log_p': 'abc'\} should have a text for each of ")])
+def test_a_record_of_other_types(writer_of, changes, message):
+    file = finished(writer_of()).folder / 'targets.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(CkdError, match=f'^{file} is damaged: {message}.* Remove the folder'):
+        TargetFile(file.parent).check()
 
 
 RIGHT_WRONG = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)

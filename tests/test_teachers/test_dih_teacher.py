@@ -270,6 +270,21 @@ def test_heads_of_other_classes(tmp_path):
         DIHTeacher(fewer.last, heads.file)
 
 
+@pytest.mark.parametrize('key, value, message', [
+    ('sha256', None, 'heads.sha256 is missing'),
+    ('kind', 'os.mkdir', "heads.kind='os.mkdir' should be one of"),
+    ('grid', 'four', "heads.grid='four' should be a whole number"),
+    ('shapes', 3, 'heads.shapes=3 should be a'),
+    ('teacher', 'epoch_2.pth', "heads.teacher='epoch_2.pth' should be a dict")])
+def test_facts_of_other_types(tmp_path, key, value, message):
+    snapshot, heads = heads_on(tmp_path)
+    checkpoint = torch.load(heads.file)
+    checkpoint['meta']['heads'][key] = value
+    torch.save(checkpoint, heads.file)
+    with pytest.raises(SnapshotError, match=f'^{heads.file} is damaged: {message}'):
+        DIHTeacher(snapshot, heads.file)
+
+
 def test_files_that_are_no_heads(tmp_path):
     snapshot, heads = heads_on(tmp_path)
     with pytest.raises(SnapshotError, match=r'heads .*nowhere\.pth do not exist'):

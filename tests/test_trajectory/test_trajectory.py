@@ -153,7 +153,8 @@ def test_nothing_there(tmp_path):
     ('{"format": "ckd_mm.traj', r'trajectory\.json cannot be read as JSON'),
     ('[]', r'trajectory\.json is no trajectory'),
     ('{"format": "ckd_mm.trajectory/99"}', "is no trajectory: its .* is 'ckd_mm.trajectory/99', expected"),
-    ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}', "is damaged: a snapshot lacks 'file'"),
+    ('{"format": "ckd_mm.trajectory/1", "snapshots": [{"epoch": 1}]}',
+     r'trajectory\.json is damaged: snapshots\[0\]\.file is missing'),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": [3]}', r'is damaged'),
     ('{"format": "ckd_mm.trajectory/1", "snapshots": 3}', r'is damaged')])
 def test_damaged_manifests(tmp_path, text, message):

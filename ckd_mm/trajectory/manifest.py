@@ -1,0 +1,66 @@
+"""What may stand in ``trajectory.json``."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from ..settings import Settings, setting
+from ..validate import check_inside, check_number
+from .snapshot import ACCURACY
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotFacts(Settings):
+    """Of one snapshot; see :class:`Snapshot`."""
+    example = "dict(epoch=1, file='snapshots/epoch_1.pth')"
+    epoch: int = setting(at_least=0, help='finished epochs', remedy='every snapshot has one')
+    file: str = setting(help='below the folder of the manifest', remedy='every snapshot has one')
+    metrics: dict | None = setting(None, help='of the validation after this epoch')
+    iteration: int | None = setting(None, at_least=0, help='finished iterations')
+    lr: float | None = setting(None, at_least=0, help='of the last iteration')
+    size: int | None = setting(None, at_least=1, help='bytes')
+    sha256: str | None = setting(None, help='of the file')
+    seconds: float | None = setting(None, at_least=0, help='of training up to here')
+
+    def check(self, name: str) -> None:
+        check_inside(f'{name}.file', self.file)
+        if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
+            raise ConfigError(f'{name}.sha256={self.sha256!r} should be 64 hexadecimal digits')
+        metrics = self.metrics or {}
+        if metrics.get(ACCURACY) is not None:
+            check_number(f'{name}.metrics.{ACCURACY}', metrics[ACCURACY], at_least=0, at_most=100)
+        for key, value in metrics.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f'{name}.metrics.{key}={value!r} should be a finite number')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestFacts(Settings):
+    """Of a whole trajectory. Further keys are facts that nothing here reads."""
+    example = 'dict(model=dict(...), snapshots=[...])'
+    snapshots: list | None = setting(None, help='a dict for each')
+    model: dict | None = setting(None, help='config of the network')
+    classes: list | None = setting(None, help='names in the order of the logits')
+    max_epochs: int | None = setting(None, at_least=1, help='length of the training')
+    planned_epochs: int | None = setting(None, at_least=1, help='of one that was stopped early')
+    held_out: dict | None = setting(None, help='images that it was not trained on')
+    seed: int | None = setting(None, at_least=0, help='of the training')
+    versions: dict | None = setting(None, help='of packages')
+
+    def check(self, name: str) -> None:
+        for index, value in enumerate(self.classes or ()):
+            if not isinstance(value, str):
+                raise ConfigError(f'classes[{index}]={value!r} should be the name of a class')
+        found = [SnapshotFacts.read(f'snapshots[{index}]', entry)
+                 for index, entry in enumerate(self.snapshots or ())]
+        for key in ('epoch', 'file'):
+            value, times = _most_common(getattr(snapshot, key) for snapshot in found)
+            if times > 1:
+                raise ConfigError(f'snapshots: {times} have {key}={value!r}, each should have its own')
+
+
+def _most_common(values: Any) -> tuple[Any, int]:
+    return next(iter(Counter(values).most_common(1)), (None, 0))
