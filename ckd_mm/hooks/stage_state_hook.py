@@ -10,7 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 
 from ..registry import HOOKS
-from ..training import unwrap
+from ..training import as_list, unwrap
 
 KEY = 'ckd_mm_stage'  # in checkpoints
 SEEN = ('wait_count', 'best_score')  # of an EarlyStoppingHook
@@ -107,8 +107,12 @@ def name_own_files(runner, checkpoint: dict) -> None:
                  if key.startswith('best_ckpt')})
 
 
-def _rate(runner) -> float | None:
-    return ((runner.cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
+def _rate(runner) -> float | list | None:
+    """The config's learning rate, and what OneCycleLR has instead."""
+    rate = ((runner.cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
+    highest = [scheduler['eta_max'] for scheduler in as_list(runner.cfg.get('param_scheduler'))
+               if 'eta_max' in scheduler]
+    return [rate, *highest] if highest else rate
 
 
 def early_stopping(runner) -> list[EarlyStoppingHook]:

@@ -14,7 +14,8 @@ CARRIED_OUT = re.compile(r'val_(cfg|dataloader)\b|sync_bn$|train_cfg\.(?!max_epo
 IN_LIST = re.compile(r'(?P<list>(.*\.)?custom_hooks)\.(?P<place>\d+)\.(?P<rest>.*)')
 
 
-AFTER_DIVERGENCE = re.compile(r'(student\.)?optim_wrapper\.(optimizer\.lr|clip_grad)\b')
+AFTER_DIVERGENCE = re.compile(r'(student\.)?(optim_wrapper\.(optimizer\.lr|clip_grad)|'
+                              r'param_scheduler\.(\d+\.)?eta_max)\b')
 
 
 class Changes(NamedTuple):

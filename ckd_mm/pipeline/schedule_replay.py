@@ -22,7 +22,7 @@ class Beginning:
         there is an ``eta_min``.
 
         Raises:
-            ConfigError: a scheduler goes by what was measured.
+            ConfigError: a scheduler goes by what was measured, or by another setting.
         """
         schedulers, length = _schedulers(runner), len(runner.train_dataloader)
         for scheduler in schedulers:
@@ -32,6 +32,9 @@ class Beginning:
                                   'is not known. Restore the learning rate, and clip gradients '
                                   '(optim_wrapper.clip_grad)')
         for group, own in zip(runner.optim_wrapper.param_groups, self.groups):
+            if 'max_lr' in own and own['max_lr'] == group.get('max_lr'):
+                raise ConfigError('optim_wrapper.optimizer.lr: OneCycleLR has its learning rates from '
+                                  "eta_max; restore it, and lower param_scheduler's eta_max")
             group.update(own)
         for scheduler, state in zip(schedulers, self.states):
             scheduler.load_state_dict(state)

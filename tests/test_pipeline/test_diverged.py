@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import ConfigError, DivergedError, NotFiniteError
 from ckd_mm.losses import SoftTarget
+from ckd_mm.pipeline.changes import Changes
 from ckd_mm.pipeline.rehearsal_runner import RehearsalRunner
 from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.pipeline.stage_runner import StageRunner
@@ -222,6 +223,24 @@ def trained(config, lr: float) -> list[float]:
     runner.call_hook = call_hook
     runner.train()
     return found
+
+
+def test_one_cycle_has_its_rate_from_elsewhere(digits_run):
+    """Another eta_max is that of an unbroken training with it; another lr would change nothing."""
+    config = digits_run(custom_hooks=HOOKS, epochs=4, param_scheduler=[
+        dict(type='OneCycleLR', eta_max=0.04, total_steps=16, by_epoch=False)])
+    lower = copy.deepcopy(config)
+    lower.param_scheduler[0].eta_max, lower.work_dir = 0.01, f'{config.work_dir}_lower'
+    expected = trained(lower, 0.05)
+    assert max(expected) == pytest.approx(0.01, rel=0.1)
+    trained(config, 0.05)
+    for later in (config, lower):
+        later.load_from, later.resume = str(Path(config.work_dir) / 'epoch_3.pth'), True
+    assert trained(lower, 0.05) == pytest.approx(expected[12:])
+    with pytest.raises(ConfigError, match="lower param_scheduler's eta_max"):
+        trained(config, 0.02)
+    refused = ['param_scheduler.0.eta_max was 0.04, now 0.01', 'param_scheduler.0.eta_min was 1, now 2']
+    assert Changes(refused, []).after_divergence() == Changes(refused[1:], refused[:1])
 
 
 def test_a_rate_that_follows_measurements_is_refused_by_name(digits_run):
