@@ -8,7 +8,6 @@ from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import torch
 
@@ -104,8 +103,9 @@ def read_checkpoint(file: Any, name: str, pickle_module: Any, map_location: Any 
     """
     forced = os.environ.pop(FORCED, None)
     try:
-        with mock.patch.object(torch.jit, 'load', _refuse_program):
-            return TORCH_LOAD(file, map_location, pickle_module, weights_only=False)
+        if _is_program(file):
+            raise ValueError('a TorchScript program')
+        return TORCH_LOAD(file, map_location, pickle_module, weights_only=False)
     except UnknownType:
         raise
     except Exception as error:  # torch raises half a dozen types for files it cannot read
@@ -117,8 +117,17 @@ def read_checkpoint(file: Any, name: str, pickle_module: Any, map_location: Any 
             os.environ[FORCED] = forced
 
 
-def _refuse_program(*args: Any, **kwargs: Any) -> None:
-    raise ValueError('a TorchScript program')
+def _is_program(file: Any) -> bool:
+    """By the same reader and the same name as ``torch.load``, which would hand it to ``torch.jit.load``."""
+    begin = file.tell() if hasattr(file, 'tell') else None
+    try:
+        return 'constants.pkl' in torch._C.PyTorchFileReader(
+            str(file) if begin is None else file).get_all_records()
+    except RuntimeError:  # of torch before 1.6, or damaged
+        return False
+    finally:
+        if begin is not None:
+            file.seek(begin)
 
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:
@@ -134,7 +143,8 @@ def load_checkpoint_file(path: Path) -> dict[str, Any]:
     meta, weights = checkpoint.get('meta'), checkpoint['state_dict']
     weights = weights if isinstance(weights, dict) else {}
     tensors = OrderedDict((WRAPPERS.sub('', key).replace('._orig_mod.', '.'), value)
-                          for key, value in weights.items() if isinstance(value, torch.Tensor))
+                          for key, value in weights.items()
+                          if isinstance(key, str) and isinstance(value, torch.Tensor))
     if not tensors:
         raise SnapshotError(f'{path} holds no weights')
     return dict(checkpoint, meta=meta if isinstance(meta, dict) else {}, state_dict=tensors)

@@ -25,7 +25,9 @@ def model_config_of(config: dict) -> dict | None:
         return None
     statistics, kind = [model.get('data_preprocessor'), config.get('data_preprocessor')], model.get('type')
     if getattr(kind, '__name__', str(kind)).endswith('CheckpointDistill'):  # in pure Python a class
-        model = model['student']
+        model = model.get('student')
+        if not isinstance(model, dict):
+            return None
     model = copy.deepcopy(model)
     for given in statistics:
         if given is not None:
@@ -46,7 +48,8 @@ def network_and_classes(meta: dict, source: str,
             model = own
         elif own is not None and own.get('data_preprocessor') is not None:
             model = dict(model, data_preprocessor=own['data_preprocessor'])
-    names = (meta.get('dataset_meta') or {}).get('classes')
+    images = meta.get('dataset_meta')
+    names = images.get('classes') if isinstance(images, dict) else None
     known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     return model, tuple(names) if known else None
 

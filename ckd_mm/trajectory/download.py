@@ -23,6 +23,8 @@ def local_file(source: str | Path) -> Path:
     if '://' not in str(source):
         return Path(source)
     file = Path(torch.hub.get_dir(), 'checkpoints', str(source).rpartition('/')[2])
+    if file.is_dir():  # the URL ends in / or /..
+        raise SnapshotError(f'{source} should end in the name of a checkpoint file')
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{file}.lock'):  # of the processes of a run one downloads
         if not file.exists():
