@@ -42,9 +42,10 @@ def _in_model_zoo(name: str, model: str) -> Any:
     try:
         return ModelHub.get(model)
     except Exception as error:  # its config may need a package that is not there
-        meant = difflib.get_close_matches(model.lower(), list_models(), n=3)
+        names = difflib.get_close_matches(model.lower(), list_models(), n=3)
+        meant = [f'dict(cfg_path={model!r})'] if model.endswith('.py') else [*map(repr, names)]
         raise ConfigError(f"{name}={model!r} cannot be found in mmpretrain's model zoo ({in_a_line(error)})"
-                          + (f'; did you mean {" or ".join(map(repr, meant))}?' if meant else '')) from error
+                          + (f'; did you mean {" or ".join(meant)}?' if meant else '')) from error
 
 
 def _weights(name: str, found: Any) -> str:

@@ -22,9 +22,10 @@ def local_file(source: str | Path) -> Path:
     """
     if '://' not in str(source):
         return Path(source)
-    file = Path(torch.hub.get_dir(), 'checkpoints', str(source).rpartition('/')[2])
-    if file.is_dir():  # the URL ends in / or /..
+    name = str(source).rpartition('/')[2]
+    if name in ('', '.', '..'):
         raise SnapshotError(f'{source} should end in the name of a checkpoint file')
+    file = Path(torch.hub.get_dir(), 'checkpoints', name)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{file}.lock'):  # of the processes of a run one downloads
         if not file.exists():

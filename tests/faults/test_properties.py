@@ -212,7 +212,7 @@ NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name.isprintable())
 COUNTS, RATES = st.integers(0, 2**60), st.floats(0, 1e9)
 SNAPSHOTS = st.lists(st.builds(
     dict, epoch=st.integers(1, 10**6), iteration=st.none() | COUNTS, lr=st.none() | RATES,
-    metrics=st.dictionaries(NAMES, st.floats(-1e9, 1e9), max_size=3), size=st.none() | COUNTS,
+    metrics=st.dictionaries(NAMES, st.floats(-1e9, 1e9), max_size=3), size=st.none() | st.integers(1, 2**60),
     sha256=st.none() | st.text('0123456789abcdef', min_size=64, max_size=64), seconds=st.none() | RATES),
     max_size=5, unique_by=lambda item: item['epoch'])
 

@@ -90,7 +90,7 @@ def test_extended_and_not_repeated(swept, config, tmp_path, run_commands):
 
     manifest = moved / 'teacher_run' / 'trajectory.json'
     found = json.loads(manifest.read_text())
-    found['snapshots'][0]['sha256'] = 'other'
+    found['snapshots'][0]['sha256'] = '0' * 64
     manifest.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match='trial epoch_1_seed_7 is finished, but its teacher of epoch 1 was '
                                           'another'):

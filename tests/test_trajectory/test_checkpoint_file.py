@@ -13,6 +13,7 @@ from torch import nn
 from yapf.yapflib import yapf_api
 
 from ckd_mm.errors import SnapshotError
+from ckd_mm.trajectory import Trajectory
 from ckd_mm.trajectory.checkpoint_file import Placeholder, SafeUnpickler, load_checkpoint_file
 from ckd_mm.trajectory.configs import parse_config_text
 
@@ -209,3 +210,16 @@ def test_statements_other_than_assignments_are_not_run(tmp_path):
     text = f'import os\n{call}\nif {call}:\n    pass\nmodel = dict(a=1)\n'
     assert parse_config_text(text, 'here') == dict(model=dict(a=1))
     assert not marker.exists()
+
+
+def test_facts_of_other_types_are_unknown(tmp_path):
+    """What stands beside the weights of a file from anywhere."""
+    weights = {**network(resnet(2), 1).state_dict(), 7: torch.zeros(1)}
+    config = "model = dict(type='ckd_mm.CheckpointDistill')"
+    meta = dict(dataset_meta=[1], cfg=config, epoch='3')
+    torch.save(dict(state_dict=weights, meta=meta), tmp_path / 'a.pth')
+    snapshot = Trajectory.open(tmp_path / 'a.pth').last
+    assert (snapshot.model, snapshot.classes, snapshot.epoch) == (None, None, 0)
+    images = torch.zeros(1, 3, 8, 8)
+    built = Trajectory.open(tmp_path / 'a.pth', resnet(2)).last.build()
+    assert torch.equal(built(images), network(resnet(2), 1)(images))

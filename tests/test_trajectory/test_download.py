@@ -63,3 +63,9 @@ def test_what_cannot_be_downloaded_is_one_line(server, missing):
     with pytest.raises(SnapshotError, match=f'^{source} cannot be downloaded .*; download') as told:
         local_file(source)
     assert '\n' not in str(told.value)
+
+
+@pytest.mark.parametrize('end', ['/', '/..'])
+def test_a_url_without_a_file(server, end):
+    with pytest.raises(SnapshotError, match='should end in the name of a checkpoint file'):
+        local_file(server[1] + end)
