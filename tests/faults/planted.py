@@ -18,7 +18,7 @@ from ckd_mm.errors import CkdError
 from ..conftest import distil_config
 from ..helpers import stopped_at, weights_of
 
-UNREAD = re.compile(r'\.log$|/vis_data/|/2\d{7}_\d{6}/|\.py$|\.html$')
+UNREAD = re.compile(r'\.(log|lock)$|/vis_data/|/2\d{7}_\d{6}/|\.py$|\.html$')
 
 
 class Run:
