@@ -12,7 +12,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..errors import SnapshotError
+from ..errors import CkdError, SnapshotError, in_a_line
 from ..files import atomic_write, plain, sha256_of_file
 from ..finite import require_finite
 from ..validate import check_one_label
@@ -83,8 +83,14 @@ class Snapshot:
             # mmrazor builds its teachers in its own scope, which lacks the short names of mmpretrain's types
             config = dict(config, _scope_=config.get('_scope_', 'mmpretrain'))
         state_dict = self.state_dict()
-        with torch.random.fork_rng(devices=[]):
-            network = MODELS.build(config)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                network = MODELS.build(config)
+        except CkdError:
+            raise
+        except Exception as error:  # whatever a constructor raises
+            raise SnapshotError(f'snapshot {self}: its network cannot be built from its `model` '
+                                f'({in_a_line(error)})') from error
         check_one_label(f'snapshot {self}', network)
         load_strictly(network, state_dict, str(self), config)
         return network.eval().requires_grad_(False)

@@ -18,6 +18,7 @@ from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.store import Store, read_records
 from ckd_mm.targets.target_file import TargetFile
 from ckd_mm.teachers.head_file import read_heads
+from ckd_mm.trajectory import Trajectory
 from ckd_mm.trajectory.checkpoint_file import load_checkpoint_file
 
 from .planted import config_in, flipped
@@ -88,7 +89,13 @@ def read_plane(folder: Path) -> None:
     InformationPlane.load(folder / 'information_plane.json')
 
 
-READERS = {'stages.json': read_stages, 'information_plane.json': read_plane}
+def read_trajectory(folder: Path) -> None:
+    for snapshot in Trajectory.open(folder):
+        snapshot.build()
+
+
+READERS = {'stages.json': read_stages, 'information_plane.json': read_plane,
+           'trajectory.json': read_trajectory, 'targets/targets.json': read_targets}
 
 
 @pytest.fixture(scope='module')
