@@ -18,9 +18,9 @@ from ..files import plain, remove_unfinished
 from ..registry import HOOKS
 from ..training import averaged_weights, require_epoch_loop, unwrap
 from ..trajectory import Trajectory, check_schedule, model_config_of, snapshot_epochs, write_snapshot
+from ..trajectory.trajectory import FOLDER
 from ..validate import check_bool
 
-FOLDER = 'snapshots'
 KEY = 'ckd_mm_snapshot'  # in checkpoints
 
 

@@ -11,9 +11,7 @@ from .checkpoint_file import load_checkpoint_file
 from .configs import network_and_classes, parse_config_text
 from .schedule import snapshot_epochs
 from .snapshot import ACCURACY, Snapshot
-from .trajectory import MANIFEST, Trajectory
-
-FOLDER = 'snapshots'
+from .trajectory import FOLDER, MANIFEST, Trajectory
 
 
 def repair(folder: Path, accuracies: dict[int, float], log: Callable[[str], None] = print) -> Trajectory:

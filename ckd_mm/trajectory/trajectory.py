@@ -15,6 +15,7 @@ from .manifest import ManifestFacts
 from .snapshot import Snapshot
 
 MANIFEST = 'trajectory.json'
+FOLDER = 'snapshots'  # beside it, of the files that a training leaves
 FORMAT = 'ckd_mm.trajectory/1'
 REPAIR = 'To write it anew from the snapshots: python tools/trajectory.py repair'
 UNKNOWN = 0  # epoch of a single checkpoint that does not tell it

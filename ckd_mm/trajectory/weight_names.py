@@ -50,7 +50,7 @@ def _candidates(weights: Weights, wanted: Weights) -> Iterator[Weights]:
 
 def _prefix(weights: Weights) -> str:
     """That all names have, up to a dot."""
-    return commonprefix([*weights]).rpartition('.')[0] + '.' if '.' in commonprefix([*weights]) else ''
+    return ''.join(commonprefix([*weights]).rpartition('.')[:2])
 
 
 def _kind(item: tuple[str, Tensor]) -> tuple[str, tuple[int, ...]]:

@@ -122,5 +122,5 @@ def test_a_selector_that_wants_a_trajectory(plain, tmp_path):
     file = trajectory(tmp_path / 'made', epochs=(3, )).last.file
     config = plain('two')
     config.teacher, config.selector = dict(checkpoint=str(file)), dict(type='even', k=2)
-    with pytest.raises(ConfigError, match='selector'):
+    with pytest.raises(ConfigError, match=r'^selector: wants epochs \[2, 3\], .*; it has \[3\]'):
         RUNNERS.build(config).train()
