@@ -2,14 +2,20 @@
 
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from ckd_mm import signals
 from ckd_mm.signals import STATUS, Stopped, leave_to_the_main_process, listening
+
+from .conftest import ROOT, digits_config
 
 
 @pytest.mark.parametrize('number', signals.SIGNALS)
@@ -102,3 +108,46 @@ def test_processes_that_are_forked_off(work, numbers, code):
     """They can be ended as usual, but those of data loaders do not end with the first signal to the whole
     process group."""
     assert exit_code(work, *numbers) == code
+
+
+def is_caught(process: subprocess.Popen, number: int) -> bool:
+    """Whether the process has a handler of its own for a signal."""
+    status = Path(f'/proc/{process.pid}/status').read_text()
+    return bool(int(re.search(r'SigCgt:\s*(\w+)', status)[1], 16) >> (number - 1) & 1)
+
+
+@pytest.fixture
+def training(tmp_path):
+    """tools/train.py in a process of its own, which would train for minutes."""
+    digits_config(tmp_path / 'run', epochs=2000, runner_type='ckd_mm.CheckpointDistillRunner', teacher=None,
+                  rehearsal=False, val_cfg=None, val_dataloader=None,
+                  val_evaluator=None).dump(tmp_path / 'config.py')
+    with subprocess.Popen([sys.executable, ROOT / 'tools' / 'train.py', tmp_path / 'config.py'], text=True,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize('number', signals.SIGNALS)
+def test_before_anything_is_imported(training, tmp_path, number):
+    while not is_caught(training, number):
+        assert training.poll() is None
+        time.sleep(0.001)
+    training.send_signal(number)
+    _, error = training.communicate(timeout=60)
+    assert training.returncode == STATUS
+    assert error == (f'{number.name} ended the run before its start; the same command starts it again '
+                     '(exit status 75)\n')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_in_a_training(training, tmp_path):
+    while not (tmp_path / 'run' / 'student' / 'epoch_1.pth').exists():
+        assert training.poll() is None
+        time.sleep(0.01)
+    training.send_signal(signal.SIGUSR1)
+    training.communicate(timeout=60)
+    assert training.returncode == STATUS
+    line = (tmp_path / 'run' / 'ckd_mm.log').read_text().splitlines()[-1]
+    written, = (tmp_path / 'run' / 'student').glob('iter_*.pth')
+    assert f'student/{written.name}; --resume goes on with it (exit status 75)' in line

@@ -3,8 +3,33 @@
 stages."""
 
 import argparse
+import contextlib
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """At once, with the status of :mod:`ckd_mm.signals`: while packages are imported, which may take a minute,
+    there is nothing to be finished."""
+
+    def end(number: int, frame: object) -> None:
+        name = signal.Signals(number).name
+        line = f'{name} ended the run before its start; the same command starts it again (exit status 75)\n'
+        os.write(2, line.encode())
+        os._exit(75)
+
+    numbers = [getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name)]
+    own = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in own:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,15 +101,14 @@ def has_stages(cfg) -> bool:
     return cfg.get('runner_type', 'Runner') != 'Runner'
 
 
-def main() -> None:
-    args = parse_args()
+def build(args: argparse.Namespace):
+    """The runner of a config, and the config."""
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     from ckd_mm.cli import read_config
     from ckd_mm.compat import prepare_distributed
     from ckd_mm.errors import ConfigError, reading
-    from ckd_mm.trajectory.safe_loading import safe_loading
     cfg = read_config(args.config)
     with reading(f'config {args.config} cannot be used'):
         cfg = merge_args(cfg, args)
@@ -93,14 +117,21 @@ def main() -> None:
                           '--until out')
     with reading(f'the runner of {args.config} cannot be built'):
         if has_stages(cfg):
-            runner = RUNNERS.build(cfg)
-        else:
-            prepare_distributed(cfg)
-            runner = Runner.from_cfg(cfg)
+            return RUNNERS.build(cfg), cfg
+        prepare_distributed(cfg)
+        return Runner.from_cfg(cfg), cfg
+
+
+def main() -> None:
+    with ended_by_signals():
+        args = parse_args()
+        from ckd_mm.trajectory.safe_loading import safe_loading
+        runner, cfg = build(args)
     with safe_loading(cfg):
         runner.train(**({} if args.until is None else dict(until=args.until)))
 
 
 if __name__ == '__main__':
-    from ckd_mm.cli import run
+    with ended_by_signals():
+        from ckd_mm.cli import run
     run(main)
