@@ -12,8 +12,8 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """At once, with the status of :mod:`ckd_mm.signals`: while packages are imported, which may take a minute,
-    there is nothing to be finished."""
+    """At once, with the status of :mod:`ckd_mm.signals`: while packages are imported, which may take a
+    minute, there is nothing to be finished."""
 
     def end(number: int, frame: object) -> None:
         name = signal.Signals(number).name
