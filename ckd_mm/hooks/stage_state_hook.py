@@ -11,6 +11,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 
 from ..registry import HOOKS
 from ..training import as_list, unwrap
+from ..trajectory.configs import parse_config_text
 
 KEY = 'ckd_mm_stage'  # in checkpoints
 SEEN = ('wait_count', 'best_score')  # of an EarlyStoppingHook
@@ -38,7 +39,7 @@ class StageStateHook(Hook):
 
     def has_new_rate(self, runner) -> bool:
         """Whether a resumed run has another learning rate than its checkpoint."""
-        return self.restored is not None and self.restored.get('lr', _rate(runner)) != _rate(runner)
+        return self.restored is not None and self.restored['lr'] != _rate(runner.cfg)
 
     def before_train(self, runner) -> None:
         if self.restored is None:
@@ -70,7 +71,7 @@ class StageStateHook(Hook):
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
         checkpoint[KEY] = dict(stage=Path(runner.work_dir).name, seconds=self.seconds, random=_random_state(),
-                               place=place, lr=_rate(runner),
+                               place=place, lr=_rate(runner.cfg),
                                stopping=[{name: getattr(hook, name) for name in SEEN}
                                          for hook in early_stopping(runner)])
         distiller = getattr(unwrap(runner.model), 'distiller', None)
@@ -85,6 +86,9 @@ class StageStateHook(Hook):
         if KEY not in checkpoint:
             return
         self.restored = checkpoint[KEY]
+        if 'lr' not in self.restored:  # of an earlier version
+            text, source = checkpoint['meta']['cfg'], 'the checkpoint to resume from'
+            self.restored['lr'] = _rate(parse_config_text(text, source))
         self.started -= self.restored['seconds']
         for hook, seen in zip(early_stopping(runner), self.restored.get('stopping', ())):
             vars(hook).update(seen)
@@ -107,10 +111,10 @@ def name_own_files(runner, checkpoint: dict) -> None:
                  if key.startswith('best_ckpt')})
 
 
-def _rate(runner) -> float | list | None:
+def _rate(config: dict) -> float | list | None:
     """The config's learning rate, and what OneCycleLR has instead."""
-    rate = ((runner.cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
-    highest = [scheduler['eta_max'] for scheduler in as_list(runner.cfg.get('param_scheduler'))
+    rate = ((config.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
+    highest = [scheduler['eta_max'] for scheduler in as_list(config.get('param_scheduler'))
                if 'eta_max' in scheduler]
     return [rate, *highest] if highest else rate
 
