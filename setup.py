@@ -25,7 +25,8 @@ setup(
     install_requires=requirements('runtime'),
     # two stacks provide the same modules, so neither can be a hard requirement: choose one
     extras_require=dict(
-        current=requirements('current') + requirements('mmrazor'),
-        classic=requirements('classic') + requirements('mmrazor'),
-        tests=requirements('tests')),
+        current=requirements('current'),
+        classic=requirements('classic'),
+        mmrazor=requirements('mmrazor'),
+        tests=requirements('tests') + requirements('mmrazor')),
 )

@@ -56,6 +56,12 @@ def check_part(name: str, value: Any) -> float | int:
     return value
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """The end of a message: which of the known words come near; '' if none does."""
+    close = difflib.get_close_matches(word, list(known), n=3)
+    return f'; did you mean {" or ".join(close)}?' if close else ''
+
+
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     if value not in choices:
         raise ConfigError(f'{name}={value!r} should be one of {tuple(choices)}')

@@ -151,6 +151,14 @@ def opened(config: Config) -> tuple[Run, dict[str, Stage]]:
     return run, named
 
 
+def hint_distiller(layer: str = 'backbone.layer1', channels: tuple[int, int] = (4, 8), **loss) -> dict:
+    """Our distiller of one layer: ``loss_feature``, the mean squared error of a hint."""
+    loss = dict(dict(type='ckd_mm.HintLoss', student_channels=channels[0], teacher_channels=channels[1],
+                     reduction='mean'), **loss)
+    return dict(type='ckd_mm.FeatureDistiller', losses=dict(
+        loss_feature=dict(loss, student=layer, teacher=f'networks.0.{layer}')))
+
+
 def feature_distiller(source: str = 'backbone.layer1', channels: tuple[int, int] | None = (4, 8),
                       **loss) -> dict:
     """mmrazor's distiller of one layer: ``loss_feature``, by default an L2Loss; if channels are given, behind

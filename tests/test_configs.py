@@ -158,9 +158,9 @@ def kind_of(name: str) -> set:
             *(key for key in ('hint', 'assistants', 'generations', 'student_alone') if run.config.get(key)),
             *(f'distill.{key}' for key in ('loss', 'schedule', 'standardize', 'stop_epoch')
               if distill.get(key)),
-            *(loss.type for distiller in distillers for loss in distiller.distill_losses.values()),
-            *(f'{side} {recorder.source}' for distiller in distillers for side in ('student', 'teacher')
-              for recorder in distiller[f'{side}_recorders'].values())}
+            *(loss.type for distiller in distillers for loss in distiller.losses.values()),
+            *(f'{side} {loss[side]}' for distiller in distillers for side in ('student', 'teacher')
+              for loss in distiller.losses.values())}
 
 
 def test_every_kind_is_trained():
@@ -287,7 +287,7 @@ def test_two_iterations_of_every_stage(name, folder, watch):
             assert max(step.get(part, 0) for step in steps) > 0, (stage, steps)
         if method.distill.get('distiller'):
             at = [part for part in steps[-1] if part.startswith('loss_at')]
-            assert len(at) == len(method.distill.distiller.distill_losses)
+            assert len(at) == len(method.distill.distiller.losses)
 
     # the published file is the student as mmpretrain builds it
     student = MODELS.build(model_config_of(open_run(method)[0].student_training()))

@@ -52,7 +52,8 @@ class DistillSettings(Settings):
         None, help='hook or list of hooks that change distillation: ckd_mm.AnnealDistillationHook, '
                    'ckd_mm.StopWhenOvertakenHook, ckd_mm.ProgressiveTeacherHook')
     distiller: dict | None = setting(
-        None, help='config of an mmrazor.ConfigurableDistiller, for losses of features')
+        None, help='config of a ckd_mm.FeatureDistiller or an mmrazor.ConfigurableDistiller, for losses of '
+                   'features')
     cohort: dict | None = setting(
         None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is given the selected '
                    '`snapshots` and the `model` of those that do not name their own')

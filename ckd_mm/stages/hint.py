@@ -24,8 +24,9 @@ HINT = 'hint.pth'  # left in the work_dir: the student starts from it
 class HintSettings(TrainingSettings):
     """``hint``: a first stage of the student, trained like it but for what is said otherwise."""
     distiller: dict = setting(
-        help='config of an mmrazor.ConfigurableDistiller, whose losses are the hints',
-        remedy='give the config of an mmrazor.ConfigurableDistiller, whose losses are the hints')
+        help='config of a ckd_mm.FeatureDistiller or an mmrazor.ConfigurableDistiller, whose losses are the '
+             'hints',
+        remedy='give the config of a ckd_mm.FeatureDistiller, whose losses are the hints')
 
 
 @dataclass(kw_only=True)

@@ -50,8 +50,8 @@ class CheckpointDistill(TaughtStudent):
                                  ce_weight_after_stop=ce_weight_after_stop).items():
             check_number(name, weight, **WEIGHT)
         if targets is not None and distiller is not None:
-            raise ConfigError(f'targets={targets!r} and a distiller: its recorders see nothing of teachers '
-                              'that do not run; take one of them out')
+            raise ConfigError(f'targets={targets!r} and a distiller: it sees nothing of teachers that '
+                              'do not run; take one of them out')
         if cohort is None and targets is None and (kd_weight > 0 or distiller is not None):
             raise ConfigError(f'cohort is missing: kd_weight={kd_weight} needs teachers; give a cohort, or '
                               'kd_weight=0')
@@ -100,7 +100,7 @@ class CheckpointDistill(TaughtStudent):
 
     def _set_cohort(self, cohort: dict | BaseCohort | None) -> None:
         self.outside.cohort, self.outside.ready = cohort, False
-        self.clear_recorders()
+        self.clear_distiller()
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """``loss_ce`` and ``loss_kd``, weighted, and the distiller's; while nothing is distilled the
@@ -109,7 +109,7 @@ class CheckpointDistill(TaughtStudent):
             return self._own_loss(inputs, data_samples)
         target, teachers = self._target(inputs, data_samples)
         times = teachers if self.reduction == 'sum' else 1
-        with self.recording('student_recorders'), output_of(self.student.head) as outputs:
+        with self.recording('student'), output_of(self.student.head) as outputs:
             losses = weighted(self.student(inputs, data_samples, mode='loss'), times * self.ce_weight)
         if self.kd_weight > 0:
             labels = (hard_labels(data_samples), ) if self.needs_labels else ()

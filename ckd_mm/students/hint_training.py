@@ -11,23 +11,23 @@ from ..errors import ConfigError, in_a_line
 from ..registry import MODELS
 from ..teachers import BaseCohort
 from .classifier import build_classifier
+from .distiller import Distiller
 from .taught_student import TaughtStudent, build_distiller
 
 
 @MODELS.register_module()
 class HintTraining(TaughtStudent):
     r"""Hint-based training (FitNets; Romero et al., arXiv 1412.6550, Sec. 2.2): the student up to its guided
-    layer, and a regressor r on top of it, learn the teacher's hint layer, by the distiller's losses alone.
-    With mmrazor's ``ConvModuleConnector`` as r and ``L2Loss(normalize=False, loss_weight=0.5)`` that is their
-    Eq. 3, :math:`1/2 \| hint - r(guided) \|^2`, mean over the batch; with ``div_element=True`` and
-    ``loss_weight=1`` the mean squared error. The second stage is an ordinary distillation that starts from
-    these weights.
+    layer, and a regressor on top of it, learn the teacher's hint layer, by the distiller's losses alone: see
+    :class:`ckd_mm.losses.HintLoss`. The second stage is an ordinary distillation that starts from these
+    weights.
 
     What the losses do not reach stays as it is: no gradient, so no weight decay and nothing for DDP to wait
     for, and no change of BatchNorm statistics. Neither student nor teacher is computed further than its last
-    recorded layer, unless they are compiled. Connectors travel with :class:`ckd_mm.hooks.StageStateHook`.
+    recorded layer, unless they are compiled. The distiller's own weights travel with
+    :class:`ckd_mm.hooks.StageStateHook`.
 
-    Args: see :class:`TaughtStudent`. The sources of the teacher's recorders are modules of the cohort, as
+    Args: see :class:`TaughtStudent`. The teacher's layers are modules of the cohort, as
     ``networks.0.backbone.layer2``.
 
     Raises:
@@ -42,9 +42,6 @@ class HintTraining(TaughtStudent):
         for name, parameter in student.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name in reached)
         self.unreached_norms = [module for module in student.modules() if _is_unreached_norm(module)]
-        used = {record.get('connector') for record in _records(self.distiller)}
-        for name, connector in self.distiller.connectors.items():
-            connector.requires_grad_(name in used)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> 'HintTraining':
@@ -57,7 +54,7 @@ class HintTraining(TaughtStudent):
         """The distiller's losses."""
         with self._until_recorded('teacher', self.cohort):
             self.teacher_logits(inputs)
-        with self._until_recorded('student', self.student), self.recording('student_recorders'):
+        with self._until_recorded('student', self.student), self.recording('student'):
             self.student(inputs, mode='tensor')
         return self.distiller_losses()
 
@@ -72,23 +69,17 @@ class _Enough(Exception):
 
 
 @contextlib.contextmanager
-def until_recorded(distiller: nn.Module, role: str, network: nn.Module):
-    """End the forward pass of ``network``, the 'student' or 'teacher', and with it the block, once the
-    recorders hold all that the losses take. With recorders of anything but outputs it runs to its end."""
-    manager = getattr(distiller, f'{role}_recorders')
-    wanted = [(manager.get_recorder(record['recorder']), record.get('record_idx', 0))
-              for record in _records(distiller, role)]
-    if any(type(recorder).__name__ != 'ModuleOutputsRecorder' for recorder, _ in wanted):
-        yield
-        return
+def until_recorded(distiller: Distiller, role: str, network: nn.Module):
+    """End the forward pass of ``network``, the 'student' or 'teacher', and with it the block, once all that
+    the losses take is recorded, if the distiller can tell behind which layers that is."""
 
     def stop_if_enough(module, inputs, output) -> None:
-        if all(len(recorder.data_buffer) > index for recorder, index in wanted):
+        if distiller.is_complete(role):
             raise _Enough
 
-    # after the recorders' own hooks, which have been there since the distiller was prepared
+    # after the distiller's own hooks, which have been there since it was attached
     handles = [network.get_submodule(source).register_forward_hook(stop_if_enough)
-               for source in {recorder.source for recorder, _ in wanted}]
+               for source in distiller.sources(role) or ()]
     try:
         with contextlib.suppress(_Enough):
             yield
@@ -109,20 +100,18 @@ def reached_by(student: nn.Module, distiller: dict) -> set[str]:
     with torch.random.fork_rng(devices=[]):
         twin, built = copy.deepcopy(student).cpu().eval(), build_distiller(distiller)
         channels = next((module.in_channels for module in twin.modules() if isinstance(module, nn.Conv2d)), 3)
+        built.attach('student', twin)
         try:
-            built.prepare_from_student(twin)
-            with until_recorded(built, 'student', twin), built.student_recorders:
+            with until_recorded(built, 'student', twin), built.recording('student'):
                 twin(torch.rand(2, channels, *size), mode='tensor')
-            recorded = [built.get_record(record['recorder'], True, record.get('record_idx', 0),
-                                         record.get('data_idx')) for record in _records(built, 'student')]
+            recorded = built.recorded('student')
         except (RuntimeError, ValueError, AssertionError) as error:  # too small for the strides, ...
             raise ConfigError(f'the student cannot be tried on images of {size[0]}x{size[1]} pixels with '
-                              f'these recorders ({in_a_line(error)})') from error
-        total = sum(tensor.float().sum() for tensor in _tensors(recorded))
+                              f'this distiller ({in_a_line(error)})') from error
+        total = sum(tensor.float().sum() for tensor in recorded)
         if not isinstance(total, Tensor) or not total.requires_grad:
-            raise ConfigError('distiller: no loss reaches a parameter of the student that learns: '
-                              'loss_forward_mappings should have an entry with from_student=True, of a layer '
-                              'behind them')
+            raise ConfigError('distiller: no loss reaches a parameter of the student that learns: a loss '
+                              'should compare an output of the student, of a layer behind them')
         total.backward()
     return {name for name, parameter in twin.named_parameters() if parameter.grad is not None}
 
@@ -131,15 +120,3 @@ def _is_unreached_norm(module: nn.Module) -> bool:
     parameters = list(module.parameters(recurse=False))
     return getattr(module, 'running_mean', None) is not None and bool(parameters) and not any(
         parameter.requires_grad for parameter in parameters)
-
-
-def _records(distiller: nn.Module, role: str | None = None) -> list[dict]:
-    """What the losses take from recorders, of both networks or of the 'student' or 'teacher'."""
-    return [record for mapping in distiller.loss_forward_mappings.values() for record in mapping.values()
-            if role is None or record['from_student'] == (role == 'student')]
-
-
-def _tensors(value) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, (list, tuple)) else []

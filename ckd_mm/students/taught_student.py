@@ -1,17 +1,19 @@
 """A student beside its teachers: what is saved, compiled and kept outside."""
 
 import contextlib
-import copy
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from ..compat import compiled_networks_run_hooks, require_mmrazor, versions_in_a_line
+from ..compat import compiled_networks_run_hooks, versions_in_a_line
 from ..errors import ConfigError
+from ..registry import MODELS
 from ..teachers import BaseCohort, build_cohort
 from ..teachers.outside import Outside
 from .classifier import build_classifier, compile_classifier, move_keys
+from .distiller import Distiller
+from .mmrazor_distiller import MMRazorDistiller
 
 CHANNELS_LAST_ON = ('cpu', )  # device types where it was measured to be faster for teachers
 
@@ -24,8 +26,7 @@ class TaughtStudent(BaseModel):
     Args:
         student: mmpretrain classifier (config) whose ``head`` returns logits (N, C).
         cohort: teachers (config), see :class:`BaseCohort`.
-        distiller: config of an mmrazor ``ConfigurableDistiller``, with recorders on student and cohort. Types
-            in it without a scope are mmrazor's.
+        distiller: config of a :class:`FeatureDistiller`, or of an mmrazor ``ConfigurableDistiller``.
         compile: ``torch.compile`` the backbones and necks of student and teachers, each by itself; True or
             its options.
         data_preprocessor: for a student whose config has none.
@@ -42,9 +43,9 @@ class TaughtStudent(BaseModel):
         self.student = student
         self.distiller = None if distiller is None else build_distiller(distiller)
         if self.distiller is not None:
-            self.distiller.prepare_from_student(student)
+            self.distiller.attach('student', student)
             if compile and not compiled_networks_run_hooks():
-                raise ConfigError(f'compile={compile!r} and a distiller: its recorders see nothing of '
+                raise ConfigError(f'compile={compile!r} and a distiller: it sees nothing of '
                                   f'compiled networks with {versions_in_a_line()}; leave compile out, or use '
                                   'the current stack')
         self.compile_options = compile
@@ -65,7 +66,7 @@ class TaughtStudent(BaseModel):
             outside.cohort = build_cohort(outside.cohort)
             outside.cohort.expect_inputs_of(self.data_preprocessor)
             if self.distiller is not None:
-                self.distiller.prepare_from_teacher(outside.cohort)
+                self.distiller.attach('teacher', outside.cohort)
             outside.ready, outside.prepared = True, False
         return outside.cohort
 
@@ -91,7 +92,7 @@ class TaughtStudent(BaseModel):
         if not self.outside.prepared:  # only now the size of the images is known
             self._prepare_for_inference(cohort, inputs)
             self.outside.prepared = True
-        with self.recording('teacher_recorders'):
+        with self.recording('teacher'):
             return cohort(inputs)
 
     @torch.no_grad()
@@ -100,33 +101,31 @@ class TaughtStudent(BaseModel):
         if self.cohort is None:
             return []
         logits = self.teacher_logits(self.data_preprocessor(batch, True)['inputs'])
-        self.clear_recorders()
+        self.clear_distiller()
         names = self.cohort.sources or [f'teacher {number}' for number in range(1, len(logits) + 1)]
         return [name for name, own in zip(names, logits) if not torch.isfinite(own).all()]
 
     def _prepare_for_inference(self, cohort: BaseCohort, inputs: Tensor) -> None:
         """Memory format, then compilation. Teachers whose feature maps are recorded stay as they are, unless
         :meth:`to_channels_last` was called. Its forward passes on noise are not for recorders."""
-        recorded = self.distiller is not None and bool(self.distiller.teacher_recorders.recorders)
+        recorded = self.distiller is not None and self.distiller.sources('teacher') != set()
         if self._channels_last or (inputs.device.type in CHANNELS_LAST_ON and not recorded):
             cohort.to_channels_last(inputs)
         for network in getattr(cohort, 'networks', []):
             compile_classifier(network, self.compile_options)
 
-    def recording(self, recorders: str):
-        return contextlib.nullcontext() if self.distiller is None else getattr(self.distiller, recorders)
+    def recording(self, role: str):
+        return contextlib.nullcontext() if self.distiller is None else self.distiller.recording(role)
 
     def distiller_losses(self) -> dict[str, Tensor]:
-        """The distiller's losses of what its recorders hold, which does not outlive the step."""
-        losses = self.distiller.compute_distill_losses()
-        self.clear_recorders()
+        """The distiller's losses of what it has recorded, which does not outlive the step."""
+        losses = self.distiller.losses()
+        self.clear_distiller()
         return losses
 
-    def clear_recorders(self) -> None:
+    def clear_distiller(self) -> None:
         if self.distiller is not None:
-            for manager in (self.distiller.student_recorders, self.distiller.teacher_recorders):
-                for recorder in manager.recorders.values():
-                    recorder.reset_data_buffer()
+            self.distiller.clear()
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         raise NotImplementedError
@@ -157,14 +156,13 @@ class TaughtStudent(BaseModel):
         return self.student.get_layer_depth(param_name[len('student.'):])
 
 
-def build_distiller(distiller: dict) -> nn.Module:
-    """mmrazor's distiller, not yet prepared from networks.
-
-    Raises:
-        EnvironmentConflict: mmrazor is missing or cannot be imported.
+def build_distiller(config: dict) -> Distiller:
     """
-    require_mmrazor(f'distiller={distiller.get("type")}')
-    from mmrazor.registry import MODELS as RAZOR
-    distiller = copy.deepcopy(distiller)
-    distiller.setdefault('_scope_', 'mmrazor')  # also of recorders, connectors and losses inside
-    return RAZOR.build(distiller)
+    Raises:
+        ConfigError: naming the part that is wrong.
+        EnvironmentConflict: it is mmrazor's, which is missing or cannot be imported.
+    """
+    kind = config.get('type')
+    kind = MODELS.get(kind) if str(kind).startswith('ckd_mm.') or kind in MODELS.module_dict else kind
+    own = isinstance(kind, type) and issubclass(kind, Distiller)
+    return MODELS.build(config) if own else MMRazorDistiller(config)

@@ -11,4 +11,4 @@ teacher = dict(snapshots=dict(phases=1))
 selector = 'last'
 hint = dict(
     train_cfg=dict(max_epochs=3), param_scheduler=dict(T_max=3),
-    distiller=dict(connectors=dict(regressor=dict(in_channel=16))))
+    distiller=dict(losses=dict(loss_hint=dict(student_channels=16))))

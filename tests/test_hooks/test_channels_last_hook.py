@@ -284,4 +284,4 @@ def test_connectors_in_a_checkpoint_are_in_the_usual_layout(digits_run, tmp_path
         saved = torch.load(tmp_path / str(order) / 'epoch_1.pth', weights_only=False)
         weight = saved['ckd_mm_stage']['distiller']['connectors.adapt.conv_module.conv.weight']
         assert weight.shape == (4, 4, 3, 3) and weight.is_contiguous()
-        assert torch.equal(weight, runner.model.distiller.connectors['adapt'].conv_module.conv.weight)
+        assert torch.equal(weight, runner.model.distiller.razor.connectors['adapt'].conv_module.conv.weight)

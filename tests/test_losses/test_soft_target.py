@@ -91,5 +91,5 @@ def test_targets_need_a_loss_that_has_them(tmp_path):
 
 
 def test_targets_and_a_distiller_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match='and a distiller: its recorders see nothing'):
+    with pytest.raises(ConfigError, match='and a distiller: it sees nothing'):
         distilling(tmp_path, targets=str(tmp_path), distiller=dict(type='mmrazor.ConfigurableDistiller'))

@@ -35,6 +35,15 @@ def distiller(student='backbone.layer1', teacher='networks.0.backbone.layer1', l
                 loss_forward_mappings=dict(loss_at_1=mapping))
 
 
+def ours(student='backbone.layer1', teacher='networks.0.backbone.layer1', name='loss_at', **loss) -> dict:
+    loss = dict(dict(type='ckd_mm.AttentionTransferLoss'), **loss)
+    return dict(type='ckd_mm.FeatureDistiller', losses={name: dict(loss, student=student, teacher=teacher)})
+
+
+def hint(**settings) -> dict:
+    return dict(dict(type='ckd_mm.HintLoss', student_channels=4, teacher_channels=8), **settings)
+
+
 def convolution(channels, out=8):
     return dict(type='ConvModuleConnector', in_channel=channels, out_channel=out)
 
@@ -70,6 +79,14 @@ def test_what_works_passes(config, expected):
     assert check(config) == f'loss_at_1 ({expected})'
 
 
+@pytest.mark.parametrize('config, expected', [
+    (ours(), 'AttentionTransferLoss'), (ours(**hint()), 'HintLoss'),
+    (ours('head', 'logits', type='ckd_mm.CohortKDLoss'), 'CohortKDLoss')])
+def test_what_works_of_ours_passes(config, expected):
+    assert check(config) == f'loss_at ({expected})'
+
+
+LOSS = '.distill_losses.loss_at_1'
 OWN, HINT = "'backbone.layer1' of the student", "'networks.0.backbone.layer1' of the teacher"
 OTHER_RECORDER = distiller(s_feature=dict(recorder='other'))
 
@@ -77,13 +94,13 @@ OTHER_RECORDER = distiller(s_feature=dict(recorder='other'))
 @pytest.mark.parametrize('config, message', [
     # attention transfer between stages of different sizes, or of no maps
     (distiller(teacher='networks.0.backbone.layer2'),
-     f": loss_at_1: {OWN} gives (2, 4, 8, 8), 'networks.0.backbone.layer2' of the teacher gives "
+     f"{LOSS}: {OWN} gives (2, 4, 8, 8), 'networks.0.backbone.layer2' of the teacher gives "
      '(2, 16, 4, 4): ATLoss compares maps (N, C, H, W) of one height and width; choose other layers'),
     (distiller('neck', 'networks.0.neck', s_feature=FIRST, t_feature=FIRST),
-     ": loss_at_1: 'neck' of the student gives (2, 8), 'networks.0.neck' of the teacher gives (2, 16): "
+     f"{LOSS}: 'neck' of the student gives (2, 8), 'networks.0.neck' of the teacher gives (2, 16): "
      'ATLoss compares maps (N, C, H, W)'),
     (distiller('backbone'),
-     ": loss_at_1: 'backbone' of the student gives a tuple of (2, 8, 4, 4) (data_idx chooses one), "
+     f"{LOSS}: 'backbone' of the student gives a tuple of (2, 8, 4, 4), "
      f'{HINT} gives (2, 8, 8, 8), which ATLoss cannot compare: '),
     # sources
     (distiller('backbone.layer3'),
@@ -92,22 +109,43 @@ OTHER_RECORDER = distiller(s_feature=dict(recorder='other'))
      ".teacher_recorders.hint: source='backbone.layer1' is no layer of the network; did you mean "
      'networks.0.backbone.layer1'),
     (distiller(t_feature=dict(record_idx=1)),
-     f': loss_at_1: {HINT} gives (2, 8, 8, 8), which does not fit '
-     "{'recorder': 'hint', 'from_student': False, 'record_idx': 1}: AssertionError: "),
+     f'{LOSS}: {HINT} gives (2, 8, 8, 8), which does not fit '
+     "{'recorder': 'hint', 'from_student': False, 'record_idx': 1} (data_idx chooses of several): Asser"),
     (distiller(s_feature=dict(data_idx=1)),
-     f': loss_at_1: {OWN} gives (2, 4, 8, 8), which does not fit '),
+     f'{LOSS}: {OWN} gives (2, 4, 8, 8), which does not fit '),
     # connectors and shapes
     (distiller(loss=L2, connector=convolution(16)),
-     f': loss_at_1: {OWN} gives (2, 4, 8, 8), which does not fit '
-     "{'recorder': 'own', 'from_student': True, 'connector': 'adapt'}: RuntimeError: "),
+     f'{LOSS}: {OWN} gives (2, 4, 8, 8), which does not fit '
+     "{'recorder': 'own', 'from_student': True, 'connector': 'adapt'} (data_idx chooses of several): Runti"),
     (distiller(loss=L2),
-     f': loss_at_1: {OWN} gives (2, 4, 8, 8), {HINT} gives (2, 8, 8, 8): L2Loss compares features of one '
+     f'{LOSS}: {OWN} gives (2, 4, 8, 8), {HINT} gives (2, 8, 8, 8): L2Loss compares features of one '
      'shape; choose other layers, or a connector that makes the one out of the other'),
     (distiller(loss=L2, connector=convolution(4, 1)),
-     f": loss_at_1: {OWN} through 'adapt' gives (2, 1, 8, 8), "),
+     f"{LOSS}: {OWN} through 'adapt' gives (2, 1, 8, 8), "),
     (distiller(loss=dict(type='ChannelWiseDivergence'), names=('preds_S', 'preds_T')),
-     f': loss_at_1: {OWN} gives (2, 4, 8, 8), {HINT} gives (2, 8, 8, 8), which ChannelWiseDivergence cannot '
-     'compare: '),
+     f'{LOSS}: {OWN} gives (2, 4, 8, 8), {HINT} gives (2, 8, 8, 8), which '
+     'ChannelWiseDivergence cannot compare: '),
+    # ours
+    (ours(teacher='networks.0.backbone.layer2'),
+     f".losses.loss_at: {OWN} gives (2, 4, 8, 8), 'networks.0.backbone.layer2' of the teacher gives "
+     '(2, 16, 4, 4), which AttentionTransferLoss cannot compare: ValueError: attention is compared of maps'),
+    (ours('backbone'), ".losses.loss_at: 'backbone' of the student gives a tuple of (2, 8, 4, 4), "),
+    (ours('backbone.layer3'),
+     ".losses.loss_at: student='backbone.layer3' is no layer of the network; did you mean "),
+    (ours(teacher='backbone.layer1'),
+     ".losses.loss_at: teacher='backbone.layer1' is no layer of the network; did you mean "
+     'networks.0.backbone.layer1'),
+    (ours(**hint(student_channels=16)),
+     f'.losses.loss_at: {OWN} gives (2, 4, 8, 8), {HINT} gives (2, 8, 8, 8), which HintLoss cannot compare: '
+     'RuntimeError: '),
+    (ours(**hint(reduction='none')), ".losses.loss_at cannot be built: ConfigError: reduction='none'"),
+    (ours(**hint(stages=3)), '.losses.loss_at cannot be built: TypeError: '),
+    (ours(type='ckd_mm.AttentionLoss'), '.losses.loss_at cannot be built: '),
+    (ours(name='at'), ".losses.at: the name should have 'loss' in it"),
+    (dict(type='ckd_mm.FeatureDistiller', losses=dict(loss_at=dict(type='ckd_mm.AttentionTransferLoss'))),
+     ".losses.loss_at={'type': 'ckd_mm.AttentionTransferLoss'} should be a dict with type, the layers stu"),
+    (dict(type='ckd_mm.FeatureDistiller', losses={}), '.losses={} should be a dict of losses by name'),
+    (dict(type='ckd_mm.FeatureDistiler', losses={}), '.ckd_mm.FeatureDistiler '),
     # types and settings
     (distiller(own='ModuleOutput'),
      ".student_recorders.own: {'type': 'ModuleOutput', 'source': 'backbone.layer1'} has no type that mmrazor "
@@ -118,12 +156,12 @@ OTHER_RECORDER = distiller(s_feature=dict(recorder='other'))
     (distiller(loss=L2, connector=dict(type='ConvConnector')), '.connectors.adapt: '),
     (distiller(loss=L2, connector=dict(type='ConvModuleConnector')),
      '.connectors.adapt: ConvModuleConnector cannot be built: '),
-    (OTHER_RECORDER, ' cannot be built: AssertionError: For s_feature, "other" must be in'),
+    (OTHER_RECORDER, '.mmrazor.ConfigurableDistiller cannot be built: AssertionError: For s_feature, '),
     # a distiller that would do nothing
-    ('at', "='at' should be a dict, type='mmrazor.ConfigurableDistiller'"),
+    ('at', "='at' should be a dict, type='ckd_mm.FeatureDistiller' and losses"),
     (dict(distiller(), loss_forward_mappings=None),
-     ': loss_at_1 is never computed: say in loss_forward_mappings what each loss compares'),
-    (dict(type='mmrazor.ConfigurableDistiller'), ': distill_losses is never computed'),
+     '.distill_losses.loss_at_1 is never computed: say in loss_forward_mappings what each loss compares'),
+    (dict(type='mmrazor.ConfigurableDistiller'), '.distill_losses is never computed'),
 ])
 def test_what_cannot_work_is_named(config, message):
     with pytest.raises(ConfigError) as caught:
@@ -131,10 +169,10 @@ def test_what_cannot_work_is_named(config, message):
     assert str(caught.value).startswith(f'hint.distiller{message}')
 
 
-def test_the_check_leaves_no_trace():
+@pytest.mark.parametrize('config', [distiller(loss=L2, connector=convolution(4)), ours(**hint())])
+def test_the_check_leaves_no_trace(config):
     student, teachers = network(STUDENT, 1).train(), teachers_of()
-    before, config = [copy.deepcopy(net.state_dict()) for net in (student, teachers)], distiller(
-        loss=L2, connector=convolution(4))
+    before = [copy.deepcopy(net.state_dict()) for net in (student, teachers)]
     given, random = copy.deepcopy(config), torch.get_rng_state()
     check(config, student, teachers)
     for net, weights in zip((student, teachers), before):

@@ -30,6 +30,7 @@ from ..helpers import (
     cohort_of,
     feature_distiller,
     graphs_of_compiler,
+    hint_distiller,
     labels_of,
     logged,
     network,
@@ -44,6 +45,7 @@ STUDENT = with_statistics(resnet(1))
 TEACHER = with_statistics(resnet(2))
 LAYER = 'backbone.layer1.1.conv2'
 FEATURES = feature_distiller(LAYER, channels=(4, 4), div_element=False, loss_weight=0.01)
+OURS = hint_distiller(LAYER, channels=(4, 4))
 
 
 def plain_student(model: dict = STUDENT):
@@ -257,7 +259,7 @@ def test_the_teacher_gets_inputs_of_its_own_statistics(tmp_path):
 
 
 # ---------------------------------------------------------------- 5. stopped means gone
-@pytest.mark.parametrize('distiller', [None, FEATURES], ids=['logits', 'features'])
+@pytest.mark.parametrize('distiller', [None, FEATURES, OURS], ids=['logits', "mmrazor's", 'ours'])
 def test_stop_releases_the_teacher(tmp_path, distiller):
     model, student = distill(tmp_path, ce_weight=0.1, kd_weight=0.9, distiller=distiller), plain_student()
     model.train().loss(**step_inputs(model))
@@ -397,7 +399,7 @@ def test_mmrazors_distiller_adds_losses(tmp_path):
             lambda module, inputs, output, role=role: seen.update({role: output}))
     losses = model.loss(**step_inputs(model))
     assert set(losses) == {'loss_ce', 'loss_kd', 'loss_feature'}
-    connector = model.distiller.connectors['adapt']
+    connector = model.distiller.razor.connectors['adapt']
     assert_close(losses['loss_feature'],
                  0.01 * (connector(seen['student']) - seen['teacher']).square().sum() / 6)
     sum(losses.values()).backward()
@@ -418,8 +420,9 @@ def test_a_distiller_without_cohort_config_or_kd_loss(tmp_path):
         assert distiller == before
 
 
-def test_recorders_forget_what_a_step_gave_them(tmp_path):
-    model = distill(tmp_path, distiller=FEATURES)
+@pytest.mark.parametrize('distiller', [FEATURES, OURS], ids=["mmrazor's", 'ours'])
+def test_a_distiller_forgets_what_a_step_gave_it(tmp_path, distiller):
+    model = distill(tmp_path, distiller=distiller)
     kept = []
     model.student.get_submodule(LAYER).register_forward_hook(
         lambda module, inputs, output: kept.append(weakref.ref(output)))

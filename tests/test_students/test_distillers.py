@@ -64,7 +64,7 @@ def data(size: int) -> dict:
 
 
 def outputs(net, names, inputs):
-    """What the modules give, without any of mmrazor."""
+    """What the modules give, without any distiller."""
     seen = {}
     for name in names:
         net.get_submodule(name).register_forward_hook(
@@ -111,12 +111,12 @@ def test_the_hint_is_the_mean_squared_error_of_the_middle_stages(tmp_path, name,
     assert set(hint) == {'train_cfg', 'distiller'} and hint.train_cfg == dict(max_epochs=40)
     teachers, student = cohort(tmp_path, teacher), cifar(8)
     assert check_distiller(CLASSIFIERS.build(copy.deepcopy(student)), teachers, hint.distiller,
-                           data(16)['inputs'], key='hint.distiller') == 'loss_hint (L2Loss)'
+                           data(16)['inputs'], key='hint.distiller') == 'loss_hint (HintLoss)'
     model = HintTraining(student, teachers, hint.distiller).eval()
     losses = model.loss(**data(16))
     own, = outputs(copy.deepcopy(model.student), ['backbone.layer2'], data(16)['inputs'])
     hinted, = outputs(network(teacher, 1), ['backbone.layer2'], data(16)['inputs'])
-    convolution = model.distiller.connectors['regressor'].conv_module.conv
+    convolution = model.distiller.parts['loss_hint'].regressor.conv
     assert own.shape == (2, 32, 8, 8) and convolution.weight.shape == (hinted.shape[1], 32, 1, 1)
     regressed = torch.einsum('oc,nchw->nohw', convolution.weight[:, :, 0, 0], own)
     regressed += convolution.bias[:, None, None]

@@ -7,21 +7,15 @@ convolution, since the maps have one size, with the ReLU that the hint has, too.
 Their Eq. 3 is 1/2 * ||hint - r(guided)||^2, a sum over C * H * W values, trained with RMSProp at 0.005. Here
 it is the mean squared error, C * H * W / 2 times less, so that the student's own SGD at a learning rate of
 0.1 (DIH) can train with it; with the sum it diverges in the first steps. The code of DIH's authors has the
-mean squared error, too, of the first stages. ``normalize=False, div_element=True`` make mmrazor.L2Loss that
-mean; its defaults scale each image's features to length 1.
+mean squared error, too, of the first stages.
 
 40 epochs, as DIH gives this stage (footnote 7); the 200 of the second, KD, are the student's own.
 """
 hint = dict(
     train_cfg=dict(max_epochs=40),
     distiller=dict(
-        type='mmrazor.ConfigurableDistiller', _scope_='mmrazor',
-        student_recorders=dict(guided=dict(type='ModuleOutputs', source='backbone.layer2')),
-        teacher_recorders=dict(hint=dict(type='ModuleOutputs', source='networks.0.backbone.layer2')),
-        connectors=dict(
-            regressor=dict(type='ConvModuleConnector', in_channel=32, out_channel=32, kernel_size=1)),
-        distill_losses=dict(loss_hint=dict(type='L2Loss', normalize=False, div_element=True)),
-        loss_forward_mappings=dict(
+        type='ckd_mm.FeatureDistiller',
+        losses=dict(
             loss_hint=dict(
-                s_feature=dict(recorder='guided', from_student=True, connector='regressor'),
-                t_feature=dict(recorder='hint', from_student=False)))))
+                type='ckd_mm.HintLoss', student_channels=32, teacher_channels=32, reduction='mean',
+                student='backbone.layer2', teacher='networks.0.backbone.layer2'))))

@@ -3,4 +3,4 @@ teacher: the outputs of the second stages have 32 and 128 channels.
 """
 _base_ = 'fitnets_hint_cifar.py'
 
-hint = dict(distiller=dict(connectors=dict(regressor=dict(out_channel=128))))
+hint = dict(distiller=dict(losses=dict(loss_hint=dict(teacher_channels=128))))
