@@ -8,7 +8,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 
 from ..errors import ConfigError
-from ..infoplane import PLANE, InformationPlane
+from ..infoplane import PLANE, InformationPlane, check_layer
 from ..infoplane.probe import Probe
 from ..registry import HOOKS
 from ..training import unwrap
@@ -41,6 +41,9 @@ class InfoPlaneHook(Hook):
         check_one_label('the network', unwrap(runner.model))
         self.probe = Probe(runner.cfg, **self.settings)
         self.probe.log = runner.logger.info
+        if self.probe.options.layer is not None:
+            model = unwrap(runner.model)
+            check_layer(getattr(model, 'student', model), self.probe.options.layer)
         with torch.random.fork_rng(devices=[]):  # on all processes: some data sets wait for each other
             notes = self.probe.notes(self.snapshots.trajectory)
         if is_main_process():

@@ -4,6 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .settings import ProbeSettings
+
+PLACES = 8  # rows and columns of the map that a vector becomes
+
 
 class Decoder(nn.Module):
     """Bilinear resize to the image, 3x3 conv to 12 * widen channels, BatchNorm, ReLU, 3x3 conv to the image's
@@ -27,6 +31,19 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, F, h, w) to the logits (before the sigmoid) of images (N, channels, H, W)."""
         return self.layers[1:](resized_convolution(features, self.layers[0], self.size))
+
+
+def new_decoder(features: Tensor, image: tuple[int, int, int], settings: ProbeSettings) -> nn.Module:
+    """A decoder of maps (N, F, h, w) to images (C, H, W), with the initial weights of ``settings.seed``. A
+    vector (N, F) becomes by a linear layer a map of 12 * widen channels and 8 x 8 places before it."""
+    widen = settings.decoder_widen
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if features.dim() == 4:
+            return Decoder(features.shape[1], image[0], image[1:], widen)
+        return nn.Sequential(nn.Linear(features.shape[1], 12 * widen * PLACES**2),
+                             nn.Unflatten(1, (12 * widen, PLACES, PLACES)),
+                             Decoder(12 * widen, image[0], image[1:], widen))
 
 
 def resized_convolution(inputs: Tensor, convolution: nn.Conv2d, size: tuple) -> Tensor:

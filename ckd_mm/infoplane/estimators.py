@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..flops import forward_flops, network_flops
 from ..progress import Progress
-from .decoder import Decoder
+from .decoder import new_decoder
+from .layers import feature_layer, features_of, on_output
 from .settings import ProbeSettings
 
 
@@ -31,31 +32,46 @@ class ProbeImages:
 
 
 class Features(NamedTuple):
-    """On the CPU: last maps (N, F, h, w) and predicted labels (N,)."""
+    """On the CPU: maps (N, F, h, w), or vectors (N, F), of a layer, and predicted labels (N,)."""
     maps: Tensor
     predictions: Tensor
+    layer: str
 
 
 @torch.no_grad()
 def extract_features(network: nn.Module, images: ProbeImages, device: torch.device, batch: int = 128,
-                     log: Callable[[str], None] = print) -> Features:
-    """One pass in eval mode; maps are those of the last convolution, before the neck. Raises ConfigError if
-    there are none."""
+                     log: Callable[[str], None] = print, layer: str | None = None) -> Features:
+    """One pass in eval mode.
+
+    Args:
+        layer: path of the module whose output the features are; by default :func:`feature_layer` finds it.
+
+    Raises:
+        ConfigError: there is none.
+    """
     network, maps, predictions = network.to(device).eval(), [], []
-    progress = Progress(log, 'Probe: features of batch', math.ceil(len(images) / batch))
-    for pixels in images.pixels.split(batch):
-        inputs = network.data_preprocessor(dict(inputs=pixels), training=False)['inputs']
-        stages = network.extract_feat(inputs, stage='backbone')
-        last = stages[-1] if isinstance(stages, (tuple, list)) else stages
-        if not isinstance(last, Tensor) or last.dim() != 4:
-            raise ConfigError(f'the last output of {type(network.backbone).__name__} is no feature map (N, '
-                              'C, H, W), so images cannot be reconstructed from it; use a selector that '
-                              'needs no information plane')
-        logits = network.head(network.neck(stages) if network.with_neck else stages)
-        maps.append(last.float().cpu())
-        predictions.append(logits.argmax(dim=1).cpu())
-        progress.step()
-    return Features(torch.cat(maps), torch.cat(predictions))
+    inputs = _inputs(network, images.pixels[:2])
+    layer = feature_layer(network, inputs, layer)
+    progress = Progress(log, f'Probe: features of {layer or "the network"}, batch',
+                        math.ceil(len(images) / batch))
+    called: list[Tensor] = []
+
+    def keep(_: str, output: Any) -> None:
+        called.append(features_of(output, inputs).float().clone())  # what follows may work in place
+
+    with on_output({layer: network.get_submodule(layer)}, keep):
+        for pixels in images.pixels.split(batch):
+            inputs = _inputs(network, pixels)
+            logits = network(inputs, mode='tensor')
+            maps.append(called[-1].cpu())
+            predictions.append(logits.argmax(dim=1).cpu())
+            called.clear()
+            progress.step()
+    return Features(torch.cat(maps), torch.cat(predictions), layer)
+
+
+def _inputs(network: nn.Module, pixels: Tensor) -> Tensor:
+    return network.data_preprocessor(dict(inputs=pixels), training=False)['inputs']
 
 
 def information_y(predictions: Tensor, labels: Tensor) -> float:
@@ -101,9 +117,10 @@ def target_size(images: ProbeImages, settings: ProbeSettings) -> tuple[int, int]
 
 
 def _fitted_decoder(maps: Tensor, targets: Tensor, rows: Tensor, settings: ProbeSettings,
-                    generator: torch.Generator, device: torch.device, log: Callable[[str], None]) -> Decoder:
+                    generator: torch.Generator, device: torch.device,
+                    log: Callable[[str], None]) -> nn.Module:
     """A decoder trained to reconstruct these rows of ``targets`` from ``maps``."""
-    decoder = _new_decoder(maps, targets.shape[1:], settings).to(device).train()
+    decoder = new_decoder(maps, targets.shape[1:], settings).to(device).train()
     optimizer = torch.optim.Adam(decoder.parameters(), lr=settings.decoder_lr)
     steps = settings.decoder_epochs * math.ceil(len(rows) / settings.decoder_batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -120,13 +137,7 @@ def _fitted_decoder(maps: Tensor, targets: Tensor, rows: Tensor, settings: Probe
     return decoder
 
 
-def _new_decoder(maps: Tensor, shape: tuple, settings: ProbeSettings) -> Decoder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return Decoder(maps.shape[1], shape[0], shape[1:], settings.decoder_widen)
-
-
-def _loss(decoder: Decoder, maps: Tensor, targets: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+def _loss(decoder: nn.Module, maps: Tensor, targets: Tensor, rows: Tensor, device: torch.device) -> Tensor:
     return F.binary_cross_entropy_with_logits(decoder(maps[rows].to(device)), targets[rows].to(device))
 
 
@@ -138,9 +149,9 @@ def estimate_point(network: nn.Module, images: ProbeImages, settings: ProbeSetti
         What :func:`information_x` returns, ``information_y``, and the cost ``teacher_forwards``, in forward
         passes of one image; a backward pass counts as two.
     """
-    features = extract_features(network, images, device, log=log)
+    features = extract_features(network, images, device, log=log, layer=settings.layer)
     values = information_x(features.maps, images, settings, device, log)
-    decoder = _new_decoder(features.maps, (images.pixels.shape[1], *target_size(images, settings)), settings)
+    decoder = new_decoder(features.maps, (images.pixels.shape[1], *target_size(images, settings)), settings)
     passes = 3 * settings.fit_fraction * settings.decoder_epochs + 1 - settings.fit_fraction
     decoding = forward_flops(decoder.eval(), features.maps[:1]) * len(images) * passes
     forwards = len(images) + decoding / max(network_flops(network, images.pixels), 1)

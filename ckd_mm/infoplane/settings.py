@@ -16,6 +16,9 @@ class ProbeSettings(Settings):
     held_out: float | int = setting(
         0.1, above=0, help='how much of the training set is held out: a fraction, or a number of images')
     num_images: int = setting(5000, at_least=3, help='at most so many of them are measured')
+    layer: str | None = setting(
+        None, help="path of the module whose output the features are, say 'backbone.layers.11'; default: the "
+        'last output with places in the image, of the backbone or of a module in it')
     seed: int = setting(0, at_least=0, help='of the held-out part, of the draw of images, and of the decoder')
     decoder_epochs: int = setting(10, at_least=1, help='passes of the decoder over its part of the images')
     decoder_lr: float = setting(0.003, above=0, help='learning rate of Adam, decayed to 0 by a cosine')

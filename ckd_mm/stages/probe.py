@@ -46,18 +46,18 @@ class ProbeStage(Stage[ProbeResult]):
     Result = ProbeResult
 
     def __init__(self, probe: Probe, teachers: Sequence[Any]) -> None:
-        self.probe, self.teachers = probe, teachers
+        self.probe, self.teachers, self.layer = probe, teachers, probe.options.layer
         self.held_out = probe if probe.probe_split == 'held_out' else None
         self.requires = tuple(teacher.name for teacher in teachers)
 
     def rehearse(self, run: Run) -> str:
-        """Raises ConfigError where a network has no feature maps, or the evaluation pipeline gives images
-        that cannot be probed."""
+        """Raises ConfigError where a network has no features to reconstruct images from, or the evaluation
+        pipeline gives images that cannot be probed."""
         loader = run.config.get('test_dataloader') or run.config.val_dataloader
         images = load_probe_images(run.data_set(loader['dataset'], 'test_dataloader.dataset'), 2)
-        maps = [extract_features(trajectory.last.build(), images, torch.device('cpu')).maps
-                for trajectory in self.teachers[0].trajectories(run)]
-        return f'feature maps {", ".join(str(tuple(found.shape[1:])) for found in maps)}'
+        features = [extract_features(trajectory.last.build(), images, torch.device('cpu'), layer=self.layer)
+                    for trajectory in self.teachers[0].trajectories(run)]
+        return ', '.join(f'features {tuple(found.maps.shape[1:])} of {found.layer}' for found in features)
 
     def depends_on(self, run: Run) -> dict[str, Any]:
         return self.probe.settings

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 
-from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import ProbeSettings, load_probe_images
 from ckd_mm.infoplane.estimators import estimate_point, extract_features, information_x, information_y
 
@@ -94,10 +93,3 @@ def test_reconstruct_size_averages_the_image_down(images):
     small = information_x(maps, images, ProbeSettings(decoder_epochs=2, reconstruct_size=4), CPU)
     assert small['baseline_loss'] != full['baseline_loss']
     assert information_x(maps, images, ProbeSettings(decoder_epochs=2, reconstruct_size=8), CPU) == full
-
-
-def test_a_network_without_maps_is_named(images):
-    flat = network()
-    flat.backbone = torch.nn.Flatten()
-    with pytest.raises(ConfigError, match='last output of Flatten is no feature map'):
-        extract_features(flat, images, CPU)

@@ -187,6 +187,8 @@ MORE = [
 
 SEVERAL = dict(resnet(), head=dict(type='MultiLabelLinearClsHead', num_classes=10, in_channels=4))
 MORE += [
+    (dict(probe=dict(layer='backbone.layer3')),
+     "probe.layer='backbone.layer3' is no module of ImageClassifier; did you mean 'backbone.layer2'"),
     (dict(PLAIN, model=SEVERAL),
      'the student network has a MultiLabelLinearClsHead: networks are compared here by the softmax'),
     (dict(teacher=dict(model=SEVERAL)), 'the teacher network has a MultiLabelLinearClsHead'),
