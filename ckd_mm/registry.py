@@ -24,7 +24,7 @@ FUNCTIONS = _child('function', mmengine.FUNCTIONS, 'data')
 HOOKS = _child('hook', mmengine.HOOKS, 'hooks')
 LOOPS = _child('loop', mmengine.LOOPS, 'pipeline.resumable_loop')
 METRICS = _child('metric', mmengine.METRICS, 'evaluation')
-MODELS = _child('model', mmengine.MODELS, 'backbones', 'losses', 'students', 'teachers')
+MODELS = _child('model', mmengine.MODELS, 'backbones', 'classifier_heads', 'losses', 'students', 'teachers')
 RUNNERS = _child('runner', mmengine.RUNNERS, 'pipeline.runner')
 SELECTORS = _child('selector', None, 'selection')
 

@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
+from ..classifier_heads import trainable
 from ..data.damaged import name_damaged
 from ..errors import ConfigError, in_a_line
 from ..registry import unknown_type
@@ -107,7 +108,8 @@ class Run:
     def network(self, name: str, model: dict[str, Any]) -> nn.Module:
         """A network with random weights in eval mode, built once and shared: do not change it."""
         with torch.random.fork_rng(devices=[]):
-            built = self._build(MODELS, model, f'the {name} network cannot be built from its `model`').eval()
+            built = self._build(MODELS, model, f'the {name} network cannot be built from its `model`')
+        trainable(built.eval())
         return check_one_label(f'the {name} network', built) if self.compares_networks else built
 
     def data_set(self, config: dict, what: str) -> Any:

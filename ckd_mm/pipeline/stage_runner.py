@@ -17,6 +17,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..classifier_heads import trainable
 from ..compat import stop_workers
 from ..data.damaged import name_damaged
 from ..distributed import on_all
@@ -145,6 +146,9 @@ class StageRunner(Runner):
         name_damaged(loader.dataset)
         loader.worker_init_fn = functools.partial(start_worker, loader.worker_init_fn)
         return loader
+
+    def build_model(self, model: dict | nn.Module) -> nn.Module:
+        return trainable(super().build_model(model))
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         return mind_full_disk(super().build_logger(*args, file_handler_cfg=dict(UTF8_LOG), **kwargs))

@@ -2,10 +2,12 @@
 
 import contextlib
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ..classifier_heads import TwoTokens, taught_logits, trainable
 from ..compat import compile_in_place
 from ..errors import ConfigError
 from ..validate import check_one_label
@@ -26,7 +28,7 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
     if not isinstance(getattr(student, 'head', None), nn.Module):
         raise ConfigError(f'student of type {type(student).__name__} has no `head` whose logits could be '
                           'distilled')
-    return check_one_label('the student', student)
+    return check_one_label('the student', trainable(student))
 
 
 def compile_classifier(classifier: nn.Module, options: bool | dict) -> None:
@@ -45,28 +47,36 @@ def move_keys(state_dict: dict[str, Tensor], prefix: str, parent: str, to: str) 
 
 
 @contextlib.contextmanager
-def output_of(module: nn.Module):
-    """Outputs of the calls of ``module`` inside the block."""
-    outputs: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+def output_of(head: nn.Module):
+    """Outputs of the calls of a head inside the block, where its distillation token answers apart."""
+    outputs: list = []
+    handle = head.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    if isinstance(head, TwoTokens):
+        head.apart = True
     try:
         yield outputs
     finally:
         handle.remove()
+        if isinstance(head, TwoTokens):
+            head.apart = False
 
 
-def logits_of(outputs: list, student: nn.Module) -> Tensor:
+def logits_of(outputs: list, student: nn.Module, choose: Callable = taught_logits) -> Tensor:
     """Logits (N, C) among the outputs of the student's head in a step.
+
+    Args:
+        choose: those that learn from teachers; or :func:`predicted_logits`.
 
     Raises:
         ConfigError: the head was not called once, or returns something else.
     """
-    if len(outputs) != 1 or not isinstance(outputs[0], Tensor) or outputs[0].dim() != 2:
+    logits = choose(outputs[0], student.head) if len(outputs) == 1 else None
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = [tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                  for output in outputs]
         raise ConfigError(f'{type(student.head).__name__} should be called once a step and return logits (N, '
                           f'C); got {found}')
-    return outputs[0]
+    return logits
 
 
 def weighted(losses: dict[str, Tensor | list[Tensor]], weight: float) -> dict[str, Tensor | list[Tensor]]:

@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from ..classifier_heads import predicted_logits
 from ..errors import ConfigError
 from ..losses import cohort_kd_loss
 from ..registry import MODELS
@@ -77,15 +78,16 @@ class DeepMutualLearning(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """``loss_ce_i`` and, unless its weight is 0, ``loss_kd_i`` of each student i, weighted."""
-        losses, logits = {}, []
+        losses, taught, predicted = {}, [], []
         for index, (student, converter) in enumerate(zip(self.students, self.converters)):
             with output_of(student.head) as outputs:
                 own = weighted(student(converter(inputs), data_samples, mode='loss'), self.ce_weight)
             losses.update({f'{name}_{index}': value for name, value in own.items()})
             if self.kd_weight > 0:
-                logits.append(logits_of(outputs, student))
-        for index, own in enumerate(logits):
-            peers = torch.stack([other.detach() for other in logits[:index] + logits[index + 1:]])
+                taught.append(logits_of(outputs, student))
+                predicted.append(logits_of(outputs, student, predicted_logits).detach())
+        for index, own in enumerate(taught):
+            peers = torch.stack(predicted[:index] + predicted[index + 1:])
             loss = cohort_kd_loss(own, peers, self.tau, aggregation='loss')
             losses[f'loss_kd_{index}'] = loss * self.kd_weight
         return losses

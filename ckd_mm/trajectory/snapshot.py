@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from ..classifier_heads import trainable
 from ..errors import CkdError, SnapshotError, in_a_line
 from ..files import atomic_write, plain, sha256_of_file
 from ..finite import require_finite
@@ -85,7 +86,7 @@ class Snapshot:
         state_dict = self.state_dict()
         try:
             with torch.random.fork_rng(devices=[]):
-                network = MODELS.build(config)
+                network = trainable(MODELS.build(config))
         except CkdError:
             raise
         except Exception as error:  # whatever a constructor raises
