@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..validate import ONE_LABEL
+from .views import random_state_kept
 
 SOME = 1000  # images
 
@@ -33,6 +34,20 @@ def labels_of(dataset: Any, count: int | None = None) -> Iterator[tuple[int, np.
     for index in np.linspace(0, total - 1, min(count or total, total)).round().astype(int):
         info = dataset.get_data_info(int(index))
         yield int(index), np.atleast_1d(np.asarray(info.get('gt_label', []), dtype=np.int64))
+
+
+def require_labels(source: str, dataset: Any, why: str) -> str:
+    """Raises ConfigError where the first, middle or last image comes without a label.
+
+    Args:
+        why: what needs it.
+    """
+    with random_state_kept():
+        for index in {0, len(dataset) // 2, len(dataset) - 1}:
+            sample = dataset[index].get('data_samples')  # None: a rehearsal says how to pack it
+            if sample is not None and 'gt_label' not in sample and 'gt_score' not in sample:
+                raise ConfigError(f'{source}: image {index} has no label, which {why}')
+    return 'there'
 
 
 def require_same_classes(source: str, classes: Sequence[str] | None, other_source: str,

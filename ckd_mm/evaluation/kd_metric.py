@@ -58,6 +58,7 @@ class KDMetric(BaseMetric):
         check_choice('KDMetric: loss', loss, tuple(NAMES))
         self.teacher, self.tau, self.loss = teacher, tau, loss
         self._cohort: nn.Module | None = None
+        self._shared: list[int] | None = None  # classes of the student, where the teachers lack some
         # by the content of an image: softened target (C,), predicted class; all, and of this evaluation
         self._known: dict[Hashable, tuple[Tensor, int]] = {}
         self._seen: dict[Hashable, tuple[Tensor, int]] = {}
@@ -75,6 +76,7 @@ class KDMetric(BaseMetric):
         if not torch.allclose(sums, torch.ones_like(sums), atol=0.05):  # half precision
             raise ConfigError(f'KDMetric: the scores of an image sum to {sums[0]:.3g}, not to 1: {ONE_LABEL}')
         targets, predicted = self._teacher_targets(data_batch['inputs'])
+        scores = scores if self._shared is None else scores[:, self._shared]
         if targets.shape != scores.shape:
             raise ConfigError(f'KDMetric: the teacher has {targets.shape[1]} classes, the student '
                               f'{scores.shape[1]}; compare networks of the same classes')
@@ -116,6 +118,7 @@ class KDMetric(BaseMetric):
             cohort = build_cohort(self.teacher)
         require_same_classes('the teacher of KDMetric', getattr(cohort, 'classes', None), 'the images',
                              (self.dataset_meta or {}).get('classes'))
+        self._shared = None if cohort.class_map is None else cohort.class_map.shared
         return cohort.to(get_device()).eval()
 
 

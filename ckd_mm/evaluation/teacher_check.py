@@ -13,13 +13,15 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..data.views import random_state_kept
-from ..errors import SnapshotError
+from ..errors import SnapshotError, in_a_line
 from ..progress import Progress
+from ..teachers.class_map import ClassMap, RestrictedNetwork
 from ..training import type_name
 from ..trajectory import Snapshot
 from .answers import FEWEST_IMAGES, SMALLEST_GAIN, Answers, halves_errors, is_better, reordered
 
 KIND = dict(type='ClsDataPreprocessor')  # mmpretrain's default
+KNOWN = (KIND['type'], 'ResizeDataPreprocessor')  # types whose statistics are tried
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 PIXELS = {'pixels from 0 to 1': dict(mean=[0.0], std=[255.0]),
           'pixels from -1 to 1': dict(mean=[127.5], std=[127.5]),
@@ -31,10 +33,12 @@ class ValidationImages:
 
     Args:
         dataset: with one label an image; others are left out.
+        class_map: of teachers of other classes; images of classes that they lack are left out.
     """
     BATCH = 64
 
-    def __init__(self, dataset: Any, count: int = 512, log: Callable[[str], None] = print) -> None:
+    def __init__(self, dataset: Any, count: int = 512, log: Callable[[str], None] = print,
+                 class_map: ClassMap | None = None) -> None:
         generator, items = torch.Generator().manual_seed(0), []
         # in any order: data sets are often sorted by class, and some batches should stand for all
         rows = torch.randperm(len(dataset), generator=generator)[:count].tolist()
@@ -45,7 +49,12 @@ class ValidationImages:
                 if len(item['data_samples'].get('gt_label', ())) == 1:
                     items.append(item)
                 progress.step()
-        self.labels = torch.tensor([int(item['data_samples'].gt_label) for item in items], dtype=torch.long)
+        self.class_map, labels = class_map, [int(item['data_samples'].gt_label) for item in items]
+        if class_map is not None and class_map.shared is not None:
+            place = {label: index for index, label in enumerate(class_map.shared)}
+            items = [item for item, label in zip(items, labels) if label in place]
+            labels = [place[label] for label in labels if label in place]
+        self.labels = torch.tensor(labels, dtype=torch.long)
         self.batches = [default_collate(items[start:start + self.BATCH])
                         for start in range(0, len(items), self.BATCH)]
 
@@ -55,6 +64,12 @@ class ValidationImages:
     @property
     def channels(self) -> int:
         return self.batches[0]['inputs'].shape[1]
+
+    def network(self, snapshot: Snapshot) -> nn.Module:
+        """Of a snapshot, which answers in the classes of the labels."""
+        network = snapshot.build()
+        return network if self.class_map is None else RestrictedNetwork(
+            network, self.class_map.columns(snapshot.classes, f'snapshot {snapshot}'))
 
     @torch.no_grad()
     def answers(self, network: nn.Module, preprocessor: nn.Module | None = None,
@@ -80,7 +95,7 @@ def check_teacher(snapshot: Snapshot, images: ValidationImages, statistics: dict
             are normalised in another way than it was trained with, or it is further below its recorded
             accuracy than sampling explains.
     """
-    network = snapshot.build()
+    network = images.network(snapshot)
     answers = recorded_answers(snapshot, images, network)
     below, order = is_below_record(snapshot, answers), reordered(answers)
     if order is not None:
@@ -110,7 +125,12 @@ def recorded_answers(snapshot: Snapshot, images: ValidationImages, network: nn.M
                      batches: int | None = None) -> Answers:
     """To the first ``batches``. Raises SnapshotError if logits are not finite, or not of the classes of the
     labels."""
-    answers = images.answers(network, batches=batches)
+    try:
+        answers = images.answers(network, batches=batches)
+    except Exception as error:  # networks assert, view, ...
+        shape = tuple(images.batches[0]['inputs'].shape[1:])
+        raise SnapshotError(f'snapshot {snapshot} cannot answer for images {shape}: {in_a_line(error)}. If '
+                            'it needs another size, say teacher.input_size') from error
     if not torch.isfinite(answers.logits).all():
         raise SnapshotError(f'snapshot {snapshot} gives logits that are not finite (NaN or infinity) for '
                             'validation images: its training had diverged, or its data_preprocessor is not '
@@ -179,7 +199,7 @@ def better_statistics(snapshot: Snapshot, network: nn.Module, images: Validation
     """The best of other usual input statistics: on some images all of them, on all images the best. Of those
     that are about as good it is the first, which explains most."""
     own = dict((snapshot.model or {}).get('data_preprocessor') or {})
-    if 1 - answers.accuracy < SMALLEST_GAIN or type_name(dict(KIND, **own)) != KIND['type']:
+    if 1 - answers.accuracy < SMALLEST_GAIN or type_name(dict(KIND, **own)) not in KNOWN:
         return None
     best, found = None, answers.right[:2 * ValidationImages.BATCH]
     for text, other in other_statistics(own, statistics or {}):

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Subset
 from ..data.damaged import name_damaged
 from ..data.split import held_out_indices
 from ..errors import ConfigError
-from ..losses.soft_target import ensemble_prediction
 from ..registry import HOOKS
 from ..training import averaged_weights
 from ..validate import check_int, check_number
@@ -90,7 +89,7 @@ class StopWhenOvertakenHook(ScheduleHook):
         if not model.distilling or not self.every_n_epochs(runner, self.interval):
             return
         averaged = averaged_weights(runner) or model
-        student = top1_accuracy(self.loader, model.data_preprocessor, averaged.student, mode='tensor')
+        student = top1_accuracy(self.loader, model.data_preprocessor, averaged.student)
         self.wins = self.wins + 1 if student > self.teacher + self.margin else 0
         runner.logger.info(f'Held-out images after {runner.epoch + 1} epochs: student {student:.2f} %, '
                            f'teacher {self.teacher:.2f} %')
@@ -111,21 +110,16 @@ class StopWhenOvertakenHook(ScheduleHook):
 
 
 @torch.no_grad()
-def top1_accuracy(loader: DataLoader, preprocessor: nn.Module, network: nn.Module, **options: Any) -> float:
-    """Top-1 accuracy in percent, over all processes, in eval mode.
-
-    Args:
-        network: called with the preprocessed inputs and ``options``; returns logits (N, C), or (M, N, C) of M
-            members that predict as an ensemble.
-    """
+def top1_accuracy(loader: DataLoader, preprocessor: nn.Module, network: nn.Module) -> float:
+    """Top-1 accuracy in percent of a classifier or cohort, over all processes, in eval mode."""
     right = torch.zeros(2, dtype=torch.int64)
     was_training = network.training
     network.eval()
     with torch.random.fork_rng(devices=[]):  # a loader draws a seed
         for batch in loader:
             data = preprocessor(batch, False)
-            logits = network(data['inputs'], **options)
-            predicted = ensemble_prediction(logits if logits.dim() == 3 else logits[None])
+            samples = network(data['inputs'], mode='predict')
+            predicted = torch.cat([sample.pred_label for sample in samples])
             labels = torch.cat([sample.gt_label for sample in data['data_samples']])
             right += torch.tensor([(predicted == labels.to(predicted.device)).sum().item(), len(labels)])
     network.train(was_training)

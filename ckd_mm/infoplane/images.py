@@ -68,6 +68,9 @@ def load_probe_images(dataset: dict | BaseDataset, num_images: int | None = None
                               f'{tuple(image.shape)}; add a transform that makes them equal (CenterCrop, '
                               'Resize)')
         pixels.append(image)
+        if 'gt_label' not in item['data_samples']:
+            raise ConfigError(f'probe: image {index} has no label, by which I(Y;F) is measured; measure the '
+                              "test images, probe_split='test', or nothing, probe=None")
         labels.append(item['data_samples'].gt_label.reshape(-1)[0])
         progress.step()
     return ProbeImages(torch.stack(pixels), torch.stack(labels).long())

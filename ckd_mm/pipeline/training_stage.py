@@ -13,7 +13,7 @@ from mmengine.dist import barrier
 from torch import Tensor, nn
 
 from ..compat import versions
-from ..data.labels import classes_of
+from ..data.labels import classes_of, require_labels
 from ..distributed import on_main
 from ..evaluation import evaluate
 from ..files import problem_of_file
@@ -112,6 +112,14 @@ class TrainingStage(Stage[R]):
         config = self.training(run)
         yield Check('network', lambda: check_network(self.title, run, config))
         yield Check('learning rate', lambda: check_learning_rate(self, run, config))
+        if (why := self.needs_labels(run)) is not None:
+            images = 'train_dataloader.dataset'
+            yield Check('labels', lambda: require_labels(self.setting(run, images), run.data_set(
+                config.train_dataloader.dataset, self.setting(run, images)), why))
+
+    def needs_labels(self, run: Run) -> str | None:
+        """What needs the labels of the training images, for a message; None if nothing does."""
+        return f'the {self.title} learns from'
 
     def rehearse(self, run: Run) -> str | None:
         runner, found = self.rehearse_training(run)

@@ -18,6 +18,7 @@ from ..evaluation.teacher_check import (
 from ..files import nearest_folder
 from ..hooks.schedule_hook import schedule_names
 from ..pipeline.run import Run
+from ..teachers.class_map import ClassMap
 from ..training import type_name
 from ..trajectory import Snapshot, model_config_of
 
@@ -33,13 +34,15 @@ def check_no_own_hook(name: str, hook: Any) -> None:
 
 
 def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = True,
-                      surely: bool = True, others: Sequence[Snapshot] = ()) -> str:
+                      surely: bool = True, others: Sequence[Snapshot] = (),
+                      class_map: Sequence[str | None] | None = None) -> str:
     """What teachers say of validation images fits the labels and what their manifests record.
 
     Args:
         others: of the same trajectories, which may be chosen, too: of some images their logits are finite.
         given: they were not trained by this run, so that their images and classes may be others.
         surely: they will teach.
+        class_map: where the teachers have other classes, see :class:`ckd_mm.teachers.class_map.ClassMap`.
 
     Raises:
         SnapshotError: naming the snapshot and what is wrong.
@@ -48,7 +51,8 @@ def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = Tru
     loader = config.get('val_dataloader') or config.get('test_dataloader')
     if loader is None:
         return 'no validation images to look at'
-    images = ValidationImages(run.data_set(loader['dataset'], 'val_dataloader.dataset'), log=run.log)
+    images = ValidationImages(run.data_set(loader['dataset'], 'val_dataloader.dataset'), log=run.log,
+                              class_map=ClassMap.of(class_map))
     if not len(images):
         return 'no validation image has one label'
     statistics, found = model_config_of(config).get('data_preprocessor'), []
@@ -56,11 +60,11 @@ def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = Tru
         if given:
             answers = check_teacher(snapshot, images, statistics, run.warn)
         else:
-            answers = recorded_answers(snapshot, images, snapshot.build())
+            answers = recorded_answers(snapshot, images, images.network(snapshot))
             require_recorded(snapshot, answers)
         found.append((snapshot, answers))
     for snapshot in others:
-        recorded_answers(snapshot, images, snapshot.build(), batches=1)
+        recorded_answers(snapshot, images, images.network(snapshot), batches=1)
     require_above_chance(found, run.warn, surely and given)
     return ', '.join(
         f'epoch {snapshot.epoch} is right on {percent(answers.accuracy)}{recorded(snapshot)}'

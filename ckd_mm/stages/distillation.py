@@ -57,6 +57,8 @@ class DistillSettings(Settings):
     cohort: dict | None = setting(
         None, help='config of another cohort than ckd_mm.SnapshotEnsemble; it is given the selected '
                    '`snapshots` and the `model` of those that do not name their own')
+    teacher_dtype: str | None = setting(
+        None, choices=('bf16', 'fp16'), help='of weights and features of the teachers; logits are float32')
     cache: CacheSettings | None = setting(
         None, help='teacher forwards are done once, before the training, and cached')
 
@@ -101,9 +103,14 @@ class DistillSettings(Settings):
         loss = self.built_loss()
         return hasattr(loss, 'target') and hasattr(loss, 'target_settings')
 
+    @property
+    def precision(self) -> dict[str, str]:
+        return {} if self.teacher_dtype is None else dict(dtype=self.teacher_dtype)
+
     def cohort_of(self, snapshots: list, model: dict | None) -> dict[str, Any]:
         """Config of the teachers, of snapshots and of the ``model`` of those that do not name their own."""
-        return dict(self.cohort or dict(type='ckd_mm.SnapshotEnsemble'), snapshots=snapshots, model=model)
+        return dict(self.cohort or dict(type='ckd_mm.SnapshotEnsemble'), snapshots=snapshots, model=model,
+                    **self.precision)
 
     def weights(self) -> dict[str, float]:
         return dict(ce_weight=self.ce_weight, kd_weight=self.kd_weight,

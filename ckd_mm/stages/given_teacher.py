@@ -15,6 +15,7 @@ from ..pipeline.stage import Check, Stage
 from ..progress import Progress
 from ..report.section import Section
 from ..selection import Selector
+from ..teachers.class_map import class_map_of
 from ..trajectory import Snapshot, Trajectory
 from ..trajectory.download import local_file
 from ..trajectory.snapshot import load_strictly
@@ -34,6 +35,12 @@ class GivenTeacherStage(Stage[TeacherResult]):
     def __init__(self, settings: TeacherSettings, selector: Selector, probed: bool) -> None:
         self.settings, self.selector, self.probed = settings, selector, probed
         self._opened: list[Trajectory] | None = None
+        self._class_map: list[str | None] | None = None
+        if settings.class_map is not False and (probed or selector.measures):
+            what = 'the information plane' if probed else 'a selector that measures'
+            raise ConfigError(f"teacher.class_map={settings.class_map!r}: {what} compares a teacher's "
+                              "answers with labels, of its own classes; take selector='last' and no probe, "
+                              'or class_map out')
 
     def trajectories(self, run: Run) -> list[Trajectory]:
         if self._opened is None:  # once: to open a folder of checkpoints one of them is read
@@ -41,12 +48,38 @@ class GivenTeacherStage(Stage[TeacherResult]):
             self._opened = [Trajectory.open(local_file(source), None if model is None else dict(model))
                             for source, model in self.settings.sources]
             for trajectory in self._opened:
-                trajectory.snapshots = [_with_statistics(snapshot, statistics) for snapshot in trajectory]
+                trajectory.snapshots = [
+                    self._sized(_with_statistics(snapshot, statistics)) for snapshot in trajectory]
         return self._opened
 
+    def _sized(self, snapshot: Snapshot) -> Snapshot:
+        if None in (self.settings.input_size, snapshot.model):
+            return snapshot
+        preprocessor = self.settings.resizing(snapshot.model.get('data_preprocessor'))
+        return replace(snapshot, model=dict(snapshot.model, data_preprocessor=preprocessor))
+
+    def class_map(self, run: Run) -> list[str | None] | None:
+        """Of the student's classes, see :class:`ckd_mm.teachers.class_map.ClassMap`; None: there is none.
+        Raises ConfigError where the classes cannot be mapped."""
+        given = self.settings.class_map
+        if given is False:
+            return None
+        if self._class_map is None:
+            images = 'train_dataloader.dataset'
+            classes = classes_of(run.data_set(run.student_training().train_dataloader.dataset, images))
+            if classes is None:
+                raise ConfigError(f'teacher.class_map={given!r}: {images} does not name its classes, by '
+                                  'which they are matched; give it metainfo=dict(classes=[...])')
+            teachers = [(f'teacher {trajectory.last}', trajectory.last.classes)
+                        for trajectory in self.trajectories(run)]
+            self._class_map = class_map_of(list(classes), teachers, {} if given is True else dict(given))
+        return self._class_map
+
     def depends_on(self, run: Run) -> dict[str, Any]:
-        return dict(snapshots=[[snapshot.epoch, snapshot.sha256, snapshot.size]
-                               for trajectory in self.trajectories(run) for snapshot in trajectory])
+        found = dict(snapshots=[[snapshot.epoch, snapshot.sha256, snapshot.size]
+                                for trajectory in self.trajectories(run) for snapshot in trajectory])
+        own = dict(input_size=self.settings.input_size, class_map=self.settings.class_map or None)
+        return found | {key: value for key, value in own.items() if value is not None}
 
     def execute(self, run: Run) -> TeacherResult:
         found = self.trajectories(run)
@@ -90,7 +123,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
             max(trajectory, key=lambda snapshot: (snapshot.accuracy or 0, snapshot.epoch))
             for trajectory in found]
         if not measures:
-            return check_predictions(run, candidates)
+            return check_predictions(run, candidates, class_map=self.class_map(run))
         others = [snapshot for snapshot in candidates if snapshot not in best]
         return check_predictions(run, best, surely=False, others=others)
 
@@ -98,17 +131,21 @@ class GivenTeacherStage(Stage[TeacherResult]):
         """The last snapshot fits the student's images and classes."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
+        found = (f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
+                 f'{trajectory.epochs[-1]}' if len(trajectory) > 1 else f'{snapshot}')
+        if (class_map := self.class_map(run)) is not None:
+            shared = len(class_map) - class_map.count(None)
+            return f'{found}, {shared} of {len(class_map)} classes shared'
         classes = number_of_classes(network)
         wanted = (run.config.model.get('head') or {}).get('num_classes')
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '
                               f'model.head.num_classes={wanted}; distillation of logits needs the same '
-                              'classes')
+                              'classes, or teacher.class_map=True, which compares those of the same name')
         images = 'train_dataloader.dataset'
         require_same_classes(f'teacher {snapshot}', snapshot.classes, images,
                              classes_of(run.data_set(config.train_dataloader.dataset, images)))
-        return (f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
-                f'{trajectory.epochs[-1]}' if len(trajectory) > 1 else f'{snapshot}')
+        return found
 
     def report(self, run: Run, result: TeacherResult) -> Section:
         """The validation curve that the first trajectory recorded."""

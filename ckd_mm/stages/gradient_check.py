@@ -48,7 +48,7 @@ def check_gradient(stage: 'StudentStage', run: Run, model: CheckpointDistill) ->
     what = f'distill: tau={distill.tau}, kd_weight={kd_weight:g}' if distill.loss is None else (
         f'distill.loss={distill.loss!r}, kd_weight={kd_weight:g}')
     try:
-        found = gradient(loss, student, *targets)
+        found = gradient(loss, model.shared_classes(student), *targets)
     except Exception as error:  # a loss of the user's own may fail in any way
         raise ConfigError(f'{what}: the loss has no gradient on {len(student)} images: '
                           f'{in_a_line(error)}') from error

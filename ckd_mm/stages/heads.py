@@ -91,6 +91,12 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         if select.distill.cohort is not None:
             raise ConfigError('heads: they teach with the snapshot that they are mounted on, as '
                               'ckd_mm.DIHTeacher; take distill.cohort or heads out')
+        for key, value in {'teacher.input_size': self.teacher.input_size,
+                           'teacher.class_map': self.teacher.class_map,
+                           'distill.teacher_dtype': select.distill.teacher_dtype}.items():
+            if value:
+                raise ConfigError(f'{key}={value!r}: heads are mounted on a teacher as it is; take {key} or '
+                                  'heads out')
         if settings.file is not None and self.teacher.is_trained:
             raise ConfigError(f'heads.file={str(settings.file)!r} belongs to a teacher that is trained '
                               'already: name it with teacher.trajectory, or give heads.out_indices to train '

@@ -63,6 +63,9 @@ class HintStage(TrainingStage[HintResult]):
         config.compile = config.val_dataloader = config.val_cfg = config.val_evaluator = None
         return stage_config(run, config, self.name, [])
 
+    def needs_labels(self, run: Run) -> None:
+        return None
+
     def depends_on(self, run: Run) -> dict[str, Any]:
         found = super().depends_on(run)
         found['model'].pop('cohort')

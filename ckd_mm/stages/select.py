@@ -155,13 +155,15 @@ class SelectStage(TeachingStage[SelectResult]):
         config, last = run.student_training(), trajectories[0].last
         if self.teacher.is_trained or self.selector.measures:  # else they were looked at before
             check_predictions(run, chosen, given=not self.teacher.is_trained)
-        teacher = evaluate(SnapshotEnsemble([last]), config, run.log, 'the teacher')
+        alone = SnapshotEnsemble([last], class_map=self.class_map(run))
+        teacher = evaluate(alone, config, run.log, 'the teacher')
         if self.schedule.progressive:
             cohort: dict[str, float] = {}  # they never teach together
-        elif self.distill.cohort is None and [item.file for item in chosen] == [last.file]:
+        elif self.distill.cohort is None and not self.distill.precision and [
+                item.file for item in chosen] == [last.file]:
             cohort = teacher
         else:
-            cohort = evaluate(build_cohort(self._cohort(teachers)), config, run.log, 'the cohort')
+            cohort = evaluate(build_cohort(self._cohort(run, teachers)), config, run.log, 'the cohort')
         run.log(f'Teacher after epoch {last.epoch}: {percent(top1(teacher))} top-1; cohort: '
                 f'{percent(top1(cohort))}')
         return SelectResult(
@@ -172,8 +174,12 @@ class SelectStage(TeachingStage[SelectResult]):
                           metrics=snapshot.metrics) for snapshot in chosen])
 
     # ------------------------------------------------------------ teaching
-    def _cohort(self, snapshots: list) -> dict[str, Any]:
-        return self.distill.cohort_of(snapshots, self.teacher.model)
+    def class_map(self, run: Run) -> list[str | None] | None:
+        return None if self.teacher.is_trained else self.teachers[0].class_map(run)
+
+    def _cohort(self, run: Run, snapshots: list) -> dict[str, Any]:
+        cohort, class_map = self.distill.cohort_of(snapshots, self.teacher.model), self.class_map(run)
+        return cohort if class_map is None else dict(cohort, class_map=class_map)
 
     def chosen(self, run: Run) -> list[dict]:
         """The selected snapshots, in the folders that their trajectories have now: they may have been
@@ -189,13 +195,14 @@ class SelectStage(TeachingStage[SelectResult]):
                 for teacher in result.teachers]
 
     def cohort(self, run: Run) -> dict[str, Any]:
-        return self._cohort(self.chosen(run))
+        return self._cohort(run, self.chosen(run))
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
         result, own = run.results[self.name], self.distill.cohort
         found = [dict(sha256=member['sha256'] or sha256_of_file(member['file']), model=teacher.get('model'))
                  for teacher, member in zip(result.teachers, result.members)]
-        return found if own is None else [*found, dict(cohort=own)]
+        further = dict(cohort=own, class_map=self.class_map(run), dtype=self.distill.teacher_dtype)
+        return [*found, *({key: value} for key, value in further.items() if value is not None)]
 
     def verify(self, run: Run) -> None:
         for teacher, member in zip(self.chosen(run), run.results[self.name].members):
@@ -220,7 +227,8 @@ def _write(run: Run, result: SelectResult) -> None:
 def as_teacher(trajectory: Trajectory, snapshot: Any) -> dict[str, Any]:
     """A snapshot as a config of :class:`ckd_mm.teachers.SnapshotEnsemble` names it."""
     teacher = dict(trajectory=str(trajectory.folder), epoch=snapshot.epoch)
-    return teacher if trajectory.has_manifest else dict(teacher, model=snapshot.model)
+    known = trajectory.has_manifest and snapshot.model == trajectory.info.get('model')
+    return teacher if known else dict(teacher, model=snapshot.model)
 
 
 def _part(trajectory: Trajectory, selection: Selection) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..classifier_heads import TwoTokens
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import top1
@@ -129,14 +130,15 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
 
     # ------------------------------------------------------------ teaching
     def cohort(self, run: Run) -> dict[str, Any]:
-        return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[self.snapshot(run)])
+        return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[self.snapshot(run)],
+                    **self.distillation.settings.precision)
 
     def snapshot(self, run: Run) -> dict[str, str]:
         """What it left, as a snapshot."""
         return dict(file=str(run.folder(self.name) / run.results[self.name].checkpoint))
 
     def fingerprint(self, run: Run) -> list[dict[str, Any]]:
-        return [dict(sha256=run.results[self.name].sha256)]
+        return [dict(sha256=run.results[self.name].sha256, **self.distillation.settings.precision)]
 
     def verify(self, run: Run) -> None:
         result = run.results[self.name]
@@ -157,6 +159,24 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         yield Check('schedule', lambda: f'distilled for {self.distilled_epochs(run)} epochs')
         if not self._has_begun(run):
             yield Check('first weights', lambda: check_first_weights(self, run))
+
+    def needs_labels(self, run: Run) -> str | None:
+        distill = None if self.teachers is None else self.distillation.settings
+        if distill is None:
+            return super().needs_labels(run)
+        if distill.needs_labels:
+            return f'{distill.kd_loss["type"]} compares with'
+        changing = [type(hook).__name__ for hook in self.distillation.schedule.hooks
+                    if hook.stops or hook.changes_weight]
+        if changing:
+            return f'the {self.title} learns from, since {changing[0]} changes the weights of the losses'
+        if distill.ce_weight > 0:
+            return f'the {self.title} learns from with distill.ce_weight={distill.ce_weight}; 0 needs none'
+        if isinstance(run.network(self.title, model_config_of(self.training(run))).head, TwoTokens):
+            raise ConfigError(f'distill.ce_weight=0: the {self.title} predicts the mean of a class token and '
+                              'a distillation token, and the class token learns from labels alone; give a '
+                              'ce_weight, or a head with distillation=False')
+        return None
 
     def _has_begun(self, run: Run) -> bool:
         """Whether an earlier process had checked its teachers, which may not be needed any more."""

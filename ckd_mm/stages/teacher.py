@@ -17,6 +17,7 @@ from ..report.curves import read_curve
 from ..report.section import Section
 from ..selection import Selector
 from ..settings import Settings, TrainingSettings, setting
+from ..teachers.input_statistics import resizing
 from ..training import apply_overrides, as_list, exclude_held_out, shift_seed
 from ..trajectory import MANIFEST, Trajectory, model_config_of, snapshot_epochs
 from .checks import check_disk, check_no_own_hook
@@ -57,6 +58,11 @@ class TeacherSettings(TrainingSettings):
         'dict(file=..., model=...) is one of another network than `model`'))
     pretrained: bool = setting(False, help=(
         "instead of a training: the weights of mmpretrain's model zoo, where `model` is a name in it"))
+    input_size: int | None = setting(None, at_least=1, help=(
+        "height and width of the teacher's inputs: the student's are resized on the device"))
+    class_map: bool | dict = setting(False, help=(
+        'a teacher that exists has other classes than the student, or another order of them: those of one '
+        "name are compared. A dict adds pairs, {'name in the data': 'name of the teacher'}"))
 
     def check(self, name: str) -> None:
         super().check(name)
@@ -65,6 +71,9 @@ class TeacherSettings(TrainingSettings):
         if self.pretrained:
             raise ConfigError(f"{name}.pretrained=True takes the weights of mmpretrain's model zoo: give a "
                               f"name in it as {name}.model, say 'resnet34_8xb32_in1k', or {name}.checkpoint")
+        if self.class_map is not False and self.is_trained:
+            raise ConfigError(f'{name}.class_map={self.class_map!r} is for teachers that exist: one that '
+                              "this run trains learns the student's classes; take it out")
         if None not in (self.trajectory, self.checkpoint):
             raise ConfigError(f'{name}.trajectory and {name}.checkpoint: give one of them')
         for folder in as_list(self.trajectory):
@@ -83,6 +92,12 @@ class TeacherSettings(TrainingSettings):
                 raise ConfigError(f'{name}.{key} is missing: give {name}=dict(model=..., '
                                   f'snapshots=dict(interval=...)), or {name}=dict(trajectory=FOLDER) or '
                                   f'{name}=dict(model=..., checkpoint=FILE) to use a teacher that exists')
+
+    def resizing(self, preprocessor: dict | None) -> dict | None:
+        """A data preprocessor of the teacher, which makes inputs of its size."""
+        if self.input_size is None:
+            return preprocessor
+        return resizing(preprocessor, self.input_size, 'teacher.input_size')
 
     @property
     def is_trained(self) -> bool:
@@ -111,7 +126,11 @@ def teacher_training(run: Run, settings: TeacherSettings) -> Config:
     if settings.model == config.model:  # with the student's seed it would begin with the student's weights
         shift_seed(config, SAME_NETWORK)
     model = {} if settings.model is None else dict(model=settings.model)
-    return apply_overrides(config, dict(settings.overrides, **model), 'teacher')
+    config = apply_overrides(config, dict(settings.overrides, **model), 'teacher')
+    if settings.input_size is not None:
+        own = config.model if config.model.get('data_preprocessor') is not None else config
+        own.data_preprocessor = settings.resizing(own.get('data_preprocessor'))
+    return config
 
 
 def _without_snapshot_epochs(settings: dict[str, Any]) -> tuple[dict[str, Any], set[int]]:

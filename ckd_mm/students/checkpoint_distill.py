@@ -8,8 +8,9 @@ from ..losses.soft_target import SoftTarget, ensemble_prediction
 from ..registry import MODELS
 from ..targets.target_file import TargetFile
 from ..teachers import BaseCohort
+from ..teachers.class_map import ClassMap, Columns
 from ..validate import WEIGHT, check_choice, check_number
-from .classifier import hard_labels, logits_of, output_of, weighted
+from .classifier import are_labelled, hard_labels, logits_of, output_of, weighted
 from .taught_student import TaughtStudent
 
 
@@ -24,7 +25,8 @@ class CheckpointDistill(TaughtStudent):
         kd_loss: config of a loss of student logits (N, C) and teacher logits (M, N, C), and of labels (N,) if
             its ``needs_labels`` is True. With cached targets or ``teacher_batch`` the result of its method
             ``target`` takes the place of the teacher logits.
-        ce_weight: weight of the student's own loss while distilling. Hooks may change it.
+        ce_weight: weight of the student's own loss while distilling. Hooks may change it. At 0 images need no
+            labels.
         kd_weight: weight of the distillation loss. Hooks may change it. At 0 no teacher forward runs.
         ce_weight_after_stop: weight of the student's own loss after :meth:`stop_distillation` (ESKD goes on
             with CE alone).
@@ -60,6 +62,14 @@ class CheckpointDistill(TaughtStudent):
         self.ce_weight, self.kd_weight, self.ce_weight_after_stop = ce_weight, kd_weight, ce_weight_after_stop
         self.reduction, self.teacher_batch, self.stopped = reduction, teacher_batch, False
         self.needs_labels = getattr(self.kd_loss, 'needs_labels', False)
+        class_map = ClassMap.of(cohort.get('class_map')) if isinstance(cohort, dict) else \
+            getattr(cohort, 'class_map', None)
+        shared = None if class_map is None else class_map.shared
+        self.shared_classes = nn.Identity() if shared is None else Columns(shared)
+        if shared is not None and self.needs_labels:
+            raise ConfigError(f'{type(self.kd_loss).__name__} compares with the label, and of '
+                              f'{len(class_map.names)} classes the teachers have {len(shared)}; distil with '
+                              'ckd_mm.CohortKDLoss')
         self.targets = None
         if targets is not None:
             self.targets = TargetFile(targets, getattr(self.kd_loss, 'target_settings', None))
@@ -109,11 +119,16 @@ class CheckpointDistill(TaughtStudent):
             return self._own_loss(inputs, data_samples)
         target, teachers = self._target(inputs, data_samples)
         times = teachers if self.reduction == 'sum' else 1
+        losses = {}
         with self.recording('student'), output_of(self.student.head) as outputs:
-            losses = weighted(self.student(inputs, data_samples, mode='loss'), times * self.ce_weight)
+            if self.ce_weight == 0 and not are_labelled(data_samples):
+                self.student(inputs, mode='tensor')
+            else:
+                losses = weighted(self.student(inputs, data_samples, mode='loss'), times * self.ce_weight)
         if self.kd_weight > 0:
             labels = (hard_labels(data_samples), ) if self.needs_labels else ()
-            loss = self.kd_loss(logits_of(outputs, self.student), target, *labels)
+            logits = self.shared_classes(logits_of(outputs, self.student))
+            loss = self.kd_loss(logits, target, *labels)
             losses['loss_kd'] = loss * (times * self.kd_weight)
         if self.distiller is not None:
             losses.update(self.distiller_losses())

@@ -89,6 +89,10 @@ def weighted(losses: dict[str, Tensor | list[Tensor]], weight: float) -> dict[st
             for name, value in losses.items()}
 
 
+def are_labelled(data_samples: list) -> bool:
+    return all('gt_label' in sample or 'gt_score' in sample for sample in data_samples)
+
+
 def hard_labels(data_samples: list) -> Tensor:
     """The class of each image, (N,).
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, reading
 from ..registry import MODELS
 from .channels_last import to_channels_last
+from .class_map import ClassMap, in_all_classes
 
 
 class BaseCohort(BaseModel):
@@ -23,7 +24,11 @@ class BaseCohort(BaseModel):
 
     Args:
         data_preprocessor: config of the one that makes the inputs; mmpretrain's by default.
+
+    Attributes:
+        class_map: where the logits are of other classes than the student's.
     """
+    class_map: ClassMap | None = None
 
     def __init__(self, data_preprocessor: dict | nn.Module | None = None) -> None:
         super().__init__(data_preprocessor=of_mmpretrain(data_preprocessor))
@@ -61,16 +66,20 @@ class BaseCohort(BaseModel):
         """Put the networks into channels_last, see :func:`to_channels_last`; logits change by rounding."""
         self.train(False)
         for number, network in enumerate(getattr(self, 'networks', []), 1):
-            problem = to_channels_last(network, inputs)
+            problem = to_channels_last(network, self.network_inputs(number - 1, inputs))
             if problem is not None:
                 print_log(f'Teacher network {number} is not put into channels_last: {problem}.', 'current')
+
+    def network_inputs(self, index: int, inputs: Tensor) -> Tensor:
+        """Of one of the networks, of the inputs of all."""
+        return inputs
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         if self.training or any(module.training for module in self._parts):  # set on a part, or by force
             self.train(False)
         with torch.no_grad():
             logits = self.logits(torch.stack(self.member_logits(inputs)))
-        return ensemble_predictions(logits, data_samples) if mode == 'predict' else logits
+        return ensemble_predictions(logits, data_samples, self.class_map) if mode == 'predict' else logits
 
 
 def build_cohort(cohort: dict | nn.Module) -> BaseCohort:
@@ -91,9 +100,11 @@ def of_mmpretrain(data_preprocessor: dict | nn.Module | None) -> dict | nn.Modul
     return data_preprocessor
 
 
-def ensemble_predictions(logits: Tensor, data_samples: list | None = None) -> list:
+def ensemble_predictions(logits: Tensor, data_samples: list | None = None,
+                         class_map: ClassMap | None = None) -> list:
     """Data samples with the mean of the M softmax outputs, for logits (M, N, C), and its largest class."""
-    return with_predictions(logits.float().softmax(dim=2).mean(dim=0), data_samples)
+    scores = in_all_classes(logits.float().softmax(dim=2).mean(dim=0), class_map)
+    return with_predictions(scores, data_samples)
 
 
 def with_predictions(scores: Tensor, data_samples: list | None = None) -> list:

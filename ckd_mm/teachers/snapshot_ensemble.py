@@ -1,25 +1,31 @@
 """Checkpoints as teachers (CheckpointKD, Sec. 3.1)."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from ..compat import full_precision
 from ..errors import ConfigError, SnapshotError
 from ..registry import MODELS
 from ..trajectory import Snapshot, Trajectory
 from ..trajectory.checkpoint_file import load_checkpoint_file
 from ..trajectory.configs import network_and_classes
+from ..validate import check_choice
 from .base_cohort import BaseCohort
-from .input_statistics import input_converter
+from .class_map import ClassMap, Columns
+from .input_statistics import input_converter, unresizing
 
 SnapshotLike = str | Path | dict | Snapshot
+DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16)
 
 
 def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
     """From a snapshot itself, a file, ``dict(file=..., model=...)``, or ``dict(trajectory=..., epoch=...)``
-    (without ``epoch``: the last).
+    (without ``epoch``: the last); a ``model`` in it replaces that of file or trajectory.
 
     Args:
         model: config of the network, for snapshots without one.
@@ -36,20 +42,28 @@ def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
             'file' in item) == ('trajectory' in item):
         raise ConfigError(f'snapshots: {item!r} should be a file, dict(file=..., model=...) or '
                           'dict(trajectory=..., epoch=...)')
-    model = item.get('model', model)
+    own, model = item.get('model'), item.get('model', model)
     if 'trajectory' in item:
         trajectory = Trajectory.open(item['trajectory'], model)
         found = trajectory.last if item.get('epoch') is None else trajectory.at(item['epoch'])
-        return find_snapshot(found, model)
+        return find_snapshot(_of_network(found, own), model)
     file = Path(item['file'])
     meta = load_checkpoint_file(file)['meta']
     for parent in (file.parent, file.parent.parent):  # its manifest knows its checksum
         if (parent / 'trajectory.json').is_file():
             for snapshot in Trajectory.open(parent):
                 if snapshot.file.resolve() == file.resolve():
-                    return find_snapshot(snapshot, model)
+                    return find_snapshot(_of_network(snapshot, own), model)
     model, classes = network_and_classes(meta, str(file), model)
     return Snapshot(file, epoch=meta.get('epoch'), iteration=meta.get('iter'), model=model, classes=classes)
+
+
+def _of_network(snapshot: Snapshot, model: dict | None) -> Snapshot:
+    """With this config of its network, which has the snapshot's input statistics where it has none."""
+    if model is None:
+        return snapshot
+    statistics = {key: value for key, value in (snapshot.model or {}).items() if key == 'data_preprocessor'}
+    return replace(snapshot, model=statistics | dict(model))
 
 
 @MODELS.register_module()
@@ -59,6 +73,8 @@ class SnapshotEnsemble(BaseCohort):
     Args:
         snapshots, model: see :func:`find_snapshot`; one snapshot is an ensemble of one.
         data_preprocessor: of the inputs; default: the first network's.
+        class_map: the names of a :class:`ClassMap`, for teachers of other classes than the student's.
+        dtype: 'bf16' or 'fp16', of weights, inputs and features; logits are float32.
 
     Raises:
         ConfigError: ``snapshots`` is no list of them.
@@ -67,25 +83,31 @@ class SnapshotEnsemble(BaseCohort):
     """
 
     def __init__(self, snapshots: Sequence[SnapshotLike], model: dict | None = None,
-                 data_preprocessor: dict | nn.Module | None = None) -> None:
+                 data_preprocessor: dict | nn.Module | None = None,
+                 class_map: Sequence[str | None] | None = None, dtype: str | None = None) -> None:
         super().__init__(data_preprocessor)
         if isinstance(snapshots, (str, dict)) or not snapshots:
             raise ConfigError(f'snapshots={snapshots!r} should be a list of at least one snapshot')
         self.snapshots = [find_snapshot(item, model) for item in snapshots]
-        first = self.snapshots[0]
-        self.classes = first.classes
-        for snapshot in self.snapshots[1:]:
+        first, self.class_map = self.snapshots[0], ClassMap.of(class_map)
+        self.classes = first.classes if self.class_map is None else None
+        for snapshot in self.snapshots[1:] if self.class_map is None else ():
             if None not in (snapshot.classes, first.classes) and snapshot.classes != first.classes:
                 raise SnapshotError(f'snapshots {first} and {snapshot} were trained on other classes, or the '
                                     'same in another order')
         self.networks = nn.ModuleList(snapshot.build() for snapshot in self.snapshots)
+        self.restrict = nn.ModuleList() if self.class_map is None else nn.ModuleList(
+            Columns(self.class_map.columns(item.classes, f'snapshot {item}')) for item in self.snapshots)
+        self.dtype = None if dtype is None else DTYPES[check_choice('dtype', dtype, tuple(DTYPES))]
+        if self.dtype is not None:
+            self.networks.to(self.dtype)
         counts = [getattr(getattr(network, 'head', None), 'num_classes', None) for network in self.networks]
         for snapshot, count in zip(self.snapshots, counts):
-            if None not in (count, counts[0]) and count != counts[0]:
+            if None not in (count, counts[0]) and count != counts[0] and self.class_map is None:
                 raise SnapshotError(f'snapshot {first} has {counts[0]} classes and {snapshot} has {count}: '
                                     'they cannot teach together')
         if data_preprocessor is None:
-            self.data_preprocessor = self.networks[0].data_preprocessor
+            self.data_preprocessor = unresizing(self.networks[0].data_preprocessor)
         self.expect_inputs_of(self.data_preprocessor)
 
     @property
@@ -104,5 +126,14 @@ class SnapshotEnsemble(BaseCohort):
         self.freeze()
 
     def member_logits(self, inputs: Tensor) -> list[Tensor]:
-        return [network(converter(inputs), mode='tensor')
-                for network, converter in zip(self.networks, self.converters)]
+        # with a type of their own autocast, which may be to another, is off
+        with contextlib.nullcontext() if self.dtype is None else full_precision(inputs.device.type):
+            found = [network(self.network_inputs(index, inputs), mode='tensor')
+                     for index, network in enumerate(self.networks)]
+        if self.dtype is not None:
+            found = [logits.float() for logits in found]
+        return [own(logits) for own, logits in zip(self.restrict, found)] if self.restrict else found
+
+    def network_inputs(self, index: int, inputs: Tensor) -> Tensor:
+        converted = self.converters[index](inputs)
+        return converted if self.dtype is None else converted.to(self.dtype)
