@@ -103,6 +103,7 @@ def test_who_teaches(tmp_path, use, names):
 @pytest.mark.parametrize('model', [resnet(3, drop_path_rate=0.5), vision_transformer(0.5, 0.5)])
 def test_eval_whatever_calls_train(tmp_path, wake, model):
     cohort = cohort_of(tmp_path, model=with_statistics(model), out_indices=(0, 1))
+    assert not any(module.training for module in cohort.modules()), 'before its first forward pass'
     before, logits = copy.deepcopy(cohort.state_dict()), cohort(IMAGES)
     wake(cohort)
     assert torch.equal(cohort(IMAGES), logits)

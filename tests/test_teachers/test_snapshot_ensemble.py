@@ -89,6 +89,7 @@ def test_predict_is_the_mean_of_the_softmaxes(tmp_path):
 def test_eval_whatever_calls_train(tmp_path, model, wake):
     trajectory(tmp_path, model=with_statistics(model))
     ensemble = SnapshotEnsemble(members(tmp_path, 1, 2))
+    assert not any(module.training for module in ensemble.modules()), 'before its first forward pass'
     before = copy.deepcopy(ensemble.state_dict())
     logits = ensemble(IMAGES)
     wake(ensemble)
