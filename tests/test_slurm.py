@@ -1,5 +1,5 @@
-"""What tools/slurm_train.sh asks of slurm, and does with the status of a training; srun, sbatch and scontrol
-are scripts here."""
+"""What tools/slurm_*.sh ask of slurm, and do with the status of a training; srun, sbatch and scontrol are
+scripts here."""
 
 import pytest
 
@@ -52,3 +52,15 @@ def test_queued_again(slurm, tmp_path, status, queued):
         assert found == status and [line for line in lines if 'scontrol' in line] == queued
         assert trained(lines)[:8] == ['my config.py', '--work-dir=run dir', '--launcher=slurm', *given[4:]]
         assert (trained(lines)[8:] + [''])[0] == ('--resume' if again else ''.join(queued))
+
+
+def test_a_task_of_an_array(slurm, tmp_path):
+    """It runs its line, as a step of the job: others do not get the signal that is asked for."""
+    (tmp_path / 'list').write_text("echo first\necho 'the  second'\n")
+    script = ['tools/slurm_sweep.sh', tmp_path / 'list']
+    for status, queued in (('0', []), ('1', []), ('75', ['scontrol requeue 7'])):
+        lines, found = slurm(*script, SLURM_ARRAY_TASK_ID='1', SLURM_JOB_ID='7', STATUS=status)
+        assert found == int(status) and lines == ['srun', 'sh', '-c', "echo 'the  second'", *queued]
+    assert slurm(*script, SLURM_ARRAY_TASK_ID='2') == ([], 1)
+    asked, = (line for line in (ROOT / script[0]).read_text().splitlines() if line.startswith('#SBATCH'))
+    assert {'--signal=USR1@120', '--requeue', '--open-mode=append'} <= set(asked.split())

@@ -19,8 +19,10 @@ from ..pipeline.training_stage import NetworkResult, TrainingStage, evaluated, s
 from ..report.curves import read_curve
 from ..report.section import Accuracy, Section
 from ..students import CheckpointDistill
+from ..teachers.snapshot_ensemble import find_snapshot
 from ..training import apply_overrides, exclude_held_out, result_settings, shift_seed, unwrap, with_comparison
 from ..trajectory import model_config_of
+from .checks import check_predictions
 from .distillation import Distillation
 from .distiller_check import check_stage
 from .gradient_check import check_first_weights, check_gradient
@@ -119,7 +121,10 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         elif self.targets is not None and self.targets.name in run.done:  # made by an earlier process
             on_main(lambda: self.targets.verify(run))
         resume_from = run.resume_from if self.name == STUDENT else None
-        return self.finish(run, train(run, self.config(run), resume_from))
+        result = self.finish(run, train(run, self.config(run), resume_from))
+        if self.teachers is not None and self.name != STUDENT:  # it teaches the next one
+            check_predictions(run, [find_snapshot(run.work_dir / result.checkpoint)], given=False)
+        return result
 
     def finish(self, run: Run, runner: Any) -> NetworkResult:
         config = self.training(run)

@@ -40,6 +40,13 @@ def test_assistants_come_between(run):
     assert 'more than the' not in (work_dir / 'ckd_mm.log').read_text()
 
 
+def test_an_assistant_at_chance_is_warned_of(run):
+    untrained = dict(model=resnet(2, channels=3), optim_wrapper=dict(optimizer=dict(lr=0.0)),
+                     train_cfg=dict(max_epochs=1))
+    work_dir, _ = run(assistants=[untrained])
+    assert 'assistant_1.pth (epoch 1) is at chance' in (work_dir / 'ckd_mm.log').read_text()
+
+
 @pytest.mark.parametrize('is_given', [False, True])
 def test_an_assistant_larger_than_its_teacher_is_warned_of(distil_run, tmp_path, is_given):
     config = distil_run(selector='last', probe=None, assistants=[dict(model=resnet(3, channels=8))])

@@ -17,7 +17,7 @@ from ckd_mm.sweep import Sweep, Trial, collect, make_search, plan_trials
 from ckd_mm.sweep.teachers import snapshot_epochs
 from ckd_mm.trajectory import Trajectory
 
-from ..conftest import ROOT, run_tool
+from ..conftest import run_tool
 from ..helpers import assert_same_weights, weights_of
 
 KEPT = dict(snapshots=dict(epochs=[1, 3]))
@@ -246,11 +246,3 @@ def test_not_a_sweep(arguments, status, message, config, tmp_path, tool, monkeyp
     monkeypatch.chdir(tmp_path)
     found, _, error = tool('sweep.py', *arguments)
     assert found == status and message in error
-
-
-def test_a_task_of_a_slurm_array_runs_its_line(tmp_path):
-    (tmp_path / 'list').write_text("echo first\necho 'the  second'\n")
-    script = ['bash', ROOT / 'tools' / 'slurm_sweep.sh', tmp_path / 'list']
-    assert run_tool(*script, SLURM_ARRAY_TASK_ID='1').stdout == 'the  second\n'
-    done = run_tool(*script, check=False, SLURM_ARRAY_TASK_ID='2')
-    assert done.returncode == 1 and 'has no line 3' in done.stderr
