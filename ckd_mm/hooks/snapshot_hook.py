@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
 from ..compat import versions
@@ -98,18 +99,20 @@ class SnapshotHook(Hook):
             raise ConfigError(f'{manifest} is of another network than the config; choose another --work-dir')
         if runner._resume:
             require_held_out(found.info.get('held_out'), trajectory.info.get('held_out'), manifest)
-        return [snapshot for snapshot in found if snapshot.epoch <= runner.epoch]
+        return [snapshot for snapshot in found
+                if snapshot.epoch <= runner.epoch and snapshot.file.is_file()]
 
     def _check_missing(self, trajectory: Trajectory, runner) -> None:
         """Raises CkdError, before anything is changed, if snapshots are missing that the checkpoint names."""
         missing = {epoch for epoch in self.epochs if epoch <= runner.epoch} - set(trajectory.epochs)
         lost = missing & set(self.restored.get('epochs', ()))
         # a run that goes on from a checkpoint of another work_dir leaves its snapshots there
-        start, here = runner._load_from, Path(runner.work_dir).resolve()
-        if lost and (start is None or here in Path(start).resolve().parents):
-            raise CkdError(f'{trajectory.manifest} has no snapshots of epochs {sorted(lost)}, which were on '
-                           'disk when this run stopped, and training is past them. Restore the file, or '
-                           'start anew in another --work-dir')
+        start, noted = runner._load_from, find_latest_checkpoint(runner.work_dir)
+        own = {Path(runner.work_dir).resolve(), *([Path(noted).resolve().parent] if noted else [])}  # out_dir
+        if lost and (start is None or not own.isdisjoint(Path(start).resolve().parents)):
+            raise CkdError(f'the snapshots of epochs {sorted(lost)}, which were on disk when this run '
+                           f'stopped, are gone from {trajectory.manifest} or from its folder, and training '
+                           'is past them. Restore them, or start anew in another --work-dir')
         if missing:
             runner.logger.warning(f'The snapshots of epochs {sorted(missing)} are missing and training is '
                                   'past them; to have them, start anew')

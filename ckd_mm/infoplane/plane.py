@@ -1,13 +1,14 @@
 """The measured plane of one trajectory, and T*."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import CkdError
 from ..files import plain, write_json
 from ..record import read_record, require_same_settings
+from ..settings import Settings, setting
 
 PLANE = 'information_plane.json'
 FORMAT = 'ckd_mm.information_plane/1'
@@ -34,6 +35,28 @@ class PlanePoint:
     sha256: str | None = None
     seconds: float | None = None
     teacher_forwards: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointFacts(Settings):
+    """What must stand in the file of a :class:`PlanePoint`."""
+    example = 'dict(epoch=1, information_x=0.1, information_y=0.9)'
+    epoch: int = setting(at_least=0, help='finished epochs', remedy='every point has it')
+    information_x: float = setting(help='nats', remedy='every point has it')
+    information_y: float = setting(help='accuracy', remedy='every point has it')
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneFacts(Settings):
+    """What must stand in the file."""
+    example = 'dict(points=[...])'
+    points: list = setting(help='a dict for each', remedy='every plane has them')
+    settings: dict = setting(help='what the numbers depend on', remedy='every plane has them')
+    notes: dict | None = setting(None, help='for the reader')
+
+    def check(self, name: str) -> None:
+        for index, point in enumerate(self.points):
+            PointFacts.read(f'points[{index}]', point)
 
 
 def min_max(values: Sequence[float]) -> list[float]:
@@ -93,12 +116,10 @@ class InformationPlane:
     @classmethod
     def load(cls, path: Path) -> 'InformationPlane':
         """Raises CkdError if the file is missing, damaged or of another kind."""
-        found = read_record(path, FORMAT, 'information plane')
-        try:
-            return cls([PlanePoint(**point) for point in found['points']], found['settings'],
-                       found.get('notes'))
-        except (KeyError, TypeError) as error:
-            raise CkdError(f'{path} is damaged: {error}') from error
+        found = read_record(path, FORMAT, 'information plane', facts=PlaneFacts)
+        known = [field.name for field in fields(PlanePoint)]
+        return cls([PlanePoint(**{key: point.get(key) for key in known}) for point in found['points']],
+                   found['settings'], found.get('notes'))
 
     @classmethod
     def continue_from(cls, path: Path, settings: dict[str, Any], notes: dict[str, Any]) -> 'InformationPlane':

@@ -1,16 +1,16 @@
 """Whether the student can go on from a checkpoint that is named (``--resume PATH``)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from ..distributed import on_all, on_main
+from ..distributed import on_main
 from ..errors import ConfigError, reading
 from ..hooks.stage_state_hook import KEY
 from ..trajectory.checkpoint_file import is_whole
+from ..trajectory.download import local_file
 from ..trajectory.snapshot import mismatch
 from .run import Run
 from .stage import STUDENT, Stage
@@ -26,13 +26,10 @@ def check_resume(run: Run, stages: Sequence[Stage]) -> str | None:
     if not set(stage.requires) <= run.done:
         raise ConfigError(f'{name} names a checkpoint of the student, but the stages before it are not '
                           f'finished in {run.work_dir}; pass --resume alone')
-    is_url = '://' in checkpoint
     weights, epochs = stage.checkpoint_weights(run), stage.training(run).train_cfg.max_epochs
 
     def check() -> str:
-        if Path(checkpoint).is_dir():  # sharded
-            return checkpoint
-        if not is_url and not is_whole(Path(checkpoint)):
+        if not is_whole(local_file(checkpoint)):
             raise ConfigError(f'{name}: the file is missing or damaged; name another, or pass --resume alone')
         with reading(f'{name} cannot be read'):
             epoch = require_training(name, CheckpointLoader.load_checkpoint(checkpoint, 'cpu'), weights)
@@ -40,7 +37,7 @@ def check_resume(run: Run, stages: Sequence[Stage]) -> str | None:
             raise ConfigError(f'{name} was trained for {epoch} epochs, and train_cfg.max_epochs={epochs}')
         return f'{checkpoint}, after epoch {epoch}'
 
-    return (on_all if is_url else on_main)(check)  # to download, mmengine waits for all ranks
+    return on_main(check)
 
 
 def require_training(name: str, checkpoint: Any, weights: dict[str, Tensor]) -> int:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,31 @@ from ..errors import CkdError, ConfigError
 from ..evaluation.logits import predict_logits
 from ..files import plain, write_json
 from ..record import read_record, require_same_settings
+from ..settings import Settings, setting
 from ..trajectory import Snapshot, Trajectory, share_snapshots
 from .selector import Selection, SelectionContext, Selector
 
 FORMAT = 'ckd_mm.scores/1'
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFacts(Settings):
+    """What must stand in a row."""
+    example = 'dict(epoch=1, score=0.5)'
+    epoch: int = setting(at_least=0, help='finished epochs', remedy='every row has it')
+    score: float | None = setting(None, help='of the snapshot')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFacts(Settings):
+    """What must stand in the file of a :class:`ScoreTable`."""
+    example = 'dict(rows=[...])'
+    rows: list = setting(help='a dict for each', remedy='every table has them')
+    settings: dict = setting(help='what the scores depend on', remedy='every table has them')
+
+    def check(self, name: str) -> None:
+        for index, row in enumerate(self.rows):
+            RowFacts.read(f'rows[{index}]', row)
 
 
 class ScoreTable:
@@ -30,7 +52,7 @@ class ScoreTable:
         self.path, self.settings = path, plain(settings)
         self.rows: list[dict[str, Any]] = []
         if path is not None and Path(path).exists():
-            found = read_record(path, FORMAT, 'table of scores')
+            found = read_record(path, FORMAT, 'table of scores', facts=TableFacts)
             require_same_settings(path, found['settings'], self.settings, 'scored', Path(path).parent)
             self.rows = found['rows']
         else:
@@ -38,12 +60,12 @@ class ScoreTable:
 
     def find(self, snapshot: Snapshot) -> dict[str, Any] | None:
         wanted = snapshot.epoch, snapshot.sha256
-        return next((row for row in self.rows if (row['epoch'], row['sha256']) == wanted), None)
+        return next((row for row in self.rows if (row['epoch'], row.get('sha256')) == wanted), None)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add or replace rows, and write the file."""
         new = {(row['epoch'], row['sha256']) for row in rows}
-        kept = [row for row in self.rows if (row['epoch'], row['sha256']) not in new]
+        kept = [row for row in self.rows if (row['epoch'], row.get('sha256')) not in new]
         self.rows = sorted(kept + plain(rows), key=lambda row: row['epoch'])
         if self.path is not None and get_rank() == 0:
             write_json(self.path, dict(format=FORMAT, settings=self.settings, rows=self.rows))

@@ -87,7 +87,8 @@ class GivenTeacherStage(Stage[TeacherResult]):
                              epochs=found[0].epochs, trained=False)
 
     def checks(self, run: Run) -> Iterator[Check]:
-        if self.name in run.over:
+        if self.name in run.over:  # only its settings are compared
+            yield Check('trajectory', lambda: f'{len(self.trajectories(run))} found')
             return
         yield Check('snapshots', lambda: on_main(lambda: self._check_files(run)))
         yield Check('trajectory', lambda: self._check_trajectories(run))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..infoplane.probe import Probe
 from ..pipeline.changes import Changes, named_by_type
@@ -218,11 +219,22 @@ class TeacherStage(TrainingStage[TeacherResult]):
         return None if self.index else self.rehearse_training(run)[1]
 
     def checks(self, run: Run) -> Iterator[Check]:
+        if self.name in run.done:
+            yield Check('snapshots', lambda: on_main(lambda: self._check_left(run)))
         if self.index:
             return
         yield from super().checks(run)
         if numbered(self.name, self.selector.runs - 1) not in run.done:
             yield Check('disk', lambda: self._check_disk(run))
+
+    def _check_left(self, run: Run) -> str:
+        """Those that unfinished stages read are as it left them."""
+        [trajectory], selected = self.trajectories(run), run.results.get('select')
+        epochs = trajectory.epochs if selected is None else selected.by_trajectory[self.index]['epochs']
+        needed = [] if self.name in run.over else [trajectory.at(epoch) for epoch in epochs]
+        for snapshot in needed:
+            snapshot.check_file()
+        return f'{len(needed)} that are still needed are whole'
 
     def _check_disk(self, run: Run) -> str:
         """Room for the snapshots that are still to come, and for two training checkpoints with momentum, each

@@ -107,8 +107,8 @@ class TargetWriter:
     def _progress(self) -> np.ndarray:
         path = self.folder / PROGRESS
         try:
-            return np.load(path)
-        except (ValueError, OSError, EOFError) as error:  # missing, cut off, or empty
+            return np.lib.format.open_memmap(path, mode='r')  # as in open_array
+        except Exception as error:
             raise CkdError(f'{path} is damaged: {error}. {REMOVE}') from error
 
     def _record(self) -> dict[str, Any]:

@@ -11,16 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from ..compat import versions
-from ..errors import ConfigError, SnapshotError
+from ..errors import ConfigError, SnapshotError, reading
 from ..files import atomic_write, plain
 from ..finite import require_finite
 from ..settings import Settings, setting
 from ..trajectory import Snapshot
 from ..trajectory.checkpoint_file import load_checkpoint_file
+from ..trajectory.configs import classes_in
+from ..trajectory.snapshot import mismatch
+from ..validate import check_int
 from .feature_network import FeatureNetwork, weights_sha256
 from .intermediate_head import KINDS, IntermediateHead
 
 NEEDED = 'every file of heads has it'
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherFacts(Settings):
+    """The snapshot that heads were trained on."""
+    example = "dict(file='snapshots/epoch_1.pth', epoch=1, weights='...')"
+    file: str = setting(help='relative to the folder of the heads', remedy=NEEDED)
+    epoch: int | None = setting(None, at_least=0, help='finished epochs')
+    weights: str = setting(help='SHA-256 of its weights', remedy=NEEDED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +46,20 @@ class HeadFacts(Settings):
     shapes: list = setting(help='of the maps', remedy=NEEDED)
     num_classes: int = setting(at_least=1, help='of them', remedy=NEEDED)
     sha256: str = setting(help='of the weights', remedy=NEEDED)
-    teacher: dict = setting(help='the snapshot', remedy=NEEDED)
+    teacher: TeacherFacts = setting(help='the snapshot', remedy=NEEDED)
+
+    def check(self, name: str) -> None:
+        for key, least in (('out_indices', 0), ('input_shape', 1)):
+            for index, value in enumerate(getattr(self, key)):
+                check_int(f'{name}.{key}[{index}]', value, least)
+        if len(self.shapes) != len({*self.out_indices}):
+            raise ConfigError(f'{name}.shapes={self.shapes!r} should be one for each of '
+                              f'{name}.out_indices={self.out_indices!r}')
+        for index, shape in enumerate(self.shapes):
+            if not isinstance(shape, list) or not shape:
+                raise ConfigError(f'{name}.shapes[{index}]={shape!r} should be a list: (channels, H, W)')
+            for value in shape:
+                check_int(f'{name}.shapes[{index}]', value, 1)
 
 
 @dataclass(frozen=True)
@@ -54,11 +79,21 @@ class HeadFile:
     def build(self) -> nn.ModuleDict:
         """The heads with their weights, by index, frozen. The caller's random state stays."""
         with torch.random.fork_rng(devices=[]):
-            heads = nn.ModuleDict({
-                str(index): IntermediateHead(self.num_classes, self.shapes[index], self.kind, self.grid)
-                for index in self.out_indices})
+            heads = self._untrained()
         heads.load_state_dict({name[len('heads.'):]: value for name, value in self.state_dict.items()})
         return heads.eval().requires_grad_(False)
+
+    def check_weights(self) -> None:
+        """Raises SnapshotError where the weights are not those of such heads."""
+        with reading(f'{self.file} is damaged'), torch.device('meta'):
+            wanted = nn.ModuleDict(dict(heads=self._untrained())).state_dict()
+        if problem := mismatch(wanted, self.state_dict):
+            raise SnapshotError(f'{self.file} is damaged: its heads are not what it says of them: {problem}')
+
+    def _untrained(self) -> nn.ModuleDict:
+        return nn.ModuleDict({
+            str(index): IntermediateHead(self.num_classes, self.shapes[index], self.kind, self.grid)
+            for index in self.out_indices})
 
     @property
     def teacher_file(self) -> Path:
@@ -128,8 +163,9 @@ def read_heads(path: Path) -> HeadFile:
         raise SnapshotError(f'heads {path} are damaged: the SHA-256 of their weights is not the one in the '
                             'file; restore it, or train them again')
     require_finite(state_dict, f'heads {path}', 'train others', SnapshotError)
-    classes = (meta.get('dataset_meta') or {}).get('classes')
     indices = tuple(facts['out_indices'])
-    return HeadFile(path, indices, facts['kind'], facts['grid'], tuple(facts['input_shape']),
-                    dict(zip(indices, map(tuple, facts['shapes']))), facts['num_classes'],
-                    None if classes is None else tuple(classes), facts['teacher'], state_dict)
+    found = HeadFile(path, indices, facts['kind'], facts['grid'], tuple(facts['input_shape']),
+                     dict(zip(indices, map(tuple, facts['shapes']))), facts['num_classes'], classes_in(meta),
+                     facts['teacher'], state_dict)
+    found.check_weights()
+    return found

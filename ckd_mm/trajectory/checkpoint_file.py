@@ -22,7 +22,6 @@ ALLOWED = {'collections': ('OrderedDict', 'defaultdict', 'deque'),
            'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'slice')}
 DTYPE = re.compile(r'(float|bfloat|int|uint|bool|complex|half|double|long|short)\d*$')
 FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # it refuses every unpickler but torch's own
-TORCH_LOAD = torch.load  # also where ckd_mm.trajectory.safe_loading has put another in its place
 WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # of data parallel and of compiled networks
 
 
@@ -63,9 +62,7 @@ SAFE_PICKLE = pickle_module(SafeUnpickler)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """By the checksums that torch writes into the zip file; sharded checkpoints are folders."""
-    if checkpoint.is_dir():
-        return True
+    """By the checksums that torch writes into the zip file."""
     try:
         with zipfile.ZipFile(checkpoint) as file:
             torch._C.PyTorchFileReader(str(checkpoint))  # torch's own reader refuses more
@@ -85,27 +82,26 @@ def load_safely(path: Path, what: str = 'snapshot') -> Any:
     numbers, text or containers become placeholders. Raises SnapshotError, where ``what`` names the file, if
     it is missing or damaged.
     """
-    if not Path(path).is_file():
-        raise SnapshotError(f'{what} {path} does not exist')
     return read_checkpoint(path, f'{what} {path}', SAFE_PICKLE)
 
 
-def read_checkpoint(file: Any, name: str, pickle_module: Any, map_location: Any = 'cpu') -> Any:
-    """``torch.load`` with an unpickler of ours.
+def read_checkpoint(file: Path, name: str, pickle_module: Any, map_location: Any = 'cpu') -> Any:
+    """``torch.load`` with another unpickler.
 
     Args:
-        file: path, or file that is open for reading.
-        name: of it, for messages.
+        name: of the file, for messages.
 
     Raises:
         UnknownType: the unpickler refuses a type.
-        SnapshotError: it is damaged or no checkpoint.
+        SnapshotError: the file is missing, damaged or no checkpoint.
     """
+    if not Path(file).is_file():
+        raise SnapshotError(f'{name} does not exist')
     forced = os.environ.pop(FORCED, None)
     try:
         if _is_program(file):
             raise ValueError('a TorchScript program')
-        return TORCH_LOAD(file, map_location, pickle_module, weights_only=False)
+        return torch.load(file, map_location, pickle_module, weights_only=False)
     except UnknownType:
         raise
     except Exception as error:  # torch raises half a dozen types for files it cannot read
@@ -117,17 +113,12 @@ def read_checkpoint(file: Any, name: str, pickle_module: Any, map_location: Any 
             os.environ[FORCED] = forced
 
 
-def _is_program(file: Any) -> bool:
+def _is_program(file: Path) -> bool:
     """By the same reader and the same name as ``torch.load``, which would hand it to ``torch.jit.load``."""
-    begin = file.tell() if hasattr(file, 'tell') else None
     try:
-        return 'constants.pkl' in torch._C.PyTorchFileReader(
-            str(file) if begin is None else file).get_all_records()
+        return 'constants.pkl' in torch._C.PyTorchFileReader(str(file)).get_all_records()
     except RuntimeError:  # of torch before 1.6, or damaged
         return False
-    finally:
-        if begin is not None:
-            file.seek(begin)
 
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from ..registry import registries, scopes
 
 TYPES = ('type', 'norm_layer')  # keys that name a type; the second is of mmpretrain's TIMMBackbone
 CODE = ('.py', '.pkl', '.pickle', '.yaml', '.yml')  # files that mmengine reads by running what is in them
+FETCHED = 'name_or_path'  # of what mmpretrain's multimodal networks get from Hugging Face, weights included
 FIRST_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint_path')
 
 
@@ -48,10 +50,15 @@ def network_and_classes(meta: dict, source: str,
             model = own
         elif own is not None and own.get('data_preprocessor') is not None:
             model = dict(model, data_preprocessor=own['data_preprocessor'])
+    return model, classes_in(meta)
+
+
+def classes_in(meta: dict) -> tuple[str, ...] | None:
+    """The class names in the ``meta`` of a checkpoint; None if unknown."""
     images = meta.get('dataset_meta')
     names = images.get('classes') if isinstance(images, dict) else None
     known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-    return model, tuple(names) if known else None
+    return tuple(names) if known else None
 
 
 def require_registered(config: Any, source: str, name: str) -> None:
@@ -62,10 +69,14 @@ def require_registered(config: Any, source: str, name: str) -> None:
         name: of the config in it.
 
     Raises:
-        SnapshotError: a type is not registered, or a value would have code fetched or run.
+        SnapshotError: a type is not registered, or a value would have a file fetched, read or run.
     """
     import mmpretrain.models  # noqa: F401  registers its networks
-    for path, key, value in _values(config, name):
+    try:
+        found = list(_values(without_files(config), name))
+    except RecursionError as error:
+        raise SnapshotError(f'{source}: {name} contains itself, or is nested too deeply') from error
+    for path, key, value in found:
         problem = None
         if key in TYPES and not is_registered(value):
             problem = ('is registered nowhere, and nothing is imported for a file of data; register it, and '
@@ -76,6 +87,9 @@ def require_registered(config: Any, source: str, name: str) -> None:
             problem = 'would run code that is downloaded, which a file of data may not ask for'
         elif isinstance(value, str) and value.lower().endswith(CODE):
             problem = 'would be read by running it, which a file of data may not ask for'
+        elif key not in TYPES and isinstance(value, str) and (
+                key == FETCHED or '://' in value or os.path.isfile(os.path.expanduser(value))):
+            problem = 'names another file, and a file of data may not have one read or fetched'
         if problem is not None:
             raise SnapshotError(f'{source}: {path}={value!r} {problem}')
 
@@ -103,7 +117,9 @@ def without_files(config: Any) -> Any:
     """A copy of a network's config that loads no first weights, for a network that gets all of its own."""
     if isinstance(config, dict):
         return {key: without_files(value) for key, value in config.items() if key not in FIRST_WEIGHTS}
-    return [*map(without_files, config)] if isinstance(config, list) else copy.deepcopy(config)
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(without_files, config))
+    return copy.deepcopy(config)
 
 
 def _values(value: Any, path: str, key: Any = None) -> Iterator[tuple[str, Any, Any]]:

@@ -10,7 +10,8 @@ from mmengine.fileio import get
 from ..errors import SnapshotError, in_a_line
 from ..files import atomic_write, sha256_of_file
 
-HASH = re.compile(r'[-_]([a-f0-9]{8,64})\.\w+$')  # as in resnet34_8xb32_in1k_20210831-f257d4e6.pth
+# as in resnet34_8xb32_in1k_20210831-f257d4e6.pth; a date alone is none
+HASH = re.compile(r'[-_](?!20\d{6}\.)([a-f0-9]{8,64})\.\w+$')
 
 
 def local_file(source: str | Path) -> Path:

@@ -1,6 +1,5 @@
 """What may stand in ``trajectory.json``."""
 
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -8,8 +7,10 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..settings import Settings, setting
-from ..validate import check_inside, check_number
+from ..validate import check_inside, check_int, check_number, check_part
 from .snapshot import ACCURACY
+
+PERCENT = dict(at_least=0, at_most=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,22 @@ class SnapshotFacts(Settings):
         check_inside(f'{name}.file', self.file)
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
             raise ConfigError(f'{name}.sha256={self.sha256!r} should be 64 hexadecimal digits')
-        metrics = self.metrics or {}
-        if metrics.get(ACCURACY) is not None:
-            check_number(f'{name}.metrics.{ACCURACY}', metrics[ACCURACY], at_least=0, at_most=100)
-        for key, value in metrics.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f'{name}.metrics.{key}={value!r} should be a finite number')
+        for key, value in (self.metrics or {}).items():
+            if value is not None and not isinstance(value, list):  # of classes, which nothing reads
+                check_number(f'{name}.metrics.{key}', value, **PERCENT if key == ACCURACY else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutFacts(Settings):
+    """See :func:`ckd_mm.data.split.held_out_record`."""
+    example = 'dict(held_out=5000, seed=0)'
+    held_out: int | float = setting(help='images, or their part', remedy='every such record has it')
+    seed: int = setting(at_least=0, help='of the draw', remedy='every such record has it')
+    total: int | None = setting(None, at_least=1, help='training images')
+    images_sha256: str | None = setting(None, help='of their names or content')
+
+    def check(self, name: str) -> None:
+        check_part(f'{name}.held_out', self.held_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +57,9 @@ class ManifestFacts(Settings):
     classes: list | None = setting(None, help='names in the order of the logits')
     max_epochs: int | None = setting(None, at_least=1, help='length of the training')
     planned_epochs: int | None = setting(None, at_least=1, help='of one that was stopped early')
-    held_out: dict | None = setting(None, help='images that it was not trained on')
+    snapshot_epochs: list | None = setting(None, help='of the snapshots that were planned')
+    ema: bool | None = setting(None, help='whether they are averaged weights')
+    held_out: HeldOutFacts | None = setting(None, help='images that it was not trained on')
     seed: int | None = setting(None, at_least=0, help='of the training')
     versions: dict | None = setting(None, help='of packages')
 
@@ -54,12 +67,19 @@ class ManifestFacts(Settings):
         for index, value in enumerate(self.classes or ()):
             if not isinstance(value, str):
                 raise ConfigError(f'classes[{index}]={value!r} should be the name of a class')
+        for index, value in enumerate(self.snapshot_epochs or ()):
+            check_int(f'snapshot_epochs[{index}]', value, 1)
         found = [SnapshotFacts.read(f'snapshots[{index}]', entry)
                  for index, entry in enumerate(self.snapshots or ())]
         for key in ('epoch', 'file'):
             value, times = _most_common(getattr(snapshot, key) for snapshot in found)
             if times > 1:
                 raise ConfigError(f'snapshots: {times} have {key}={value!r}, each should have its own')
+        last = max((snapshot.epoch for snapshot in found), default=0)
+        for key, value, least in (('max_epochs', self.max_epochs, last),
+                                  ('planned_epochs', self.planned_epochs, self.max_epochs or last)):
+            if value is not None and value < least:
+                raise ConfigError(f'{key}={value} should be at least {least}')
 
 
 def _most_common(values: Any) -> tuple[Any, int]:

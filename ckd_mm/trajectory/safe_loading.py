@@ -3,24 +3,26 @@
 import argparse
 import contextlib
 import functools
+import os
 import pathlib
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from logging import WARNING
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from ..errors import SnapshotError
 from ..validate import check_bool
 from .checkpoint_file import SafeUnpickler, UnknownType, pickle_module, read_checkpoint
+from .download import local_file
 
 KEY = 'trust_checkpoint'
 # functions that mmengine stores in checkpoints, by the class that they are of
@@ -64,15 +66,17 @@ TRAINING_PICKLE = pickle_module(TrainingUnpickler)
 @contextlib.contextmanager
 def safe_loading(config: dict) -> Iterator[None]:
     """Inside, whatever mmengine loads (``load_from``, a checkpoint to resume from, the file of an
-    ``init_cfg``) is read without running what is in it, be it on disk or behind a URL.
+    ``init_cfg``) is read without running what is in it, be it on disk or behind a URL. Loaders that a user
+    registered stay.
 
     Args:
-        config: with ``trust_checkpoint=True`` mmengine's own loaders run it, and the log says so.
+        config: with ``trust_checkpoint=True`` code in files is run, and the log says so.
     """
     own = dict(CheckpointLoader._schemes)
     trusts = check_bool(KEY, config.get(KEY) or False)
     for prefix, loader in own.items():
-        CheckpointLoader.register_scheme(prefix, (_trusting if trusts else _safe)(loader), force=True)
+        if loader.__module__ == mmengine_checkpoint.__name__:
+            CheckpointLoader.register_scheme(prefix, _in_place_of(loader, trusts), force=True)
     try:
         yield
     finally:
@@ -91,35 +95,46 @@ def loads_safely(method: Callable) -> Callable:
     return inside
 
 
-def _trusting(loader: Callable) -> Callable:
+def _in_place_of(loader: Callable, trusts: bool) -> Callable:
 
-    @functools.wraps(loader)
+    @functools.wraps(loader)  # whose name mmengine logs
     def load(filename: str, map_location: Any = None) -> Any:
-        print_log(f'{KEY}=True: code in {filename} is run where there is any', 'current', WARNING)
-        return loader(filename, map_location=map_location)
-
-    return load
-
-
-def _safe(loader: Callable) -> Callable:
-    """All of mmengine's loaders end in ``torch.load``, after a download or not."""
-
-    @functools.wraps(loader)
-    def load(filename: str, map_location: Any = None) -> Any:
-        with mock.patch.object(torch, 'load', functools.partial(_read, str(filename))):
-            checkpoint = loader(filename, map_location=map_location)
-        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-        if isinstance(meta, dict) and meta.pop('config', None) is not None:
-            print_log(f'{filename}: its meta.config is left out, a config as text that mmengine would run to '
-                      'resume', 'current', WARNING)
+        source = str(filename)
+        checkpoint = _read(source, local_file(_url_of(source)), trusts, map_location)
+        if source.startswith('mmcls://'):
+            checkpoint = mmengine_checkpoint._process_mmcls_checkpoint(checkpoint)
         return checkpoint
 
     return load
 
 
-def _read(source: str, file: Any, map_location: Any = None, **_: Any) -> Any:
+def _url_of(source: str) -> str:
+    """Of a network in one of mmengine's lists, say ``torchvision://resnet18``; others as they are."""
+    scheme, _, name = source.partition('://')
+    lists = dict(torchvision='get_torchvision_models', modelzoo='get_torchvision_models',
+                 openmmlab='get_external_models', mmcls='get_mmcls_models')
+    scheme = scheme.replace('-', '')
+    if scheme not in lists:
+        return os.path.expanduser(source)
+    urls = getattr(mmengine_checkpoint, lists[scheme])()
+    if scheme == 'openmmlab':
+        name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
+    if name not in urls:
+        raise SnapshotError(f'{source}: mmengine knows no {name}')
+    return urls[name]
+
+
+def _read(source: str, file: pathlib.Path, trusts: bool, map_location: Any) -> Any:
+    if trusts:
+        print_log(f'{KEY}=True: code in {source} is run where there is any', 'current', WARNING)
+        return read_checkpoint(file, f'checkpoint {source}', pickle, map_location)
     try:
-        return read_checkpoint(file, f'checkpoint {source}', TRAINING_PICKLE, map_location)
+        checkpoint = read_checkpoint(file, f'checkpoint {source}', TRAINING_PICKLE, map_location)
     except UnknownType as error:
         raise SnapshotError(f'checkpoint {source} holds {error}, and to load that would run code in it; '
                             f'name another, or set {KEY}=True where you trust who made it') from error
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and meta.pop('config', None) is not None:
+        print_log(f'{source}: its meta.config is left out, a config as text that mmengine would run to '
+                  'resume', 'current', WARNING)
+    return checkpoint

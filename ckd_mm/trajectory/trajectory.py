@@ -92,8 +92,9 @@ class Trajectory:
             raise SnapshotError(f'no trajectory at {path}: expected a {MANIFEST}, a folder with one, a '
                                 'folder of epoch_*.pth, or a checkpoint file')
         if not len(trajectory):
+            remedy = f'. {REPAIR} {path}' if (path / FOLDER).is_dir() else ''
             raise SnapshotError(f'the trajectory at {path} is empty: no {MANIFEST} with snapshots and no '
-                                'epoch_*.pth there')
+                                f'epoch_*.pth there{remedy}')
         return trajectory
 
     @classmethod

@@ -115,25 +115,36 @@ def test_what_was_not_finished_is_removed(digits_run, tmp_path):
     assert [file.exists() for file in files] == [False, False, True]  # somebody may be writing the last
 
 
-@pytest.mark.parametrize('moved', [False, True], ids=['', 'moved'])
-def test_lost_snapshots_are_named_before_training(digits_run, tmp_path, moved):
+@pytest.mark.parametrize('where', ['here', 'moved', 'out_dir'])
+def test_lost_snapshots_are_named_before_training(digits_run, tmp_path, where):
     """And nothing in the folder is touched."""
     config = run_of(digits_run, tmp_path / 'run')
+    if where == 'out_dir':
+        config.default_hooks.checkpoint.out_dir = str(tmp_path / 'scratch')
     train(config)
     folder = tmp_path / 'run'
-    if moved:
+    if where == 'moved':
         folder = folder.rename(tmp_path / 'moved')
         config.work_dir, config.load_from = str(folder), str(folder / 'epoch_3.pth')
     manifest, unfinished = folder / 'trajectory.json', folder / 'snapshots' / '.epoch_4.pth.1a2b.tmp'
     found = json.loads(manifest.read_text())
-    found['snapshots'][0]['epoch'] = 7
+    del found['snapshots'][0]
     manifest.write_text(json.dumps(found))
     unfinished.touch()
     config.resume, config.train_cfg.max_epochs = True, 5
-    with pytest.raises(CkdError, match=r'has no snapshots of epochs \[1\], which were on disk when this run'):
+    with pytest.raises(CkdError, match=r'the snapshots of epochs \[1\], which were on disk when this run'):
         train(config)
     assert json.loads(manifest.read_text()) == found and unfinished.exists()
-    assert not (folder / 'epoch_4.pth').exists()
+    assert not list(tmp_path.rglob('epoch_4.pth'))
+
+
+def test_a_lost_file_is_a_lost_snapshot(digits_run, tmp_path):
+    config = run_of(digits_run, tmp_path / 'run', epochs=2)
+    train(config)
+    (tmp_path / 'run' / 'snapshots' / 'epoch_1.pth').unlink()
+    config.resume, config.train_cfg.max_epochs = True, 3
+    with pytest.raises(CkdError, match=r'the snapshots of epochs \[1\], which were on disk'):
+        train(config)
 
 
 @pytest.mark.parametrize('case', ['the hook is new', 'a second hook is new', 'into another folder'])

@@ -76,12 +76,6 @@ def test_bits_that_changed_on_the_disk(folder):
     assert sum(seen) > 50
 
 
-def test_a_sharded_checkpoint_is_a_folder(folder):
-    (folder / 'epoch_11.pth').mkdir()
-    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_11.pth'))
-    assert latest_checkpoint(folder) == str(folder / 'epoch_11.pth')
-
-
 def test_none_is_whole(folder):
     """The best one cannot be gone on from: it has no optimizer."""
     for name in ('epoch_9.pth', 'epoch_10.pth'):

@@ -14,6 +14,7 @@ from ckd_mm.errors import ConfigError
 from ckd_mm.hooks.stage_state_hook import KEY
 from ckd_mm.pipeline.build import open_run
 from ckd_mm.pipeline.resume_check import check_resume
+from ckd_mm.trajectory.safe_loading import safe_loading
 
 from ..conftest import distil_config, resnet
 from ..helpers import assert_same_weights, in_two_processes, network, stopped_at, weights_of
@@ -76,7 +77,7 @@ def test_another_file_is_refused(stopped, tmp_path, write, message):
 
 
 def test_a_url(stopped, tmp_path, monkeypatch):
-    """Is fetched by both processes of a run."""
+    """Is fetched once, for both processes of a run."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=stopped.work_dir)
     handler.log_message = lambda *_: None
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
@@ -91,7 +92,8 @@ def test_a_url(stopped, tmp_path, monkeypatch):
         torch.distributed.init_process_group('gloo')
         run, stages = open_run(config)
         run.done = {'teacher', 'select'}
-        return check_resume(run, stages)
+        with safe_loading(config):
+            return check_resume(run, stages)
 
     assert in_two_processes(work) == [f'{url}/epoch_1.pth, after epoch 1'] * 2
     server.shutdown()

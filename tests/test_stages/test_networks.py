@@ -79,7 +79,7 @@ def test_another_loss_of_logits(run):
 
 
 def test_resumed_past_the_stop_without_its_teacher(distil_run, monkeypatch):
-    """The missing file is named."""
+    """The missing file is named, before anything is trained."""
     config = distil_run(selector='last', probe=None, rehearsal=False, **{'distill.stop_epoch': 1})
     with monkeypatch.context() as patch, pytest.raises(Died):
         patch.setattr(StudentStage, 'finish', lambda *_: (_ for _ in ()).throw(Died))
@@ -87,7 +87,10 @@ def test_resumed_past_the_stop_without_its_teacher(distil_run, monkeypatch):
     (Path(config.work_dir) / 'snapshots' / 'epoch_3.pth').unlink()
     config.resume = True
     with pytest.raises(SnapshotError, match=r'epoch_3.pth \(epoch 3\) does not exist'):
-        RUNNERS.build(config).train()
+        prepared(config)
+    (Path(config.work_dir) / 'trajectory.json').unlink()
+    with pytest.raises(SnapshotError, match=rf'is empty: .*trajectory.py repair {config.work_dir}$'):
+        prepared(config)
 
 
 STAGES = ['heads', 'generation_1', 'student']

@@ -276,6 +276,17 @@ def test_heads_of_other_classes(tmp_path):
     ('kind', 'os.mkdir', "heads.kind='os.mkdir' should be one of"),
     ('grid', 'four', "heads.grid='four' should be a whole number"),
     ('shapes', 3, 'heads.shapes=3 should be a'),
+    ('shapes', [[4, 8, 8]], r'heads\.shapes=.* should be one for each of heads\.out_indices=\[0, 1'),
+    ('shapes', ['a', 'b', 'c'], r"heads\.shapes\[0\]='a' should be a list"),
+    ('shapes', [[4, -8, 8]] * 3, r'heads\.shapes\[0\]=-8 should be a whole number'),
+    ('shapes', [[4, 2**40, 2**40]] * 3, 'RuntimeError'),
+    ('shapes', [[4, 8, 8]] * 3, 'its heads are not what it says of them: .* weights of another shape'),
+    ('out_indices', ['0', 1, 2], r"heads\.out_indices\[0\]='0' should be a whole number"),
+    ('out_indices', [0, 1, 5], 'its heads are not what it says of them: 2 weights missing'),
+    ('num_classes', 9, 'its heads are not what it says of them: .* weights of another shape'),
+    ('input_shape', ['x'], r"heads\.input_shape\[0\]='x' should be a whole number"),
+    ('teacher', {}, r'heads\.teacher\.file is missing'),
+    ('teacher', dict(file=3, weights=''), r'heads\.teacher\.file=3 should be a str'),
     ('teacher', 'epoch_2.pth', "heads.teacher='epoch_2.pth' should be a dict")])
 def test_facts_of_other_types(tmp_path, key, value, message):
     snapshot, heads = heads_on(tmp_path)

@@ -16,7 +16,7 @@ from ckd_mm.files import plain
 from ckd_mm.trajectory import Trajectory, model_config_of, write_snapshot
 from ckd_mm.trajectory.configs import parse_config_text, require_registered
 
-from ..conftest import resnet
+from ..conftest import ROOT, resnet
 from ..helpers import TEACHER, network, trajectory
 
 ZOO = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
@@ -67,7 +67,10 @@ def test_networks_of_mmrazor():
     (dict(type='ResNet', _scope_=['mmdet']), r"\._scope_=\['mmdet'\] should be one of"),
     (dict(type='HuggingFaceClassifier', trust_remote_code=True), r'\.trust_remote_code=True would run code'),
     (dict(type='ResNet', fix_subnet='evil.YAML'), r"\.fix_subnet='evil.YAML' would be read by running it"),
-    (dict(type='ResNet', cfg_path='evil.py'), r"\.cfg_path='evil.py' would be read by running it")])
+    (dict(type='ResNet', cfg_path='evil.py'), r"\.cfg_path='evil.py' would be read by running it"),
+    (dict(type='ResNet', codebook=str(ROOT / 'README.md')), r"\.codebook='\S+README.md' names another file"),
+    (dict(type='ResNet', codebook='https://127.0.0.1/a.pth'), r'\.codebook=.* names another file'),
+    (dict(type='ResNet', lm=dict(name_or_path='a/b')), r"\.lm\.name_or_path='a/b' names another file")])
 def test_refused(tmp_path, part, problem):
     """Before anything is built or imported, out of a manifest and out of a checkpoint."""
     model = copy.deepcopy(TEACHER)
@@ -89,6 +92,14 @@ def test_first_weights_are_not_fetched_for_a_snapshot(tmp_path):
     model['backbone']['init_cfg'] = [dict(type='Pretrained', checkpoint='nowhere.pth')]
     snapshot = trajectory(tmp_path, (1, ), model=model).last
     assert snapshot.model == plain(model) and snapshot.build().init_cfg is None
+
+
+def test_a_config_without_end(tmp_path):
+    model = copy.deepcopy(TEACHER)
+    model['backbone']['plugins'] = [model]
+    torch.save(dict(state_dict=network(TEACHER, 1).state_dict(), meta=dict(model=model)), tmp_path / 'a.pth')
+    with pytest.raises(SnapshotError, match=r'^\S+a\.pth: model contains itself, or is nested too deeply$'):
+        Trajectory.open(tmp_path / 'a.pth')
 
 
 @pytest.mark.parametrize('text', ['x' * 10**6 + ' = ' + '(' * 10**5, 'model = ' + '[' * 500, 3, 'a\0b'])

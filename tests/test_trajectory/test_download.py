@@ -57,6 +57,12 @@ def test_the_hash_in_the_name_is_checked(server, right):
             local_file(f'{url}/net_20210831-{digest}.pth')
 
 
+def test_a_date_is_no_hash(server):
+    folder, url, _ = server
+    (folder / 'net_20210831.pth').write_bytes(b'weights')
+    assert local_file(f'{url}/net_20210831.pth').read_bytes() == b'weights'
+
+
 @pytest.mark.parametrize('missing', ['{url}/gone.pth', 'http://127.0.0.1:9/net.pth', 'nowhere://net.pth'])
 def test_what_cannot_be_downloaded_is_one_line(server, missing):
     source = missing.format(url=server[1])

@@ -31,7 +31,8 @@ def opened(folder, manifest: dict) -> Trajectory:
     ('metrics', {'accuracy/top1': float('nan')}, 'a finite number, at least 0'),
     ('metrics', {'accuracy/top1': '70'}, 'a finite number'),
     ('metrics', {'accuracy/top1': 101}, 'at most 100'),
-    ('metrics', {'loss': float('inf')}, 'a finite number'), ('iteration', 1.5, 'a whole number, at least 0'),
+    ('metrics', {'loss': float('inf')}, 'a finite number'), ('metrics', {'loss': 'low'}, 'a finite number'),
+    ('iteration', 1.5, 'a whole number, at least 0'),
     ('lr', 'high', 'a finite number'), ('lr', float('nan'), 'a finite number'),
     ('size', -5, 'a whole number'),
     ('size', '10', 'a whole number'), ('sha256', 7, 'a str'), ('sha256', 'abc', '64 hexadecimal digits'),
@@ -54,7 +55,15 @@ def test_facts_of_a_snapshot(tmp_path, made, key, value, wanted):
     (dict(max_epochs='3'), "max_epochs='3' should be a whole number"),
     (dict(max_epochs=0), 'max_epochs=0 should be a whole number'),
     (dict(planned_epochs=1.5), 'planned_epochs=1.5 should be a whole number'),
+    (dict(max_epochs=1), 'max_epochs=1 should be at least 2'),
+    (dict(planned_epochs=1), 'planned_epochs=1 should be at least 2'),
+    (dict(ema='x'), "ema='x' should be True or False"),
+    (dict(snapshot_epochs=['1']), r"snapshot_epochs\[0\]='1' should be a whole number"),
     (dict(held_out=16), 'held_out=16 should be a dict'),
+    (dict(held_out={'images': 'a'}), 'held_out.held_out is missing'),
+    (dict(held_out=dict(held_out=-1, seed=0)), r'held_out\.held_out=-1 should be a fraction'),
+    (dict(held_out=dict(held_out=16, seed='x')), r"held_out\.seed='x' should be a whole number"),
+    (dict(held_out=dict(held_out=16, seed=0, total='x')), r"held_out\.total='x' should be a whole number"),
     (dict(versions=[]), r'versions=\[\] should be a dict')])
 def test_facts_of_the_whole(tmp_path, made, changes, message):
     with pytest.raises(CkdError, match=rf'^{tmp_path}/trajectory\.json is damaged: {message}'):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import PARAM_SCHEDULERS
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, checkpoint
 
 from ckd_mm.errors import ConfigError, SnapshotError
 from ckd_mm.trajectory import safe_loading
@@ -134,16 +134,23 @@ def test_config_text_is_left_out_and_told(tmp_path, monkeypatch):
 
 
 def test_a_url(tmp_path, monkeypatch):
-    """Downloaded by mmengine, into torch's folder, and read like any file."""
+    """Downloaded into torch's folder, and read like any file; also of a network in a list of mmengine's."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     (tmp_path / 'served').mkdir()
     torch.save(dict(weight=torch.ones(1)), tmp_path / 'served' / 'good.pth')
+    torch.save({'backbone.weight': 2, 'head.weight': 3}, tmp_path / 'served' / 'backbone.pth')
     torch.save(dict(weight=Evil(os.mkdir, str(tmp_path / 'marker'))), tmp_path / 'served' / 'evil.pth')
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / 'served')
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f'http://127.0.0.1:{server.server_port}'
         assert load(f'{url}/good.pth')['weight'] == 1
+        monkeypatch.setattr(checkpoint, 'get_torchvision_models', lambda: dict(net=f'{url}/good.pth'))
+        monkeypatch.setattr(checkpoint, 'get_mmcls_models', lambda: dict(net=f'{url}/backbone.pth'))
+        assert load('torchvision://net') == load('modelzoo://net') == load(f'{url}/good.pth')
+        assert load('mmcls://net') == dict(state_dict=dict(weight=2))
+        with pytest.raises(SnapshotError, match='^torchvision://other: mmengine knows no other$'):
+            load('torchvision://other')
         with pytest.raises(SnapshotError, match=rf'^checkpoint {url}/evil.pth holds .*mkdir'):
             load(f'{url}/evil.pth')
         server.shutdown()
@@ -160,6 +167,12 @@ def test_afterwards_mmengine_loads_as_before(tmp_path):
     before = dict(CheckpointLoader._schemes)
     with pytest.raises(ConfigError, match="trust_checkpoint='yes' should be True or False"):
         load(tmp_path, trust_checkpoint='yes')
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SnapshotError, match='nowhere.pth does not exist'):
         load(tmp_path / 'nowhere.pth')
-    assert CheckpointLoader._schemes == before and torch.load.__module__ == 'torch.serialization'
+    assert CheckpointLoader._schemes == before
+
+
+def test_a_loader_that_a_user_registered_stays(monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    CheckpointLoader.register_scheme('ours://', lambda filename, map_location: filename)
+    assert load('ours://a.pth') == 'ours://a.pth'
