@@ -13,6 +13,7 @@ from ..infoplane.probe import Probe
 from ..infoplane.settings import ProbeSettings
 from ..selection import Selector, build_selector
 from ..settings import RunnerSettings, Settings, setting, settings_in
+from ..stages.calibrate import CalibrateStage
 from ..stages.checks import check_no_own_hook
 from ..stages.distillation import Distillation, DistillSettings, Schedule
 from ..stages.ensembles import EnsemblesStage
@@ -80,7 +81,11 @@ def distillation_stages(run: Run, selector: Selector, probe: Probe | None,
                          lambda run, folder: StudentTask(run, students[-1], probe, folder))
     heads = HeadsStage(settings.heads, select, held_out) if settings.heads is not None else None
 
-    teaching: TeachingStage = heads or select
+    calibrate = CalibrateStage(select, probe) if settings.distill.calibrate else None
+    if calibrate is not None and heads is not None:
+        raise ConfigError('distill.calibrate scales snapshots, and heads teach beside one; take '
+                          'distill.calibrate or heads out')
+    teaching: TeachingStage = heads or calibrate or select
     hint = HintStage(settings.hint, teaching, compared) if settings.hint is not None else None
     for network in networks_of(run):  # assistants, generations, the student
         snapshots = settings.student_snapshots if network.name == STUDENT else None
@@ -89,7 +94,8 @@ def distillation_stages(run: Run, selector: Selector, probe: Probe | None,
         students.append(teaching)
     check_together(run, select, students)
     with_targets = [stage for student in students for stage in (student.targets, student)]
-    return [stage for stage in (*teachers, plane, select, heads, hint, *with_targets) if stage is not None]
+    stages = (*teachers, plane, select, calibrate, heads, hint, *with_targets)
+    return [stage for stage in stages if stage is not None]
 
 
 def ensemble_stages(run: Run, stages: list[Stage], baselines: list[StudentStage]) -> list[Stage]:

@@ -59,6 +59,9 @@ class DistillSettings(Settings):
                    '`snapshots` and the `model` of those that do not name their own')
     teacher_dtype: str | None = setting(
         None, choices=('bf16', 'fp16'), help='of weights and features of the teachers; logits are float32')
+    calibrate: bool | dict = setting(
+        False, help='divide the logits of each teacher by a temperature of its own, fitted on the images of '
+                    '`probe`; without a probe on those of a dict with its keys')
     cache: CacheSettings | None = setting(
         None, help='teacher forwards are done once, before the training, and cached')
 

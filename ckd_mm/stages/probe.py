@@ -22,14 +22,21 @@ COLUMNS = {'epoch': 'd', 'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised 
 
 
 def make_probe(run: Run, selector: Selector) -> Probe | None:
-    """The images of the config's ``probe``, or the default ones where the selector needs some. Raises
-    ConfigError if it needs the information plane and the config says ``probe=None``."""
+    """The images of the config's ``probe``, or else those of ``distill.calibrate`` or the default ones where
+    they are needed. Raises ConfigError if the selector needs the information plane and the config says
+    ``probe=None``, or if both name images."""
+    calibrate = run.settings.distill.calibrate
+    own = calibrate if isinstance(calibrate, dict) else {}
+    if own and (run.settings.probe is not None or selector.needs_plane or selector.needs_images):
+        raise ConfigError(f'distill.calibrate={own!r}: its images are those of `probe`; say it there, and '
+                          'distill.calibrate=True')
     if run.settings.probe is not None:
         return Probe(run.student_training(), **run.settings.probe.given)
     if selector.needs_plane and 'probe' in run.config:
         raise ConfigError(f'probe=None, but the selector {run.config.get("selector")} needs the information '
                           'plane; give a probe, or choose another selector')
-    return Probe(run.student_training()) if selector.needs_plane or selector.needs_images else None
+    needed = selector.needs_plane or selector.needs_images or calibrate
+    return Probe(run.student_training(), **own) if needed else None
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from ..registry import MODELS
 from ..trajectory import Snapshot, Trajectory
 from ..trajectory.checkpoint_file import load_checkpoint_file
 from ..trajectory.configs import network_and_classes
-from ..validate import check_choice
+from ..validate import TEMPERATURE, check_choice, check_number
 from .base_cohort import BaseCohort
 from .class_map import ClassMap, Columns
 from .input_statistics import input_converter, unresizing
@@ -75,16 +75,18 @@ class SnapshotEnsemble(BaseCohort):
         data_preprocessor: of the inputs; default: the first network's.
         class_map: the names of a :class:`ClassMap`, for teachers of other classes than the student's.
         dtype: 'bf16' or 'fp16', of weights, inputs and features; logits are float32.
+        temperatures: M numbers by which the logits are divided, one for each snapshot; default: 1.
 
     Raises:
-        ConfigError: ``snapshots`` is no list of them.
+        ConfigError: ``snapshots`` is no list of them, or there is another number of temperatures.
         SnapshotError: a snapshot is missing, damaged, of another network than its config, or of other classes
             than the rest.
     """
 
     def __init__(self, snapshots: Sequence[SnapshotLike], model: dict | None = None,
                  data_preprocessor: dict | nn.Module | None = None,
-                 class_map: Sequence[str | None] | None = None, dtype: str | None = None) -> None:
+                 class_map: Sequence[str | None] | None = None, dtype: str | None = None,
+                 temperatures: Sequence[float] | None = None) -> None:
         super().__init__(data_preprocessor)
         if isinstance(snapshots, (str, dict)) or not snapshots:
             raise ConfigError(f'snapshots={snapshots!r} should be a list of at least one snapshot')
@@ -106,6 +108,11 @@ class SnapshotEnsemble(BaseCohort):
             if None not in (count, counts[0]) and count != counts[0] and self.class_map is None:
                 raise SnapshotError(f'snapshot {first} has {counts[0]} classes and {snapshot} has {count}: '
                                     'they cannot teach together')
+        if temperatures is not None and len(temperatures) != len(snapshots):
+            raise ConfigError(f'temperatures={temperatures!r} should be {len(snapshots)} numbers, one '
+                              'for each snapshot')
+        self.temperatures = None if temperatures is None else [
+            check_number('temperatures', value, **TEMPERATURE) for value in temperatures]
         if data_preprocessor is None:
             self.data_preprocessor = unresizing(self.networks[0].data_preprocessor)
         self.expect_inputs_of(self.data_preprocessor)
@@ -132,7 +139,11 @@ class SnapshotEnsemble(BaseCohort):
                      for index, network in enumerate(self.networks)]
         if self.dtype is not None:
             found = [logits.float() for logits in found]
-        return [own(logits) for own, logits in zip(self.restrict, found)] if self.restrict else found
+        if self.restrict:
+            found = [own(logits) for own, logits in zip(self.restrict, found)]
+        if self.temperatures is not None:
+            found = [logits.float() / temperature for logits, temperature in zip(found, self.temperatures)]
+        return found
 
     def network_inputs(self, index: int, inputs: Tensor) -> Tensor:
         converted = self.converters[index](inputs)
