@@ -182,10 +182,15 @@ class RandomnessSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSettings(Settings):
-    """``auto_scale_lr``."""
-    example = 'dict(base_batch_size=128)'
+    """``auto_scale_lr``, of which mmengine reads these and ignores others."""
     base_batch_size: int | None = setting(None, at_least=1, help='that the learning rate is for')
     enable: bool = setting(False, help='scale it to the actual batch size')
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSettings(Settings):
+    """``env_cfg``, likewise."""
+    further = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +226,7 @@ class RunnerSettings(Settings):
         None, choices=('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL', 10, 20, 30, 40, 50), help='of logs')
     log_processor: dict | None = setting(None, help='say dict(window_size=10)')
     visualizer: dict | None = setting(None, help="say dict(type='UniversalVisualizer')")
-    env_cfg: dict | None = setting(None, help='say dict(cudnn_benchmark=True)')
+    env_cfg: EnvSettings | None = setting(None, help='say dict(cudnn_benchmark=True)')
     default_scope: str | None = setting(None, help="say 'mmpretrain'")
     experiment_name: str | None = setting(None, help='of the logs')
 
@@ -241,12 +246,10 @@ class RunnerSettings(Settings):
 
 
 def require_trainable(name: str, config: Any) -> None:
-    """
+    """Raises ConfigError where the training of ``config`` lacks what it needs, or counts iterations.
+
     Args:
         name: of the dict that overrides the student's training; '' for the student.
-
-    Raises:
-        ConfigError: a training lacks what it needs, or counts iterations.
     """
     prefix = f'{name}.'.lstrip('.')
     for key, example in {'model': NetworkSettings.example, 'train_dataloader.dataset': 'dict(type=...)',
