@@ -7,8 +7,6 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, get_args
 
 from mmengine.hooks import Hook
-from mmengine.registry import LOOPS
-from mmengine.runner import IterBasedTrainLoop
 
 from .errors import ConfigError, reading
 from .validate import check_bool, check_choice, check_dict, check_int, check_keys, check_number
@@ -115,9 +113,11 @@ class LoopSettings(Settings):
     """``train_cfg``."""
     example = 'dict(max_epochs=60)'
     max_epochs: int | None = setting(None, at_least=1, help='length of the training')
-    by_epoch: bool | None = setting(None, help='count epochs')
-    val_interval: int = setting(1, at_least=1, help='validate after every so many epochs')
-    val_begin: int = setting(1, at_least=0, help='the first epoch after which is validated')
+    max_iters: int | None = setting(None, at_least=1, help='length of a training by iterations')
+    by_epoch: bool | None = setting(None, help='count epochs, or iterations')
+    val_interval: int | None = setting(
+        None, at_least=1, help='epochs, or iterations, from one validation to the next')
+    val_begin: int | None = setting(None, at_least=0, help='the first of them after which is validated')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,32 +243,6 @@ class RunnerSettings(Settings):
             if not isinstance(hook, Hook):
                 kind = CheckpointSettings if key == 'default_hooks.checkpoint' else HookSettings
                 kind.read(f'{name}.{key}'.lstrip('.'), hook)
-
-
-def require_trainable(name: str, config: Any) -> None:
-    """Raises ConfigError where the training of ``config`` lacks what it needs, or counts iterations.
-
-    Args:
-        name: of the dict that overrides the student's training; '' for the student.
-    """
-    prefix = f'{name}.'.lstrip('.')
-    for key, example in {'model': NetworkSettings.example, 'train_dataloader.dataset': 'dict(type=...)',
-                         'train_cfg.max_epochs': 60}.items():
-        value = config
-        for part in key.split('.'):
-            value = (value or {}).get(part)
-        if value is None:
-            raise ConfigError(f'{prefix}{key} is missing: the {name or "student"} is trained by epochs on '
-                              f'images; give {prefix}{key}={example}')
-    loop = config['train_cfg']
-    kind = LOOPS.get(loop['type']) if isinstance(loop.get('type'), str) else loop.get('type')
-    counting = [key for key, wrong in dict(
-        max_iters=loop.get('max_iters') is not None, by_epoch=loop.get('by_epoch') is False,
-        type=isinstance(kind, type) and issubclass(kind, IterBasedTrainLoop)).items() if wrong]
-    if counting:
-        raise ConfigError(f'{prefix}train_cfg.{counting[0]}={loop[counting[0]]!r} counts iterations, and '
-                          f'networks are trained by epochs here: give {prefix}train_cfg=dict(_delete_=True, '
-                          'by_epoch=True, max_epochs=...)')
 
 
 # ------------------------------------------------------------ reading

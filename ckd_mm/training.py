@@ -1,19 +1,19 @@
 """Functions on the configs and models of trainings."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.config import DELETE_KEY
 from mmengine.model import is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
+from .counting import EPOCH, EXAMPLES, ITER, WORDS, unit_of
 from .errors import ConfigError, reading
 from .infoplane.images import held_out_part
 from .infoplane.probe import Probe
-from .settings import RUNNER_KEYS, require_trainable
+from .settings import RUNNER_KEYS, NetworkSettings
 
 RESULT_KEYS = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper',
                'param_scheduler', 'custom_hooks', 'randomness', 'auto_scale_lr', 'sync_bn', 'val_cfg',
@@ -30,7 +30,8 @@ def apply_overrides(config: Config, overrides: dict[str, Any], name: str = '') -
         name: of the dict of overrides in the whole config, for messages.
 
     Raises:
-        ConfigError: an override does not fit over what it inherits, or leaves nothing to train.
+        ConfigError: an override does not fit over what it inherits, leaves nothing to train, or counts
+            iterations where the others count epochs.
     """
     result = copy.deepcopy(config)
     for key, given in overrides.items():
@@ -46,6 +47,10 @@ def apply_overrides(config: Config, overrides: dict[str, Any], name: str = '') -
             result[key] = value
         result[key] = _without_delete(result[key])
     require_trainable(name, result)
+    if (unit := unit_of(result.train_cfg)) != (others := unit_of(config.train_cfg)):
+        raise ConfigError(f'{name}.train_cfg counts {WORDS[unit]}s and train_cfg {WORDS[others]}s: all '
+                          f'trainings of a run count the same. Give {name}.train_cfg=dict(_delete_=True, '
+                          f'{EXAMPLES[others]}), or train_cfg=dict({EXAMPLES[unit]})')
     return result
 
 
@@ -95,6 +100,45 @@ def unscaled_batch(config: dict, processes: int) -> tuple[int, int] | None:
     return None if images == wanted else (images, wanted)
 
 
+# ------------------------------------------------------------ before anything is trained
+def require_trainable(name: str, config: Any) -> None:
+    """
+    Args:
+        name: of the dict that overrides the student's training; '' for the student.
+
+    Raises:
+        ConfigError: a training lacks what it needs, or parts of it count epochs and others iterations.
+    """
+    prefix, loop = f'{name}.'.lstrip('.'), config.get('train_cfg') or {}
+    unit, other = (EPOCH, ITER) if unit_of(loop) == EPOCH else (ITER, EPOCH)
+    if (value := loop.get(f'max_{other}s')) is not None:
+        raise ConfigError(f'{prefix}train_cfg.max_{other}s={value!r} counts {WORDS[other]}s, and the rest of '
+                          f'{prefix}train_cfg {WORDS[unit]}s: give {prefix}train_cfg=dict(_delete_=True, '
+                          f'{EXAMPLES[unit]}), or dict(_delete_=True, {EXAMPLES[other]})')
+    for key, example in {'model': NetworkSettings.example, 'train_dataloader.dataset': 'dict(type=...)',
+                         f'train_cfg.max_{unit}s': 60}.items():
+        value = config
+        for part in key.split('.'):
+            value = (value or {}).get(part)
+        if value is None:
+            raise ConfigError(f'{prefix}{key} is missing: the {name or "student"} is trained by '
+                              f'{WORDS[unit]}s on images; give {prefix}{key}={example}')
+    for key, remedy in _counting_epochs(config) if unit == ITER else ():
+        raise ConfigError(f'{prefix}{key} counts epochs, as it does by default, and {prefix}train_cfg counts '
+                          f'iterations: give {prefix}{remedy}')
+
+
+def _counting_epochs(config: Any) -> Iterator[tuple[str, str]]:
+    """Parts of a training that would do nothing before the end of one by iterations, and what to give."""
+    hook = (config.get('default_hooks') or {}).get('checkpoint', {})
+    if hook is not None and hook.get('by_epoch', True):
+        yield 'default_hooks.checkpoint', 'default_hooks.checkpoint=dict(by_epoch=False, interval=1000)'
+    for scheduler in as_list(config.get('param_scheduler')):
+        if 'type' in scheduler and scheduler.get('by_epoch', True):
+            yield (f'param_scheduler: {type_name(scheduler)}', 'param_scheduler=dict(by_epoch=False, ...), '
+                   'its other numbers in iterations')
+
+
 # ------------------------------------------------------------ metrics and hooks that need teachers
 def compares(item: Any) -> bool:
     """Whether a metric or hook compares a student with teachers that the run fills in."""
@@ -140,14 +184,6 @@ def trained_model(runner: Any) -> nn.Module:
     """The averaged model of a finished run, or else the last, without its wrapper."""
     averaged = averaged_weights(runner)
     return unwrap(runner.model) if averaged is None else averaged
-
-
-def require_epoch_loop(hook: Any, runner: Any) -> None:
-    """Raises ConfigError if the run counts iterations; the hook counts epochs."""
-    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-        raise ConfigError(f'{type(hook).__name__} counts epochs, but train_cfg makes a '
-                          f'{type(runner.train_loop).__name__}; use an EpochBasedTrainLoop '
-                          '(train_cfg=dict(by_epoch=True, max_epochs=...))')
 
 
 # ------------------------------------------------------------ values of configs

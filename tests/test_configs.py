@@ -324,7 +324,7 @@ def test_cifar100_recipe(name):
     run, stages = opened(name)
     teacher, probe = stage_of(stages, 'teacher'), stage_of(stages, 'select').probe
     assert recipe(run, stages) == [(200, 128, SMALL_IMAGES, [60, 120, 180], 0.1)] * 2
-    assert teacher.epochs(run) == list(range(10, 201, 10))
+    assert teacher.times(run) == list(range(10, 201, 10))
     assert probe is None or probe.probe_split == 'test'
     assert 'split_dataset' not in str(teacher.config(run).train_dataloader.dataset)  # all training images
 
@@ -334,7 +334,7 @@ def test_tiny_imagenet_recipe(name):
     """CheckpointKD, Sec. 3.2: 150 epochs, half-way at 75."""
     run, stages = opened(name)
     assert recipe(run, stages) == [(150, 128, SMALL_IMAGES, [45, 90, 135], 0.1)] * 2
-    assert {75, 150} <= set(stage_of(stages, 'teacher').epochs(run))
+    assert {75, 150} <= set(stage_of(stages, 'teacher').times(run))
 
 
 @pytest.mark.parametrize('name, parameters', [
@@ -345,7 +345,7 @@ def test_imagenet_recipe(name, parameters):
     Parameters: torchvision's."""
     run, stages = opened(name)
     assert recipe(run, stages) == [(120, 256 // 8, dict(SGD, weight_decay=1e-4), [30, 60, 90], 0.1)] * 2
-    assert stage_of(stages, 'teacher').epochs(run) == list(range(10, 121, 10))
+    assert stage_of(stages, 'teacher').times(run) == list(range(10, 121, 10))
     assert [sum(weight.numel() for weight in MODELS.build(model).parameters())
             for model in (run.settings.teacher.model, run.config.model)] == parameters
 
@@ -364,7 +364,7 @@ def test_dih_recipe(name):
     assert recipe_of(student) == whole
     assert student.randomness.seed == 3
     if teacher:
-        assert recipe(run, stages) == [whole, whole] and stage_of(stages, 'teacher').epochs(run) == [200]
+        assert recipe(run, stages) == [whole, whole] and stage_of(stages, 'teacher').times(run) == [200]
         if not method.startswith(('dkd', 'logit_standardization', 'born_again')):  # these: their own authors'
             assert distill.kd_loss['tau'] == 5 and (distill.kd_weight, distill.ce_weight) == (0.1, 0.9)
     if method.startswith('fitnets'):
@@ -454,8 +454,8 @@ def test_who_teaches(name, options, chosen):
     run, stages = opened(f'ckd/{name}', options)
     select, trained = stage_of(stages, 'select'), []
     for teacher in select.teachers:
-        snapshots = [Snapshot(file=Path('unused'), epoch=epoch) for epoch in teacher.epochs(run)]
-        trained.append(Trajectory(Path('unused'), snapshots, dict(max_epochs=teacher.max_epochs(run))))
+        snapshots = [Snapshot(file=Path('unused'), epoch=epoch) for epoch in teacher.times(run)]
+        trained.append(Trajectory(Path('unused'), snapshots, dict(max_epochs=teacher.length(run))))
     selections = select.selector.select_all(trained, [None] * len(trained))
     assert [[snapshot.epoch for snapshot in selection.snapshots] for selection in selections] == chosen
 

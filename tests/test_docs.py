@@ -10,7 +10,7 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.pipeline.runner import CheckpointDistillRunner
 from ckd_mm.selection import InformationPlaneSelector, build_selector
-from ckd_mm.trajectory import snapshot_epochs
+from ckd_mm.trajectory import snapshot_times
 
 from .conftest import ROOT
 
@@ -88,6 +88,6 @@ def test_the_config_of_readme_is_a_config(tmp_path):
     config = Config.fromfile(tmp_path / 'config.py')
     assert RUNNERS.get(config.runner_type) is CheckpointDistillRunner
     assert config.model.type == 'ImageClassifier' and config.teacher.model.cfg_path.startswith('mmpretrain::')
-    assert snapshot_epochs(config.teacher.train_cfg.max_epochs, **config.teacher.snapshots)[:2] == [20, 40]
+    assert snapshot_times(config.teacher.train_cfg.max_epochs, **config.teacher.snapshots)[:2] == [20, 40]
     assert isinstance(build_selector(config.selector), InformationPlaneSelector)
     assert {'tau', 'ce_weight', 'kd_weight'} <= set(config.distill) and config.student_alone

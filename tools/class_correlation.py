@@ -38,6 +38,7 @@ def main() -> None:
     from mmengine.device import get_device
 
     from ckd_mm.cli import load_config
+    from ckd_mm.counting import WORDS
     from ckd_mm.errors import ConfigError
     from ckd_mm.evaluation.class_correlation import KINDS, correlation_maps, diversity
     from ckd_mm.files import atomic_write, write_json
@@ -51,17 +52,18 @@ def main() -> None:
     use_scope(config)
     model = (config.get('teacher') or {}).get('model')
     trajectory = Trajectory.open(args.trajectory, None if model is None else dict(model))
-    epochs = args.epochs or [build_selector(name).epochs(trajectory.epochs, trajectory.max_epochs)[0]
+    word = WORDS[trajectory.unit]
+    epochs = args.epochs or [build_selector(name).epochs(trajectory.times, trajectory.length)[0]
                              for name in ('half_way', 'last')]
     if epochs[0] == epochs[1]:
-        raise ConfigError(f'both snapshots are of epoch {epochs[0]}: nothing to compare. {trajectory.folder} '
-                          f'has epochs {trajectory.epochs}; choose two with --epochs')
+        raise ConfigError(f'both snapshots are of {word} {epochs[0]}: nothing to compare. '
+                          f'{trajectory.folder} has {word}s {trajectory.times}; choose two with --epochs')
     snapshots = [trajectory.at(epoch) for epoch in epochs]
     probe = Probe(config, **dict(config.get('probe') or {}, probe_split=args.split,
                                  num_images=args.num_images))
     images = load_probe_images(probe.dataset, probe.num_images, probe.seed)
     device = torch.device(get_device())
-    maps = {snapshot.epoch: correlation_maps(snapshot.build(), images, device, args.tau)
+    maps = {snapshot.time: correlation_maps(snapshot.build(), images, device, args.tau)
             for snapshot in snapshots}
     absent = int(maps[epochs[0]]['logits'].diagonal().isnan().sum())
     if absent:
@@ -69,7 +71,7 @@ def main() -> None:
               'NaN in the maps; raise --num-images')
     rows = [dict(epoch=epoch, kind=kind, **diversity(maps[epoch][kind]))
             for kind in KINDS for epoch in epochs]
-    print(f'{"epoch":>6}  {"cosine similarity of":<22} {"mean":>7} {"std":>7}   (off-diagonal)')
+    print(f'{word:>6}  {"cosine similarity of":<22} {"mean":>7} {"std":>7}   (off-diagonal)')
     for row in rows:
         what = 'logits' if row['kind'] == 'logits' else f'softmax(logits / {args.tau:g})'
         print(f'{row["epoch"]:>6}  {what:<22} {row["mean"]:>7.4f} {row["std"]:>7.4f}')

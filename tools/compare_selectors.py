@@ -81,7 +81,7 @@ def compare(config, sweep: Path, selectors: list) -> tuple:
         check_batch(config)
     for text, (run, select) in opened.items():
         trajectory = select.trajectories(run)[0]
-        trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.epoch in truth]
+        trajectory.snapshots = [snapshot for snapshot in trajectory if snapshot.time in truth]
         if not select.selector.measures:
             selector_score(text, select.selector.select(trajectory), truth)  # what costs nothing fails first
     shared = next((select.probe for _, select in opened.values() if select.probe is not None), None)

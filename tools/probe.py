@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure the information plane of a trajectory: one's own (trajectory.json) or any folder of epoch_*.pth.
+"""Measure the information plane of a trajectory: one's own (trajectory.json) or any folder of checkpoints.
 
 The config gives the images: its training and evaluation sets and its `probe` settings.
 """
@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     from ckd_mm.cli import add_config_arguments
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
+    parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or one of checkpoints')
     parser.add_argument('--out', help='folder for information_plane.json and .png; default: that of the '
                                       'trajectory')
     parser.add_argument('--probe-split', choices=['held_out', 'test'],
@@ -23,6 +23,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from ckd_mm.cli import load_config
+    from ckd_mm.counting import WORDS
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import Probe, probe_trajectory
     from ckd_mm.registry import use_scope
@@ -38,7 +39,7 @@ def main() -> None:
     path = Path(args.out or trajectory.folder) / PLANE
     plane = probe_trajectory(trajectory, Probe(config, **settings), path)
     draw_information_plane(plane, path.with_suffix('.png'))
-    print(f'{"epoch":>6} {"I(X;F) nats":>12} {"I(Y;F)":>8} {"sum":>6}')
+    print(f'{WORDS[plane.unit]:>6} {"I(X;F) nats":>12} {"I(Y;F)":>8} {"sum":>6}')
     for point, row in zip(plane.points, plane.normalised()):
         print(f'{point.epoch:>6} {point.information_x:>12.5f} {point.information_y:>8.4f} '
               f'{row["sum"]:>6.3f}{"  <- T*" if point.epoch == plane.best_epoch else ""}')

@@ -14,8 +14,8 @@ def parse_args() -> argparse.Namespace:
     from ckd_mm.cli import KeyValues
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or a folder of epoch_*.pth')
-    parser.add_argument('selector', help='last, epoch, half_way, fraction, even, ensemble, '
+    parser.add_argument('trajectory', help='a trajectory.json, a folder with one, or one of checkpoints')
+    parser.add_argument('selector', help='last, epoch, iter, half_way, fraction, even, ensemble, '
                                          'information_plane, cmi, calibration or short_probe')
     parser.add_argument('--options', nargs='+', action=KeyValues, default={},
                         help='settings of the selector: key=value')
@@ -46,6 +46,7 @@ def open_select(config_file: str, options: dict, selector: dict, path: Path) -> 
 
 def main() -> None:
     args = parse_args()
+    from ckd_mm.counting import WORDS
     from ckd_mm.errors import ConfigError
     from ckd_mm.files import write_json
     from ckd_mm.infoplane import PLANE, InformationPlane
@@ -71,11 +72,12 @@ def main() -> None:
                               'first, or give --plane')
         context.plane = InformationPlane.load(path)
     selection = selector.select(trajectory, context)
-    print(f'epochs {[snapshot.epoch for snapshot in selection.snapshots]}: {selection.reason}')
+    times = [snapshot.time for snapshot in selection.snapshots]
+    print(f'{trajectory.length.words} {times}: {selection.reason}')
     for snapshot in selection.snapshots:
         print(snapshot.file)
     if selection.scores:
-        print(f'{"epoch":>6}  score, {selection.score_unit}')
+        print(f'{WORDS[trajectory.unit]:>6}  score, {selection.score_unit}')
     for row in selection.scores:
         print(f'{row["epoch"]:>6}  {row["score"]:.6g}')
     out = Path(args.out or trajectory.folder / 'selection.json')
@@ -83,10 +85,10 @@ def main() -> None:
         print(f"{out} is the run's own and stays as it is; --out writes this selection to another file")
         return
     write_json(out, dict(
-        epochs=[snapshot.epoch for snapshot in selection.snapshots],
+        epochs=times,
         selector=dict(args.options, type=args.selector),
         files=[str(snapshot.file) for snapshot in selection.snapshots],
-        trajectory=str(trajectory.folder), candidates=trajectory.epochs, reason=selection.reason,
+        trajectory=str(trajectory.folder), candidates=trajectory.times, reason=selection.reason,
         scores=selection.scores, score_unit=selection.score_unit, cost=selection.cost))
     print(f'Written: {out}')
 

@@ -53,13 +53,15 @@ def teacher_config(config, work_dir: Path, inter_selector: str):
 
 def arm_config(config, work_dir: Path, arm: str, teacher: dict, epochs: list, probe):
     """The run of one student; ``epochs`` of the ``teacher``'s trajectory teach."""
+    from ckd_mm.counting import length_of
     from ckd_mm.infoplane import held_out_part
     from ckd_mm.pipeline.build import METHOD_KEYS, open_run, stage_of
     run = copy.deepcopy(config)
     run.work_dir = str(work_dir / arm)
     run.teacher, run.probe, run.student_alone = teacher, None, False
-    run.selector = dict(type='epoch', epochs=epochs)
-    run.setdefault('student_snapshots', dict(phases=min(PHASES, run.train_cfg.max_epochs)))
+    length = length_of(run.train_cfg)
+    run.selector = {'type': length.unit, f'{length.unit}s': epochs}
+    run.setdefault('student_snapshots', dict(phases=min(PHASES, int(length))))
     if probe.probe_split == 'held_out':  # I(Y;F) is measured on images that no student was trained on
         run.train_dataloader.dataset = held_out_part(run.train_dataloader.dataset, probe.held_out, probe.seed,
                                                      'rest')
@@ -119,7 +121,7 @@ def main() -> None:
     if run.settings.teacher.is_trained:
         teacher = dict(training_of(config.teacher) if config.get('heads') is not None else {},
                        trajectory=str(trajectory.folder))
-    last, inter = [trajectory.last.epoch], selected['epochs']
+    last, inter = [trajectory.last.time], selected['epochs']
     teaches = {arm: epochs for arm, epochs in dict(full=last, inter=inter).items() if arm in args.arms}
 
     path = work_dir / 'teacher' / PLANE

@@ -33,17 +33,17 @@ def main() -> None:
         curve = read_curve(folder) or read_curve(folder / 'teacher')  # mmengine logged beside it, or there
         with owning(folder) if (folder / OWNER).exists() else nullcontext():  # no run may be in it
             trajectory = repair(folder, dict(curve))
-        print(f'Written: {trajectory.manifest}, epochs {trajectory.epochs}')
+        print(f'Written: {trajectory.manifest}, {trajectory.length.words} {trajectory.times}')
         return
     problems = []
     trajectory = Trajectory.open(args.folder)
     for snapshot in trajectory:
         try:
             snapshot.state_dict()
-            print(f'epoch {snapshot.epoch}: whole')
+            print(f'{snapshot.when}: whole')
         except CkdError as error:
             problems.append(error)
-            print(f'epoch {snapshot.epoch}: {error}')
+            print(f'{snapshot.when}: {error}')
     if problems:
         raise CkdError(f'{len(problems)} of {len(trajectory)} snapshots are damaged')
 

@@ -2,6 +2,7 @@
 
 import math
 
+from ..counting import ITER
 from ..errors import ConfigError
 from ..registry import HOOKS
 from ..validate import WEIGHT, check_choice, check_int, check_number
@@ -19,7 +20,7 @@ def annealed(first: float, last: float, part: float, mode: str) -> float:
 @HOOKS.register_module()
 class AnnealDistillationHook(ScheduleHook):
     """Change the weight of the distillation loss from the model's ``kd_weight`` to ``end_value``, in every
-    iteration between two epochs.
+    iteration between two epochs. In a training by iterations ``begin`` and ``end`` count these.
 
     When it ends at 0, the teachers and the ``distiller`` are released, and the cross-entropy keeps the weight
     that it has reached, whatever ``ce_weight_after_stop``. The weight depends only on epoch and batch, so a
@@ -57,12 +58,12 @@ class AnnealDistillationHook(ScheduleHook):
             raise ConfigError(f'{name}: start_value and end_value are both 0, so no teacher would ever teach')
         self.ce_end_value, self.start_value = ce_end_value, start_value
         self.stops = end_value == 0
-        self.stop_epoch = end if self.stops else None
+        self.stops_at = end if self.stops else None
 
-    def check(self, max_epochs, distilled_epochs, teachers) -> None:
-        if self.end > max_epochs:
+    def check(self, length, distilled, teachers) -> None:
+        if self.end > length:
             raise ConfigError(f'AnnealDistillationHook: end={self.end} is never reached: the run has '
-                              f'{max_epochs} epochs')
+                              f'{length.text}')
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
@@ -72,17 +73,19 @@ class AnnealDistillationHook(ScheduleHook):
         self.first = (self.model.kd_weight if self.start_value is None else self.start_value,
                       self.model.ce_weight)  # of the config: checkpoints hold no weights of losses
 
-    def before_train_epoch(self, runner) -> None:
-        if self.stops and runner.epoch >= self.end:
+    def before_one(self, runner, done) -> None:
+        if self.stops and done >= self.end:
             self._set_weights(self.end)
             self.model.ce_weight_after_stop = self.model.ce_weight
-            self.stop(runner, f'after {self.end} epochs, its weight having gone to 0')
+            self.stop(runner, f'after {self.end} {self.length.words}, its weight having gone to 0')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        self._set_weights(runner.epoch + batch_idx / len(runner.train_dataloader))
+        super().before_train_iter(runner, batch_idx, data_batch)
+        self._set_weights(runner.iter if self.length.unit == ITER else
+                          runner.epoch + batch_idx / len(runner.train_dataloader))
 
-    def _set_weights(self, epochs: float) -> None:
-        part = (epochs - self.begin) / (self.end - self.begin)
+    def _set_weights(self, done: float) -> None:
+        part = (done - self.begin) / (self.end - self.begin)
         self.model.kd_weight = annealed(self.first[0], self.end_value, part, self.mode)
         if self.ce_end_value is not None:
             self.model.ce_weight = annealed(self.first[1], self.ce_end_value, part, self.mode)

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import Hook
 
 from ..errors import ConfigError
 from ..infoplane import PLANE, InformationPlane, check_layer
@@ -13,11 +12,12 @@ from ..infoplane.probe import Probe
 from ..registry import HOOKS
 from ..training import unwrap
 from ..validate import check_one_label
+from .counting_hook import CountingHook
 from .snapshot_hook import SnapshotHook
 
 
 @HOOKS.register_module()
-class InfoPlaneHook(Hook):
+class InfoPlaneHook(CountingHook):
     """Measure each snapshot of the run's ``SnapshotHook``, with the code of ``tools/probe.py`` and into the
     same ``information_plane.json``. Training is not disturbed (random state, modes, gradients). In a
     distributed run rank 0 measures and the others wait.
@@ -52,15 +52,15 @@ class InfoPlaneHook(Hook):
         else:
             self.probe = None
 
-    def after_train_epoch(self, runner) -> None:
-        epoch = runner.epoch + 1
-        if epoch not in self.snapshots.epochs:
+    def after_one(self, runner, done: int) -> None:
+        if done not in self.snapshots.times:
             return
         if is_main_process():
-            point = self.probe.measure(self.snapshots.trajectory.at(epoch))
+            snapshot = self.snapshots.trajectory.at(done)
+            point = self.probe.measure(snapshot)
             self.plane.add(point)
             self.plane.save(self.path)
-            runner.logger.info(f'Information plane, epoch {epoch}: I(X;F) {point.information_x:.5f} nats, '
+            runner.logger.info(f'Information plane, {snapshot.when}: I(X;F) {point.information_x:.5f} nats, '
                                f'I(Y;F) {point.information_y:.4f}')
         barrier()
 

@@ -17,8 +17,8 @@ class ProgressiveTeacherHook(ScheduleHook):
     distillation induces an implicit curriculum" (Panigrahi et al., ICLR 2025, arXiv 2410.05464).
 
     Args:
-        starts: finished epochs of the student at which each snapshot takes over, the first 0, say
-            [0, 60, 120]; default: spread evenly over the epochs with distillation.
+        starts: finished epochs (or iterations) of the student at which each snapshot takes over, the first 0,
+            say [0, 60, 120]; default: spread evenly over the epochs with distillation.
     """
 
     changes_teacher = True
@@ -26,27 +26,27 @@ class ProgressiveTeacherHook(ScheduleHook):
     def __init__(self, starts: Sequence[int] | None = None) -> None:
         if starts is not None and (not isinstance(starts, (list, tuple)) or list(starts[:1]) != [0] or any(
                 type(start) is not int for start in starts) or sorted(set(starts)) != list(starts)):
-            raise ConfigError(f'ProgressiveTeacherHook: starts={starts!r} should be rising epochs of the '
-                              'student, the first 0')
+            raise ConfigError(f'ProgressiveTeacherHook: starts={starts!r} should be rising epochs (or '
+                              'iterations) of the student, the first 0')
         self.starts = starts
         self.turn: int | None = None  # index of the snapshot that teaches
 
-    def check(self, max_epochs, distilled_epochs, teachers) -> None:
+    def check(self, length, distilled, teachers) -> None:
         starts = None if self.starts is None else list(self.starts)
-        if starts and starts[-1] >= distilled_epochs:
+        if starts and starts[-1] >= distilled:
             raise ConfigError(f'ProgressiveTeacherHook: starts={starts}: the last teacher would never teach, '
-                              f'there are {distilled_epochs} epochs with distillation')
+                              f'there are {distilled.text} with distillation')
         if teachers is None:
             return
         if teachers < 2:
             raise ConfigError('ProgressiveTeacherHook: one snapshot cannot take turns; let the selector '
                               "choose several, say selector=dict(type='even', k=4)")
         if starts and len(starts) != teachers:
-            raise ConfigError(f'ProgressiveTeacherHook: starts={starts} should be {teachers} epochs, one for '
-                              'each snapshot')
-        if teachers > distilled_epochs:
+            raise ConfigError(f'ProgressiveTeacherHook: starts={starts} should be {teachers} '
+                              f'{distilled.words}, one for each snapshot')
+        if teachers > distilled:
             raise ConfigError(f'ProgressiveTeacherHook: {teachers} snapshots cannot take turns in '
-                              f'{distilled_epochs} epochs with distillation; choose fewer')
+                              f'{distilled.text} with distillation; choose fewer')
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
@@ -54,14 +54,14 @@ class ProgressiveTeacherHook(ScheduleHook):
         if not self.snapshots:
             raise ConfigError('ProgressiveTeacherHook needs a cohort that is given as a config with a list '
                               'of `snapshots`')
-        self.turns = self.starts or [phase_end(self.distilled_epochs, index, len(self.snapshots))
+        self.turns = self.starts or [phase_end(self.distilled, index, len(self.snapshots))
                                      for index in range(len(self.snapshots))]
 
-    def before_train_epoch(self, runner) -> None:
-        turn = bisect_right(self.turns, runner.epoch) - 1
+    def before_one(self, runner, done) -> None:
+        turn = bisect_right(self.turns, done) - 1
         if self.model.stopped or turn == self.turn:
             return
         self.turn = turn
         self.model.replace_cohort(dict(self.model.cohort_config, snapshots=[self.snapshots[turn]]))
-        runner.logger.info(f'After {runner.epoch} epochs teacher {turn + 1} of {len(self.turns)} takes over: '
-                           f'{self.snapshots[turn]}')
+        runner.logger.info(f'After {done} {self.length.words} teacher {turn + 1} of {len(self.turns)} takes '
+                           f'over: {self.snapshots[turn]}')

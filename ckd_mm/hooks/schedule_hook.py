@@ -4,22 +4,23 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.hooks import Hook
-
+from ..counting import Length, planned
 from ..errors import ConfigError
 from ..registry import HOOKS
-from ..training import require_epoch_loop, unwrap
+from ..training import unwrap
+from .counting_hook import CountingHook
 
 
-class ScheduleHook(Hook):
+class ScheduleHook(CountingHook):
     """Decides until when, how strongly or from whom a :class:`ckd_mm.CheckpointDistill` learns.
 
-    Epochs count finished epochs: what happens "at epoch 3" happens after three epochs, before the fourth. The
-    weight of the distillation loss is logged as ``kd_weight``, 0 after the stop.
+    Epochs count finished epochs: what happens "at epoch 3" happens after three epochs, before the fourth.
+    Where a training counts iterations, what is an epoch here is an iteration. The weight of the distillation
+    loss is logged as ``kd_weight``, 0 after the stop.
 
     Attributes:
         stops: whether it ends distillation.
-        stop_epoch: the epoch at which it does; None if that is known only during training, or never.
+        stops_at: the epoch at which it does; None if that is known only during training, or never.
         changes_teacher: whether it replaces the teachers during training, one by the next.
         changes_weight: whether it changes the model's ``kd_weight``.
         needs_one_teacher: whether it requires that they stay the same.
@@ -29,31 +30,32 @@ class ScheduleHook(Hook):
     # (BELOW_NORMAL) and CheckpointHook (VERY_LOW) come after: a checkpoint holds the decisions of its epoch
     priority = 'NORMAL'
     stops = False
-    stop_epoch: int | None = None
+    stops_at: int | None = None
     changes_teacher = False
     changes_weight = False
     needs_one_teacher = False
 
-    def check(self, max_epochs: int, distilled_epochs: int, teachers: int | None) -> None:
+    def check(self, length: Length, distilled: Length, teachers: int | None) -> None:
         """Raises ConfigError if the settings do not fit the run.
 
         Args:
-            distilled_epochs: see :func:`check_schedules`.
+            length: of the training.
+            distilled: see :func:`check_schedules`.
             teachers: number of snapshots; None if it is not known yet.
         """
 
     def before_train(self, runner) -> None:
-        require_epoch_loop(self, runner)
+        self.length = planned(self, runner)
         self.model = unwrap(runner.model)
         if not hasattr(self.model, 'stop_distillation'):
             raise ConfigError(f'{type(self).__name__} needs a ckd_mm.CheckpointDistill model, got '
                               f'{type(self.model).__name__}')
         snapshots = (self.model.cohort_config or {}).get('snapshots')
         hooks = [hook for hook in runner.hooks if isinstance(hook, ScheduleHook)]
-        self.distilled_epochs = check_schedules(hooks, runner.max_epochs,
-                                                None if snapshots is None else len(snapshots))
+        self.distilled = check_schedules(hooks, self.length, None if snapshots is None else len(snapshots))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
         weight = float(self.model.kd_weight) if self.model.distilling else 0.0
         runner.message_hub.update_scalar('train/kd_weight', weight)
 
@@ -67,8 +69,8 @@ class ScheduleHook(Hook):
         runner.logger.info(f'Distillation stopped {when}; the teacher is released.')
 
 
-def check_schedules(hooks: Sequence[ScheduleHook], max_epochs: int, teachers: int | None = None) -> int:
-    """The epoch at which distillation has stopped at the latest; ``max_epochs`` if none is known.
+def check_schedules(hooks: Sequence[ScheduleHook], length: Length, teachers: int | None = None) -> Length:
+    """The epoch at which distillation has stopped at the latest; ``length`` if none is known.
 
     Raises ConfigError if the schedules do not fit the run or each other; arguments as in
     :meth:`ScheduleHook.check`.
@@ -85,9 +87,11 @@ def check_schedules(hooks: Sequence[ScheduleHook], max_epochs: int, teachers: in
         for comparing in (hook for hook in hooks if hook.needs_one_teacher):
             raise ConfigError(f'schedule: {type(comparing).__name__} compares the student with its teacher, '
                               f'which {type(changing).__name__} changes; keep one of them')
-    distilled = min([hook.stop_epoch for hook in hooks if hook.stop_epoch is not None], default=max_epochs)
+    length = Length(length)
+    distilled = Length(min([hook.stops_at for hook in hooks if hook.stops_at is not None], default=length),
+                       length.unit)
     for hook in hooks:
-        hook.check(max_epochs, distilled, teachers)
+        hook.check(length, distilled, teachers)
     return distilled
 
 

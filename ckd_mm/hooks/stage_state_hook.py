@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 
+from ..counting import ITER, finished, planned
 from ..registry import HOOKS
 from ..training import as_list, unwrap
 from ..trajectory.configs import parse_config_text
@@ -46,30 +47,38 @@ class StageStateHook(Hook):
             return
         if get_rank() == 0 or not runner._randomness_cfg.get('diff_rank_seed'):
             _set_random_state(self.restored['random'])
-        loop = runner.train_loop
-        if self.restored['place']['batches_done']:
+        loop, done, inside = runner.train_loop, finished(runner), self.restored['place']['batches_done'] > 0
+        if inside:
             self._enter_epoch(runner, **self.restored['place'])
-        elif runner.val_loop is not None and loop.epoch >= loop.val_begin and (
-                loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs):
+        if runner.val_loop is not None and (done.unit == ITER or not inside) and done >= loop.val_begin and (
+                done % loop.val_interval == 0 or done == planned(self, runner)):
             # checkpoints are written before validation: a kill in between would leave the epoch without an
             # accuracy. The unbroken run validated here, too, so its random numbers are the same
             runner.val_loop.run()
 
-    def _enter_epoch(self, runner, batches_done: int, batches: int) -> None:
-        now = len(runner.train_dataloader)
-        if hasattr(runner.train_loop, 'skip') and batches == now:
-            runner.train_loop.skip = batches_done
-            runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {batches_done} of {batches} batches.')
+    def _enter_epoch(self, runner, batches_done: int, batches: int, epoch: int | None = None) -> None:
+        """
+        Args:
+            epoch: of the images, where the training counts iterations.
+        """
+        loop, now = runner.train_loop, len(runner.train_dataloader)
+        name = f'Epoch {(runner.epoch if epoch is None else epoch) + 1}'
+        if epoch is not None:
+            loop.image_epoch = epoch
+        if hasattr(loop, 'skip') and batches == now:
+            loop.skip = batches_done
+            runner.logger.info(f'{name} goes on after {batches_done} of {batches} batches.')
         else:
-            runner.logger.warning(f'Epoch {runner.epoch + 1} was left after {batches_done} of {batches} '
-                                  f'batches and now has {now} (other batch size or number of processes?): it '
-                                  'is started again')
+            runner.logger.warning(f'{name} was left after {batches_done} of {batches} batches and now has '
+                                  f'{now} (other batch size or number of processes?): it is started again')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         # CheckpointHook counts a finished epoch before the loop does
         inside = checkpoint['meta']['epoch'] == runner.epoch
         place = dict(batches_done=getattr(runner.train_loop, 'position', 0) if inside else 0,
                      batches=len(runner.train_dataloader))
+        if hasattr(runner.train_loop, 'image_epoch'):
+            place['epoch'] = runner.train_loop.image_epoch
         checkpoint[KEY] = dict(stage=Path(runner.work_dir).name, seconds=self.seconds, random=_random_state(),
                                place=place, lr=_rate(runner.cfg),
                                stopping=[{name: getattr(hook, name) for name in SEEN}

@@ -8,6 +8,7 @@ from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapperDict
 
+from ..counting import ITER, WORDS, finished, planned, unit_in
 from ..files import atomic_write
 from ..signals import Stopped, StopRequest
 
@@ -55,7 +56,9 @@ class StopHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self._remove_left(runner)
         if self.is_asked() and is_updated(runner):
-            done = f'epoch {runner.epoch + 1}, {batch_idx + 1} of {len(runner.train_dataloader)} batches'
+            length = planned(self, runner)
+            done = f'{runner.iter + 1} of {length}' if length.unit == ITER else (
+                f'epoch {runner.epoch + 1}, {batch_idx + 1} of {len(runner.train_dataloader)} batches')
             self._stop(runner, runner.iter + 1, done)
 
     def after_train_epoch(self, runner) -> None:
@@ -68,7 +71,8 @@ class StopHook(Hook):
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if batch_idx < self.val_batches and self.is_asked() and is_written(runner):
-            self._raise(f'in the validation after epoch {runner.epoch}, which is written')
+            self._raise(f'in the validation after {WORDS[unit_in(runner)]} {finished(runner)}, which is '
+                        'written')
 
     def after_train(self, runner) -> None:
         self.interval = 0

@@ -10,6 +10,7 @@ from mmpretrain.registry import DATASETS
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from ..counting import ITER
 from ..data.damaged import name_damaged
 from ..data.split import held_out_indices
 from ..errors import ConfigError
@@ -35,7 +36,7 @@ class StopWhenOvertakenHook(ScheduleHook):
             trained, say ``dict(type='ckd_mm.split_dataset', part='held_out', ...)``.
         num_images: at most this many of them are drawn; None: all.
         seed: of the draw.
-        interval: epochs between two evaluations.
+        interval: epochs between two evaluations, 1 by default; in a training by iterations so many of these.
         margin: percentage points of top-1 accuracy by which the student has to be better.
         patience: number of evaluations in a row in which it has to be.
     """
@@ -43,23 +44,27 @@ class StopWhenOvertakenHook(ScheduleHook):
     stops = True
     needs_one_teacher = True
 
-    def __init__(self, dataset: dict, num_images: int | None = 5000, seed: int = 0, interval: int = 1,
-                 margin: float = 0.0, patience: int = 1) -> None:
+    def __init__(self, dataset: dict, num_images: int | None = 5000, seed: int = 0,
+                 interval: int | None = None, margin: float = 0.0, patience: int = 1) -> None:
         name = 'StopWhenOvertakenHook'
         if num_images is not None:
             check_int(f'{name}: num_images', num_images, 1)
         self.dataset, self.num_images, self.seed = dataset, num_images, seed
-        self.interval = check_int(f'{name}: interval', interval, 1)
+        self.given = interval is not None
+        self.interval = check_int(f'{name}: interval', interval, 1) if self.given else 1
         self.margin = check_number(f'{name}: margin', margin, at_least=0)
         self.patience = check_int(f'{name}: patience', patience, 1)
         self.teacher: float | None = None  # accuracy in percent
         self.wins = 0
         self.overtaken = False
 
-    def check(self, max_epochs, distilled_epochs, teachers) -> None:
-        if self.interval * self.patience > max_epochs:
+    def check(self, length, distilled, teachers) -> None:
+        if length.unit == ITER and not self.given:
+            raise ConfigError('StopWhenOvertakenHook: interval is missing: how many iterations lie between '
+                              'two evaluations')
+        if self.interval * self.patience > length:
             raise ConfigError(f'StopWhenOvertakenHook: {self.patience} evaluations, one every '
-                              f'{self.interval} epochs, never come: the run has {max_epochs} epochs')
+                              f'{self.interval} {length.words}, never come: the run has {length.text}')
 
     def before_save_checkpoint(self, runner, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = dict(teacher=self.teacher, wins=self.wins, overtaken=self.overtaken)
@@ -84,18 +89,18 @@ class StopWhenOvertakenHook(ScheduleHook):
             if model.targets is not None:  # cached: training needs no teacher in memory
                 model.replace_cohort(model.cohort_config)
 
-    def after_train_epoch(self, runner) -> None:
-        model = self.model
-        if not model.distilling or not self.every_n_epochs(runner, self.interval):
+    def after_one(self, runner, done) -> None:
+        model, after = self.model, f'after {done} {self.length.words}'
+        if not model.distilling or done % self.interval:
             return
         averaged = averaged_weights(runner) or model
         student = top1_accuracy(self.loader, model.data_preprocessor, averaged.student)
         self.wins = self.wins + 1 if student > self.teacher + self.margin else 0
-        runner.logger.info(f'Held-out images after {runner.epoch + 1} epochs: student {student:.2f} %, '
+        runner.logger.info(f'Held-out images {after}: student {student:.2f} %, '
                            f'teacher {self.teacher:.2f} %')
         if self.wins >= self.patience:
             self.overtaken = True
-            self.stop(runner, f'after {runner.epoch + 1} epochs: the student has overtaken the teacher')
+            self.stop(runner, f'{after}: the student has overtaken the teacher')
 
     def _loader(self, runner) -> DataLoader:
         """This process's share of the images."""

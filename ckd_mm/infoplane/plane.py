@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..counting import EPOCH, ITER
 from ..errors import CkdError
 from ..files import plain, write_json
 from ..record import read_record, require_same_settings
@@ -20,7 +21,7 @@ class PlanePoint:
     """One snapshot on the plane.
 
     Args:
-        epoch: finished epochs.
+        epoch: finished epochs, or iterations where the trajectory counts these.
         information_x: I(X;F) up to a constant, nats per pixel and channel: ``baseline_loss`` less
             ``reconstruction_loss``.
         information_y: I(Y;F), accuracy from 0 to 1.
@@ -70,7 +71,8 @@ class InformationPlane:
 
     Args:
         settings: all that the numbers depend on besides the snapshots.
-        notes: facts for the reader (which split, how many images).
+        notes: facts for the reader (which split, how many images; ``unit='iter'`` where the trajectory counts
+            iterations).
     """
 
     def __init__(self, points: Sequence[PlanePoint] = (), settings: dict[str, Any] | None = None,
@@ -91,6 +93,11 @@ class InformationPlane:
         if not self.points:
             raise CkdError('the information plane is empty: no snapshot was probed')
         return max(self.normalised(), key=lambda row: (row['sum'], -row['epoch']))['epoch']
+
+    @property
+    def unit(self) -> str:
+        """What the trajectory counts."""
+        return ITER if self.notes.get('unit') == ITER else EPOCH
 
     @property
     def uninformed(self) -> list[int]:

@@ -14,6 +14,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmpretrain.registry import DATASETS
 
+from ..counting import EPOCH, WORDS
 from ..data.split import holds_out
 from ..distributed import on_main
 from ..errors import CkdError
@@ -81,17 +82,18 @@ class Probe:
         pixels = self.images.pixels
         return dict(probe_split=self.probe_split, images=len(pixels), image_size=list(pixels.shape[1:]),
                     images_sha256=hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
-                    teacher_trained_on_probe_images=self.was_seen(trajectory))
+                    teacher_trained_on_probe_images=self.was_seen(trajectory),
+                    **({} if trajectory.unit == EPOCH else dict(unit=trajectory.unit)))
 
     def measure(self, snapshot: Snapshot) -> PlanePoint:
         """Raises CkdError if the snapshot's features are not finite."""
         network, started = snapshot.build(), time.perf_counter()
         values = estimate_point(network, self.images, self.options, torch.device(get_device()), self.log)
         if not math.isfinite(values['information_x']):
-            raise CkdError(f'probe: I(X;F) of the snapshot of epoch {snapshot.epoch} is not finite: its '
+            raise CkdError(f'probe: I(X;F) of the snapshot of {snapshot.when} is not finite: its '
                            'features hold NaN or infinity, the training had diverged. Leave the snapshot out '
                            'of the trajectory')
-        return PlanePoint(epoch=snapshot.epoch, sha256=snapshot.sha256,
+        return PlanePoint(epoch=snapshot.time, sha256=snapshot.sha256,
                           seconds=round(time.perf_counter() - started, 3), **values)
 
 
@@ -111,15 +113,16 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
     notes = probe.notes(trajectory)  # reads the images, on all processes: some data sets wait for each other
     plane = on_main(lambda: InformationPlane.continue_from(path, probe.settings, notes))
     probe.warn_if_seen(trajectory, log)
-    todo = [snapshot for snapshot in trajectory if not plane.has(snapshot.epoch, snapshot.sha256)]
+    todo = [snapshot for snapshot in trajectory if not plane.has(snapshot.time, snapshot.sha256)]
     if len(todo) < len(trajectory):
         log(f'Probe: {len(trajectory) - len(todo)} of {len(trajectory)} snapshots were measured before')
-    plane.points = [point for point in plane.points if point.epoch in trajectory.epochs]
+    word = WORDS[trajectory.unit]
+    plane.points = [point for point in plane.points if point.epoch in trajectory.times]
 
     def keep(points: list[PlanePoint]) -> None:
         for point in points:
             plane.add(point)
-            log(f'Probe: epoch {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  I(Y;F) '
+            log(f'Probe: {word} {point.epoch:>4}  I(X;F) {point.information_x:.5f} nats  I(Y;F) '
                 f'{point.information_y:.4f}  {point.seconds:.1f} s')
         if rank == 0:
             plane.save(path)
@@ -128,7 +131,7 @@ def probe_trajectory(trajectory: Trajectory, probe: Probe, path: Path,
     if rank == 0 and not todo:
         plane.save(path)
     if plane.uninformed:
-        log(f'Warning: at epochs {plane.uninformed} the decoder reconstructs images no better than their '
+        log(f'Warning: at {word}s {plane.uninformed} the decoder reconstructs images no better than their '
             'mean, so I(X;F) says little there: raise probe.decoder_epochs, or probe more images '
             '(probe.held_out, probe.num_images)')
     return plane

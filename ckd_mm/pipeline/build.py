@@ -226,8 +226,9 @@ def check_together(run: Run, select: SelectStage, students: list[StudentStage]) 
         raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory; it cannot be '
                           'combined with assistants or generations, which learn from one network each')
     for student in students[:-1]:
-        student.distilled_epochs(run)
+        student.distilled_for(run)
     if settings.distill.cache is not None:
+        run.require_epochs('distill.cache')
         _check_cache(settings.distill, select, students)
     select.check_trained(run)
     if settings.teacher.is_trained:

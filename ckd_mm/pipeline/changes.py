@@ -9,8 +9,8 @@ from ..registry import HOOKS
 
 # how a training was carried out. All else says which network it trains, on which images, by which recipe:
 # model, optimizer, schedule, epochs, seed, data set and preprocessing, snapshots, teachers and their loss
-CARRIED_OUT = re.compile(r'val_(cfg|dataloader)\b|sync_bn$|train_cfg\.(?!max_epochs$)|randomness\.(?!seed$)|'
-                         r'train_dataloader\.(?!dataset\b)|custom_hooks\.(?P<hook>\w+)')
+CARRIED_OUT = re.compile(r'val_(cfg|dataloader)\b|sync_bn$|train_cfg\.(?!max_(epochs|iters)$)|'
+                         r'randomness\.(?!seed$)|train_dataloader\.(?!dataset\b)|custom_hooks\.(?P<hook>\w+)')
 IN_LIST = re.compile(r'(?P<list>(.*\.)?custom_hooks)\.(?P<place>\d+)\.(?P<rest>.*)')
 
 

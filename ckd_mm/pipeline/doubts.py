@@ -117,12 +117,16 @@ def of_evaluation(name: str, loader: DataLoader) -> Iterator[str]:
         yield f'{name}.dataset.pipeline is random: no two evaluations are of the same images'
 
 
-def require_end(loader: DataLoader) -> DataLoader:
-    """Raises ConfigError where an epoch of a loader has no batch, or would never end."""
+def require_end(loader: DataLoader, ends: bool = True) -> DataLoader:
+    """Raises ConfigError where an epoch of a loader has no batch, or would never end.
+
+    Args:
+        ends: whether it has to.
+    """
     if len(loader) == 0:
         raise ConfigError(f'it has no batch: {len(loader.dataset)} images, batch_size={loader.batch_size} '
                           f'and drop_last={loader.drop_last}; lower batch_size, or set drop_last=False')
-    if next(itertools.islice(loader.batch_sampler, len(loader), None), None) is not None:
+    if ends and next(itertools.islice(loader.batch_sampler, len(loader), None), None) is not None:
         raise ConfigError(f'{type(loader.sampler).__name__} goes on after its {len(loader)} batches, so that '
                           "no epoch ends; take dict(type='DefaultSampler', shuffle=...)")
     return loader

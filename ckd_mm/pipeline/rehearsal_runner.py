@@ -11,12 +11,13 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODEL_WRAPPERS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor
 from torch.distributed import Backend
 from torch.utils.data import DataLoader
 
 from ..compat import accelerator_available
+from ..counting import EPOCH, EXAMPLES, length_of, unit_of
 from ..data.damaged import data_sets_in
 from ..data.few_images import few_batches, few_images
 from ..distributed import on_all, on_main
@@ -101,15 +102,19 @@ class RehearsalRunner(StageRunner):
         settings = {name: value for name, value in dataloader.items() if name != 'dataset'}
         with trying(key, settings):
             built = StageRunner.build_dataloader(dict(dataloader, dataset=dataset), *args, **kwargs)
-            return doubts.require_end(built)
+            return doubts.require_end(built, key != 'train_dataloader' or self._counts_epochs)
+
+    @property
+    def _counts_epochs(self) -> bool:
+        return unit_of(self.cfg.train_cfg) == EPOCH
 
     def build_train_loop(self, loop):
         with trying('train_cfg', loop):
             built = super().build_train_loop(loop)
-        if not isinstance(built, EpochBasedTrainLoop):
+        if not isinstance(built, (EpochBasedTrainLoop, IterBasedTrainLoop)):
             name = self.setting('train_cfg')
-            raise ConfigError(f'{name}={loop} makes a {type(built).__name__}, but stages '
-                              'are trained by epochs: give dict(by_epoch=True, max_epochs=...)')
+            raise ConfigError(f'{name}={loop} makes a {type(built).__name__}, but stages are trained by '
+                              f'epochs or iterations: give dict({EXAMPLES[EPOCH]})')
         built.run = lambda: self._rehearse(built)
         return built
 
@@ -192,7 +197,7 @@ class RehearsalRunner(StageRunner):
                     key = 'custom_hooks' if own else 'default_hooks'
                     raise Problem(key, None, fails, NEEDS_MORE) from error
 
-    def _rehearse(self, loop: EpochBasedTrainLoop):
+    def _rehearse(self, loop: BaseLoop):
         """In place of the loop's ``run``: a step of two images, and one of a single image if the last batch
         will have no more."""
         learning = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
@@ -211,11 +216,12 @@ class RehearsalRunner(StageRunner):
         for handle in handles:
             handle.remove()
         self.unreached = [name for name in learning if name not in reached]
-        loop._epoch += 1
+        if self._counts_epochs:
+            loop._epoch += 1
         if self.val_loop is not None:
             with trying('val_evaluator', self.cfg.val_evaluator, 'fails on a few images', NEEDS_MORE):
                 self.val_loop.run()
-        if self.val_loop is None or loop.val_begin > loop.max_epochs:
+        if self.val_loop is None or loop.val_begin > length_of(self.cfg.train_cfg):
             self.remarks.extend(doubts.of_unvalidated([*self._hooks, *as_list(self.param_schedulers)]))
         self._later_epochs(loop)
         for dataset, pipeline in pipelines:
@@ -223,7 +229,7 @@ class RehearsalRunner(StageRunner):
         self.call_hook('after_train')
         return self.model
 
-    def _later_epochs(self, loop: EpochBasedTrainLoop) -> None:
+    def _later_epochs(self, loop: BaseLoop) -> None:
         """Steps as in each later epoch before which a hook changes the network, its loss or the images."""
         hooks, parts = self._hooks, doubts.parts_of_training(loop)
         self._hooks = [hook for hook in hooks if not isinstance(hook, ScheduleHook)]  # known, and checked
@@ -238,13 +244,16 @@ class RehearsalRunner(StageRunner):
                 on_all(lambda: self._steps(loop))
         self._hooks = [hook for hook in hooks if isinstance(hook, CheckpointHook)]  # the last is always kept
         self.call_hook('after_train_epoch')
-        self._hooks, loop._epoch = hooks, 1
+        self._hooks = hooks
+        if self._counts_epochs:
+            loop._epoch = 1
 
-    def _steps(self, loop: EpochBasedTrainLoop) -> None:
+    def _steps(self, loop: BaseLoop) -> None:
         loader = loop.dataloader
         try:
             with trying('train_dataloader', None, 'fails on two images'):
-                *_, last = deque(itertools.islice(loader.batch_sampler, len(loader)), maxlen=1)
+                epoch = iter(loader.batch_sampler)  # one of an InfiniteSampler that is deleted ends them all
+                *_, last = deque(itertools.islice(epoch, len(loader)), maxlen=1)
                 smallest = STEPS if self.shares_statistics else min(STEPS, len(last))
                 batches = list(few_batches(loader, [STEPS, smallest]))
                 self.remarks.extend(doubts.of_images(loader, batches[0], unwrap(self.model)))
@@ -252,7 +261,7 @@ class RehearsalRunner(StageRunner):
                 self._stand_still()
                 images = len(batch['inputs'])
                 with trying('model', None, f'fails in a training step on {images} image{"s" * (images > 1)}'):
-                    loop.run_iter(index, batch)
+                    loop.run_iter(*[index] * self._counts_epochs, batch)
         except Problem as problem:
             when = f'{self.setting("custom_hooks")}: in epoch {loop.epoch + 1} ' if loop.epoch else ''
             raise ConfigError(when + problem.explain(self.setting(problem.key))) from problem

@@ -1,9 +1,11 @@
-"""Epochs that a resumed run can enter in the middle."""
+"""Trainings that a resumed run enters where it was left."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from ..registry import LOOPS
@@ -44,9 +46,64 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         super().run_iter(idx, data_batch)
 
 
+@LOOPS.register_module()
+class ResumableIterLoop(IterBasedTrainLoop):
+    """mmengine's loop, except that a resumed run goes on with its next batch and the random numbers of an
+    unbroken one, without reading the images before, also with a sampler whose epochs end.
+
+    Attributes:
+        position, skip: see :class:`ResumableEpochLoop`, of the running epoch of the images.
+        image_epoch: its number, from 0.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.position = self.skip = self.image_epoch = 0
+
+    def run(self) -> Any:
+        runner = self.runner
+        runner.call_hook('before_train')
+        self.position = self.skip
+        runner.call_hook('before_train_epoch')  # as in mmengine's loop, once
+        batches = self._batches()
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            self.run_iter(next(batches))
+            self._decide_current_val_interval()
+            if runner.val_loop is not None and self._iter >= self.val_begin and (
+                    self._iter % self.val_interval == 0 or self._iter == self._max_iters):
+                runner.val_loop.run()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def _batches(self) -> Iterator[Any]:
+        while True:
+            for sampler in (self.dataloader.sampler, getattr(self.dataloader.batch_sampler, 'sampler', None)):
+                if hasattr(sampler, 'set_epoch'):
+                    sampler.set_epoch(self.image_epoch)
+                    break
+            skip, self.skip = self.skip, 0
+            for index, batch in enumerate(_rest_of_epoch(self.dataloader, skip) if skip else self.dataloader,
+                                          skip + 1):
+                self.position = index
+                yield batch
+            self.image_epoch += 1
+
+
+class _Rest:
+    """Of an iterable, which may have no end."""
+
+    def __init__(self, whole: Iterable, skip: int) -> None:
+        self.whole, self.skip = whole, skip
+
+    def __iter__(self) -> Iterator:
+        return itertools.islice(self.whole, self.skip, None)
+
+
 def _rest_of_epoch(loader: DataLoader, skip: int) -> Iterator:
     """The batches of this epoch after the first ``skip``, whose images are not read."""
-    rest = DataLoader(loader.dataset, batch_sampler=list(loader.batch_sampler)[skip:],
+    rest = DataLoader(loader.dataset, batch_sampler=_Rest(loader.batch_sampler, skip),
                       num_workers=loader.num_workers, collate_fn=loader.collate_fn,
                       pin_memory=loader.pin_memory, worker_init_fn=loader.worker_init_fn,
                       prefetch_factor=loader.prefetch_factor)

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from ..counting import WORDS, length_of
 from ..distributed import on_main
 from ..errors import ConfigError, reading
 from ..hooks.stage_state_hook import KEY
@@ -26,27 +27,29 @@ def check_resume(run: Run, stages: Sequence[Stage]) -> str | None:
     if not set(stage.requires) <= run.done:
         raise ConfigError(f'{name} names a checkpoint of the student, but the stages before it are not '
                           f'finished in {run.work_dir}; pass --resume alone')
-    weights, epochs = stage.checkpoint_weights(run), stage.training(run).train_cfg.max_epochs
+    weights, length = stage.checkpoint_weights(run), length_of(stage.training(run).train_cfg)
 
     def check() -> str:
         if not is_whole(local_file(checkpoint)):
             raise ConfigError(f'{name}: the file is missing or damaged; name another, or pass --resume alone')
         with reading(f'{name} cannot be read'):
-            epoch = require_training(name, CheckpointLoader.load_checkpoint(checkpoint, 'cpu'), weights)
-        if epoch > epochs:
-            raise ConfigError(f'{name} was trained for {epoch} epochs, and train_cfg.max_epochs={epochs}')
-        return f'{checkpoint}, after epoch {epoch}'
+            meta = require_training(name, CheckpointLoader.load_checkpoint(checkpoint, 'cpu'), weights)
+        done = meta[length.unit]
+        if done > length:
+            raise ConfigError(f'{name} was trained for {done} {length.words}, and '
+                              f'train_cfg.max_{length.unit}s={length}')
+        return f'{checkpoint}, after {WORDS[length.unit]} {done}'
 
     return on_main(check)
 
 
-def require_training(name: str, checkpoint: Any, weights: dict[str, Tensor]) -> int:
+def require_training(name: str, checkpoint: Any, weights: dict[str, Tensor]) -> dict[str, Any]:
     """
     Args:
         weights: of the student, not their values.
 
     Returns:
-        The epochs that it was trained.
+        Its ``meta``, with ``epoch`` and ``iter``.
 
     Raises:
         ConfigError: it is no checkpoint that mmengine can go on from, or of another training.
@@ -66,4 +69,4 @@ def require_training(name: str, checkpoint: Any, weights: dict[str, Tensor]) -> 
     found = {key.removeprefix('module.'): value for key, value in parts['state_dict'].items()}
     if problem := mismatch(weights, found):
         raise ConfigError(f'{name} is of another network than the student: {problem}')
-    return meta['epoch']
+    return meta

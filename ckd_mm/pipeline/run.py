@@ -14,12 +14,13 @@ from mmpretrain.registry import DATASETS, MODELS
 from torch import nn
 
 from ..classifier_heads import trainable
+from ..counting import EPOCH, EXAMPLES, length_of
 from ..data.damaged import name_damaged
 from ..errors import ConfigError, in_a_line
 from ..registry import unknown_type
-from ..settings import RunnerSettings, Settings, require_trainable
+from ..settings import RunnerSettings, Settings
 from ..signals import StopRequest
-from ..training import without_comparison
+from ..training import require_trainable, without_comparison
 from ..validate import check_one_label
 from .data_sets import require_own_settings
 
@@ -41,6 +42,7 @@ class Run:
         over: those of them whose results no unfinished stage needs.
         rehearses: whether this is a rehearsal, in a scratch folder and on a few images.
         own_folder: the config's work_dir, also in a rehearsal.
+        length: of the student's training, in the unit of all trainings.
 
     Raises:
         ConfigError: the student cannot be trained like this.
@@ -61,7 +63,7 @@ class Run:
         require_trainable('', config)
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             require_own_settings(f'{name}.dataset', (config.get(name) or {}).get('dataset'))
-        self.student_epochs: int = config.train_cfg.max_epochs
+        self.length = length_of(config.train_cfg)
 
     def folder(self, stage: str) -> Path:
         """Where the files of a stage are: in a rehearsal those of finished ones are the run's own."""
@@ -95,6 +97,12 @@ class Run:
         if self.config.get('resume') is not True:
             return self.config.get('load_from')
         return Config.fromfile(self.config.filename).get('load_from') if self.config.filename else None
+
+    def require_epochs(self, name: str) -> None:
+        """Raises ConfigError where trainings count iterations, and what is named counts epochs."""
+        if self.length.unit != EPOCH:
+            raise ConfigError(f'{name} counts epochs, and train_cfg counts {self.length.words}: leave it '
+                              f'out, or give train_cfg=dict(_delete_=True, {EXAMPLES[EPOCH]})')
 
     def student_training(self) -> Config:
         """A copy of the student's own mmengine config, as if there were no distillation."""

@@ -11,6 +11,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..compat import prepare_distributed, versions
+from ..counting import EPOCH
 from ..errors import CkdError, ConfigError, reading
 from ..files import naming_disk_errors, plain, require_writable, write_json
 from ..registry import RUNNERS, use_scope
@@ -149,10 +150,12 @@ class CheckpointDistillRunner:
 
     def _report(self, run: Run, stages: list[Stage], processes: int) -> dict[str, Any]:
         sections = {stage.name: stage.report(run, run.results[stage.name]) for stage in stages}
-        sections['cost'] = cost_section(sections)
+        sections['cost'] = cost_section(sections, unit := run.length.unit)
         images = self.cfg.train_dataloader.get('batch_size', 1) * processes
-        sections['run'] = Section(summary=dict(processes=processes, images_a_step=images))
-        report = Report(run.name, lead_of(run), sections, run.seconds, versions(), self.cfg.pretty_text)
+        counting = {} if unit == EPOCH else dict(unit=unit)
+        sections['run'] = Section(summary=dict(processes=processes, images_a_step=images, **counting))
+        report = Report(run.name, lead_of(run), sections, run.seconds, versions(), self.cfg.pretty_text,
+                        **counting)
         summary = plain(report.summary())
         if is_main_process():
             report.save(self.work_dir)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from ..classifier_heads import trainable
 from ..compat import stop_workers
+from ..counting import WORDS, finished, unit_in
 from ..data.damaged import name_damaged
 from ..distributed import on_all
 from ..errors import CkdError, DivergedError, NotFiniteError
@@ -218,7 +219,8 @@ class StageRunner(Runner):
             tensors |= {f'{key} of {names.get(parameter)}': value
                         for parameter, state in optimizer.optimizer.state.items()
                         for key, value in state.items() if isinstance(value, Tensor)}
-        require_finite(tensors, f'the checkpoint of epoch {self.epoch + 1} is not written')
+        require_finite(tensors, f'the checkpoint of {WORDS[unit_in(self)]} {finished(self) + 1} is not '
+                       'written')
 
     def _broken_teachers(self) -> list[str]:
         """Those of a student, on any process, that fail on a batch of its images."""

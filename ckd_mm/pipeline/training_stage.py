@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier
+from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor, nn
 
 from ..compat import versions
+from ..counting import ITER, finished, length_of, times_of, unit_of
 from ..data.labels import classes_of, require_labels
 from ..distributed import on_main
 from ..evaluation import evaluate
@@ -38,8 +40,8 @@ class NetworkResult(Result):
     """A trained network.
 
     Args:
-        metrics: on the test set, weights after the last epoch, in mmengine's names.
-        epochs: that it was trained.
+        metrics: on the test set, last weights, in mmengine's names.
+        epochs: that it was trained, or iterations.
         checkpoint: its file in the work_dir, weights only.
         sha256: of this file.
         work_dir: of the training.
@@ -97,7 +99,7 @@ class TrainingStage(Stage[R]):
         problems = {name: problem_of_file(run.work_dir / name, sha256)
                     for name, sha256 in result.files.items()}
         gone = [name for name in problems if not (run.work_dir / name).exists()]
-        trained = result.epochs == self.training(run).train_cfg.max_epochs  # not stopped early
+        trained = result.epochs == length_of(self.training(run).train_cfg)  # not stopped early
         if gone and trained and latest_checkpoint(run.work_dir / self.name) is not None:
             run.warn(f'{run.work_dir / gone[0]}, which the {self.title} left, is gone: it is written again '
                      'from the last checkpoint')
@@ -162,9 +164,25 @@ def stage_config(run: Run, config: Config, name: str, hooks: list[dict]) -> Conf
     if config.train_cfg.get('by_epoch') and 'type' not in config.train_cfg:
         del config.train_cfg['by_epoch']
         config.train_cfg.type = 'ckd_mm.ResumableEpochLoop'
+    elif unit_of(config.train_cfg) == ITER:
+        count_iterations(config)
     # the final accuracy is measured once, afterwards
     config.test_dataloader = config.test_cfg = config.test_evaluator = None
     return config
+
+
+def count_iterations(config: Config) -> None:
+    """Let loop and logs of a training count iterations, in place. Where logs do not say what they count they
+    would count epochs, of which there are none."""
+    loop = config.train_cfg
+    if 'type' not in loop:
+        del loop['by_epoch']
+    if type_name({'type': IterBasedTrainLoop, **loop}) == 'IterBasedTrainLoop':
+        loop.type = 'ckd_mm.ResumableIterLoop'
+    config.log_processor = dict(dict(by_epoch=False), **(config.get('log_processor') or {}))
+    logger = config.setdefault('default_hooks', ConfigDict()).get('logger', {})
+    if logger is not None:
+        config.default_hooks.logger = dict(dict(type='LoggerHook', log_metric_by_epoch=False), **logger)
 
 
 def train(run: Run, config: Config, resume_from: str | None = None) -> StageRunner:
@@ -193,7 +211,7 @@ def write_apart(run: Run, config: Config) -> Path | None:
 
 def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path,
               network: nn.Module | None = None) -> NetworkResult:
-    """Evaluate the weights after the last epoch, and write them, alone, to the file ``publish``.
+    """Evaluate the last weights, and write them, alone, to the file ``publish``.
 
     Args:
         config: of the network, and of its test set.
@@ -204,7 +222,7 @@ def evaluated(run: Run, runner: StageRunner, config: Config, publish: Path,
     what = f'the {publish.stem.replace("_", " ")}'
     metrics = evaluate(network, config, run.log, what, few=run.rehearses)
     sha256 = on_main(lambda: write_network(publish, runner, network, config, metrics=metrics))
-    return NetworkResult(metrics=metrics, epochs=runner.epoch, checkpoint=publish.name, sha256=sha256,
+    return NetworkResult(metrics=metrics, epochs=finished(runner), checkpoint=publish.name, sha256=sha256,
                          work_dir=runner.work_dir, stage_seconds=seconds)
 
 
@@ -215,6 +233,6 @@ def write_network(file: Path, runner: StageRunner, network: nn.Module, config: C
         DivergedError: they are not finite.
     """
     classes = classes_of(runner.train_dataloader.dataset)
-    return write_snapshot(file, network.state_dict(), epoch=runner.epoch, iteration=runner.iter, lr=None,
+    return write_snapshot(file, network.state_dict(), **times_of(finished(runner), runner), lr=None,
                           model=copy.deepcopy(model_config_of(config)), classes=classes,
                           extra=dict(extra, cfg=config.pretty_text, versions=versions())).sha256

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..counting import EPOCH, WORDS
 from ..files import atomic_write
 from ..infoplane.plane import InformationPlane
 
@@ -34,7 +35,7 @@ def draw_information_plane(plane: InformationPlane, path: Path | None = None,
               zorder=0, label=f'I(X;F) + I(Y;F) = {best:.2f}')
     stars = [row for row in rows if row['epoch'] in chosen]
     for row in stars:
-        star(axes, row['x'], row['y'], 260, label=f'teaches: epoch {row["epoch"]}')
+        star(axes, row['x'], row['y'], 260, label=f'teaches: {WORDS[plane.unit]} {row["epoch"]}')
     labelled: list[dict] = []
     for row in [*stars, rows[-1], rows[0], *rows]:  # no label overprints one before
         if all(abs(row['x'] - other['x']) + abs(row['y'] - other['y']) > 0.05 for other in labelled):
@@ -42,14 +43,15 @@ def draw_information_plane(plane: InformationPlane, path: Path | None = None,
             axes.annotate(str(row['epoch']), (row['x'], row['y']), textcoords='offset points',
                           xytext=(6, -11), fontsize=8, color='#444444')
     axes.set(xlim=(-0.06, 1.08), ylim=(-0.06, 1.08), xlabel='I(X;F), normalised', ylabel='I(Y;F), normalised')
-    axes.set_title(f'Information plane of the teacher, {len(rows)} snapshots (numbers: epochs)', fontsize=10)
+    axes.set_title(f'Information plane of the teacher, {len(rows)} snapshots (numbers: {WORDS[plane.unit]}s)',
+                   fontsize=10)
     axes.legend(loc='lower left' if rows[0]['x'] > 0.4 else 'lower right', fontsize=8, frameon=False)
     return save_figure(figure, path)
 
 
 def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | None = None,
-                  path: Path | None = None) -> Figure:
-    """Validation accuracy (percent) against the epoch.
+                  path: Path | None = None, unit: str = EPOCH) -> Figure:
+    """Validation accuracy (percent) against the epoch, or iteration.
 
     Args:
         curves: name ('teacher', 'student', 'student alone', or another) to points (epoch, accuracy).
@@ -68,7 +70,7 @@ def draw_training(curves: dict[str, Curve], starred: dict[str, Sequence[int]] | 
     if stars:
         star(axes, *zip(*stars), label='teaches')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel='epoch', ylabel='top-1 accuracy on validation images, %')
+    axes.set(xlabel=WORDS[unit], ylabel='top-1 accuracy on validation images, %')
     axes.set_title('Training', fontsize=10)
     axes.legend(loc='lower right', fontsize=8, frameon=False)
     return save_figure(figure, path)

@@ -49,4 +49,4 @@ def _figures(report: Report, work_dir: Path) -> Iterator[str]:
     curves = {name: curve for section in sections for name, curve in section.curves.items() if curve}
     starred = {name: epochs for section in sections for name, epochs in section.starred.items()}
     if curves:
-        yield as_svg(draw_training(curves, starred, work_dir / 'training.png'))
+        yield as_svg(draw_training(curves, starred, work_dir / 'training.png', report.unit))

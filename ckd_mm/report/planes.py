@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ..counting import WORDS
 from ..infoplane.plane import InformationPlane
 from .figures import BASELINE, TEACHER, one_panel, save_figure, star
 
@@ -30,6 +31,7 @@ def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
         teaches: 'full' and 'inter' to the epochs that taught them, starred on the teacher's curve.
     """
     figure, axes = one_panel(7.2, 6.2)
+    word = WORDS[next(iter(planes.values())).unit]
     places = {role: {point.epoch: (point.information_x, point.information_y) for point in plane.points}
               for role, plane in planes.items()}
     starred = {epoch for epochs in (teaches or {}).values() for epoch in epochs}
@@ -47,9 +49,9 @@ def draw_planes(planes: dict[str, InformationPlane], path: Path | None = None,
     for role, epochs in (teaches or {}).items():
         label, size = STARS[role]
         star(axes, *zip(*(places['teacher'][epoch] for epoch in epochs)), size, color=STYLES[role][1],
-             zorder=4, label=f'{label}: epoch {", ".join(map(str, epochs))}')
+             zorder=4, label=f'{label}: {word} {", ".join(map(str, epochs))}')
     axes.margins(0.07)
     axes.set(xlabel='I(X;F), nats per pixel and channel', ylabel='I(Y;F), accuracy')
-    axes.set_title('Information plane: markers grow with time, numbers are epochs', fontsize=10)
+    axes.set_title(f'Information plane: markers grow with time, numbers are {word}s', fontsize=10)
     axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.11), ncol=2, fontsize=8, frameon=False)
     return save_figure(figure, path)

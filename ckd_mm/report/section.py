@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..counting import EPOCH, WORDS
 from ..errors import CkdError
 from ..files import write_json
 from ..record import read_record
@@ -97,6 +98,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     versions: dict[str, str] = field(default_factory=dict)
     config: str = ''  # its text
+    unit: str = EPOCH  # what its trainings count
 
     def summary(self) -> dict[str, Any]:
         """Content of ``summary.json``. Lists of one key are joined, of other values the last counts."""
@@ -118,6 +120,7 @@ class Report:
         found.pop('format')
         try:
             sections = {name: _read_section(section) for name, section in found.pop('sections').items()}
+            WORDS[found.get('unit', EPOCH)]
             return cls(**found, sections=sections)
         except (TypeError, KeyError, AttributeError) as error:
             raise CkdError(f'{path} is damaged: {error}. {REMEDY}') from error

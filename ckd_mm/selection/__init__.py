@@ -1,6 +1,13 @@
 """Which snapshots of a trajectory teach."""
 
-from .by_epoch import EpochSelector, EvenSelector, FractionSelector, HalfWaySelector, LastSelector
+from .by_epoch import (
+    EpochSelector,
+    EvenSelector,
+    FractionSelector,
+    HalfWaySelector,
+    IterSelector,
+    LastSelector,
+)
 from .calibration import CalibrationSelector
 from .conditional_mutual_information import ConditionalMutualInformationSelector
 from .ensemble import EnsembleSelector
@@ -10,6 +17,6 @@ from .short_probe import ShortProbeSelector
 
 __all__ = [
     'CalibrationSelector', 'ConditionalMutualInformationSelector', 'EnsembleSelector', 'EpochSelector',
-    'EvenSelector', 'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'LastSelector',
-    'Selection', 'SelectionContext', 'Selector', 'ShortProbeSelector', 'build_selector'
+    'EvenSelector', 'FractionSelector', 'HalfWaySelector', 'InformationPlaneSelector', 'IterSelector',
+    'LastSelector', 'Selection', 'SelectionContext', 'Selector', 'ShortProbeSelector', 'build_selector'
 ]

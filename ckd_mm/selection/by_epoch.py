@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..counting import EPOCH, ITER, WORDS, Length
 from ..errors import ConfigError
 from ..registry import SELECTORS
 from ..validate import check_int, check_number
@@ -19,7 +20,7 @@ class LastSelector(Selector):
         return float(epoch)
 
     def reason(self, epochs, max_epochs):
-        return f'the last snapshot, after {epochs[0]} of {max_epochs} epochs'
+        return f'the last snapshot, after {epochs[0]} of {max_epochs.text}'
 
 
 @SELECTORS.register_module(name='epoch')
@@ -30,26 +31,46 @@ class EpochSelector(Selector):
         epochs: one epoch or several, counted from 1; several make an ensemble.
     """
 
+    unit = EPOCH
+
     def __init__(self, epochs: int | Sequence[int]) -> None:
-        listed = [epochs] if isinstance(epochs, int) else list(epochs)
+        listed, word = [epochs] if isinstance(epochs, int) else list(epochs), WORDS[self.unit]
         if not listed or any(type(epoch) is not int or epoch < 1 for epoch in listed):
-            raise ConfigError(f'selector: epochs={epochs!r} should be one epoch or a list of epochs, counted '
-                              'from 1')
+            raise ConfigError(f'selector: {self.unit}s={epochs!r} should be one {word} or a list of {word}s, '
+                              'counted from 1')
         self.listed = sorted(set(listed))
 
     def epochs(self, available, max_epochs):
-        return require_available(self.listed, available)
+        return require_available(self.wanted(max_epochs), available, max_epochs)
 
     def choose(self, trajectory):
-        if stopped_early(trajectory) and self.listed[-1] > trajectory.max_epochs:
+        if stopped_early(trajectory) and self.listed[-1] > trajectory.length:
             raise never_trained(self.listed, trajectory)
         return super().choose(trajectory)
 
     def wanted(self, max_epochs, run=0):
+        length = Length(max_epochs)
+        if length.unit != self.unit:
+            raise ConfigError(f'selector: {self.unit}s={self.listed}, but the teacher was trained by '
+                              f"{length.words}: selector=dict(type='{length.unit}', {length.unit}s=[...])")
         return self.listed
 
     def reason(self, epochs, max_epochs):
-        return 'named by `selector.epochs`'
+        return f'named by `selector.{self.unit}s`'
+
+
+@SELECTORS.register_module(name='iter')
+class IterSelector(EpochSelector):
+    """Listed iterations, of a teacher that was trained by iterations.
+
+    Args:
+        iters: one or several, counted from 1; several make an ensemble.
+    """
+
+    unit = ITER
+
+    def __init__(self, iters: int | Sequence[int]) -> None:
+        super().__init__(iters)
 
 
 @SELECTORS.register_module(name='fraction')
@@ -73,7 +94,7 @@ class FractionSelector(Selector):
     def reason(self, epochs, max_epochs):
         wanted = self.fraction * max_epochs
         nearest = '' if epochs[0] == wanted else '; there is no snapshot just there, this is the nearest'
-        return f'{self.fraction:g} of {max_epochs} epochs is {wanted:g}{nearest}'
+        return f'{self.fraction:g} of {max_epochs.text} is {wanted:g}{nearest}'
 
 
 @SELECTORS.register_module(name='half_way')
@@ -93,14 +114,14 @@ class EvenSelector(Selector):
         self.k = check_int('selector: k', k, 1)
 
     def epochs(self, available, max_epochs):
-        return require_available(self.wanted(max_epochs), available)
+        return require_available(self.wanted(max_epochs), available, max_epochs)
 
     def choose(self, trajectory):
-        planned = trajectory.planned_epochs
+        planned = trajectory.planned
         return chosen_phase_ends(self.wanted(planned), trajectory), planned
 
     def wanted(self, max_epochs, run=0):
         return phase_ends(max_epochs, self.k)
 
     def reason(self, epochs, max_epochs):
-        return f'the ends of {self.k} equal phases of {max_epochs} epochs'
+        return f'the ends of {self.k} equal phases of {max_epochs.text}'

@@ -33,7 +33,7 @@ class SelectorScore:
 
 def selector_score(name: str, selection: Selection, truth: Truth) -> SelectorScore:
     """Raises CkdError if no student was taught by the chosen snapshot, or several were chosen."""
-    epochs = [snapshot.epoch for snapshot in selection.snapshots]
+    epochs = [snapshot.time for snapshot in selection.snapshots]
     if len(epochs) != 1 or epochs[0] not in truth:
         raise CkdError(f'{name} chose epochs {epochs}, but students were taught by the snapshots of epochs '
                        f'{sorted(truth)}, one each; compare selectors that choose one of these')

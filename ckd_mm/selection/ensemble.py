@@ -34,7 +34,7 @@ class EnsembleSelector(Selector):
     def epochs(self, available, max_epochs, run=0):
         if self.kind == 'full':  # of a folder of checkpoints that was cut short the last is the full teacher
             return [max(available)]
-        return require_available(self.wanted(max_epochs, run), available)
+        return require_available(self.wanted(max_epochs, run), available, max_epochs)
 
     def check(self, available, max_epochs):
         self._require_runs(len(available))
@@ -48,7 +48,7 @@ class EnsembleSelector(Selector):
                               'leave it out and they are trained')
 
     def reason(self, epochs, max_epochs):
-        return {'snapshot': f'snapshot ensemble: the ends of {self.k} equal phases of {max_epochs} epochs',
+        return {'snapshot': f'snapshot ensemble: the ends of {self.k} equal phases of {max_epochs.text}',
                 'full': f'its last, for the full ensemble of {self.k}',
                 'mixed': f'the end of a phase, for the mixed ensemble of {self.k}'}[self.kind]
 
@@ -56,10 +56,10 @@ class EnsembleSelector(Selector):
         self._require_runs(len(trajectories))
         found = []
         for run, trajectory in enumerate(trajectories[:self.runs]):
-            planned, epochs = trajectory.planned_epochs, [trajectory.last.epoch]
+            planned, epochs = trajectory.planned, [trajectory.last.time]
             if self.kind != 'full':
                 epochs = chosen_phase_ends(self.wanted(planned, run), trajectory)
-            training = f'training {run + 1}: epoch {epochs[0]}, ' if self.runs > 1 else ''
+            training = f'training {run + 1}: {trajectory.at(epochs[0]).when}, ' if self.runs > 1 else ''
             found.append(Selection([trajectory.at(epoch) for epoch in epochs],
                                    training + self.reason(epochs, planned) + stopped_early(trajectory)))
         return found + [Selection([], f'not needed for k={self.k}') for _ in trajectories[self.runs:]]

@@ -17,12 +17,12 @@ class InformationPlaneSelector(Selector):
         if plane is None:
             raise ConfigError('selector: information_plane needs the information plane of the trajectory: '
                               'add a `probe` to the config, or run tools/probe.py first')
-        missing = [one.epoch for one in trajectory if not plane.has(one.epoch, one.sha256)]
+        missing = [one.time for one in trajectory if not plane.has(one.time, one.sha256)]
         if missing:
-            raise ConfigError(f'selector: the information plane lacks the snapshots of epochs {missing} of '
-                              f'{trajectory.folder}, or was measured on others of these epochs; run the '
-                              'probe again')
-        plane = InformationPlane([point for point in plane.points if point.epoch in trajectory.epochs])
+            raise ConfigError(f'selector: the information plane lacks the snapshots of '
+                              f'{trajectory.length.words} {missing} of {trajectory.folder}, or was measured '
+                              'on others of these; run the probe again')
+        plane = InformationPlane([point for point in plane.points if point.epoch in trajectory.times])
         rows = plane.normalised()
         best = next(row for row in rows if row['epoch'] == plane.best_epoch)
         reason = (f'T*: normalised I(X;F) {best["x"]:.3f} + I(Y;F) {best["y"]:.3f} = {best["sum"]:.3f} is '

@@ -59,7 +59,7 @@ class ScoreTable:
             self.add([])  # before the work: what a killed selection leaves belongs to these settings
 
     def find(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        wanted = snapshot.epoch, snapshot.sha256
+        wanted = snapshot.time, snapshot.sha256
         return next((row for row in self.rows if (row['epoch'], row.get('sha256')) == wanted), None)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -130,7 +130,7 @@ class ScoreSelector(Selector):
         if not all(math.isfinite(value) for value in found.values()):
             raise CkdError(f'selector: {self.name} of snapshot {snapshot} is not finite ({found}): its '
                            'training had diverged. Leave the snapshot out of the trajectory')
-        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256,
+        return dict(epoch=snapshot.time, sha256=snapshot.sha256,
                     seconds=round(time.perf_counter() - started, 3), **found)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..counting import Length
 from ..errors import ConfigError
 from ..infoplane.plane import InformationPlane
 from ..infoplane.probe import Probe
@@ -14,10 +15,10 @@ from ..trajectory import Snapshot, Trajectory, phase_end
 
 @dataclass
 class Selection:
-    """The snapshots that teach, in the order of their epochs, and why."""
+    """The snapshots that teach, in the order of their times, and why."""
     snapshots: list[Snapshot]
     reason: str
-    # of each candidate ``epoch``, ``score`` (more is better) and what it was made of
+    # of each candidate ``epoch`` (or iteration), ``score`` (more is better) and what it was made of
     scores: list[dict[str, Any]] = field(default_factory=list)
     score_unit: str | None = None
     # forward passes of one image through the teacher, counted in operations; a backward pass is two of them
@@ -35,7 +36,7 @@ class SelectionContext:
 
 
 class Selector:
-    """Chooses epochs, then snapshots."""
+    """Chooses epochs, then snapshots. Where a training counts iterations, what is an epoch here is one."""
 
     runs = 1  # trainings of the teacher that it chooses among
     needs_plane = needs_images = needs_student = False  # of the :class:`SelectionContext`
@@ -52,38 +53,38 @@ class Selector:
         selections = self.select_all(trajectories, [SelectionContext()] * len(trajectories))
         return [snapshot for selection in selections for snapshot in selection.snapshots]
 
-    def epochs(self, available: Sequence[int], max_epochs: int) -> list[int]:
+    def epochs(self, available: Sequence[int], max_epochs: Length) -> list[int]:
         """The candidates among the ``available`` snapshot epochs of a run of ``max_epochs``; default: all.
         Raises ConfigError if the trajectory lacks one."""
         return sorted(available)
 
-    def wanted(self, max_epochs: int, run: int = 0) -> list[int]:
+    def wanted(self, max_epochs: Length, run: int = 0) -> list[int]:
         """Epochs at which the ``run``-th training of a teacher must leave a snapshot, if known before."""
         return []
 
-    def check(self, available: Sequence[Sequence[int]], max_epochs: Sequence[int]) -> None:
+    def check(self, available: Sequence[Sequence[int]], max_epochs: Sequence[Length]) -> None:
         """Raises ConfigError if it cannot choose among the ``available`` epochs of each trajectory."""
         for epochs, last in zip(available, max_epochs):
             self.epochs(epochs, last)
 
-    def score_of_epoch(self, epoch: int, max_epochs: int) -> float | None:
+    def score_of_epoch(self, epoch: int, max_epochs: Length) -> float | None:
         """The score of a snapshot where it follows from the epoch alone."""
         return None
 
-    def reason(self, epochs: Sequence[int], max_epochs: int) -> str:
+    def reason(self, epochs: Sequence[int], max_epochs: Length) -> str:
         raise NotImplementedError
 
-    def choose(self, trajectory: Trajectory) -> tuple[list[int], int]:
+    def choose(self, trajectory: Trajectory) -> tuple[list[int], Length]:
         """Epochs of a trajectory that exists, and the length of the training that they are of."""
-        return self.epochs(trajectory.epochs, trajectory.max_epochs), trajectory.max_epochs
+        return self.epochs(trajectory.times, trajectory.length), trajectory.length
 
     def select(self, trajectory: Trajectory, context: SelectionContext | None = None) -> Selection:
         """Choose among the snapshots of one trajectory."""
         epochs, last = self.choose(trajectory)
-        scores = [dict(epoch=epoch, score=self.score_of_epoch(epoch, last)) for epoch in trajectory.epochs]
+        scores = [dict(epoch=epoch, score=self.score_of_epoch(epoch, last)) for epoch in trajectory.times]
         reason = self.reason(epochs, last) + stopped_early(trajectory)
         return Selection([trajectory.at(epoch) for epoch in epochs], reason,
-                         [row for row in scores if row['score'] is not None], 'epochs')
+                         [row for row in scores if row['score'] is not None], trajectory.length.words)
 
     def select_all(self, trajectories: Sequence[Trajectory],
                    contexts: Sequence[SelectionContext]) -> list[Selection]:
@@ -91,47 +92,48 @@ class Selector:
         return [self.select(trajectory, context) for trajectory, context in zip(trajectories, contexts)]
 
 
-def phase_ends(max_epochs: int, k: int) -> list[int]:
+def phase_ends(max_epochs: Length, k: int) -> list[int]:
     """Raises ConfigError if there are fewer epochs than phases."""
-    if k > max_epochs:
+    length = Length(max_epochs)
+    if k > length:
         raise ConfigError(f'selector: k={k} snapshots at the ends of equal phases, but the teacher trains '
-                          f'for only {max_epochs} epochs; lower k, or raise teacher.train_cfg.max_epochs')
+                          f'for only {length.text}; lower k, or raise '
+                          f'teacher.train_cfg.max_{length.unit}s')
     return [phase_end(max_epochs, phase, k) for phase in range(1, k + 1)]
 
 
 def chosen_phase_ends(wanted: list[int], trajectory: Trajectory) -> list[int]:
     """The ``wanted`` ends of phases; that of the phase in which the training was stopped early is its last
     epoch. Raises ConfigError if one is missing, or further phases were never begun."""
-    ends = sorted({min(epoch, trajectory.max_epochs) for epoch in wanted})
+    ends = sorted({int(min(epoch, trajectory.length)) for epoch in wanted})
     if len(ends) < len(wanted):
         raise never_trained(wanted, trajectory)
-    return require_available(ends, trajectory.epochs)
+    return require_available(ends, trajectory.times, trajectory.length)
 
 
 def never_trained(wanted: list[int], trajectory: Trajectory) -> ConfigError:
     """Where a training was stopped before it came to epochs that a selector wants."""
-    epochs = trajectory.epochs
-    return ConfigError(f'selector: wants epochs {wanted}{stopped_early(trajectory)}, and left snapshots of '
-                       f"{epochs}. Choose among these, selector=dict(type='epoch', "
-                       f"epochs={epochs[-len(wanted):]}) or selector='last', and pass --resume: the teacher "
-                       'is kept')
+    times, length = trajectory.times, trajectory.length
+    return ConfigError(f'selector: wants {length.words} {wanted}{stopped_early(trajectory)}, and left '
+                       f"snapshots of {times}. Choose among these, selector=dict(type='{length.unit}', "
+                       f"{length.unit}s={times[-len(wanted):]}) or selector='last', and pass --resume: the "
+                       'teacher is kept')
 
 
 def stopped_early(trajectory: Trajectory) -> str:
     """For the reason of a choice; empty if it was not."""
-    if trajectory.planned_epochs == trajectory.max_epochs:
-        return ''
-    return (f'; the training was stopped early, after {trajectory.max_epochs} of '
-            f'{trajectory.planned_epochs} epochs')
+    length, planned = trajectory.length, trajectory.planned
+    return '' if planned == length else \
+        f'; the training was stopped early, after {length} of {planned.text}'
 
 
-def require_available(wanted: list[int], available: Sequence[int]) -> list[int]:
-    """The wanted epochs; raises ConfigError if one is missing."""
+def require_available(wanted: list[int], available: Sequence[int], length: Length) -> list[int]:
+    """The wanted epochs of a training of this length; raises ConfigError if one is missing."""
     missing = [epoch for epoch in wanted if epoch not in available]
     if missing:
-        raise ConfigError(f'selector: wants epochs {wanted}, but the trajectory has no snapshot at '
-                          f'{missing}; it has {sorted(available)}. Choose among these, or take snapshots '
-                          'there (teacher.snapshots)')
+        raise ConfigError(f'selector: wants {Length(length).words} {wanted}, but the trajectory has no '
+                          f'snapshot at {missing}; it has {sorted(available)}. Choose among these, or take '
+                          'snapshots there (teacher.snapshots)')
     return wanted
 
 

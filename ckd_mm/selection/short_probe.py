@@ -44,11 +44,11 @@ class ShortProbeSelector(ScoreSelector):
             done = open_table(context, f'{self.name}_round_{rounds + 1}', table.settings)
             for snapshot in alive:
                 if done.find(snapshot) is None:
-                    before = found.get(snapshot.epoch) or dict(images=0, teacher_forwards=0.0, seconds=0.0)
+                    before = found.get(snapshot.time) or dict(images=0, teacher_forwards=0.0, seconds=0.0)
                     done.add([self._run(snapshot, trajectory, epochs, rounds, before, context)])
-                found[snapshot.epoch] = done.find(snapshot)
-            ranked = sorted(alive, key=lambda snapshot: (-found[snapshot.epoch]['accuracy'], snapshot.epoch))
-            alive = sorted(ranked[:math.ceil(len(alive) / self.factor)], key=lambda snapshot: snapshot.epoch)
+                found[snapshot.time] = done.find(snapshot)
+            ranked = sorted(alive, key=lambda snapshot: (-found[snapshot.time]['accuracy'], snapshot.time))
+            alive = sorted(ranked[:math.ceil(len(alive) / self.factor)], key=lambda snapshot: snapshot.time)
             if len(alive) == 1 or epochs == student.epochs:
                 break
             epochs, rounds = epochs * self.factor, rounds + 1
@@ -61,9 +61,9 @@ class ShortProbeSelector(ScoreSelector):
         teacher_flops = network_flops(snapshot.build(), context.probe.images.pixels)
         relative = context.student.flops / max(teacher_flops, 1)
         forwards = (images - before['images']) * (1 + 3 * relative) + measured * relative
-        context.log(f'Selector short_probe: a student of epoch {snapshot.epoch} reaches {accuracy:.2f} % '
+        context.log(f'Selector short_probe: a student of {snapshot.when} reaches {accuracy:.2f} % '
                     f'after {epochs} epochs')
-        return dict(epoch=snapshot.epoch, sha256=snapshot.sha256, score=100.0 * rounds + accuracy,
+        return dict(epoch=snapshot.time, sha256=snapshot.sha256, score=100.0 * rounds + accuracy,
                     accuracy=accuracy, student_epochs=epochs, images=images,
                     teacher_forwards=before['teacher_forwards'] + forwards,
                     seconds=round(before['seconds'] + time.perf_counter() - started, 3))

@@ -20,8 +20,9 @@ from ..teachers.snapshot_ensemble import find_snapshot
 from ..trajectory import Snapshot, share_snapshots
 from .probe import SOURCES
 from .select import SelectStage
+from .selection_page import word_of
 
-COLUMNS = {'epoch': 'd', 'temperature': '.3f', 'NLL before, nats': '.4f', 'after': '.4f',
+COLUMNS = {'temperature': '.3f', 'NLL before, nats': '.4f', 'after': '.4f',
            'calibration error before, %': '.2f', 'after, %': '.2f'}
 
 
@@ -117,10 +118,11 @@ class CalibrateStage(TeachingStage[CalibrateResult]):
         return self.select.exists(run)
 
     def report(self, run: Run, result: CalibrateResult) -> Section:
-        epochs = run.results['select'].epochs
-        rows = [[epoch, temperature, *nll, *(100 * error for error in errors)]
-                for epoch, temperature, nll, errors in zip(epochs, result.temperatures, result.nll,
+        selected = run.results['select']
+        rows = [[time, temperature, *nll, *(100 * error for error in errors)]
+                for time, temperature, nll, errors in zip(selected.epochs, result.temperatures, result.nll,
                                                            result.calibration_error)]
-        return Section(title='Calibration of the teachers', tables=[Table(COLUMNS, rows, caption=(
+        columns = {word_of(selected.by_trajectory[0]): 'd', **COLUMNS}
+        return Section(title='Calibration of the teachers', tables=[Table(columns, rows, caption=(
             f'The logits of each are divided by its temperature, fitted on {result.images} '
             f'{SOURCES[self.probe.probe_split]}.'))], summary=dict(temperatures=result.temperatures))

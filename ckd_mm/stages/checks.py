@@ -67,7 +67,7 @@ def check_predictions(run: Run, snapshots: Sequence[Snapshot], given: bool = Tru
         recorded_answers(snapshot, images, images.network(snapshot), batches=1)
     require_above_chance(found, run.warn, surely and given)
     return ', '.join(
-        f'epoch {snapshot.epoch} is right on {percent(answers.accuracy)}{recorded(snapshot)}'
+        f'{snapshot.when} is right on {percent(answers.accuracy)}{recorded(snapshot)}'
         for snapshot, answers in found) + f' of {len(images)} validation images'
 
 

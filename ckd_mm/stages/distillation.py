@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..counting import EPOCH, Length, length_of
 from ..errors import ConfigError, in_a_line
 from ..hooks.schedule_hook import build_schedule, check_schedules, schedule_class
 from ..hooks.stop_when_overtaken_hook import StopWhenOvertakenHook
@@ -138,14 +139,14 @@ class Schedule:
     """
 
     def __init__(self, distill: DistillSettings, student: Config, probe: Probe | None) -> None:
-        self.epochs: int = student.train_cfg.max_epochs
+        self.length = length_of(student.train_cfg)
         self.comparison: Probe | None = None
         self.configs: list[dict] = []
         items = copy.deepcopy(as_list(distill.schedule))
         if distill.stop_epoch is not None:
-            if distill.stop_epoch > self.epochs:
+            if self.length.unit == EPOCH and distill.stop_epoch > self.length:
                 raise ConfigError(f'distill.stop_epoch={distill.stop_epoch!r} should be a whole number of '
-                                  f'epochs, 0 to {self.epochs} (train_cfg.max_epochs), or None to distil to '
+                                  f'epochs, 0 to {self.length} (train_cfg.max_epochs), or None to distil to '
                                   'the end')
             items.insert(0, dict(type='ckd_mm.StopDistillationHook', stop_epoch=distill.stop_epoch))
         for item in items:
@@ -179,17 +180,17 @@ class Schedule:
         return dict(item, dataset=self.comparison.dataset, num_images=self.comparison.num_images,
                     seed=self.comparison.seed)
 
-    def check(self, teachers: int | None, epochs: int | None = None) -> int:
-        """The epochs after which distillation has surely stopped.
+    def check(self, teachers: int | None, length: Length | None = None) -> Length:
+        """When distillation has surely stopped.
 
         Args:
             teachers: number of snapshots, None where it is not known yet.
-            epochs: of another student than the config's.
+            length: of the training of another student than the config's.
 
         Raises:
             ConfigError: the schedule cannot be met.
         """
-        return check_schedules(self.hooks, self.epochs if epochs is None else epochs, teachers)
+        return check_schedules(self.hooks, self.length if length is None else length, teachers)
 
     def check_given(self, trajectories: Sequence[Trajectory]) -> None:
         """

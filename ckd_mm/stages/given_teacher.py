@@ -76,7 +76,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
         return self._class_map
 
     def depends_on(self, run: Run) -> dict[str, Any]:
-        found = dict(snapshots=[[snapshot.epoch, snapshot.sha256, snapshot.size]
+        found = dict(snapshots=[[snapshot.time, snapshot.sha256, snapshot.size]
                                 for trajectory in self.trajectories(run) for snapshot in trajectory])
         own = dict(input_size=self.settings.input_size, class_map=self.settings.class_map or None)
         return found | {key: value for key, value in own.items() if value is not None}
@@ -84,7 +84,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
     def execute(self, run: Run) -> TeacherResult:
         found = self.trajectories(run)
         return TeacherResult(trajectories=[str(trajectory.folder) for trajectory in found],
-                             epochs=found[0].epochs, trained=False)
+                             epochs=found[0].times, trained=False)
 
     def checks(self, run: Run) -> Iterator[Check]:
         if self.name in run.over:  # only its settings are compared
@@ -99,7 +99,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
         that is done only the chosen ones are looked at."""
         found, selected = self.trajectories(run), run.results.get('select')
         read = [trajectory.snapshots for trajectory in found] if selected is None else [
-            [trajectory.at(epoch) for epoch in part['epochs']]
+            [trajectory.at(time) for time in part['epochs']]
             for trajectory, part in zip(found, selected.by_trajectory)]
         used = self.selector.candidates(found) if selected is None and not self.probed else sum(read, [])
         progress = Progress(run.log, 'Reading snapshot', sum(map(len, read)))
@@ -113,7 +113,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
 
     def _check_trajectories(self, run: Run) -> str:
         found = self.trajectories(run)
-        self.selector.check([item.epochs for item in found], [item.max_epochs for item in found])
+        self.selector.check([item.times for item in found], [item.length for item in found])
         return '; '.join(self._check_last(trajectory, run) for trajectory in found)
 
     def _check_predictions(self, run: Run) -> str:
@@ -121,7 +121,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
         short of all that it may choose."""
         found, measures = self.trajectories(run), self.selector.measures
         candidates, best = self.selector.candidates(found), [
-            max(trajectory, key=lambda snapshot: (snapshot.accuracy or 0, snapshot.epoch))
+            max(trajectory, key=lambda snapshot: (snapshot.accuracy or 0, snapshot.time))
             for trajectory in found]
         if not measures:
             return check_predictions(run, candidates, class_map=self.class_map(run))
@@ -132,8 +132,8 @@ class GivenTeacherStage(Stage[TeacherResult]):
         """The last snapshot fits the student's images and classes."""
         snapshot, config = trajectory.last, run.student_training()
         network = snapshot.build()
-        found = (f'{trajectory.folder}: {len(trajectory)} snapshots, epochs {trajectory.epochs[0]} to '
-                 f'{trajectory.epochs[-1]}' if len(trajectory) > 1 else f'{snapshot}')
+        found = (f'{trajectory.folder}: {len(trajectory)} snapshots, {trajectory.length.words} '
+                 f'{trajectory.times[0]} to {trajectory.times[-1]}' if len(trajectory) > 1 else f'{snapshot}')
         if (class_map := self.class_map(run)) is not None:
             shared = len(class_map) - class_map.count(None)
             return f'{found}, {shared} of {len(class_map)} classes shared'
@@ -149,10 +149,11 @@ class GivenTeacherStage(Stage[TeacherResult]):
         return found
 
     def report(self, run: Run, result: TeacherResult) -> Section:
-        """The validation curve that the first trajectory recorded."""
-        return Section(curves={'teacher': [[snapshot.epoch, snapshot.accuracy]
+        """The validation curve that the first trajectory recorded, if it counts what the student counts."""
+        return Section(curves={'teacher': [[snapshot.time, snapshot.accuracy]
                                            for snapshot in self.trajectories(run)[0]
-                                           if snapshot.accuracy is not None]})
+                                           if snapshot.accuracy is not None
+                                           and snapshot.unit == run.length.unit]})
 
 
 def check_weights(snapshot: Snapshot, network: nn.Module, finite: bool = True) -> None:

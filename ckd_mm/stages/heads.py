@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..counting import finished
 from ..distributed import on_main
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate_members, top1
@@ -70,7 +71,7 @@ class HeadsResult(Result):
     ensemble: dict[str, float]  # of all together
     file: str
     sha256: str
-    epochs: int  # of their training; 0: they were given
+    epochs: int  # of their training, or iterations; 0: they were given
 
 
 class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
@@ -141,7 +142,7 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
         epochs, seconds, file = 0, None, self.file(run)
         if self.settings.file is None:
             runner = train(run, self.config(run))
-            epochs, seconds = runner.epoch, runner.seconds
+            epochs, seconds = finished(runner), runner.seconds
             self.write(run, runner)
         found = evaluate_members(MODELS.build(self.cohort(run)), run.student_training(), run.log)
         for name, metrics in [*found['members'].items(), ('ensemble', found['ensemble'])]:
@@ -153,8 +154,8 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
     def cohort(self, run: Run) -> dict[str, Any]:
         snapshot, (given, surely) = self.select.chosen(run)[0], self.given(run)
         if self.settings.file is not None and not surely and self.select.name not in run.results:
-            epoch = read_heads(self.settings.file).teacher['epoch']  # the selector may choose it
-            snapshot = next((found for found in given if found.epoch == epoch), snapshot)
+            own = read_heads(self.settings.file).teacher  # the selector may choose it
+            snapshot = next((found for found in given if found.time == own.get(found.unit)), snapshot)
         return dict(type='ckd_mm.DIHTeacher', snapshot=snapshot, heads=str(self.file(run)),
                     use=self.settings.use, model=self.teacher.model)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..counting import finished
 from ..distributed import on_main
 from ..infoplane.probe import Probe
 from ..pipeline.run import Run
@@ -31,7 +32,7 @@ class HintSettings(TrainingSettings):
 
 @dataclass(kw_only=True)
 class HintResult(Result):
-    """``work_dir`` of the training, and its length in ``epochs``."""
+    """``work_dir`` of the training, and its length in ``epochs``, or iterations."""
     epochs: int
     work_dir: str
 
@@ -82,7 +83,7 @@ class HintStage(TrainingStage[HintResult]):
     def finish(self, run: Run, runner: StageRunner) -> HintResult:
         on_main(lambda: write_network(run.work_dir / HINT, runner, trained_model(runner),
                                       run.student_training()))
-        return HintResult(epochs=runner.epoch, work_dir=runner.work_dir, stage_seconds=runner.seconds)
+        return HintResult(epochs=finished(runner), work_dir=runner.work_dir, stage_seconds=runner.seconds)
 
     def report(self, run: Run, result: HintResult) -> Section:
         return Section(cost=dict(student_epochs=result.epochs, student_hours=run.seconds[self.name] / 3600))

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
+from ..counting import WORDS
 from ..evaluation import top1
 from ..pipeline.network_checks import check_network
 from ..pipeline.run import Run
@@ -102,8 +103,9 @@ class PeersStage(TrainingStage[PeersResult]):
 
     def report(self, run: Run, result: PeersResult) -> Section:
         peer, folder = NetworkResult(**result.peer), run.work_dir / self.name
-        rows = [Accuracy.of('student', f'with its peer, after epoch {result.epochs}', result.metrics),
-                Accuracy.of('peer', f'with the student, after epoch {peer.epochs}', peer.metrics)]
+        word = WORDS[run.length.unit]
+        rows = [Accuracy.of('student', f'with its peer, after {word} {result.epochs}', result.metrics),
+                Accuracy.of('peer', f'with the student, after {word} {peer.epochs}', peer.metrics)]
         summary = {name: dict(accuracy_top1=top1(found.metrics), epoch=found.epochs, metrics=found.metrics,
                               checkpoint=found.checkpoint) for name, found in (('student', result),
                                                                                ('peer', peer))}

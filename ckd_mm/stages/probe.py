@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..counting import WORDS
 from ..errors import ConfigError
 from ..infoplane import PLANE, InformationPlane, extract_features, load_probe_images
 from ..infoplane.probe import Probe, probe_trajectory
@@ -17,7 +18,7 @@ from ..selection import Selector
 
 SOURCES = {'held_out': 'images held out from the training set',
            'test': 'images of the test set, as in the papers: the choice of teacher has seen the test labels'}
-COLUMNS = {'epoch': 'd', 'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised X': '.3f',
+COLUMNS = {'I(X;F), nats': '.5f', 'I(Y;F), %': '.2f', 'normalised X': '.3f',
            'normalised Y': '.3f', 'sum': '.3f'}
 
 
@@ -103,12 +104,14 @@ def plane_table(plane: InformationPlane, chosen: Sequence[int]) -> Table:
                         'them means little.')
     if plane.uninformed:
         warnings.append(
-            f'At epochs {", ".join(map(str, plane.uninformed))} the decoder reconstructs images no better '
-            'than their mean: I(X;F) says little there. Probe longer (decoder_epochs) or more images.')
+            f'At {WORDS[plane.unit]}s {", ".join(map(str, plane.uninformed))} the decoder reconstructs '
+            'images no better than their mean: I(X;F) says little there. Probe longer (decoder_epochs) or '
+            'more images.')
     source = SOURCES.get(plane.notes.get('probe_split'), 'images')
     rows = [[point.epoch, point.information_x, 100 * point.information_y, row['x'], row['y'], row['sum']]
             for point, row in zip(plane.points, plane.normalised())]
     return Table(
-        COLUMNS, rows, [index for index, point in enumerate(plane.points) if point.epoch in chosen],
+        {WORDS[plane.unit]: 'd', **COLUMNS}, rows,
+        [index for index, point in enumerate(plane.points) if point.epoch in chosen],
         f'Probed on {plane.notes.get("images")} {source}. I(X;F): how much better a decoder reconstructs the '
         'image with the features than without (nats per pixel and channel). I(Y;F): accuracy.', warnings)

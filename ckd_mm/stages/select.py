@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
+from ..counting import EPOCH, WORDS
 from ..errors import ConfigError, SnapshotError
 from ..evaluation import evaluate, top1
 from ..files import sha256_of_file, write_json
@@ -29,7 +30,7 @@ SELECTION = 'selection.json'
 
 @dataclass(kw_only=True)
 class SelectResult(Result):
-    """The snapshots that teach; also ``selection.json``."""
+    """The snapshots that teach; also ``selection.json``. Of trajectories by iterations, epochs are these."""
     epochs: list[int]
     teachers: list[dict]  # as ckd_mm.teachers.SnapshotEnsemble takes snapshots
     selector: Any  # as the config names it
@@ -70,16 +71,18 @@ class SelectStage(TeachingStage[SelectResult]):
         trajectory."""
         first = self.teachers[0]
         if self.teacher.is_trained:
-            each = self.selector.epochs(first.epochs(run), first.max_epochs(run))
+            each = self.selector.epochs(first.times(run), first.length(run))
             return len(self.teachers) * (1 if self.selector.measures else len(each))
         given = first.trajectories(run)
         return len(given if self.selector.measures else self.selector.candidates(given))
 
     def check_trained(self, run: Run) -> None:
         """Raises ConfigError if selector or schedule cannot work with the trainings to come."""
+        if self.selector.needs_student:
+            run.require_epochs(f'selector={run.config.selector!r}')
         if self.teacher.is_trained:
-            self.selector.check([stage.epochs(run) for stage in self.teachers],
-                                [stage.max_epochs(run) for stage in self.teachers])
+            self.selector.check([stage.times(run) for stage in self.teachers],
+                                [stage.length(run) for stage in self.teachers])
             self.schedule.check(self.expected(run) // len(self.teachers))
         elif self.schedule.progressive and len(self.teacher.sources) > 1:
             raise ConfigError('distill.schedule: ProgressiveTeacherHook walks along one trajectory, but '
@@ -140,8 +143,9 @@ class SelectStage(TeachingStage[SelectResult]):
                 contexts[-1].plane = self.plane.plane(run, index)
         selections = self.selector.select_all(trajectories, contexts)
         for trajectory, selection in zip(trajectories, selections):
-            epochs = [snapshot.epoch for snapshot in selection.snapshots]
-            run.log(f'Selected epoch(s) {epochs} of {trajectory.folder}: {selection.reason}')
+            times = [snapshot.time for snapshot in selection.snapshots]
+            word = WORDS[trajectory.unit]
+            run.log(f'Selected {word}(s) {times} of {trajectory.folder}: {selection.reason}')
         result = self._evaluated(run, trajectories, selections)
         _write(run, result)
         return result
@@ -164,13 +168,13 @@ class SelectStage(TeachingStage[SelectResult]):
             cohort = teacher
         else:
             cohort = evaluate(build_cohort(self._cohort(run, teachers)), config, run.log, 'the cohort')
-        run.log(f'Teacher after epoch {last.epoch}: {percent(top1(teacher))} top-1; cohort: '
+        run.log(f'Teacher after {last.when}: {percent(top1(teacher))} top-1; cohort: '
                 f'{percent(top1(cohort))}')
         return SelectResult(
-            epochs=[snapshot.epoch for snapshot in chosen], teachers=teachers,
+            epochs=[snapshot.time for snapshot in chosen], teachers=teachers,
             selector=run.config.get('selector', 'last'), cohort_metrics=cohort, teacher_metrics=teacher,
-            teacher_epoch=last.epoch, by_trajectory=[*map(_part, trajectories, selections)],
-            members=[dict(epoch=snapshot.epoch, file=str(snapshot.file), sha256=snapshot.sha256,
+            teacher_epoch=last.time, by_trajectory=[*map(_part, trajectories, selections)],
+            members=[dict(epoch=snapshot.time, file=str(snapshot.file), sha256=snapshot.sha256,
                           metrics=snapshot.metrics) for snapshot in chosen])
 
     # ------------------------------------------------------------ teaching
@@ -191,8 +195,8 @@ class SelectStage(TeachingStage[SelectResult]):
                     for snapshot in (given[:count] if surely else [last] * count)]
         result = run.results[self.name]
         now = dict(zip((part['trajectory'] for part in result.by_trajectory), self.trajectories(run)))
-        return [as_teacher(now[teacher['trajectory']], now[teacher['trajectory']].at(teacher['epoch']))
-                for teacher in result.teachers]
+        return [as_teacher(now[teacher['trajectory']], now[teacher['trajectory']].at(member['epoch']))
+                for teacher, member in zip(result.teachers, result.members)]
 
     def cohort(self, run: Run) -> dict[str, Any]:
         return self._cohort(run, self.chosen(run))
@@ -215,7 +219,7 @@ class SelectStage(TeachingStage[SelectResult]):
 
     def report(self, run: Run, result: SelectResult) -> Section:
         _write(run, result)  # again: it may have been damaged while the student was trained
-        return selection_section(result, self.schedule.progressive)
+        return selection_section(result, self.schedule.progressive, run.length.unit)
 
 
 def _write(run: Run, result: SelectResult) -> None:
@@ -226,13 +230,14 @@ def _write(run: Run, result: SelectResult) -> None:
 
 def as_teacher(trajectory: Trajectory, snapshot: Any) -> dict[str, Any]:
     """A snapshot as a config of :class:`ckd_mm.teachers.SnapshotEnsemble` names it."""
-    teacher = dict(trajectory=str(trajectory.folder), epoch=snapshot.epoch)
+    teacher = {'trajectory': str(trajectory.folder), snapshot.unit: snapshot.time}
     known = trajectory.has_manifest and snapshot.model == trajectory.info.get('model')
     return teacher if known else dict(teacher, model=snapshot.model)
 
 
 def _part(trajectory: Trajectory, selection: Selection) -> dict[str, Any]:
     return dict(trajectory=str(trajectory.folder),
-                epochs=[snapshot.epoch for snapshot in selection.snapshots], reason=selection.reason,
-                candidates=trajectory.epochs, scores=selection.scores, score_unit=selection.score_unit,
-                cost=selection.cost, training=training_cost(selection.snapshots))
+                epochs=[snapshot.time for snapshot in selection.snapshots], reason=selection.reason,
+                candidates=trajectory.times, scores=selection.scores, score_unit=selection.score_unit,
+                cost=selection.cost, training=training_cost(selection.snapshots),
+                **({} if trajectory.unit == EPOCH else dict(unit=trajectory.unit)))

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..classifier_heads import TwoTokens
+from ..counting import WORDS, Length, length_of
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..evaluation import top1
@@ -161,7 +162,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             yield Check('snapshots', lambda: self._check_snapshots(run))
         if self.teachers is None:
             return
-        yield Check('schedule', lambda: f'distilled for {self.distilled_epochs(run)} epochs')
+        yield Check('schedule', lambda: f'distilled for {(found := self.distilled_for(run))} {found.words}')
         if not self._has_begun(run):
             yield Check('first weights', lambda: check_first_weights(self, run))
 
@@ -190,19 +191,19 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
 
     def _check_snapshots(self, run: Run) -> str:
         try:
-            epochs = self.snapshots.at(self.training(run).train_cfg.max_epochs)
+            times = self.snapshots.at(length_of(self.training(run).train_cfg))
         except ConfigError as error:
             raise ConfigError(f'student_{error}') from error
-        return f'{len(epochs)} of the {self.title}'
+        return f'{len(times)} of the {self.title}'
 
-    def distilled_epochs(self, run: Run) -> int:
-        """After how many epochs distillation has surely stopped; ConfigError where that cannot be."""
-        epochs = self.training(run).train_cfg.max_epochs
+    def distilled_for(self, run: Run) -> Length:
+        """When distillation has surely stopped; ConfigError where that cannot be."""
+        length = length_of(self.training(run).train_cfg)
         try:
-            return self.distillation.schedule.check(None if self.weighted else 1, epochs)
+            return self.distillation.schedule.check(None if self.weighted else 1, length)
         except ConfigError as error:
             raise error if self.name == STUDENT else ConfigError(
-                f'{self.title}, {epochs} epochs: {error}') from error
+                f'{self.title}, {length.text}: {error}') from error
 
     def rehearse(self, run: Run) -> str | None:
         if self.teachers is None and self.network.seed_shift:  # the same again with another seed
@@ -248,7 +249,8 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
         summary = dict(accuracy_top1=accuracy, epoch=result.epochs, metrics=result.metrics,
                        checkpoint=result.checkpoint)
         curves = {self.title: read_curve(run.work_dir / self.name)}
-        how = f'{"no teacher" if self.teachers is None else "distilled"}, after epoch {result.epochs}'
+        how = f'{"no teacher" if self.teachers is None else "distilled"}, after {WORDS[run.length.unit]} ' \
+              f'{result.epochs}'
         if self.teachers is None and self.name != STUDENT:
             first = dict(student_alone=summary) if self.name == BASELINE else {}
             row = Accuracy.of(self.title, how, result.metrics, 'baseline')

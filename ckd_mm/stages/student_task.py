@@ -36,7 +36,7 @@ class StudentTask:
 
     def __init__(self, run: Run, stage: 'StudentStage', probe: Probe, folder: Path) -> None:
         self.run, self.stage, self.probe, self.folder = run, stage, probe, Path(folder)
-        self.epochs = run.student_epochs
+        self.epochs = run.length
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class StudentTask:
             start; images it was measured on.
         """
         teacher = as_teacher(trajectory, snapshot)
-        runner = self._train(self._config(teacher, f'epoch_{snapshot.epoch}', epochs))
+        runner = self._train(self._config(teacher, f'epoch_{snapshot.time}', epochs))
         dataset = DATASETS.build(copy.deepcopy(self.probe.dataset))
         own = self.run.config
         loader = dict(own.get('test_dataloader') or own.val_dataloader, dataset=dataset)

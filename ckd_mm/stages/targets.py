@@ -191,7 +191,7 @@ class TargetsStage(Stage[TargetsResult]):
 
     def _check(self, run: Run) -> str:
         """Images can be augmented twice in the same way, and there is room."""
-        config, distilled = self.student.training(run), self.student.distilled_epochs(run)
+        config, distilled = self.student.training(run), self.student.distilled_for(run)
         require_unmixed_images(config)
         self.settings.show_views(config)
         if self.settings.views > distilled:

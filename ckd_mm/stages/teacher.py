@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ..counting import Length, finished, length_of
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
 from ..infoplane.probe import Probe
@@ -20,7 +21,8 @@ from ..selection import Selector
 from ..settings import Settings, TrainingSettings, setting
 from ..teachers.input_statistics import resizing
 from ..training import apply_overrides, as_list, exclude_held_out, shift_seed
-from ..trajectory import MANIFEST, Trajectory, model_config_of, snapshot_epochs
+from ..trajectory import MANIFEST, Trajectory, model_config_of, snapshot_times
+from ..trajectory.schedule import KEYS, LISTED
 from .checks import check_disk, check_no_own_hook
 
 SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own network
@@ -28,15 +30,17 @@ SAME_NETWORK = 1000  # added to the seed of a teacher that has the student's own
 
 @dataclass(frozen=True, kw_only=True)
 class WhenSettings(Settings):
-    """When a training leaves snapshots: exactly one of ``interval``, ``epochs``, ``phases``."""
-    interval: int | None = setting(None, at_least=1, help='after every so many epochs, and after the last')
+    """When a training leaves snapshots: exactly one of ``interval``, ``epochs``, ``iters``, ``phases``."""
+    interval: int | None = setting(
+        None, at_least=1, help='after every so many epochs, and after the last; in a training by iterations, '
+        'iterations')
     epochs: list | None = setting(None, help='after just these epochs, counted from 1')
+    iters: list | None = setting(None, help='after just these iterations, of a training by iterations')
     phases: int | None = setting(None, at_least=1, help='at the ends of so many equal phases of the training')
 
-    def at(self, max_epochs: int) -> list[int]:
-        """The epochs after which a training of ``max_epochs`` leaves a snapshot. Raises ConfigError if it is
-        too short."""
-        return snapshot_epochs(max_epochs, self.interval, self.epochs, self.phases)
+    def at(self, length: Length) -> list[int]:
+        """When a training of this length leaves a snapshot. Raises ConfigError if it is too short."""
+        return snapshot_times(length, **{key: getattr(self, key) for key in KEYS})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,8 @@ class TeacherSettings(TrainingSettings):
         "merged over it; or a name of mmpretrain's model zoo, say 'resnet34_8xb32_in1k'"))
     snapshots: SnapshotSettings | None = setting(None, help='when to keep it while it is trained')
     trajectory: str | Path | list | tuple | None = setting(None, help=(
-        'instead of a training: folder of snapshots that exist (trajectory.json or epoch_*.pth), or several'))
+        'instead of a training: folder of snapshots that exist (trajectory.json, epoch_*.pth, '
+        'iter_*.pth or best_*.pth), or several'))
     checkpoint: str | Path | dict | list | tuple | None = setting(None, help=(
         'instead of a training: a checkpoint that exists, file or URL, or several, which teach together. '
         'dict(file=..., model=...) is one of another network than `model`'))
@@ -116,7 +121,7 @@ class TeacherSettings(TrainingSettings):
 class TeacherResult(Result):
     """Where the snapshots are."""
     trajectories: list[str]  # folders
-    epochs: list[int]  # of the first
+    epochs: list[int]  # of the first; iterations where its training counts these
     trained: bool  # by this run
 
 
@@ -134,11 +139,11 @@ def teacher_training(run: Run, settings: TeacherSettings) -> Config:
     return config
 
 
-def _without_snapshot_epochs(settings: dict[str, Any]) -> tuple[dict[str, Any], set[int]]:
-    """Flat settings of the stage, and the epochs of the snapshots in them."""
+def _without_times(settings: dict[str, Any]) -> tuple[dict[str, Any], set[int]]:
+    """Flat settings of the stage, and the times of the snapshots in them."""
     found = named_by_type(settings)
-    epochs = {found.pop(key) for key in list(found) if key.startswith('custom_hooks.SnapshotHook.epochs.')}
-    return found, epochs
+    lists = tuple(f'custom_hooks.SnapshotHook.{name}.' for name in LISTED.values())
+    return found, {found.pop(key) for key in list(found) if key.startswith(lists)}
 
 
 class TeacherStage(TrainingStage[TeacherResult]):
@@ -160,14 +165,14 @@ class TeacherStage(TrainingStage[TeacherResult]):
     def training(self, run: Run) -> Config:
         return exclude_held_out(shift_seed(teacher_training(run, self.settings), self.index), self.held_out)
 
-    def max_epochs(self, run: Run) -> int:
-        return teacher_training(run, self.settings).train_cfg.max_epochs
+    def length(self, run: Run) -> Length:
+        return length_of(teacher_training(run, self.settings).train_cfg)
 
-    def epochs(self, run: Run) -> list[int]:
+    def times(self, run: Run) -> list[int]:
         """Of its snapshots: those of ``teacher.snapshots``, and those that the selector wants."""
-        last = self.max_epochs(run)
-        wanted = self.selector.wanted(last, self.index)
-        return sorted({*self.settings.snapshots.at(last), *(epoch for epoch in wanted if epoch <= last)})
+        length = self.length(run)
+        wanted = self.selector.wanted(length, self.index)
+        return sorted({*self.settings.snapshots.at(length), *(time for time in wanted if time <= length)})
 
     def folder(self, run: Run) -> Path:
         folder = run.folder(self.name)
@@ -183,33 +188,35 @@ class TeacherStage(TrainingStage[TeacherResult]):
         if self.held_out is not None:
             info['held_out'] = self.held_out.held_out_record
         hook = dict(type='ckd_mm.SnapshotHook', out_dir=str(self.folder(run)), info=info, overwrite=True,
-                    epochs=[1] if run.rehearses else self.epochs(run), ema=self.settings.snapshots.ema)
+                    **{LISTED[run.length.unit]: [1] if run.rehearses else self.times(run)},
+                    ema=self.settings.snapshots.ema)
         return stage_config(run, config, self.name, [hook])
 
     def changes(self, run: Run, before: dict[str, Any], now: dict[str, Any]) -> Changes:
         """A snapshot that is no longer wanted is no change, nor one that is there."""
-        (before, left), (now, wanted) = map(_without_snapshot_epochs, (before, now))
+        (before, left), (now, wanted) = map(_without_times, (before, now))
         changes = super().changes(run, before, now)
         manifest = self.folder(run) / MANIFEST
         if wanted - left and manifest.is_file():
-            left |= set(Trajectory.from_manifest(manifest).epochs)
+            left |= set(Trajectory.from_manifest(manifest).times)
         if wanted - left:
-            changes.refused.append(f'the snapshots of epochs {sorted(wanted - left)} are wanted now, it '
-                                   f'keeps those of {sorted(left)}')
+            changes.refused.append(f'the snapshots of {run.length.words} {sorted(wanted - left)} are wanted '
+                                   f'now, it keeps those of {sorted(left)}')
         return changes
 
     def finish(self, run: Run, runner: StageRunner) -> TeacherResult:
-        folder, trained = self.folder(run), runner.epoch
-        epochs = [epoch for epoch in self.epochs(run) if epoch <= trained]
-        if trained < runner.max_epochs:
-            epochs = sorted({*epochs, trained})
-            run.warn(f'The {self.title} was stopped early, after {trained} of {runner.max_epochs} epochs; '
-                     f'the run goes on with its snapshots of epochs {epochs}')
-        missing = sorted(set(epochs) - set(Trajectory.open(folder).epochs))
+        folder, trained, length = self.folder(run), finished(runner), self.length(run)
+        times = [time for time in self.times(run) if time <= trained]
+        if trained < length:
+            times = sorted({*times, int(trained)})
+            run.warn(f'The {self.title} was stopped early, after {trained} of {length.text}; the run '
+                     f'goes on with its snapshots of {length.words} {times}')
+        missing = sorted(set(times) - set(Trajectory.open(folder).times))
         if missing:
-            raise CkdError(f'the teacher is trained, but snapshots of epochs {missing} are missing in '
-                           f'{folder / MANIFEST}; remove {runner.work_dir}/last_checkpoint to train it again')
-        return TeacherResult(trajectories=[str(folder)], epochs=epochs, trained=True,
+            raise CkdError(f'the teacher is trained, but snapshots of {length.words} {missing} are missing '
+                           f'in {folder / MANIFEST}; remove {runner.work_dir}/last_checkpoint to train it '
+                           'again')
+        return TeacherResult(trajectories=[str(folder)], epochs=times, trained=True,
                              stage_seconds=runner.seconds)
 
     def trajectories(self, run: Run) -> list[Trajectory]:
@@ -230,8 +237,8 @@ class TeacherStage(TrainingStage[TeacherResult]):
     def _check_left(self, run: Run) -> str:
         """Those that unfinished stages read are as it left them."""
         [trajectory], selected = self.trajectories(run), run.results.get('select')
-        epochs = trajectory.epochs if selected is None else selected.by_trajectory[self.index]['epochs']
-        needed = [] if self.name in run.over else [trajectory.at(epoch) for epoch in epochs]
+        times = trajectory.times if selected is None else selected.by_trajectory[self.index]['epochs']
+        needed = [] if self.name in run.over else [trajectory.at(time) for time in times]
         for snapshot in needed:
             snapshot.check_file()
         return f'{len(needed)} that are still needed are whole'
@@ -241,8 +248,8 @@ class TeacherStage(TrainingStage[TeacherResult]):
         of twice the weights."""
         network = run.network('teacher', model_config_of(self.training(run)))
         weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-        snapshots = self.selector.runs * len(self.epochs(run))
-        left = snapshots - sum(len(list(run.work_dir.glob(f'{folder}snapshots/epoch_*.pth')))
+        snapshots = self.selector.runs * len(self.times(run))
+        left = snapshots - sum(len(list(run.work_dir.glob(f'{folder}snapshots/*.pth')))
                                for folder in ('', 'teacher_*/'))
         return check_disk(run.work_dir, weights * (max(left, 0) + 4 * self.selector.runs),
                           f'the {snapshots} snapshots of {weights / 2**20:.0f} MiB',

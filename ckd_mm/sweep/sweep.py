@@ -8,12 +8,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..counting import EXAMPLES, ITER, unit_of
 from ..errors import ConfigError
 from ..files import atomic_write, read_json, write_json
 from ..record import listed
 from ..selection import build_selector
-from ..settings import require_trainable
-from ..training import unscaled_batch
+from ..training import require_trainable, unscaled_batch
 from ..trajectory import Trajectory
 from .pipeline_access import (
     changed_settings,
@@ -31,8 +31,12 @@ TRIALS, INFO = 'trials', 'sweep.json'
 
 
 def check_batch(config: Config) -> None:
-    """Raises ConfigError if the learning rate is for another number of images a step than of one process."""
+    """Raises ConfigError if the learning rate is for another number of images a step than of one process, or
+    the trainings count iterations: trials name teachers by their epochs."""
     require_trainable('', config)
+    if unit_of(config.train_cfg) == ITER:
+        raise ConfigError('train_cfg counts iterations, and a sweep names teachers by their epochs: give '
+                          f'train_cfg=dict(_delete_=True, {EXAMPLES["epoch"]})')
     found = unscaled_batch(config, 1)
     if found is not None:
         raise ConfigError(f'each training is one process, {found[0]} images a step, and the learning rate is '
@@ -126,7 +130,7 @@ def _check_student(config: Config, trajectories: Sequence[Trajectory]) -> None:
         except ConfigError as error:
             raise ConfigError(f'trial {folder.name}: {error}') from error
     if finished and trajectories:
-        now = {(snapshot.epoch, snapshot.sha256) for trajectory in trajectories for snapshot in trajectory}
+        now = {(snapshot.time, snapshot.sha256) for trajectory in trajectories for snapshot in trajectory}
         for member in selected(folder):
             if now.isdisjoint({(member['epoch'], member['sha256']), (member['epoch'], None)}):
                 raise ConfigError(f'trial {folder.name} is finished, but its teacher of epoch '

@@ -23,7 +23,7 @@ class Teachers:
 def snapshot_epochs(config: Config) -> list[int]:
     """After which epochs the (first) teacher of a config leaves, or left, a snapshot."""
     run, teacher = open_stage(config)
-    return teacher.epochs(run) if run.settings.teacher.is_trained else teacher.trajectories(run)[0].epochs
+    return teacher.times(run) if run.settings.teacher.is_trained else teacher.trajectories(run)[0].times
 
 
 def plan_teachers(config: Config, selectors: Sequence[Selector]) -> Teachers:
@@ -35,9 +35,9 @@ def plan_teachers(config: Config, selectors: Sequence[Selector]) -> Teachers:
         given = teacher.trajectories(run)
         for selector in selectors:
             there = given[:selector.runs]
-            selector.check([item.epochs for item in there], [item.max_epochs for item in there])
+            selector.check([item.times for item in there], [item.length for item in there])
         return Teachers([item.folder for item in given], given)
-    seed, last = (teacher.training(run).get('randomness') or {}).get('seed'), teacher.max_epochs(run)
+    seed, last = (teacher.training(run).get('randomness') or {}).get('seed'), teacher.length(run)
     config, own = copy.deepcopy(config), build_selector(config.get('selector', 'last'))
     if config.get('probe') is None and (own.needs_plane or own.needs_images):
         config.probe = ConfigDict()  # the images that it holds out
@@ -48,7 +48,7 @@ def plan_teachers(config: Config, selectors: Sequence[Selector]) -> Teachers:
         if index and seed is not None:
             config.teacher.randomness = ConfigDict(seed=seed + index)
         wanted = {epoch for item in selectors if index < item.runs for epoch in item.wanted(last, index)}
-        training = _training(config, folders[-1], wanted, [] if index else teacher.epochs(run))
+        training = _training(config, folders[-1], wanted, [] if index else teacher.times(run))
         if not stage_states(folders[-1]).get('teacher'):
             todo.append(training)
     return Teachers(folders, [] if todo else [Trajectory.open(folder) for folder in folders], todo)

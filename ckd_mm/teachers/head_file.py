@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compat import versions
+from ..counting import WORDS
 from ..errors import ConfigError, SnapshotError, reading
 from ..files import atomic_write, plain
 from ..finite import require_finite
@@ -32,6 +33,7 @@ class TeacherFacts(Settings):
     example = "dict(file='snapshots/epoch_1.pth', epoch=1, weights='...')"
     file: str = setting(help='relative to the folder of the heads', remedy=NEEDED)
     epoch: int | None = setting(None, at_least=0, help='finished epochs')
+    iter: int | None = setting(None, at_least=0, help='or iterations')
     weights: str = setting(help='SHA-256 of its weights', remedy=NEEDED)
 
 
@@ -115,8 +117,9 @@ class HeadFile:
                                 f'classes, or the same in another order: class {place} is {ours[place]!r} '
                                 f'for the heads, {theirs[place]!r} for the teacher; train heads for this one')
         if self.teacher['weights'] != network.weights_sha256:
+            when = ', '.join(f'{WORDS[unit]} {self.teacher[unit]}' for unit in WORDS if unit in self.teacher)
             raise SnapshotError(f'heads {self.file} were trained on the weights of {self.teacher_file} '
-                                f'(epoch {self.teacher["epoch"]}), the teacher {snapshot} has others; use '
+                                f'({when}), the teacher {snapshot} has others; use '
                                 'that snapshot, or train heads for this one')
 
 
@@ -132,7 +135,7 @@ def write_heads(path: Path, heads: nn.ModuleDict, network: FeatureNetwork, snaps
                  input_shape=network.input_shape, shapes=[network.shapes[int(index)] for index in heads],
                  num_classes=network.num_classes, sha256=weights_sha256(state_dict),
                  teacher=dict(file=os.path.relpath(snapshot.file.resolve(), path.parent.resolve()),
-                              epoch=snapshot.epoch, weights=network.weights_sha256))
+                              **{snapshot.unit: snapshot.time}, weights=network.weights_sha256))
     meta = dict(heads=plain(facts), versions=plain(versions()))
     if snapshot.classes is not None:
         meta['dataset_meta'] = dict(classes=list(snapshot.classes))

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ..compat import full_precision
+from ..counting import WORDS
 from ..errors import ConfigError, SnapshotError
 from ..registry import MODELS
 from ..trajectory import Snapshot, Trajectory
 from ..trajectory.checkpoint_file import load_checkpoint_file
 from ..trajectory.configs import network_and_classes
+from ..trajectory.snapshot import time_in
 from ..validate import TEMPERATURE, check_choice, check_number
 from .base_cohort import BaseCohort
 from .class_map import ClassMap, Columns
@@ -25,7 +27,8 @@ DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16)
 
 def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
     """From a snapshot itself, a file, ``dict(file=..., model=...)``, or ``dict(trajectory=..., epoch=...)``
-    (without ``epoch``: the last); a ``model`` in it replaces that of file or trajectory.
+    (of a trajectory by iterations ``iter=...``; without both: the last); a ``model`` in it replaces that of
+    file or trajectory.
 
     Args:
         model: config of the network, for snapshots without one.
@@ -38,14 +41,19 @@ def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
         return item if item.model is not None else replace(item, model=model)
     if isinstance(item, (str, Path)):
         item = dict(file=item)
-    if not isinstance(item, dict) or set(item) - {'file', 'model', 'trajectory', 'epoch'} or (
+    if not isinstance(item, dict) or set(item) - {'file', 'model', 'trajectory', *WORDS} or (
             'file' in item) == ('trajectory' in item):
         raise ConfigError(f'snapshots: {item!r} should be a file, dict(file=..., model=...) or '
                           'dict(trajectory=..., epoch=...)')
     own, model = item.get('model'), item.get('model', model)
     if 'trajectory' in item:
         trajectory = Trajectory.open(item['trajectory'], model)
-        found = trajectory.last if item.get('epoch') is None else trajectory.at(item['epoch'])
+        unknown = [unit for unit in WORDS if item.get(unit) is not None and unit != trajectory.unit]
+        if unknown:
+            raise ConfigError(f'snapshots: {item!r}: this training counts {trajectory.length.words}, give '
+                              f'{trajectory.unit}=...')
+        time = item.get(trajectory.unit)
+        found = trajectory.last if time is None else trajectory.at(time)
         return find_snapshot(_of_network(found, own), model)
     file = Path(item['file'])
     meta = load_checkpoint_file(file)['meta']
@@ -55,7 +63,7 @@ def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
                 if snapshot.file.resolve() == file.resolve():
                     return find_snapshot(_of_network(snapshot, own), model)
     model, classes = network_and_classes(meta, str(file), model)
-    return Snapshot(file, epoch=meta.get('epoch'), iteration=meta.get('iter'), model=model, classes=classes)
+    return Snapshot(file, **time_in(file, meta), model=model, classes=classes)
 
 
 def _of_network(snapshot: Snapshot, model: dict | None) -> Snapshot:
@@ -119,7 +127,7 @@ class SnapshotEnsemble(BaseCohort):
 
     @property
     def member_names(self) -> list[str]:
-        return [f'snapshot {number}' + ('' if snapshot.epoch is None else f' (epoch {snapshot.epoch})')
+        return [f'snapshot {number}' + (f' ({snapshot.when})' if snapshot.time else '')
                 for number, snapshot in enumerate(self.snapshots, 1)]
 
     @property

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from ..counting import EPOCH, ITER
 from ..errors import ConfigError
 from ..settings import Settings, setting
 from ..validate import check_inside, check_int, check_number, check_part
@@ -17,16 +18,22 @@ PERCENT = dict(at_least=0, at_most=100)
 class SnapshotFacts(Settings):
     """Of one snapshot; see :class:`Snapshot`."""
     example = "dict(epoch=1, file='snapshots/epoch_1.pth')"
-    epoch: int = setting(at_least=0, help='finished epochs', remedy='every snapshot has one')
+    epoch: int | None = setting(None, at_least=0, help='finished epochs, where the training counts them')
     file: str = setting(help='below the folder of the manifest', remedy='every snapshot has one')
-    metrics: dict | None = setting(None, help='of the validation after this epoch')
+    metrics: dict | None = setting(None, help='of the validation at this time')
     iteration: int | None = setting(None, at_least=0, help='finished iterations')
     lr: float | None = setting(None, at_least=0, help='of the last iteration')
     size: int | None = setting(None, at_least=1, help='bytes')
     sha256: str | None = setting(None, help='of the file')
     seconds: float | None = setting(None, at_least=0, help='of training up to here')
 
+    @property
+    def unit(self) -> str:
+        return ITER if self.epoch is None else EPOCH
+
     def check(self, name: str) -> None:
+        if self.epoch is self.iteration is None:
+            raise ConfigError(f'{name}.epoch is missing, or iteration: every snapshot has one')
         check_inside(f'{name}.file', self.file)
         if self.sha256 is not None and not re.fullmatch('[0-9a-f]{64}', self.sha256):
             raise ConfigError(f'{name}.sha256={self.sha256!r} should be 64 hexadecimal digits')
@@ -57,7 +64,10 @@ class ManifestFacts(Settings):
     classes: list | None = setting(None, help='names in the order of the logits')
     max_epochs: int | None = setting(None, at_least=1, help='length of the training')
     planned_epochs: int | None = setting(None, at_least=1, help='of one that was stopped early')
+    max_iters: int | None = setting(None, at_least=1, help='length of a training by iterations')
+    planned_iters: int | None = setting(None, at_least=1, help='of one that was stopped early')
     snapshot_epochs: list | None = setting(None, help='of the snapshots that were planned')
+    snapshot_iters: list | None = setting(None, help='of the snapshots that were planned')
     ema: bool | None = setting(None, help='whether they are averaged weights')
     held_out: HeldOutFacts | None = setting(None, help='images that it was not trained on')
     seed: int | None = setting(None, at_least=0, help='of the training')
@@ -67,19 +77,24 @@ class ManifestFacts(Settings):
         for index, value in enumerate(self.classes or ()):
             if not isinstance(value, str):
                 raise ConfigError(f'classes[{index}]={value!r} should be the name of a class')
-        for index, value in enumerate(self.snapshot_epochs or ()):
-            check_int(f'snapshot_epochs[{index}]', value, 1)
+        for key in ('snapshot_epochs', 'snapshot_iters'):
+            for index, value in enumerate(getattr(self, key) or ()):
+                check_int(f'{key}[{index}]', value, 1)
         found = [SnapshotFacts.read(f'snapshots[{index}]', entry)
                  for index, entry in enumerate(self.snapshots or ())]
-        for key in ('epoch', 'file'):
+        if len({snapshot.unit for snapshot in found}) > 1:
+            raise ConfigError('snapshots: some have an epoch and others only an iteration; a training counts '
+                              'one of them')
+        unit = found[0].unit if found else EPOCH
+        for key in ('epoch' if unit == EPOCH else 'iteration', 'file'):
             value, times = _most_common(getattr(snapshot, key) for snapshot in found)
             if times > 1:
                 raise ConfigError(f'snapshots: {times} have {key}={value!r}, each should have its own')
-        last = max((snapshot.epoch for snapshot in found), default=0)
-        for key, value, least in (('max_epochs', self.max_epochs, last),
-                                  ('planned_epochs', self.planned_epochs, self.max_epochs or last)):
-            if value is not None and value < least:
+        least = max((snapshot.iteration if unit == ITER else snapshot.epoch for snapshot in found), default=0)
+        for key in (f'max_{unit}s', f'planned_{unit}s'):
+            if (value := getattr(self, key)) is not None and value < least:
                 raise ConfigError(f'{key}={value} should be at least {least}')
+            least = value or least
 
 
 def _most_common(values: Any) -> tuple[Any, int]:

@@ -5,22 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..counting import WORDS, Length
 from ..errors import CkdError, SnapshotError
 from ..files import sha256_of_file
 from .checkpoint_file import load_checkpoint_file
 from .configs import network_and_classes, parse_config_text
-from .schedule import snapshot_epochs
+from .schedule import KEYS, snapshot_times
 from .snapshot import ACCURACY, Snapshot
 from .trajectory import FOLDER, MANIFEST, Trajectory
 
 
 def repair(folder: Path, accuracies: dict[int, float], log: Callable[[str], None] = print) -> Trajectory:
     """Write ``folder/trajectory.json`` with all snapshots in ``folder/snapshots`` that are whole. What the
-    present manifest says of them stays; if it cannot be read, they tell epoch, network, classes and seed, and
+    present manifest says of them stays; if it cannot be read, they tell time, network, classes and seed, and
     the config inside them the held-out images (their number and seed). Seconds and versions are lost.
 
     Args:
-        accuracies: by epoch, in percent, where the manifest cannot be read.
+        accuracies: by time, in percent, where the manifest cannot be read.
         log: gets a line for each snapshot that is left out.
 
     Raises:
@@ -31,22 +32,22 @@ def repair(folder: Path, accuracies: dict[int, float], log: Callable[[str], None
         known = Trajectory.from_manifest(folder / MANIFEST)
     except CkdError as error:
         log(f'{error}; it is made anew')
-    by_epoch, found = {snapshot.epoch: snapshot for snapshot in known}, []
-    for file in sorted((folder / FOLDER).glob('epoch_*.pth')):
+    by_time, found = {snapshot.time: snapshot for snapshot in known}, []
+    for file in sorted(file for unit in WORDS for file in (folder / FOLDER).glob(f'{unit}_*.pth')):
         try:
             snapshot, meta = _read(file)
-            if before := by_epoch.get(snapshot.epoch):
+            if before := by_time.get(snapshot.time):
                 before.check_file()
             found.append((before or snapshot, meta))
         except SnapshotError as error:
             log(f'left out: {error}')
     if not found:
         raise SnapshotError(f'no snapshot in {folder / FOLDER} is whole, so that there is nothing to list')
-    snapshots, metas = zip(*sorted(found, key=lambda pair: pair[0].epoch))
+    snapshots, metas = zip(*sorted(found, key=lambda pair: pair[0].time))
     if not known.info:
         known.info = dict(_facts(metas[-1], snapshots[-1]))
-        snapshots = [replace(snapshot, metrics={ACCURACY: accuracies[snapshot.epoch]})
-                     if snapshot.epoch in accuracies else snapshot for snapshot in snapshots]
+        snapshots = [replace(snapshot, metrics={ACCURACY: accuracies[snapshot.time]})
+                     if snapshot.time in accuracies else snapshot for snapshot in snapshots]
     known.snapshots = list(snapshots)
     known.save()
     return known
@@ -55,11 +56,12 @@ def repair(folder: Path, accuracies: dict[int, float], log: Callable[[str], None
 def _read(file: Path) -> tuple[Snapshot, dict[str, Any]]:
     Snapshot(file).check_file()
     meta = load_checkpoint_file(file)['meta']
-    if type(meta.get('epoch')) is not int:
-        raise SnapshotError(f'{file} does not say its epoch')
     model, classes = network_and_classes(meta, str(file))
-    return Snapshot(file, epoch=meta['epoch'], iteration=meta.get('iter'), lr=meta.get('lr'), model=model,
-                    classes=classes, size=file.stat().st_size, sha256=sha256_of_file(file)), meta
+    found = Snapshot(file, epoch=meta.get('epoch'), iteration=meta.get('iter'), lr=meta.get('lr'),
+                     model=model, classes=classes, size=file.stat().st_size, sha256=sha256_of_file(file))
+    if type(found.time) is not int:
+        raise SnapshotError(f'{file} does not say its {WORDS[found.unit]}')
+    return found, meta
 
 
 def _facts(meta: dict[str, Any], last: Snapshot) -> dict[str, Any]:
@@ -67,8 +69,9 @@ def _facts(meta: dict[str, Any], last: Snapshot) -> dict[str, Any]:
     config = parse_config_text(meta.get('cfg') or '', str(last.file))
     hook = next((hook for hook in config.get('custom_hooks') or []
                  if str(hook.get('type')).endswith('SnapshotHook')), {})
-    max_epochs = (config.get('train_cfg') or {}).get('max_epochs', last.epoch)
-    when = {key: hook[key] for key in ('interval', 'epochs', 'phases') if hook.get(key) is not None}
-    return dict(hook.get('info') or {}, model=last.model, classes=last.classes, max_epochs=max_epochs,
-                snapshot_epochs=snapshot_epochs(max_epochs, **when) if when else None,
+    unit = last.unit
+    length = Length((config.get('train_cfg') or {}).get(f'max_{unit}s', last.time), unit)
+    when = {key: hook[key] for key in KEYS if hook.get(key) is not None}
+    times = {f'max_{unit}s': length, f'snapshot_{unit}s': snapshot_times(length, **when) if when else None}
+    return dict(hook.get('info') or {}, model=last.model, classes=last.classes, **times,
                 ema=hook.get('ema', False), seed=meta.get('seed'))

@@ -1,47 +1,53 @@
 """When a training run leaves snapshots."""
 
-from collections.abc import Sequence
+from typing import Any
 
+from ..counting import EPOCH, ITER, WORDS, Length
 from ..errors import ConfigError
 from ..validate import check_int
 
+LISTED = {EPOCH: 'epochs', ITER: 'iters'}  # the settings that list times
+KEYS = ('interval', 'epochs', 'iters', 'phases')
 
-def check_schedule(interval: int | None = None, epochs: Sequence[int] | None = None,
-                   phases: int | None = None) -> None:
-    """Raises ConfigError unless exactly one is given and can mean epochs of some run."""
-    given = {name: value for name, value in dict(interval=interval, epochs=epochs, phases=phases).items()
-             if value is not None}
+
+def check_schedule(**when: Any) -> None:
+    """Raises ConfigError unless exactly one of :data:`KEYS` is given and can mean times of some run."""
+    given = {name: value for name, value in when.items() if value is not None}
     if len(given) != 1:
-        raise ConfigError('snapshots: give exactly one of interval, epochs, phases; got '
-                          f'{given or "none of them"}')
-    if epochs is None:
-        (name, value), = given.items()
+        raise ConfigError(f'snapshots: give exactly one of {", ".join(KEYS)}; got {given or "none of them"}')
+    (name, value), = given.items()
+    if name not in LISTED.values():
         check_int(f'snapshots: {name}', value, 1)
-    elif not isinstance(epochs, (list, tuple)) or not epochs or any(
-            type(item) is not int or item < 1 for item in epochs):
-        raise ConfigError(f'snapshots: epochs={epochs!r} should be a list of epochs, counted from 1')
+    elif not isinstance(value, (list, tuple)) or not value or any(
+            type(item) is not int or item < 1 for item in value):
+        raise ConfigError(f'snapshots: {name}={value!r} should be a list of {name}, counted from 1')
 
 
-def snapshot_epochs(max_epochs: int, interval: int | None = None, epochs: Sequence[int] | None = None,
-                    phases: int | None = None) -> list[int]:
-    """The epochs after which a run leaves snapshots: after every ``interval`` and the last (Algorithm 1 of
-    CheckpointKD), just these ``epochs``, or at the ends of equal ``phases`` (Sec. 3.4 of CheckpointKD).
-    Raises ConfigError, naming the setting."""
-    check_schedule(interval, epochs, phases)
-    if interval is not None:
-        return sorted({*range(interval, max_epochs + 1, interval), max_epochs})
-    if phases is not None:
-        if phases > max_epochs:
-            raise ConfigError(f'snapshots: phases={phases} but the run has only {max_epochs} epochs; at most '
-                              'one phase an epoch')
-        return [phase_end(max_epochs, index, phases) for index in range(1, phases + 1)]
-    late = [epoch for epoch in epochs if epoch > max_epochs]
+def snapshot_times(length: Length, **when: Any) -> list[int]:
+    """After how many epochs or iterations a run of this length leaves snapshots: after every ``interval`` and
+    the last (Algorithm 1 of CheckpointKD), after just these ``epochs`` or ``iters``, or at the ends of equal
+    ``phases`` (Sec. 3.4 of CheckpointKD). Raises ConfigError, naming the setting."""
+    check_schedule(**when)
+    length = Length(length)
+    (name, value), = ((name, value) for name, value in when.items() if value is not None)
+    if name == 'interval':
+        return sorted({*range(value, length + 1, value), int(length)})
+    if name == 'phases':
+        if value > length:
+            raise ConfigError(f'snapshots: phases={value} but the run has only {length.text}; at '
+                              f'most one phase an {WORDS[length.unit]}')
+        return [phase_end(length, index, value) for index in range(1, value + 1)]
+    if name != LISTED[length.unit]:
+        raise ConfigError(f'snapshots: {name}={list(value)}, but the training counts {length.words}: give '
+                          f'{LISTED[length.unit]}=[...]')
+    late = [time for time in value if time > length]
     if late:
-        raise ConfigError(f'snapshots: epochs={list(epochs)} asks for epoch {late[0]}, but the run ends '
-                          f'after {max_epochs} epochs')
-    return sorted(set(epochs))
+        raise ConfigError(f'snapshots: {name}={list(value)} asks for {WORDS[length.unit]} {late[0]}, but the '
+                          f'run ends after {length.text}')
+    return sorted(set(value))
 
 
-def phase_end(max_epochs: int, index: int, phases: int) -> int:
-    """Epoch at which phase ``index`` (from 1) of ``phases`` equal ones ends, rounded to whole epochs."""
-    return (2 * index * max_epochs + phases) // (2 * phases)
+def phase_end(length: int, index: int, phases: int) -> int:
+    """Epoch or iteration at which phase ``index`` (from 1) of ``phases`` equal ones ends, rounded to whole
+    ones."""
+    return (2 * index * length + phases) // (2 * phases)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..classifier_heads import trainable
+from ..counting import EPOCH, ITER, WORDS
 from ..errors import CkdError, SnapshotError, in_a_line
 from ..files import atomic_write, plain, sha256_of_file
 from ..finite import require_finite
@@ -22,16 +24,18 @@ from .configs import without_files
 from .weight_names import renamed
 
 ACCURACY = 'accuracy/top1'  # mmpretrain's name, percent
+NUMBERED = re.compile(r'(best_.*_)?(epoch|iter)_(\d+)\.pth')  # mmengine's names of checkpoints
+UNKNOWN = 0  # epoch of a checkpoint that tells no time
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """An OpenMMLab checkpoint file. Facts that are not known are None."""
     file: Path
-    epoch: int | None = None  # finished epochs: 120 means "after 120 epochs"
+    epoch: int | None = None  # finished epochs: 120 means "after 120 epochs"; None: these were not counted
     iteration: int | None = None  # finished iterations
     lr: float | None = None  # of the last iteration
-    metrics: dict[str, float] = field(default_factory=dict)  # of the validation after this epoch
+    metrics: dict[str, float] = field(default_factory=dict)  # of the validation at this time
     size: int | None = None  # bytes; checked if known, like the SHA-256
     sha256: str | None = None
     model: dict | None = None  # mmpretrain config of the network
@@ -39,12 +43,27 @@ class Snapshot:
     seconds: float | None = None  # of training up to here
 
     @property
+    def unit(self) -> str:
+        """What its training counts."""
+        return ITER if self.epoch is None and self.iteration is not None else EPOCH
+
+    @property
+    def time(self) -> int | None:
+        """Finished epochs or iterations."""
+        return self.iteration if self.unit == ITER else self.epoch
+
+    @property
+    def when(self) -> str:
+        """For messages: 'epoch 120'."""
+        return f'{WORDS[self.unit]} {self.time}'
+
+    @property
     def accuracy(self) -> float | None:
         """Top-1 accuracy in percent as validated in its run, if it was."""
         return self.metrics.get(ACCURACY)
 
     def __str__(self) -> str:
-        return f'{self.file} (epoch {self.epoch})' if self.epoch else f'{self.file}'
+        return f'{self.file} ({self.when})' if self.time else f'{self.file}'
 
     def check_file(self) -> None:
         """Raises SnapshotError if it is missing, or its size or SHA-256 is not what the manifest says; where
@@ -97,6 +116,19 @@ class Snapshot:
         return network.eval().requires_grad_(False)
 
 
+def time_in(file: Path, meta: dict[str, Any]) -> dict[str, int | None]:
+    """``epoch`` and ``iteration`` of a checkpoint by its name, or else its ``meta``, as mmengine writes them.
+    Where a training counts iterations, the epochs in ``meta`` are 0."""
+    named = NUMBERED.fullmatch(Path(file).name)
+    if named and named[2] == ITER:
+        return dict(epoch=None, iteration=int(named[3]))
+    epoch, iteration = (value if type(value := meta.get(key)) is int and value > 0 else None
+                        for key in ('epoch', 'iter'))
+    if named:
+        epoch = int(named[3])
+    return dict(epoch=UNKNOWN if epoch is iteration is None else epoch, iteration=iteration)
+
+
 def mismatch(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
     """Which weights are missing, unknown or misshapen; '' if none."""
     problems = {
@@ -126,7 +158,7 @@ def load_strictly(network: nn.Module, state_dict: dict[str, Tensor], name: str, 
     network.load_state_dict(state_dict)
 
 
-def write_snapshot(path: Path, state_dict: dict[str, Tensor], *, epoch: int, model: dict,
+def write_snapshot(path: Path, state_dict: dict[str, Tensor], *, epoch: int | None, model: dict,
                    classes: Sequence[str] | None = None, iteration: int | None = None,
                    lr: float | None = None, seconds: float | None = None,
                    extra: dict[str, Any] | None = None) -> Snapshot:

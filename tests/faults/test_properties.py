@@ -22,7 +22,7 @@ from ckd_mm.losses.normalized_kd_loss import normalized_kd_loss
 from ckd_mm.losses.soft_target import AGGREGATIONS, soft_target
 from ckd_mm.record import differences, flatten
 from ckd_mm.selection import build_selector
-from ckd_mm.trajectory import Trajectory, snapshot_epochs
+from ckd_mm.trajectory import Trajectory, snapshot_times
 from ckd_mm.trajectory.snapshot import Snapshot
 
 TAUS = st.floats(0.3, 20.0)
@@ -143,13 +143,13 @@ def test_normalized_kd_loss(both, tau, weight, data):
 # ------------------------------------------------------------ schedules
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_snapshots_of_intervals_and_phases(last, number):
-    assert snapshot_epochs(last, interval=number) == [
+    assert snapshot_times(last, interval=number) == [
         epoch for epoch in range(1, last + 1) if epoch % number == 0 or epoch == last]
     if number > last:
         with pytest.raises(ConfigError, match=f'phases={number} but the run has only {last} epochs'):
-            snapshot_epochs(last, phases=number)
+            snapshot_times(last, phases=number)
         return
-    ends = snapshot_epochs(last, phases=number)
+    ends = snapshot_times(last, phases=number)
     assert ends == sorted(set(ends)) and ends[-1] == last and len(ends) == number
     assert ends == [math.floor(Fraction(index * last, number) + Fraction(1, 2))
                     for index in range(1, number + 1)]
@@ -195,7 +195,7 @@ def test_selectors_of_phases(planned, k):
             with pytest.raises(ConfigError, match=f'k={k} snapshots at the ends of equal phases'):
                 chosen(selector, epochs, planned)
         else:
-            assert chosen(selector, epochs, planned) == snapshot_epochs(planned, phases=k)
+            assert chosen(selector, epochs, planned) == snapshot_times(planned, phases=k)
 
 
 @given(EPOCHS, EPOCHS)

@@ -45,12 +45,12 @@ def test_truth_table(digits_run, schedule, epochs):
     folder = Path(train(digits_run(epochs=5, images=16, **snapshots(**schedule))).work_dir)
     assert sorted(os.listdir(folder / 'snapshots')) == [f'epoch_{epoch}.pth' for epoch in epochs]
     run = Trajectory.open(folder)
-    assert run.epochs == run.info['snapshot_epochs'] == epochs and run.max_epochs == 5
+    assert run.times == run.info['snapshot_epochs'] == epochs and run.length == 5
     run.check()
 
 
 @pytest.mark.parametrize('settings, message', [
-    (dict(interval=1, phases=2), 'give exactly one of interval, epochs, phases'),
+    (dict(interval=1, phases=2), 'give exactly one of interval, epochs, iters, phases'),
     (dict(interval=1, ema=1), 'ema=1 should be True or False'),
     (dict(interval=1, overwrite='no'), "overwrite='no' should be True or False")])
 def test_bad_settings_are_named_when_it_is_made(settings, message):
@@ -63,8 +63,10 @@ def test_bad_settings_are_named_when_it_is_made(settings, message):
                                                           'after 2 epochs'),
     (dict(interval=1, ema=True), dict(by_epoch=True, max_epochs=2),
      r"SnapshotHook\(ema=True\) needs averaged weights: add dict\(type='EMAHook'\) to custom_hooks"),
-    (dict(interval=1), dict(by_epoch=False, max_iters=4), 'SnapshotHook counts epochs, but train_cfg makes a '
-                                                          'IterBased')])
+    (dict(epochs=[1]), dict(by_epoch=False, max_iters=4), r'snapshots: epochs=\[1\], but the training counts '
+                                                          r'iterations: give iters=\[...\]'),
+    (dict(iters=[4]), dict(by_epoch=True, max_epochs=4), r'snapshots: iters=\[4\], but the training counts '
+                                                         'epochs')])
 def test_settings_the_run_cannot_meet_stop_it_before_the_first_step(digits_run, tmp_path, settings, train_cfg,
                                                                     message):
     config = digits_run(**snapshots(**settings))
@@ -171,12 +173,12 @@ def test_resume_takes_later_snapshots_again(digits_run):
     config = digits_run(epochs=3, **snapshots(interval=1), **CHECKPOINTS)
     train(config)
     before, look, kept = files_in(config.work_dir), Hook(), []
-    look.before_train_epoch = lambda runner: kept.append(Trajectory.open(runner.work_dir).epochs)
+    look.before_train_epoch = lambda runner: kept.append(Trajectory.open(runner.work_dir).times)
     config.update(resume=True, load_from=f'{config.work_dir}/epoch_1.pth')
     config.train_cfg.max_epochs = 4
     runner = train(config, look)
     run = Trajectory.open(runner.work_dir)
-    assert kept == [[1], [1, 2], [1, 2, 3]] and run.epochs == [1, 2, 3, 4] and run.max_epochs == 4
+    assert kept == [[1], [1, 2], [1, 2, 3]] and run.times == [1, 2, 3, 4] and run.length == 4
     assert [snapshot.iteration for snapshot in run] == [4, 8, 12, 16]
     assert all(snapshot.accuracy is not None for snapshot in run)
     run.check()
@@ -198,7 +200,7 @@ def test_an_earlier_run_is_not_overwritten(digits_run):
     assert files_in(config.work_dir) == before
     config.randomness.seed = 4
     train(config)
-    assert Trajectory.open(config.work_dir).epochs == [1]
+    assert Trajectory.open(config.work_dir).times == [1]
     assert files_in(config.work_dir)['snapshots/epoch_1.pth'] != before['snapshots/epoch_1.pth']
 
 
@@ -226,7 +228,7 @@ def test_a_full_disk_loses_nothing(digits_run):
     for epochs in ([1], [1, 2, 3]):
         run = Trajectory.open(config.work_dir)
         run.check()
-        assert run.epochs == epochs
+        assert run.times == epochs
         config.resume = True
         train(config)
 

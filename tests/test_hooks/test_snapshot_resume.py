@@ -35,7 +35,7 @@ def as_unbroken(config, other) -> None:
         for fact in ('epoch', 'iteration', 'lr', 'metrics'):
             assert getattr(left, fact) == getattr(right, fact)
         assert left.lr is not None and left.metrics
-    assert runs[0].epochs == runs[1].epochs
+    assert runs[0].times == runs[1].times
     seconds = [snapshot.seconds for snapshot in runs[0]]
     assert seconds == sorted(seconds)
 
@@ -59,7 +59,7 @@ def check_promise(folder: Path) -> None:
     if (folder / 'trajectory.json').exists():
         run = Trajectory.from_manifest(folder / 'trajectory.json')
         run.check()
-        assert checkpoints(folder) <= set(run.epochs)
+        assert checkpoints(folder) <= set(run.times)
     else:
         assert not checkpoints(folder)
 
@@ -99,7 +99,7 @@ def test_resumed_at_the_end_of_an_epoch(digits_run, tmp_path):
                                             max_keep_ckpts=-1)
     train(other)
     config = killed(config, 8)
-    assert Trajectory.open(config.work_dir).epochs == [1] and (tmp_path / 'broken' / 'iter_8.pth').exists()
+    assert Trajectory.open(config.work_dir).times == [1] and (tmp_path / 'broken' / 'iter_8.pth').exists()
     train(config)
     as_unbroken(config, other)
 
@@ -163,9 +163,9 @@ def test_where_none_was_lost_it_is_a_warning(digits_run, tmp_path, case):
         folder = tmp_path / 'new'
         config.update(load_from=str(tmp_path / 'run' / 'epoch_2.pth'), work_dir=str(folder))
     runner = train(config)
-    assert Trajectory.open(folder).epochs == [3]
+    assert Trajectory.open(folder).times == [3]
     logs = ''.join(path.read_text() for path in Path(runner.work_dir).glob('*/*.log'))
     assert logs.count('The snapshots of epochs [1, 2] are missing and training is past them') == 1
     if case != 'the hook is new':
         kept = [1, 2, 3] if 'second' in case else [1, 2]
-        assert Trajectory.open(tmp_path / 'run').epochs == kept
+        assert Trajectory.open(tmp_path / 'run').times == kept

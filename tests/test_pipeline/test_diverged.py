@@ -124,7 +124,7 @@ def test_a_teacher_of_nan_is_no_snapshot(distil_run, diverging):
                        'not finite .*goes on with the teacher from epoch_1.pth$'):
         RUNNERS.build(copy.deepcopy(config)).train()
     folder = Path(config.work_dir)
-    assert Trajectory.open(folder).epochs == [1]
+    assert Trajectory.open(folder).times == [1]
     config.resume, config.teacher.optim_wrapper = True, dict(optimizer=dict(lr=0.02))
     assert RUNNERS.build(config).train(until='teacher') is None
     assert rates(folder / 'teacher') == pytest.approx({1: 0.05, 2: 0.02, 3: 0.01})

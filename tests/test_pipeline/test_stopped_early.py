@@ -48,8 +48,8 @@ def test_the_last_epoch_that_was_trained_teaches(stopped):
     folder = Path(config.work_dir)
     assert summary['selection']['epochs'] == [3] and summary['student']['epoch'] == 3
     found = Trajectory.open(folder)
-    assert found.epochs == [2, 3]
-    assert (found.max_epochs, found.planned_epochs) == (3, 6)
+    assert found.times == [2, 3]
+    assert (found.length, found.planned) == (3, 6)
     assert {item.epoch: item.accuracy for item in found} == pytest.approx(
         {epoch: accuracies(folder / 'teacher')[epoch] for epoch in (2, 3)})
     assert_same_weights(found.last.state_dict(), weights_of(folder / 'teacher' / 'epoch_3.pth'))
@@ -91,7 +91,7 @@ def test_killed_before_the_validation_that_ends_it(tmp_path, monkeypatch):
     config.resume = True
     RUNNERS.build(config).train(until='teacher')
     found = Trajectory.open(tmp_path / 'run')
-    assert found.epochs == [2, 3]
+    assert found.times == [2, 3]
     assert found.last.accuracy == pytest.approx(accuracies(tmp_path / 'run' / 'teacher')[3])
 
 

@@ -97,7 +97,7 @@ def test_a_given_teacher_probed_on_test_images(planes_tool, distil_run, tmp_path
     best = read(work_dir, 'teacher', 'information_plane.json')['best_epoch']
     assert read(work_dir, 'planes.json')['teaches'] == dict(inter=[best]) and f'{best}' in out
     student = Trajectory.open(work_dir / 'inter' / 'student')
-    assert student.epochs == [1, 2] and student.last.iteration == 2 * 4 and 'held_out' not in student.info
+    assert student.times == [1, 2] and student.last.iteration == 2 * 4 and 'held_out' not in student.info
     assert not (made / 'information_plane.json').exists(), 'the given folder should be left as it was'
 
 

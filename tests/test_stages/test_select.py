@@ -161,7 +161,7 @@ def test_ensemble_of_two_trainings(distil_run):
     config.probe, config.selector = None, dict(type='ensemble', kind='mixed', k=2)
     summary = CheckpointDistillRunner(config).train()
     first, second = Trajectory.open(config.work_dir), Trajectory.open(config.work_dir + '/teacher_2')
-    assert (first.epochs, second.epochs) == ([2, 3], [3, 4])
+    assert (first.times, second.times) == ([2, 3], [3, 4])
     assert second.info['seed'] == first.info['seed'] + 1
     assert not all(map(torch.equal, first.at(3).state_dict().values(), second.at(3).state_dict().values()))
     selected = read_json(config.work_dir + '/selection.json')

@@ -19,7 +19,7 @@ def test_student_and_baseline_leave_ordinary_classifiers(distil_run, tmp_path):
     RUNNERS.build(unbroken).train()
     for stage in ('student', 'student_alone'):
         found = Trajectory.open(tmp_path / 'unbroken' / stage)
-        assert found.epochs == [1, 2] and found.max_epochs == 2 and 'held_out' not in found.info
+        assert found.times == [1, 2] and found.length == 2 and 'held_out' not in found.info
         model = found.info['model']
         assert (model['type'], model['backbone']) == ('ImageClassifier', plain(resnet()['backbone']))
         assert model['data_preprocessor'] == STATISTICS and found.last.accuracy is not None
@@ -30,12 +30,12 @@ def test_student_and_baseline_leave_ordinary_classifiers(distil_run, tmp_path):
 
     stopped_at(broken, 'student', 1)
     first = Trajectory.open(tmp_path / 'broken' / 'student')
-    assert first.epochs == [1]
+    assert first.times == [1]
     written = first.last.file.stat().st_mtime_ns
     RUNNERS.build(broken).train()
     resumed = Trajectory.open(tmp_path / 'broken' / 'student')
     resumed.check()
-    assert resumed.epochs == [1, 2] and resumed.at(1).file.stat().st_mtime_ns == written
+    assert resumed.times == [1, 2] and resumed.at(1).file.stat().st_mtime_ns == written
     for snapshot in whole:
         assert_same_weights(resumed.at(snapshot.epoch).state_dict(), snapshot.state_dict())
     heads = [snapshot.state_dict()['head.fc.weight'] for snapshot in whole]

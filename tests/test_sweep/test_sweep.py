@@ -198,7 +198,7 @@ def test_ensembles_train_as_many_teachers_as_they_need(config, tmp_path, run_com
     assert results['trajectory'] == [str(folder / 'teacher_run'), str(folder / 'teacher_run_2')]
     first, second = map(Trajectory.open, results['trajectory'])
     assert (first.info['seed'], second.info['seed']) == (1000 + seed, 1001 + seed)
-    assert (first.epochs, second.epochs) == ([1, 2, 3], [3]), 'of the second only the end is wanted'
+    assert (first.times, second.times) == ([1, 2, 3], [3]), 'of the second only the end is wanted'
     # Figure 3: snapshots of one training of 3 epochs, or the ends of k trainings; the student learns for 2
     assert [(row['kind'], row['k'], row['cost']['total_epochs']) for row in results['ensembles']] == \
         [('full', 1, 5), ('full', 2, 8), ('snapshot', 1, 5), ('snapshot', 2, 5)]

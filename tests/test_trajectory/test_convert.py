@@ -167,7 +167,7 @@ def test_tool_makes_a_trajectory_that_teaches(tool, tmp_path):
         status, out, _ = tool('convert_checkpoint.py', tmp_path / f'ckpt_epoch_{epoch}.pth',
                               tmp_path / 'config.py', tmp_path / 'r14', *options)
         assert status == 0 and out.startswith(f'Written: {tmp_path / "r14"}/epoch_{epoch}.pth, ')
-    assert Trajectory.open(tmp_path / 'r14').epochs == [120, 240]
+    assert Trajectory.open(tmp_path / 'r14').times == [120, 240]
     ensemble = SnapshotEnsemble(
         [dict(trajectory=str(tmp_path / 'r14'), epoch=120), dict(trajectory=str(tmp_path / 'r14'))])
     assert_same_logits(network, ensemble.networks[1])

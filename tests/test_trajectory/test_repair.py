@@ -84,7 +84,7 @@ def test_a_damaged_snapshot_without_a_manifest_is_left_out(tmp_path):
     written, said = trajectory(tmp_path), []
     (tmp_path / 'trajectory.json').write_text('{"format"')
     damage(written.last.file)
-    assert repair(tmp_path, {2: 50.0}, said.append).epochs == [1, 2]
+    assert repair(tmp_path, {2: 50.0}, said.append).times == [1, 2]
     assert Trajectory.open(tmp_path).at(2).accuracy == 50.0
     assert 'made anew' in said[0] and 'epoch_3.pth' in said[1]
 

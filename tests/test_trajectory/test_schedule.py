@@ -3,7 +3,7 @@
 import pytest
 
 from ckd_mm.errors import ConfigError
-from ckd_mm.trajectory import check_schedule, phase_end, snapshot_epochs
+from ckd_mm.trajectory import check_schedule, phase_end, snapshot_times
 
 
 @pytest.mark.parametrize('max_epochs, settings, epochs', [
@@ -22,7 +22,7 @@ from ckd_mm.trajectory import check_schedule, phase_end, snapshot_epochs
     (3, dict(phases=3), [1, 2, 3]),
     (1, dict(interval=1), [1])])
 def test_truth_table(max_epochs, settings, epochs):
-    assert snapshot_epochs(max_epochs, **settings) == epochs
+    assert snapshot_times(max_epochs, **settings) == epochs
 
 
 def test_phases_are_equal_up_to_an_epoch_and_end_at_the_end():
@@ -34,7 +34,7 @@ def test_phases_are_equal_up_to_an_epoch_and_end_at_the_end():
 
 
 @pytest.mark.parametrize('settings, message', [
-    (dict(), r'give exactly one of interval, epochs, phases; got none of them'),
+    (dict(), r'give exactly one of interval, epochs, iters, phases; got none of them'),
     (dict(interval=1, phases=2), r"got \{'interval': 1, 'phases': 2\}"),
     (dict(interval=0), r'interval=0 should be a whole number, at least 1'),
     (dict(interval=-3), r'interval=-3'),
@@ -49,11 +49,11 @@ def test_bad_schedules_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         check_schedule(**settings)
     with pytest.raises(ConfigError, match=message):
-        snapshot_epochs(10, **settings)
+        snapshot_times(10, **settings)
 
 
 def test_schedules_that_do_not_fit_the_run():
     with pytest.raises(ConfigError, match='asks for epoch 12, but the run ends after 10 epochs'):
-        snapshot_epochs(10, epochs=[5, 12, 11])
+        snapshot_times(10, epochs=[5, 12, 11])
     with pytest.raises(ConfigError, match=r'phases=11 but the run has only 10 epochs'):
-        snapshot_epochs(10, phases=11)
+        snapshot_times(10, phases=11)

@@ -40,7 +40,7 @@ def test_a_folder_of_ordinary_checkpoints(digits_run, model):
     runner = train(config)
     folder = Path(runner.work_dir)
     run = Trajectory.open(folder)
-    assert run.epochs == [1, 2, 3] and run.max_epochs == 3 and len(run) == 3
+    assert run.times == [1, 2, 3] and run.length == 3 and len(run) == 3
     assert [snapshot.file for snapshot in run] == [folder / f'epoch_{epoch}.pth' for epoch in (1, 2, 3)]
     assert run.last is run.at(3) and run.last.classes == DIGITS
     assert run.last.model['data_preprocessor'] == dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3,
@@ -63,7 +63,7 @@ def test_epochs_are_ordered_as_numbers_and_other_files_ignored(tmp_path):
                  'epoch_x.pth', 'iter_50.pth'):
         torch.save(dict(state_dict=state, meta={}), tmp_path / name)
     run = Trajectory.open(tmp_path, with_statistics(resnet(2)))
-    assert run.epochs == [9, 10, 100] and run.max_epochs == 100
+    assert run.times == [9, 10, 100] and run.length == 100
     assert_same_weights(dict(run.at(9).build().state_dict()), dict(state))
 
 
@@ -100,7 +100,7 @@ def test_a_moved_trajectory_also_without_its_manifest(tmp_path):
     moved.check()
     assert moved.last.file == tmp_path / 'there' / 'snapshots' / 'epoch_3.pth'
     run = Trajectory.open(tmp_path / 'there' / 'snapshots')
-    assert run.epochs == [1, 2, 3] and run.last.classes == DIGITS
+    assert run.times == [1, 2, 3] and run.last.classes == DIGITS
     assert torch.equal(run.at(2).build()(IMAGES), network(with_statistics(resnet(2)), 2)(IMAGES))
 
 
@@ -110,7 +110,7 @@ def test_a_trajectory_comes_back_from_disk(tmp_path):
     written.set_metrics(9, {'accuracy/top1': 91.5})
     for path in (tmp_path, tmp_path / 'trajectory.json'):
         run = Trajectory.open(path)
-        assert run.epochs == [2, 9, 10] and run.max_epochs == 10
+        assert run.times == [2, 9, 10] and run.length == 10
         assert list(run) == list(written)
         assert run.at(9).accuracy == 91.5 and run.at(10).accuracy is None
         assert run.at(2).iteration == 8 and run.at(2).lr == 0.1
@@ -124,7 +124,7 @@ def test_a_snapshot_of_the_same_epoch_replaces_it_and_metrics_add_up(tmp_path):
     run.set_metrics(1, {'accuracy/top1': 50.0})
     run.set_metrics(1, {'accuracy/top5': 90.0})
     reopened = Trajectory.open(tmp_path)
-    assert reopened.epochs == [1, 2]
+    assert reopened.times == [1, 2]
     assert reopened.at(1).metrics == {'accuracy/top1': 50.0, 'accuracy/top5': 90.0}
     assert_same_weights(dict(reopened.at(1).build().state_dict()), dict(state))
 

@@ -1,0 +1,113 @@
+"""Runs that count iterations: teacher, plane, selection, schedules, students and their pages."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.registry import RUNNERS
+
+from ckd_mm.errors import ConfigError
+from ckd_mm.pipeline.rehearsal_runner import RehearsalRunner
+from ckd_mm.pipeline.resumable_loop import ResumableIterLoop
+from ckd_mm.trajectory import Trajectory
+
+from ..conftest import resnet
+from ..helpers import assert_same_weights, logged, vision_transformer, weights_of
+
+LOOP = dict(type='IterBasedTrainLoop', max_iters=10, val_interval=5)
+CROP = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of an iteration; nothing catches it."""
+
+
+@pytest.fixture
+def by_iterations(distil_run, tmp_path):
+    """Makes a run of 64 images in batches of 16, so that 10 iterations are two and a half epochs of them."""
+
+    def make(name='run', sampler='DefaultSampler', **settings):
+        config = distil_run(dict(snapshots=dict(interval=4)), work_dir=tmp_path / name)
+        config.train_cfg, config.teacher.train_cfg = dict(LOOP), dict(LOOP, _delete_=True)
+        config.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=3,
+                                               max_keep_ckpts=2)
+        config.train_dataloader.dataset.pipeline = CROP
+        config.train_dataloader.sampler = dict(type=sampler, shuffle=True)
+        config.merge_from_dict(copy.deepcopy(settings))
+        return config
+
+    return make
+
+
+def trained(config) -> dict:
+    RUNNERS.build(config).train()
+    return json.loads(Path(config.work_dir, 'summary.json').read_text())
+
+
+def images_of(config, stage: str, kill_at: int | None = None) -> list:
+    """Run it, and stop in an iteration of a stage, counted from 0: the images of its batches before."""
+    run_iter, found = ResumableIterLoop.run_iter, []
+
+    def noting(loop, data_batch) -> None:
+        if not isinstance(loop.runner, RehearsalRunner) and Path(loop.runner.work_dir).name == stage:
+            if loop.iter == kill_at:
+                raise Killed
+            found.append([sample.sample_idx for sample in data_batch['data_samples']])
+        run_iter(loop, data_batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResumableIterLoop, 'run_iter', noting)
+        try:
+            RUNNERS.build(config).train()
+        except Killed:
+            assert kill_at is not None
+    return found
+
+
+def test_a_whole_run(by_iterations):
+    config = by_iterations(student_alone=True, student_snapshots=dict(iters=[5]))
+    summary, folder = trained(config), Path(config.work_dir)
+    teacher = Trajectory.open(folder)
+    assert teacher.times == [4, 8, 10] and teacher.length.text == '10 iterations'
+    manifest = json.loads((folder / 'trajectory.json').read_text())
+    assert (manifest['max_iters'], manifest['snapshot_iters']) == (10, [4, 8, 10]) and 'max_epochs' not in manifest
+    assert [(row['iteration'], row['file']) for row in manifest['snapshots']] == [
+        (time, f'snapshots/iter_{time}.pth') for time in (4, 8, 10)]
+    assert not any('epoch' in row for row in manifest['snapshots'])
+    assert_same_weights(teacher.last.state_dict(), weights_of(folder / 'teacher' / 'iter_10.pth'))
+    curve = logged(folder / 'teacher', 'accuracy/top1')
+    assert [row['step'] for row in curve] == [5, 10], 'validated when the loop says'
+    assert teacher.last.accuracy == pytest.approx(curve[-1]['accuracy/top1'])
+    plane = json.loads((folder / 'information_plane.json').read_text())
+    assert [point['epoch'] for point in plane['points']] == [4, 8, 10] and plane['notes']['unit'] == 'iter'
+    assert summary['selection']['epochs'] == [plane['best_epoch']] and summary['unit'] == 'iter'
+    assert Trajectory.open(folder / 'student').times == [5]
+    page, log = (folder / 'report.html').read_text(), (folder / 'ckd_mm.log').read_text()
+    assert f'iteration {plane["best_epoch"]}' in page and '(numbers: iterations)' in page
+    assert f'{plane["best_epoch"]} iterations of teachers' in log
+    assert [text for text in (page, log) if ' epoch' in text.split('Config')[0]] == []
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_killed_and_resumed(by_iterations, tmp_path, sampler):
+    """Inside the second epoch of the images, and where one ends: the same images and the same weights, though
+    images are augmented at random and the network drops at random. Checkpoints are of iterations 3, 6, 9."""
+    settings = dict(probe=None, selector='last', model=dict(vision_transformer(0.2, 0.2), _delete_=True))
+    stages = dict(teacher=[], student=[])
+    for stage in stages:
+        unbroken = by_iterations(f'unbroken_{stage}', sampler, **settings)
+        stages[stage] = images_of(unbroken, stage)
+    for stage, kill, left in (('teacher', 7, 6), ('student', 8, 6), ('student', 4, 3)):
+        config = by_iterations(f'broken_{stage}_{kill}', sampler, **settings)
+        assert images_of(config, stage, kill) == stages[stage][:kill]
+        config = by_iterations(f'broken_{stage}_{kill}', sampler, **settings, resume=True)
+        assert images_of(config, stage) == stages[stage][left:]
+        assert_same_weights(*(weights_of(tmp_path / name / 'student.pth') for name in (
+            'unbroken_teacher', f'broken_{stage}_{kill}')))
+
+
+def test_every_image_is_seen_before_one_is_seen_again(by_iterations):
+    batches = images_of(by_iterations(probe=None, selector='last', rehearsal=False), 'student')
+    epochs = [sorted(sum(batches[begin:begin + 4], [])) for begin in (0, 4)]
+    assert epochs == [list(range(64))] * 2 and batches[:4] != batches[4:8]
