@@ -27,7 +27,7 @@ class EnsembleSelector(Selector):
 
     def wanted(self, max_epochs, run=0):
         if self.kind == 'full':
-            return [max_epochs]
+            return [int(max_epochs)]
         ends = phase_ends(max_epochs, self.k)
         return ends if self.kind == 'snapshot' else [ends[run]]
 
