@@ -70,17 +70,17 @@ def test_one_item_of_an_inherited_list():
      r"TypeError: max_epochs=\{'a': 1\}"),
     (dict(param_scheduler={'7': dict(gamma=0.2)}), r'^teacher.param_scheduler does not .* "Index 7 exceeds'),
     (dict(train_dataloader=dict(_delete_=True, batch_size=8)), r'^teacher.train_dataloader.dataset is missi'),
-    (dict(train_cfg=dict(max_iters=90)), r'^teacher.train_cfg.max_iters=90 counts iterations, and the rest of '
-     r'teacher.train_cfg epochs: give teacher.train_cfg=dict\(_delete_=True, by_epoch=True, max_epochs='),
-    (dict(train_cfg=dict(by_epoch=False)), r'^teacher.train_cfg.max_epochs=3 counts epochs, and the rest of '
-     'teacher.train_cfg iterations: give'),
+    (dict(train_cfg=dict(max_iters=90)), r'^teacher.train_cfg.max_iters=90 counts iterations, and the rest'
+     r' of teacher.train_cfg epochs: give teacher.train_cfg=dict\(_delete_=True, by_epoch=True, max_epochs='),
+    (dict(train_cfg=dict(by_epoch=False)), r'^teacher.train_cfg.max_epochs=3 counts epochs, and the rest '
+     'of teacher.train_cfg iterations: give'),
     (dict(train_cfg=dict(_delete_=True, by_epoch=False)), r'^teacher.train_cfg.max_iters is missing: the '
      'teacher is trained by iterations'),
     (dict(train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=9)), r'^teacher.default_hooks.'
-     r'checkpoint counts epochs, as it does by default, and teacher.train_cfg counts iterations: give teacher.'
-     r'default_hooks.checkpoint=dict\(by_epoch=False'),
+     r'checkpoint counts epochs, as it does by default, and teacher.train_cfg counts iterations: give '
+     r'teacher.default_hooks.checkpoint=dict\(by_epoch=False'),
     (dict(train_cfg=dict(_delete_=True, by_epoch=False, max_iters=9),
-          default_hooks=dict(checkpoint=dict(by_epoch=False))), '^teacher.param_scheduler: LinearLR counts epo'),
+          default_hooks=dict(checkpoint=dict(by_epoch=False))), '^teacher.param_scheduler: LinearLR counts'),
     (dict(train_cfg=dict(_delete_=True, by_epoch=False, max_iters=9), param_scheduler=[],
           default_hooks=dict(checkpoint=dict(by_epoch=False))), '^teacher.train_cfg counts iterations and '
      'train_cfg epochs: all trainings of a run count the same. Give'),

@@ -55,7 +55,7 @@ SETTINGS = [
     (dict(probe=dict(depth=3)), r"probe: unknown key 'depth'; known are probe_split, held_out"),
     (dict(teacher=dict(snapshots=dict(interval=0))), r'interval=0'),
     (dict(teacher=dict(snapshots=dict(epochs=[9]))), r'asks for epoch 9, but the run ends after 3 epochs'),
-    (dict(teacher=dict(snapshots=dict(interval=1, phases=2))), r'exactly one of interval, epochs, iters, phases'),
+    (dict(teacher=dict(snapshots=dict(interval=1, phases=2))), 'exactly one of interval, epochs, iters, pha'),
     (dict(teacher=dict(model=None)), r'teacher.model is missing'),
     (dict(teacher=dict(nodel=resnet())), r"teacher: unknown key 'nodel'"),
     (dict(teacher=dict(model=resnet(2, classes=9))),

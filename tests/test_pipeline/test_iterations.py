@@ -1,7 +1,9 @@
 """Runs that count iterations: teacher, plane, selection, schedules, students and their pages."""
 
 import copy
+import functools
 import json
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from ckd_mm.pipeline.resumable_loop import ResumableIterLoop
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
-from ..helpers import assert_same_weights, logged, vision_transformer, weights_of
+from ..helpers import assert_same_weights, logged, train, vision_transformer, weights_of
 
 LOOP = dict(type='IterBasedTrainLoop', max_iters=10, val_interval=5)
 CROP = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
@@ -71,10 +73,10 @@ def test_a_whole_run(by_iterations):
     teacher = Trajectory.open(folder)
     assert teacher.times == [4, 8, 10] and teacher.length.text == '10 iterations'
     manifest = json.loads((folder / 'trajectory.json').read_text())
-    assert (manifest['max_iters'], manifest['snapshot_iters']) == (10, [4, 8, 10]) and 'max_epochs' not in manifest
+    assert (manifest['max_iters'], manifest['snapshot_iters']) == (10, [4, 8, 10])
     assert [(row['iteration'], row['file']) for row in manifest['snapshots']] == [
         (time, f'snapshots/iter_{time}.pth') for time in (4, 8, 10)]
-    assert not any('epoch' in row for row in manifest['snapshots'])
+    assert not any('epoch' in row for row in (manifest, *manifest['snapshots']))
     assert_same_weights(teacher.last.state_dict(), weights_of(folder / 'teacher' / 'iter_10.pth'))
     curve = logged(folder / 'teacher', 'accuracy/top1')
     assert [row['step'] for row in curve] == [5, 10], 'validated when the loop says'
@@ -111,3 +113,63 @@ def test_every_image_is_seen_before_one_is_seen_again(by_iterations):
     batches = images_of(by_iterations(probe=None, selector='last', rehearsal=False), 'student')
     epochs = [sorted(sum(batches[begin:begin + 4], [])) for begin in (0, 4)]
     assert epochs == [list(range(64))] * 2 and batches[:4] != batches[4:8]
+
+
+# ---------------------------------------------------------------- checkpoints of others
+@pytest.fixture
+def theirs(digits_run, tmp_path):
+    """Folder of an ordinary mmengine training by iterations."""
+    config = digits_run(model=resnet(2), work_dir=tmp_path / 'theirs', log_processor=dict(by_epoch=False))
+    config.train_cfg = dict(LOOP, max_iters=4, val_interval=2)
+    config.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1,
+                                           max_keep_ckpts=3, save_best='auto')
+    return Path(train(config).work_dir)
+
+
+def test_checkpoints_of_an_ordinary_training(theirs, distil_run, tmp_path):
+    """Of a folder, of the best, and of one whose ``meta`` alone tells; a student by epochs learns from
+    them."""
+    best, = theirs.glob('best_*.pth')
+    assert Trajectory.open(theirs).times == [2, 3, 4] and Trajectory.open(theirs).unit == 'iter'
+    for number, file in ((int(best.stem.rpartition('_')[2]), best), (3, tmp_path / 'mine.pth')):
+        if not file.exists():
+            file.write_bytes((theirs / 'iter_3.pth').read_bytes())
+        assert Trajectory.open(file).last.when == f'iteration {number}'
+    (tmp_path / 'best').mkdir()
+    best.rename(tmp_path / 'best' / best.name)
+    assert Trajectory.open(tmp_path / 'best').times == [int(best.stem.rpartition('_')[2])]
+
+    config = distil_run(probe=None, selector='half_way', rehearsal=False)
+    config.teacher = dict(trajectory=str(theirs))
+    summary = trained(config)
+    assert summary['selection']['epochs'] == [2] and 'cost' not in summary and 'unit' not in summary
+    assert summary['selection']['reason'] == '0.5 of 4 iterations is 2'
+    config.selector = dict(type='epoch', epochs=2)
+    config.work_dir = str(tmp_path / 'other')
+    with pytest.raises(ConfigError, match=r"^selector: epochs=\[2\], but the teacher was trained by iterati"
+                                          r"ons: selector=dict\(type='iter', iters=\[...\]\)$"):
+        RUNNERS.build(config).train()
+
+
+# ---------------------------------------------------------------- what is refused
+@pytest.mark.parametrize('key, value, message', [
+    ('train_cfg.max_epochs', 2, '^train_cfg.max_epochs=2 counts epochs, and the rest of tra'),
+    ('teacher.train_cfg', dict(_delete_=True, by_epoch=True, max_epochs=3),
+     '^teacher.train_cfg counts epochs and train_cfg iterations: all trainings of a '),
+    ('default_hooks.checkpoint.by_epoch', True, '^default_hooks.checkpoint counts epochs, as it does by '),
+    ('param_scheduler', dict(type='CosineAnnealingLR', T_max=10), '^param_scheduler: Cosine'),
+    ('distill.stop_epoch', 2, '^stop_epoch=2, but the training counts iterations: give .* stop_it'),
+    ('distill.cache', dict(views=1), '^distill.cache counts epochs, and train_cfg counts iterations: '),
+    ('selector', 'short_probe', "^selector='short_probe' counts epochs"),
+    ('selector', dict(type='epoch', epochs=4), r"^selector: epochs=\[4\], .* selector=dict\(type='iter'"),
+    ('selector', dict(type='iter', iters=[4, 11]), r'^selector: wants iterations \[4, 11\], .* it has'),
+    ('teacher.snapshots', dict(epochs=[4]), r'^snapshots: epochs=\[4\], but the training '),
+    ('teacher.snapshots', dict(iters=[11]), 'asks for iteration 11, but the run ends a'),
+    ('student_snapshots', dict(phases=11), '^student_snapshots: phases=11 but the run has only 10 iter'),
+    ('distill.schedule', dict(type='ckd_mm.StopWhenOvertakenHook'), '^StopWhenOvertakenHook: interval is')])
+def test_what_counts_epochs_is_refused(by_iterations, key, value, message):
+    config = by_iterations()
+    *path, last = key.split('.')
+    functools.reduce(getitem, path, config)[last] = value
+    with pytest.raises(ConfigError, match=message):
+        RUNNERS.build(config).train()

@@ -46,7 +46,7 @@ def test_student_and_baseline_leave_ordinary_classifiers(distil_run, tmp_path):
     (dict(interval=0), '^student_snapshots.interval=0 should be a whole number, at least 1'),
     (dict(epochs=[1, 5]),
      r'^student_snapshots: epochs=\[1, 5\] asks for epoch 5, but the run ends after 2 epochs'),
-    (dict(every=1), "^student_snapshots: unknown key 'every'; known are interval, epochs, phases")])
+    (dict(every=1), "^student_snapshots: unknown key 'every'; known are interval, epochs, iters, phases")])
 def test_bad_settings(distil_run, given, message):
     with pytest.raises(ConfigError, match=message):
         RUNNERS.build(distil_run(student_snapshots=given)).train()

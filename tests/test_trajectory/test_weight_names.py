@@ -33,6 +33,8 @@ def original(name: str) -> nn.Module:
     ('resnet18', 'resnet18_8xb32_in1k', 0), ('resnext50_32x4d', 'resnext50-32x4d_8xb32_in1k', 0),
     ('vgg11_bn', 'vgg11bn_8xb32_in1k', 0), ('mobilenet_v2', 'mobilenet-v2_8xb32_in1k', 0),
     ('shufflenet_v2_x1_0', 'shufflenet-v2-1x_16xb64_in1k', 0), ('alexnet', ALEXNET, 0),
+    ('densenet121', 'densenet121_3rdparty_in1k', 0), ('convnext_tiny', 'convnext-tiny_32xb128_in1k', 1e-5),
+    ('regnet_x_800mf', 'regnetx-800mf_8xb128_in1k', 0), ('vit_b_16', 'vit-base-p16_32xb128-mae_in1k', 1e-5),
     ('efficientnet_b0', 'efficientnet-b0_3rdparty_8xb32_in1k', 1e-3)])  # another epsilon in BatchNorm
 def test_torchvisions_networks(tmp_path, theirs, ours, tolerance):
     """The file as torchvision's documentation saves it: a bare state dict."""
@@ -40,6 +42,7 @@ def test_torchvisions_networks(tmp_path, theirs, ours, tolerance):
     torch.save(theirs.state_dict(), tmp_path / 'model.pth')
     config = ours if isinstance(ours, dict) else dict(ModelHub.get(ours).config.model)
     config.pop('train_cfg', None)
+    config.pop('init_cfg', None)
     teacher = Trajectory.open(tmp_path / 'model.pth', config).last.build()
     found = teacher(images)
     assert_close(found[-1] if isinstance(found, tuple) else found, theirs(images), rtol=0, atol=tolerance)
