@@ -63,6 +63,8 @@ class DistillSettings(Settings):
     calibrate: bool | dict = setting(
         False, help='divide the logits of each teacher by a temperature of its own, fitted on the images of '
                     '`probe`; without a probe on those of a dict with its keys')
+    off_load: bool = setting(False, help=(
+        'teachers stay in host memory, and each is on the device during its own forward pass only'))
     cache: CacheSettings | None = setting(
         None, help='teacher forwards are done once, before the training, and cached')
 
@@ -109,12 +111,18 @@ class DistillSettings(Settings):
 
     @property
     def precision(self) -> dict[str, str]:
+        """Of teachers, for a fingerprint."""
         return {} if self.teacher_dtype is None else dict(dtype=self.teacher_dtype)
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """Settings of a cohort: how, and where, it keeps its networks."""
+        return dict(self.precision, **(dict(off_load=True) if self.off_load else {}))
 
     def cohort_of(self, snapshots: list, model: dict | None) -> dict[str, Any]:
         """Config of the teachers, of snapshots and of the ``model`` of those that do not name their own."""
         return dict(self.cohort or dict(type='ckd_mm.SnapshotEnsemble'), snapshots=snapshots, model=model,
-                    **self.precision)
+                    **self.memory)
 
     def weights(self) -> dict[str, float]:
         return dict(ce_weight=self.ce_weight, kd_weight=self.kd_weight,

@@ -94,7 +94,8 @@ class HeadsStage(TrainingStage[HeadsResult], TeachingStage[HeadsResult]):
                               'ckd_mm.DIHTeacher; take distill.cohort or heads out')
         for key, value in {'teacher.input_size': self.teacher.input_size,
                            'teacher.class_map': self.teacher.class_map,
-                           'distill.teacher_dtype': select.distill.teacher_dtype}.items():
+                           'distill.teacher_dtype': select.distill.teacher_dtype,
+                           'distill.off_load': select.distill.off_load}.items():
             if value:
                 raise ConfigError(f'{key}={value!r}: heads are mounted on a teacher as it is; take {key} or '
                                   'heads out')

@@ -137,7 +137,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
     # ------------------------------------------------------------ teaching
     def cohort(self, run: Run) -> dict[str, Any]:
         return dict(type='ckd_mm.SnapshotEnsemble', snapshots=[self.snapshot(run)],
-                    **self.distillation.settings.precision)
+                    **self.distillation.settings.memory)
 
     def snapshot(self, run: Run) -> dict[str, str]:
         """What it left, as a snapshot."""

@@ -1,12 +1,13 @@
 """Checkpoints as teachers (CheckpointKD, Sec. 3.1)."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..compat import full_precision
 from ..counting import WORDS
@@ -16,7 +17,7 @@ from ..trajectory import Snapshot, Trajectory
 from ..trajectory.checkpoint_file import load_checkpoint_file
 from ..trajectory.configs import network_and_classes
 from ..trajectory.snapshot import time_in
-from ..validate import TEMPERATURE, check_choice, check_number
+from ..validate import TEMPERATURE, check_bool, check_choice, check_number
 from .base_cohort import BaseCohort
 from .class_map import ClassMap, Columns
 from .input_statistics import input_converter, unresizing
@@ -84,6 +85,8 @@ class SnapshotEnsemble(BaseCohort):
         class_map: the names of a :class:`ClassMap`, for teachers of other classes than the student's.
         dtype: 'bf16' or 'fp16', of weights, inputs and features; logits are float32.
         temperatures: M numbers by which the logits are divided, one for each snapshot; default: 1.
+        off_load: the networks stay in host memory, and each is on the device of the inputs during its own
+            forward pass only.
 
     Raises:
         ConfigError: ``snapshots`` is no list of them, or there is another number of temperatures.
@@ -94,7 +97,7 @@ class SnapshotEnsemble(BaseCohort):
     def __init__(self, snapshots: Sequence[SnapshotLike], model: dict | None = None,
                  data_preprocessor: dict | nn.Module | None = None,
                  class_map: Sequence[str | None] | None = None, dtype: str | None = None,
-                 temperatures: Sequence[float] | None = None) -> None:
+                 temperatures: Sequence[float] | None = None, off_load: bool = False) -> None:
         super().__init__(data_preprocessor)
         if isinstance(snapshots, (str, dict)) or not snapshots:
             raise ConfigError(f'snapshots={snapshots!r} should be a list of at least one snapshot')
@@ -108,9 +111,13 @@ class SnapshotEnsemble(BaseCohort):
         self.networks = nn.ModuleList(snapshot.build() for snapshot in self.snapshots)
         self.restrict = nn.ModuleList() if self.class_map is None else nn.ModuleList(
             Columns(self.class_map.columns(item.classes, f'snapshot {item}')) for item in self.snapshots)
+        self.off_load = check_bool('off_load', off_load)
         self.dtype = None if dtype is None else DTYPES[check_choice('dtype', dtype, tuple(DTYPES))]
-        if self.dtype is not None:
-            self.networks.to(self.dtype)
+        if self.dtype is not None:  # statistics stay exact
+            for network in self.networks:
+                for part in network.children():
+                    if part is not network.data_preprocessor:
+                        part.to(self.dtype)
         counts = [getattr(getattr(network, 'head', None), 'num_classes', None) for network in self.networks]
         for snapshot, count in zip(self.snapshots, counts):
             if None not in (count, counts[0]) and count != counts[0] and self.class_map is None:
@@ -143,7 +150,7 @@ class SnapshotEnsemble(BaseCohort):
     def member_logits(self, inputs: Tensor) -> list[Tensor]:
         # with a type of their own autocast, which may be to another, is off
         with contextlib.nullcontext() if self.dtype is None else full_precision(inputs.device.type):
-            found = [network(self.network_inputs(index, inputs), mode='tensor')
+            found = [self._answer(network, self.network_inputs(index, inputs))
                      for index, network in enumerate(self.networks)]
         if self.dtype is not None:
             found = [logits.float() for logits in found]
@@ -152,6 +159,23 @@ class SnapshotEnsemble(BaseCohort):
         if self.temperatures is not None:
             found = [logits.float() / temperature for logits, temperature in zip(found, self.temperatures)]
         return found
+
+    def _answer(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        if not self.off_load:
+            return network(inputs, mode='tensor')
+        weights = {name: value.to(inputs.device)
+                   for name, value in (*network.named_parameters(), *network.named_buffers())}
+        return functional_call(network, weights, (inputs, ), dict(mode='tensor'))
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'SnapshotEnsemble':
+        """Behind ``to`` and ``cuda``: networks that are off-loaded stay where they are."""
+        if not self.off_load:
+            return super()._apply(fn, recurse)
+        networks, self.networks = self.networks, nn.ModuleList()
+        try:
+            return super()._apply(fn, recurse)
+        finally:
+            self.networks = networks
 
     def network_inputs(self, index: int, inputs: Tensor) -> Tensor:
         converted = self.converters[index](inputs)

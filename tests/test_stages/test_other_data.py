@@ -190,6 +190,13 @@ def test_what_goes_without_a_class_map(taught, distil_run):
         refused(config, f'teacher.class_map=True.*{message}')
 
 
+def test_off_loaded_teachers_teach_the_same(taught):
+    configs = [taught('here'), taught('there', off_load=True)]
+    for config in configs:
+        RUNNERS.build(config).train()
+    assert_same_weights(*(weights_of(Path(config.work_dir, 'student.pth')) for config in configs))
+
+
 def test_teachers_in_bfloat16(taught):
     config = taught(teacher_dtype='bf16', kd_weight=1.0)
     summary = RUNNERS.build(config).train()

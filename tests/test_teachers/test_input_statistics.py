@@ -12,7 +12,7 @@ from ckd_mm.teachers import SnapshotEnsemble
 from ckd_mm.teachers.input_statistics import input_converter, resized, resizing
 
 from ..conftest import STATISTICS, resnet
-from ..helpers import TEACHER, batch, network, trajectory
+from ..helpers import TEACHER, assert_same_weights, batch, network, trajectory
 
 
 def preprocessor(size=None, **settings):
@@ -68,6 +68,8 @@ def test_teachers_in_half_precision(tmp_path, dtype, bits):
     trajectory(tmp_path, (1, ))
     cohort = SnapshotEnsemble([dict(trajectory=str(tmp_path), epoch=1)], dtype=dtype)
     assert {value.dtype for value in cohort.networks.parameters()} == {cohort.dtype}
+    cohort.expect_inputs_of(preprocessor())  # whose mean has more digits than a bfloat16
+    assert type(cohort.converters[0]) is torch.nn.Identity
     inputs = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         exact = network(TEACHER, 1)(inputs, mode='tensor')
@@ -80,6 +82,29 @@ def test_teachers_in_half_precision(tmp_path, dtype, bits):
     assert any(value.dim() == 4 and not value.is_contiguous() for value in cohort.networks.parameters())
     with pytest.raises(ConfigError, match="dtype='half' should be one of"):
         SnapshotEnsemble([dict(trajectory=str(tmp_path), epoch=1)], dtype='half')
+
+
+def test_off_loaded_teachers_are_on_the_device_in_turn(tmp_path):
+    """'meta' is a device without memory: which network is there is seen by its weights."""
+    trajectory(tmp_path, (1, 2, 3))
+    snapshots, seen = [dict(trajectory=str(tmp_path), epoch=epoch) for epoch in (1, 2, 3)], []
+    cohort = SnapshotEnsemble(snapshots, off_load=True)
+    before = {key: value.clone() for key, value in cohort.networks.state_dict().items()}
+
+    def devices(*_) -> None:
+        seen.append([{value.device.type for value in (*each.backbone.parameters(), *each.backbone.buffers())}
+                     for each in cohort.networks])
+
+    for each in cohort.networks:
+        each.head.register_forward_hook(devices)
+    cohort.to('meta')
+    logits = cohort(torch.zeros(2, 3, 8, 8, device='meta'))
+    assert logits.shape == (3, 2, 10) and logits.device.type == 'meta'
+    assert seen == [[{'meta' if index == own else 'cpu'} for index in range(3)] for own in range(3)]
+    assert_same_weights(dict(cohort.networks.state_dict()), before)
+    inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    here = SnapshotEnsemble(snapshots, off_load=True)
+    assert torch.equal(here(inputs), SnapshotEnsemble(snapshots)(inputs))
 
 
 def test_a_student_of_another_size_is_a_config_of_its_own():
