@@ -169,8 +169,6 @@ MORE = [
      r'distill.loss=.*LabelSmoothLoss.* fails in a training step on 2 images: \w+: '),
     (dict(PLAIN, distill=dict(cohort=dict(type='ckd_mm.FailingCohort'))),
      r"distill.cohort=.*FailingCohort.* fails in a training step on 2 images: KeyError: 'lost'"),
-    (dict(teacher=dict(model=vision_transformer())),
-     r'last output of VisionTransformer is no feature map'),
     (dict(teacher=dict(model=dict(resnet(2), head=dict(resnet(2)['head'], in_channels=99)))),
      r'^teacher: teacher.model fails in a training step on 2 images: RuntimeError: .*mat1 and'),
     (dict(custom_hooks=[dict(type='ckd_mm.InfoPlaneHook', interval=1)]),
