@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import signal
 from operator import getitem
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from mmengine.registry import RUNNERS
 from ckd_mm.errors import ConfigError
 from ckd_mm.pipeline.rehearsal_runner import RehearsalRunner
 from ckd_mm.pipeline.resumable_loop import ResumableIterLoop
+from ckd_mm.signals import Stopped
 from ckd_mm.trajectory import Trajectory
 
 from ..conftest import resnet
+from ..faults.signals import sent, steps_of
 from ..helpers import assert_same_weights, logged, train, vision_transformer, weights_of
 
 LOOP = dict(type='IterBasedTrainLoop', max_iters=10, val_interval=5)
@@ -107,6 +110,36 @@ def test_killed_and_resumed(by_iterations, tmp_path, sampler):
         assert images_of(config, stage) == stages[stage][left:]
         assert_same_weights(*(weights_of(tmp_path / name / 'student.pth') for name in (
             'unbroken_teacher', f'broken_{stage}_{kill}')))
+
+
+def test_a_signal_before_a_validation(by_iterations, tmp_path):
+    """The step is finished and written; the resumed run validates, and goes on with the next one."""
+    settings = dict(probe=None, selector='last', model=dict(vision_transformer(0.2, 0.2), _delete_=True))
+    unbroken, broken = (by_iterations(name, **settings) for name in ('unbroken', 'broken'))
+    trained(unbroken)
+    moment = (*steps_of('student', 'after_train_iter', 4), signal.SIGTERM)
+    with pytest.raises(Stopped, match=r'after step 5 \(5 of 10\), which is in student/iter_5'), sent(*moment):
+        RUNNERS.build(broken).train()
+    broken.resume = True
+    trained(broken)
+    assert_same_weights(*(weights_of(tmp_path / name / 'student.pth') for name in ('unbroken', 'broken')))
+    curves = [[(row['step'], row['accuracy/top1']) for row in logged(folder, 'accuracy/top1')]
+              for folder in (tmp_path / 'unbroken' / 'student', tmp_path / 'broken' / 'student')]
+    assert curves[0] == curves[1] and [step for step, _ in curves[0]] == [5, 10]
+    assert not (tmp_path / 'broken' / 'student' / 'iter_5.pth').exists()
+
+
+def test_stopped_early(by_iterations):
+    """Best after two iterations, no better after four."""
+    config = by_iterations(probe=None, selector='half_way', rehearsal=False)
+    config.teacher.train_cfg.val_interval, config.teacher.snapshots = 2, dict(interval=3)
+    config.teacher.custom_hooks = [dict(type='EarlyStoppingHook', monitor='accuracy/top1', rule='greater',
+                                        patience=1, min_delta=101)]
+    summary, manifest = trained(config), json.loads(Path(config.work_dir, 'trajectory.json').read_text())
+    assert [row['iteration'] for row in manifest['snapshots']] == [3, 4]
+    assert (manifest['max_iters'], manifest['planned_iters']) == (4, 10)
+    assert summary['selection']['epochs'] == [3] and summary['cost']['total_epochs'] == 3 + 10
+    assert summary['selection']['reason'].endswith('was stopped early, after 4 of 10 iterations')
 
 
 def test_every_image_is_seen_before_one_is_seen_again(by_iterations):
