@@ -39,7 +39,7 @@ def in_a_line(error: BaseException) -> str:
     """Type and message, as in the last line of a traceback; without a message, the line that failed."""
     if isinstance(error, RecursionError):
         return 'something contains itself, or is nested too deeply (RecursionError)'
-    text = ' '.join(str(error).split())
+    text = ' '.join(str(error).split()).partition(' Exception raised from ')[0]  # and frames of torch's C++
     if not text and error.__traceback__ is not None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = f'{place.line} ({Path(place.filename).name}, line {place.lineno})'

@@ -1,11 +1,15 @@
 """Results on disk: JSON of a named format, with the settings that made it; and where two settings differ."""
 
+import inspect
+import math
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .errors import CkdError, ConfigError
+from .errors import CkdError, ConfigError, reading
 from .files import plain, read_json
 from .settings import Settings
+from .validate import check_dict
 
 # where files are, or how fast they are read and computed, which no result depends on
 NO_RESULT = ('data_root', 'out_dir', 'trajectory', 'compile', 'num_workers', 'persistent_workers',
@@ -60,6 +64,34 @@ def read_record(path: str | Path, format: str, what: str, remedy: str = 'Move it
         except ConfigError as error:
             raise CkdError(f'{path} is damaged: {error}. {remedy}') from error
     return found
+
+
+def read_as(kind: type, name: str, found: Any) -> Any:
+    """A dataclass from its dict in a file. Fields are checked by their annotations, but not what lists and
+    dicts hold.
+
+    Args:
+        name: of the dict, for messages.
+
+    Raises:
+        ConfigError: a field is missing, unknown or of another type.
+    """
+    for key, annotation in get_type_hints(kind).items():
+        wanted = get_args(annotation) if isinstance(annotation, UnionType) else [annotation]
+        if key in check_dict(name, found, 'dict(...)') and not any(_is(found[key], one) for one in wanted):
+            raise ConfigError(f'{name}.{key}={found[key]!r} should be {inspect.formatannotation(annotation)}')
+    with reading(name):
+        return kind(**found)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind in (int, bool):
+        return type(value) is kind
+    return kind is Any or isinstance(value, get_origin(kind) or kind)
 
 
 def require_same_settings(path: str | Path, before: dict, now: dict, made: str, away: str | Path) -> None:

@@ -60,10 +60,11 @@ class Settings:
             check_dict(name, found, cls.example)
         values = {}
         for item in cls.own_fields():
+            key = f'{name}.{item.name}'.lstrip('.')
             if found.get(item.name) is not None:
-                values[item.name] = _read_value(f'{name}.{item.name}'.lstrip('.'), item, found[item.name])
+                values[item.name] = _read_value(key, item, found[item.name])
             elif item.default is MISSING:
-                raise ConfigError(f'{name}.{item.name} is missing: {item.metadata["remedy"]}')
+                raise ConfigError(f'{key} is missing: {item.metadata["remedy"]}')
         given = {key: value for key, value in found.items() if value is not None or key in cls.further}
         made = cls(**values, given=given)
         with reading(f'{name or "the config"} cannot be read'):

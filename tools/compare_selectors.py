@@ -56,15 +56,17 @@ def selector_of(text: str) -> dict:
 
 def compare(config, sweep: Path, selectors: list) -> tuple:
     """Scores of all selectors on one sweep, and its truth. What was scored before is not scored again."""
-    from ckd_mm.errors import CkdError
+    from ckd_mm.errors import CkdError, reading
     from ckd_mm.files import read_json
     from ckd_mm.infoplane import PLANE
     from ckd_mm.infoplane.probe import probe_trajectory
     from ckd_mm.pipeline.build import open_run, stage_of
     from ckd_mm.selection.comparison import selector_score
     from ckd_mm.sweep import check_batch
-    results = read_json(Path(sweep, 'results.json'))
-    truth = {row['epoch']: row['accuracies'] for row in results['epochs']}
+    file = Path(sweep, 'results.json')
+    results = read_json(file)
+    with reading(f'{file} holds no results of tools/sweep.py'):
+        truth = {row['epoch']: row['accuracies'] for row in results['epochs']}
     if len(truth) < 3:
         raise CkdError(f'{sweep} has students of {len(truth)} snapshots; a rank correlation needs at least 3 '
                        '(tools/sweep.py --epochs)')

@@ -1,14 +1,14 @@
 """The measured plane of one trajectory, and T*."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..counting import EPOCH, ITER
 from ..errors import CkdError
 from ..files import plain, write_json
-from ..record import read_record, require_same_settings
+from ..record import read_as, read_record, require_same_settings
 from ..settings import Settings, setting
 
 PLANE = 'information_plane.json'
@@ -39,15 +39,6 @@ class PlanePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointFacts(Settings):
-    """What must stand in the file of a :class:`PlanePoint`."""
-    example = 'dict(epoch=1, information_x=0.1, information_y=0.9)'
-    epoch: int = setting(at_least=0, help='finished epochs', remedy='every point has it')
-    information_x: float = setting(help='nats', remedy='every point has it')
-    information_y: float = setting(help='accuracy', remedy='every point has it')
-
-
-@dataclass(frozen=True, kw_only=True)
 class PlaneFacts(Settings):
     """What must stand in the file."""
     example = 'dict(points=[...])'
@@ -57,7 +48,7 @@ class PlaneFacts(Settings):
 
     def check(self, name: str) -> None:
         for index, point in enumerate(self.points):
-            PointFacts.read(f'points[{index}]', point)
+            read_as(PlanePoint, f'points[{index}]', point)
 
 
 def min_max(values: Sequence[float]) -> list[float]:
@@ -124,9 +115,7 @@ class InformationPlane:
     def load(cls, path: Path) -> 'InformationPlane':
         """Raises CkdError if the file is missing, damaged or of another kind."""
         found = read_record(path, FORMAT, 'information plane', facts=PlaneFacts)
-        known = [field.name for field in fields(PlanePoint)]
-        return cls([PlanePoint(**{key: point.get(key) for key in known}) for point in found['points']],
-                   found['settings'], found.get('notes'))
+        return cls([PlanePoint(**point) for point in found['points']], found['settings'], found.get('notes'))
 
     @classmethod
     def continue_from(cls, path: Path, settings: dict[str, Any], notes: dict[str, Any]) -> 'InformationPlane':

@@ -11,9 +11,9 @@ import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 
 from ..distributed import on_main
-from ..errors import CkdError, ConfigError, DivergedError, in_a_line
+from ..errors import CkdError, ConfigError, DivergedError
 from ..files import plain, read_json, write_json
-from ..record import flatten, listed
+from ..record import flatten, listed, read_as
 from ..settings import Settings, setting
 from ..validate import check_dict
 from .run import Run
@@ -179,7 +179,6 @@ def result_of(stage: Stage, records: dict[str, dict], work_dir: Path) -> Any:
         CkdError: it is damaged.
     """
     try:
-        return stage.Result(**records[stage.name]['result'])
-    except (KeyError, TypeError) as error:  # it has no result, or one of other fields
-        raise CkdError(f'{work_dir / FILE} is damaged: the result of stage {stage.name} cannot be read '
-                       f'({in_a_line(error)}). {WITHOUT}') from error
+        return read_as(stage.Result, f'{stage.name}.result', records[stage.name].get('result'))
+    except ConfigError as error:
+        raise CkdError(f'{work_dir / FILE} is damaged: {error}. {WITHOUT}') from error

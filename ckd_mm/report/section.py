@@ -1,14 +1,14 @@
 """What each stage of a run shows, and ``report.json``, which holds it."""
 
 import itertools
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..counting import EPOCH, WORDS
-from ..errors import CkdError
+from ..counting import EPOCH
+from ..errors import CkdError, ConfigError
 from ..files import write_json
-from ..record import read_record
+from ..record import read_as, read_record
 from ..trajectory.snapshot import ACCURACY
 
 REPORT, FORMAT = 'report.json', 'ckd_mm.report/1'
@@ -98,7 +98,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     versions: dict[str, str] = field(default_factory=dict)
     config: str = ''  # its text
-    unit: str = EPOCH  # what its trainings count
+    unit: Literal['epoch', 'iter'] = EPOCH  # what its trainings count
 
     def summary(self) -> dict[str, Any]:
         """Content of ``summary.json``. Lists of one key are joined, of other values the last counts."""
@@ -119,14 +119,15 @@ class Report:
         found = read_record(path, FORMAT, 'report', REMEDY)
         found.pop('format')
         try:
-            sections = {name: _read_section(section) for name, section in found.pop('sections').items()}
-            WORDS[found.get('unit', EPOCH)]
-            return cls(**found, sections=sections)
-        except (TypeError, KeyError, AttributeError) as error:
+            report = read_as(cls, 'report', found)
+            return replace(report, sections={name: _read_section(f'sections.{name}', section)
+                                             for name, section in report.sections.items()})
+        except ConfigError as error:
             raise CkdError(f'{path} is damaged: {error}. {REMEDY}') from error
 
 
-def _read_section(found: dict[str, Any]) -> Section:
-    parts = dict(accuracies=Accuracy, tables=Table, planes=Plane)
-    return Section(**{key: [parts[key](**item) for item in value] if key in parts else value
-                      for key, value in found.items()})
+def _read_section(name: str, found: dict[str, Any]) -> Section:
+    section = read_as(Section, name, found)
+    return replace(section, **{
+        key: [read_as(kind, f'{name}.{key}[{row}]', item) for row, item in enumerate(getattr(section, key))]
+        for key, kind in dict(accuracies=Accuracy, tables=Table, planes=Plane).items()})

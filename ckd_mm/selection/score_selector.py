@@ -18,6 +18,7 @@ from ..files import plain, write_json
 from ..record import read_record, require_same_settings
 from ..settings import Settings, setting
 from ..trajectory import Snapshot, Trajectory, share_snapshots
+from ..validate import check_number
 from .selector import Selection, SelectionContext, Selector
 
 FORMAT = 'ckd_mm.scores/1'
@@ -28,7 +29,10 @@ class RowFacts(Settings):
     """What must stand in a row."""
     example = 'dict(epoch=1, score=0.5)'
     epoch: int = setting(at_least=0, help='finished epochs', remedy='every row has it')
-    score: float | None = setting(None, help='of the snapshot')
+
+    def check(self, name: str) -> None:
+        if 'score' in self.given:
+            check_number(f'{name}.score', self.given['score'])
 
 
 @dataclass(frozen=True, kw_only=True)

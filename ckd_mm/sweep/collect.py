@@ -5,11 +5,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ..errors import reading
 from ..files import read_json, write_json
 from ..report.sweep_figures import draw_ensembles, draw_sweep
 from ..selection.comparison import mean_and_spread
 from .pipeline_access import SUMMARY, is_finished
-from .sweep import INFO, TRIALS
+from .sweep import TRIALS, Plan, read_plan
 from .trials import ALONE, EPOCH, Trial
 
 RESULTS = 'results.json'
@@ -20,13 +21,13 @@ def collect(work_dir: Path) -> str:
     """Write what is finished: ``results.json``, ``sweep.png``, ``ensembles.png``; of a search
     ``search.json``. Returns the same for a person; raises CkdError if there is no sweep."""
     work_dir = Path(work_dir)
-    info = read_json(work_dir / INFO)
-    trials = [_row(work_dir / TRIALS / Trial(**trial).name, trial) for trial in info['trials']]
+    plan = read_plan(work_dir)
+    trials = [_row(work_dir / TRIALS / Trial(**trial).name, trial) for trial in plan.trials]
     unfinished = [trial['name'] for trial in trials if trial['status'] != 'finished']
-    if info['search']:
-        text, written = _search_results(trials, info['search'], work_dir)
+    if plan.search:
+        text, written = _search_results(trials, plan.search, work_dir)
     else:
-        text, written = _sweep_results(trials, info, work_dir)
+        text, written = _sweep_results(trials, plan, work_dir)
     if unfinished:
         text += f'\n{len(unfinished)} of {len(trials)} trials are not finished: {", ".join(unfinished)}'
     return f'{text}\nWritten: {", ".join(map(str, written))}'
@@ -38,10 +39,12 @@ def _row(folder: Path, trial: dict[str, Any]) -> dict[str, Any]:
     if not is_finished(folder):
         return dict(trial, name=folder.name, status='unfinished')
     summary = read_json(folder / SUMMARY)
-    cost = summary.get('cost') or {}
-    row = dict(trial, name=folder.name, status='finished', accuracy_top1=summary['student']['accuracy_top1'],
-               cohort_accuracy_top1=summary['cohort']['accuracy_top1'], cost=cost,
-               teacher_epochs=summary['selection']['epochs'], seconds=sum(summary['seconds'].values()))
+    with reading(f'{folder / SUMMARY} is damaged'):
+        cost = summary.get('cost') or {}
+        row = dict(trial, name=folder.name, status='finished', cost=cost,
+                   accuracy_top1=summary['student']['accuracy_top1'],
+                   cohort_accuracy_top1=summary['cohort']['accuracy_top1'],
+                   teacher_epochs=summary['selection']['epochs'], seconds=sum(summary['seconds'].values()))
     if trial['kind'] == ALONE:  # its run names a teacher and does not use it
         row.update(cohort_accuracy_top1=None, teacher_epochs=[])
         cost.update(teacher_epochs=0, teacher_hours=0.0, total_epochs=cost.get('student_epochs'),
@@ -89,10 +92,10 @@ def sweep_table(found: dict[str, Any]) -> str:
     return '\n'.join('{:<20} {:>13} {:>16} {:>7} {:>6} {:>7} {:>7}'.format(*line) for line in lines)
 
 
-def _sweep_results(trials: Rows, info: dict[str, Any], work_dir: Path) -> tuple[str, list[Path]]:
+def _sweep_results(trials: Rows, plan: Plan, work_dir: Path) -> tuple[str, list[Path]]:
     found, written = summarise(trials), [work_dir / RESULTS]
-    write_json(work_dir / RESULTS, dict(trials=trials, trajectory=info['trajectory'],
-                                        config_text=info['config_text'], **found))
+    write_json(work_dir / RESULTS, dict(trials=trials, trajectory=plan.trajectory,
+                                        config_text=plan.config_text, **found))
     for name, draw, rows in (('sweep.png', draw_sweep, found['epochs']),
                              ('ensembles.png', draw_ensembles, found['ensembles'])):
         if rows:

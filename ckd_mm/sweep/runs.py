@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, reading
 from ..files import read_json
 from ..record import differences, flatten, listed
 from ..selection.comparison import markdown, mean_and_spread, plus_minus
@@ -34,8 +34,9 @@ def read_runs(folder: Path) -> dict[str, Any]:
     runs: dict[int | None, tuple] = {}
     for file in files:
         summary = read_json(file)
-        config = parse_config_text(summary['config']['text'], str(file))
-        settings = flatten(result_settings(config, OWN_KEYS))
+        with reading(f'{file} is no summary of a run'):
+            config = parse_config_text(summary['config']['text'], str(file))
+            settings = flatten(result_settings(config, OWN_KEYS))
         seed = settings.pop(SEED, None)
         if seed in runs:
             raise ConfigError(f'{folder} holds two runs with {SEED}={seed}: they would count twice')

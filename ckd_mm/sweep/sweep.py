@@ -2,16 +2,16 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from ..counting import EXAMPLES, ITER, unit_of
-from ..errors import ConfigError
+from ..errors import CkdError, ConfigError
 from ..files import atomic_write, read_json, write_json
-from ..record import listed
+from ..record import listed, read_as
 from ..selection import build_selector
 from ..training import require_trainable, unscaled_batch
 from ..trajectory import Trajectory
@@ -28,6 +28,15 @@ from .teachers import plan_teachers
 from .trials import ALONE, EPOCH, Trial
 
 TRIALS, INFO = 'trials', 'sweep.json'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``sweep.json`` holds."""
+    trials: list[dict]  # see Trial
+    trajectory: list[str]  # folders
+    search: Any  # settings of a search; None: a sweep
+    config_text: str
 
 
 def check_batch(config: Config) -> None:
@@ -53,6 +62,18 @@ def plan_trials(seeds: Sequence[int], epochs: Sequence[int] = (), ensembles: Seq
         found += [Trial(EPOCH, seed, epoch=epoch) for epoch in epochs]
         found += [Trial(kind, seed, k=k) for kind in ensembles for k in sizes]
     return found
+
+
+def read_plan(work_dir: Path) -> Plan:
+    """Raises CkdError where the file is missing or damaged."""
+    path = work_dir / INFO
+    try:
+        plan = read_as(Plan, 'the plan', read_json(path))
+        for index, trial in enumerate(plan.trials):
+            read_as(Trial, f'trials[{index}]', trial)
+    except ConfigError as error:
+        raise CkdError(f'{path} is damaged: {error}') from error
+    return plan
 
 
 class Sweep:
@@ -91,20 +112,20 @@ class Sweep:
     def _earlier(self) -> list[Trial]:
         if not (self.work_dir / INFO).exists():
             return []
-        info = read_json(self.work_dir / INFO)
-        if bool(info['search']) != bool(self.search):
-            kind = 'search' if info['search'] else 'sweep'
+        plan = read_plan(self.work_dir)
+        if bool(plan.search) != bool(self.search):
+            kind = 'search' if plan.search else 'sweep'
             raise ConfigError(f'{self.work_dir} belongs to a {kind}; choose another --work-dir (--trajectory '
                               'reuses a teacher)')
-        trials = [Trial(**row) for row in info['trials']]
+        trials = [Trial(**row) for row in plan.trials]
         return [trial for trial in trials if (self.work_dir / TRIALS / trial.name).exists()]
 
     def write(self, train: Sequence[str]) -> dict[Path, list[str]]:
         """Write a config for each training, and a command, which begins with ``train``, for each that is not
         finished; returns ``teachers.txt`` and ``students.txt`` with the commands in them."""
-        write_json(self.work_dir / INFO, dict(
+        write_json(self.work_dir / INFO, asdict(Plan(
             trials=list(map(asdict, self.trials)), trajectory=list(map(str, self.teachers.folders)),
-            search=self.search, config_text=self.config.pretty_text))
+            search=self.search, config_text=self.config.pretty_text)))
         students = [config for config in self.configs if not is_finished(Path(config.work_dir))]
         lists = {}
         for name, todo, options in (('teachers.txt', self.teachers.todo, ['--until', 'teacher']),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..compat import versions
 from ..counting import WORDS
-from ..errors import ConfigError, SnapshotError, reading
+from ..errors import ConfigError, SnapshotError, in_a_line
 from ..files import atomic_write, plain
 from ..finite import require_finite
 from ..settings import Settings, setting
@@ -87,8 +87,11 @@ class HeadFile:
 
     def check_weights(self) -> None:
         """Raises SnapshotError where the weights are not those of such heads."""
-        with reading(f'{self.file} is damaged'), torch.device('meta'):
-            wanted = nn.ModuleDict(dict(heads=self._untrained())).state_dict()
+        try:
+            with torch.device('meta'):
+                wanted = nn.ModuleDict(dict(heads=self._untrained())).state_dict()
+        except Exception as error:  # sizes that torch refuses
+            raise SnapshotError(f'{self.file} is damaged: {in_a_line(error)}') from error
         if problem := mismatch(wanted, self.state_dict):
             raise SnapshotError(f'{self.file} is damaged: its heads are not what it says of them: {problem}')
 

@@ -46,7 +46,7 @@ class SnapshotFacts(Settings):
 class HeldOutFacts(Settings):
     """See :func:`ckd_mm.data.split.held_out_record`."""
     example = 'dict(held_out=5000, seed=0)'
-    held_out: int | float = setting(help='images, or their part', remedy='every such record has it')
+    held_out: int | float = setting(above=0, help='images, or their part', remedy='every such record has it')
     seed: int = setting(at_least=0, help='of the draw', remedy='every such record has it')
     total: int | None = setting(None, at_least=1, help='training images')
     images_sha256: str | None = setting(None, help='of their names or content')

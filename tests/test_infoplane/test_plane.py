@@ -51,6 +51,18 @@ def test_file(tmp_path):
     assert InformationPlane.continue_from(path, dict(decoder_epochs=3), {}).points == written.points
     with pytest.raises(ConfigError, match='was measured in another way: decoder_epochs was 3, now 4'):
         InformationPlane.continue_from(path, dict(decoder_epochs=4), {})
+    whole = json.loads(path.read_text())
+    for damage, message in ((dict(points={}), r'points=\{\} should be a list'),
+                            (dict(points=[3]), r'points\[0\]=3 should be a dict'),
+                            (dict(points=[dict(epoch=1)]), r"points\[0\]: TypeError: .*'information_x'"),
+                            (dict(points=[dict(whole['points'][0], information_x='x')]),
+                             r"points\[0\]\.information_x='x' should be float"),
+                            (dict(points=[dict(whole['points'][0], epoch=True)]),
+                             r'points\[0\]\.epoch=True should be int'),
+                            (dict(settings=None), 'settings is missing')):
+        path.write_text(json.dumps({**whole, **damage}))
+        with pytest.raises(CkdError, match=f'^{path} is damaged: {message}'):
+            InformationPlane.load(path)
     path.write_text('[]')
     with pytest.raises(CkdError, match='is no information plane: its "format" is'):
         InformationPlane.load(path)

@@ -41,6 +41,16 @@ def run(finished, tmp_path):
 
 
 # ------------------------------------------------------------ stages.json
+def result(stage: str, **changes):
+
+    def damage(text: str) -> str:
+        found = json.loads(text)
+        found[stage]['result'].update(changes)
+        return json.dumps(found)
+
+    return damage
+
+
 DAMAGED = {
     'half of it': lambda text: text[:len(text) // 2],
     'empty': lambda text: '',
@@ -50,6 +60,10 @@ DAMAGED = {
     'no settings': lambda text: '{"teacher": {"state": "done"}}',
     'no result': lambda text: '{"teacher": {"state": "done", "settings": {}}}',
     'another result': lambda text: text.replace('"trajectories"', '"folders"'),
+    'text for a list': result('select', by_trajectory='x'),
+    'a list for metrics': result('select', cohort_metrics=[1]),
+    'a fraction for epochs': result('select', teacher_epoch=1.5),
+    'a number for a folder': result('teacher', trajectories=3),
     'text for seconds': lambda text: re.sub('"seconds": [0-9.]+', '"seconds": "long"', text),
     'no process': lambda text: text.replace('"processes": 1', '"processes": 0'),
     'nested too deep': lambda text: '[' * 100000,

@@ -114,7 +114,8 @@ def test_a_run_of_hostile_names(distil_run, tmp_path):
     (('report/1', 'report/0'), '"format" is .ckd_mm.report/0., expected .ckd_mm.report/1.'),
     (('"name": "demo",', ''), "report.json is damaged: .*'name'.* A run with --resume writes it anew"),
     (('"epochs": [', '"epoch": ['), "report.json is damaged: .*Plane.*'epoch'"),
-    (('"sections"', '"section"'), "report.json is damaged: 'sections'"),
+    (('"sections"', '"section"'), "report.json is damaged: report: .*'section'"),
+    (('"group": "teacher"', '"group": "x"'), r"accuracies\[0\].group='x' should be "),
     (('0.5,', ''), "does not fit the columns {'size'"),
     (('"size": "d"', '"size": "q"'), 'Unknown format code'),
     (('"file": "', '"file": "../'), r'planes.file=.* should be a path that stays below the folder')])

@@ -1,5 +1,6 @@
 """Scores against formulas written out a second time."""
 
+import json
 import math
 from pathlib import Path
 
@@ -123,6 +124,14 @@ def test_a_snapshot_that_is_scored_anew_has_one_row(tmp_path):
     table.add([dict(epoch=1, sha256='a', score=3.0), dict(epoch=3, sha256='c', score=0.0)])
     rows = ScoreTable(tmp_path / 'scores.json', {}).rows
     assert [(row['epoch'], row['score']) for row in rows] == [(1, 3.0), (2, 2.0), (3, 0.0)]
+    whole = json.loads((tmp_path / 'scores.json').read_text())
+    for damage, message in (
+            (dict(rows=3), 'rows=3 should be a list'), (dict(settings=None), 'settings is missing'),
+            (dict(rows=[dict(score=1.0)]), r'rows\[0\]\.epoch is missing'),
+            (dict(rows=[dict(epoch=1, score='x')]), r"rows\[0\]\.score='x' should be a finite")):
+        (tmp_path / 'scores.json').write_text(json.dumps({**whole, **damage}))
+        with pytest.raises(CkdError, match=rf'scores\.json is damaged: {message}'):
+            ScoreTable(tmp_path / 'scores.json', {})
     (tmp_path / 'scores.json').write_text('[]')
     with pytest.raises(CkdError, match='is no table of scores'):
         ScoreTable(tmp_path / 'scores.json', {})

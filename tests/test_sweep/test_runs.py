@@ -42,5 +42,9 @@ def test_what_cannot_be_averaged(tmp_path):
     with pytest.raises(ConfigError, match=r'are not runs of one method: distill.tau was 4.0, now 20.0'):
         read_runs(tmp_path / 'kd')
     leave(tmp_path / 'kd' / 'b', 61.0, 1)
+    for content in ([], {}, dict(config=3)):
+        write_json(tmp_path / 'other' / 'summary.json', content)
+        with pytest.raises(ConfigError, match=r'summary\.json is no summary of a run: \w+Error: '):
+            read_runs(tmp_path / 'other')
     with pytest.raises(ConfigError, match=r'two runs with randomness.seed=1'):
         read_runs(tmp_path / 'kd')

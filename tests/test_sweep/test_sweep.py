@@ -12,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ckd_mm.errors import ConfigError
+from ckd_mm.files import write_json
 from ckd_mm.pipeline.resumable_loop import ResumableEpochLoop
 from ckd_mm.sweep import Sweep, Trial, collect, make_search, plan_trials
 from ckd_mm.sweep.teachers import snapshot_epochs
@@ -240,9 +241,14 @@ def test_the_commands(config, tmp_path, tool):
     (['config.py', '--search', 'distill.tau=1,2', '--ensembles', 'full'], 1,
      '--search and --ensembles cannot be given together'),
     (['config.py', '--collect', 'W'], 2, 'give a CONFIG to make a sweep of, or --collect W'),
-    (['--collect', '.'], 1, 'sweep.json does not exist')])
+    (['--collect', '.'], 1, 'sweep.json does not exist'),
+    (['--collect', 'list'], 1, 'sweep.json is damaged: the plan=[] should be a dict'),
+    (['--collect', 'trial'], 1, 'sweep.json is damaged: trials[0]: TypeError')])
 def test_not_a_sweep(arguments, status, message, config, tmp_path, tool, monkeypatch):
     config().dump(tmp_path / 'config.py')
     monkeypatch.chdir(tmp_path)
+    for name, content in (('list', []), ('trial', dict(trials=[dict(x=1)], trajectory=[], search=None,
+                                                       config_text=''))):
+        write_json(tmp_path / name / 'sweep.json', content)
     found, _, error = tool('sweep.py', *arguments)
     assert found == status and message in error

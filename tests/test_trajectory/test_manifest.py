@@ -61,7 +61,7 @@ def test_facts_of_a_snapshot(tmp_path, made, key, value, wanted):
     (dict(snapshot_epochs=['1']), r"snapshot_epochs\[0\]='1' should be a whole number"),
     (dict(held_out=16), 'held_out=16 should be a dict'),
     (dict(held_out={'images': 'a'}), 'held_out.held_out is missing'),
-    (dict(held_out=dict(held_out=-1, seed=0)), r'held_out\.held_out=-1 should be a fraction'),
+    (dict(held_out=dict(held_out=-1, seed=0)), r'held_out\.held_out=-1 should be a finite number, above 0'),
     (dict(held_out=dict(held_out=16, seed='x')), r"held_out\.seed='x' should be a whole number"),
     (dict(held_out=dict(held_out=16, seed=0, total='x')), r"held_out\.total='x' should be a whole number"),
     (dict(versions=[]), r'versions=\[\] should be a dict')])
