@@ -36,7 +36,7 @@ class StudentTask:
 
     def __init__(self, run: Run, stage: 'StudentStage', probe: Probe, folder: Path) -> None:
         self.run, self.stage, self.probe, self.folder = run, stage, probe, Path(folder)
-        self.epochs = run.length
+        self.epochs = int(run.length)
 
     @property
     def settings(self) -> dict[str, Any]:
