@@ -11,6 +11,7 @@ from mmpretrain.models import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import ConfigError
 from .registry import MODELS
 
 
@@ -96,8 +97,29 @@ def trainable(network: nn.Module) -> nn.Module:
     return network
 
 
+def logits_module(network: nn.Module) -> nn.Module:
+    """The module whose output are a classifier's logits: its head; of mmpretrain's TimmClassifier and
+    HuggingFaceClassifier, which have none, the ``model`` of the other package. Raises ConfigError where there
+    is neither."""
+    for name in ('head', 'model'):
+        if isinstance(module := getattr(network, name, None), nn.Module):
+            return module
+    raise ConfigError(f'{type(network).__name__} has no `head`, and no `model` as TimmClassifier, whose '
+                      'logits could be distilled; give an ImageClassifier with a head')
+
+
+def number_of_classes(described: nn.Module | dict) -> int | None:
+    """Of a classifier or its config; None if it does not tell."""
+    get = dict.get if isinstance(described, dict) else getattr
+    parts = (get(described, 'head', None), get(described, 'model', None), described)
+    numbers = (get(part, key, None) for part in parts if isinstance(part, (dict, nn.Module))
+               for key in ('num_classes', 'num_labels'))  # the second is transformers' word
+    return next((number for number in numbers if number is not None), None)
+
+
 def predicted_logits(output: Tensor | tuple[Tensor, ...], head: nn.Module) -> Tensor:
     """Logits (N, C) that a head predicts with, of what it returned in training."""
+    output = getattr(output, 'logits', output)  # transformers' output
     if isinstance(head, TwoTokens) and isinstance(output, tuple):
         return (output[0] + output[1]) / 2
     return output[0] + output[1] if isinstance(head, TwoBranches) and isinstance(output, tuple) else output

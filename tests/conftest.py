@@ -41,6 +41,8 @@ def pytest_addoption(parser):
     group = parser.getgroup('faults', 'what tests/faults draws')
     group.addoption('--faults', choices=('sample', 'all'), default='sample',
                     help='all: ten draws of each row, every kill, more examples of what hypothesis makes')
+    group.addoption('--networks', choices=('sample', 'all'), default='sample',
+                    help='all: each network of tests/networks/ledger.py is trained')
     group.addoption('--seed', type=int, default=0, help='of the draws')
 
 

@@ -54,7 +54,7 @@ class TrainAgreementHook(Hook):
             runner.logger.info('TrainAgreementHook: with kd_weight=0 the logits of student and teachers are '
                                'not compared, so there is no agreement to log.')
         self._handles = [model.kd_loss.register_forward_hook(self._count)]
-        loss_module = getattr(model.student.head, 'loss_module', None)
+        loss_module = getattr(getattr(model.student, 'head', model.student), 'loss_module', None)
         if isinstance(loss_module, nn.Module):
             self._handles.append(loss_module.register_forward_hook(self._keep_cross_entropy))
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..flops import forward_flops, network_flops
 from ..progress import Progress
 from .decoder import new_decoder
-from .layers import feature_layer, features_of, on_output
+from .layers import feature_layer, on_output
 from .settings import ProbeSettings
 
 
@@ -51,15 +51,15 @@ def extract_features(network: nn.Module, images: ProbeImages, device: torch.devi
     """
     network, maps, predictions = network.to(device).eval(), [], []
     inputs = _inputs(network, images.pixels[:2])
-    layer = feature_layer(network, inputs, layer)
-    progress = Progress(log, f'Probe: features of {layer or "the network"}, batch',
+    found = feature_layer(network, inputs, layer)
+    progress = Progress(log, f'Probe: features of {found.path or "the network"}, batch',
                         math.ceil(len(images) / batch))
     called: list[Tensor] = []
 
     def keep(_: str, output: Any) -> None:
-        called.append(features_of(output, inputs).float().clone())  # what follows may work in place
+        called.append(found.features(output, inputs).float().clone())  # what follows may work in place
 
-    with on_output({layer: network.get_submodule(layer)}, keep):
+    with on_output({found.path: network.get_submodule(found.path)}, keep):
         for pixels in images.pixels.split(batch):
             inputs = _inputs(network, pixels)
             logits = network(inputs, mode='tensor')
@@ -67,7 +67,7 @@ def extract_features(network: nn.Module, images: ProbeImages, device: torch.devi
             predictions.append(logits.argmax(dim=1).cpu())
             called.clear()
             progress.step()
-    return Features(torch.cat(maps), torch.cat(predictions), layer)
+    return Features(torch.cat(maps), torch.cat(predictions), found.path)
 
 
 def _inputs(network: nn.Module, pixels: Tensor) -> Tensor:

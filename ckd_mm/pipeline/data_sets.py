@@ -3,6 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from ..classifier_heads import number_of_classes
 from ..data.damaged import damaged_images
 from ..data.labels import classes_of, require_labels_below, require_same_classes, require_same_labels
 from ..data.views import random_state_kept
@@ -60,7 +61,7 @@ def data_sets_of(run: 'Run') -> dict[str, tuple[Any, dict]]:
 
 def check_labels(run: 'Run') -> str:
     """Raises ConfigError where a label would mean two things, or none, in the data sets of a run."""
-    classes = (run.config.model.get('head') or {}).get('num_classes')
+    classes = number_of_classes(run.config.model)
     data_sets = data_sets_of(run)
     first = next(iter(data_sets))
     manifest = run.work_dir / MANIFEST

@@ -3,6 +3,7 @@
 from mmengine.config import Config
 from torch import nn
 
+from ..classifier_heads import number_of_classes
 from ..errors import ConfigError
 from ..trajectory import model_config_of
 from .run import Run
@@ -23,7 +24,3 @@ def check_network(name: str, run: Run, config: Config) -> str:
 def number_of_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
-
-def number_of_classes(network: nn.Module) -> int | None:
-    """None if its head does not tell."""
-    return getattr(getattr(network, 'head', None), 'num_classes', None)

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ..classifier_heads import number_of_classes
 from ..data.labels import classes_of, require_same_classes
 from ..distributed import on_main
 from ..errors import ConfigError
-from ..pipeline.network_checks import number_of_classes
 from ..pipeline.run import Run
 from ..pipeline.stage import Check, Stage
 from ..progress import Progress
@@ -138,7 +138,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
             shared = len(class_map) - class_map.count(None)
             return f'{found}, {shared} of {len(class_map)} classes shared'
         classes = number_of_classes(network)
-        wanted = (run.config.model.get('head') or {}).get('num_classes')
+        wanted = number_of_classes(run.config.model)
         if None not in (classes, wanted) and classes != wanted:
             raise ConfigError(f'teacher {snapshot} has {classes} classes and '
                               f'model.head.num_classes={wanted}; distillation of logits needs the same '

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ..classifier_heads import TwoTokens
+from ..classifier_heads import TwoTokens, logits_module
 from ..counting import WORDS, Length, length_of
 from ..distributed import on_main
 from ..errors import CkdError, ConfigError
@@ -178,7 +178,7 @@ class StudentStage(TrainingStage[NetworkResult], TeachingStage[NetworkResult]):
             return f'the {self.title} learns from, since {changing[0]} changes the weights of the losses'
         if distill.ce_weight > 0:
             return f'the {self.title} learns from with distill.ce_weight={distill.ce_weight}; 0 needs none'
-        if isinstance(run.network(self.title, model_config_of(self.training(run))).head, TwoTokens):
+        if isinstance(logits_module(run.network(self.title, model_config_of(self.training(run)))), TwoTokens):
             raise ConfigError(f'distill.ce_weight=0: the {self.title} predicts the mean of a class token and '
                               'a distillation token, and the class token learns from labels alone; give a '
                               'ce_weight, or a head with distillation=False')

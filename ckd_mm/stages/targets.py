@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 
+from ..classifier_heads import number_of_classes
 from ..data.labels import classes_of
 from ..data.views import ReplayableDataset, Views, random_state_kept
 from ..data.wrappers import replayable_part
@@ -212,7 +213,7 @@ class TargetsStage(Stage[TargetsResult]):
     def _layout(self, run: Run) -> Layout:
         """But for the number of teachers."""
         dataset, settings = self._dataset(run), self.settings
-        classes = (self.student.training(run).model.get('head') or {}).get('num_classes')
+        classes = number_of_classes(self.student.training(run).model)
         return Layout(len(dataset), settings.views, classes or len(classes_of(dataset) or ()),
                       dtype=settings.dtype, top_k=settings.top_k,
                       spread=self.student.distillation.settings.kd_loss.get('aggregation') == 'loss')

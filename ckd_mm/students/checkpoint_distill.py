@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..classifier_heads import logits_module
 from ..errors import ConfigError
 from ..losses.soft_target import SoftTarget, ensemble_prediction
 from ..registry import MODELS
@@ -120,7 +121,7 @@ class CheckpointDistill(TaughtStudent):
         target, teachers = self._target(inputs, data_samples)
         times = teachers if self.reduction == 'sum' else 1
         losses = {}
-        with self.recording('student'), output_of(self.student.head) as outputs:
+        with self.recording('student'), output_of(logits_module(self.student)) as outputs:
             if self.ce_weight == 0 and not are_labelled(data_samples):
                 self.student(inputs, mode='tensor')
             else:

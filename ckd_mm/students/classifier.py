@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..classifier_heads import TwoTokens, taught_logits, trainable
+from ..classifier_heads import TwoTokens, logits_module, taught_logits, trainable
 from ..compat import compile_in_place
 from ..errors import ConfigError
 from ..validate import check_one_label
@@ -17,7 +17,7 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
     """From an mmpretrain config, with this data preprocessor if it has none, or a network.
 
     Raises:
-        ConfigError: it has no head whose logits could be distilled, or one of several labels an image.
+        ConfigError: it has no logits that could be distilled, or several labels an image.
     """
     if isinstance(student, dict):
         student = copy.deepcopy(student)
@@ -25,15 +25,16 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
             student.setdefault('data_preprocessor', data_preprocessor)
         from mmpretrain.registry import MODELS as CLASSIFIERS
         student = CLASSIFIERS.build(student)
-    if not isinstance(getattr(student, 'head', None), nn.Module):
-        raise ConfigError(f'student of type {type(student).__name__} has no `head` whose logits could be '
-                          'distilled')
+    logits_module(student)
     return check_one_label('the student', trainable(student))
 
 
 def compile_classifier(classifier: nn.Module, options: bool | dict) -> None:
-    """``torch.compile`` backbone and neck, each by itself; the head stays eager, a hook reads its output."""
+    """``torch.compile`` backbone and neck, each by itself; the head stays eager, a hook reads its output.
+    Without a head it is the children of the network inside."""
     parts = [getattr(classifier, name, None) for name in ('backbone', 'neck')]
+    if getattr(classifier, 'head', None) is None:
+        parts += [*logits_module(classifier).children()]
     if options:
         compile_in_place([part for part in parts if isinstance(part, nn.Module)],
                          options if isinstance(options, dict) else {})
@@ -70,11 +71,12 @@ def logits_of(outputs: list, student: nn.Module, choose: Callable = taught_logit
     Raises:
         ConfigError: the head was not called once, or returns something else.
     """
-    logits = choose(outputs[0], student.head) if len(outputs) == 1 else None
+    module = logits_module(student)
+    logits = choose(outputs[0], module) if len(outputs) == 1 else None
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = [tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                  for output in outputs]
-        raise ConfigError(f'{type(student.head).__name__} should be called once a step and return logits (N, '
+        raise ConfigError(f'{type(module).__name__} should be called once a step and return logits (N, '
                           f'C); got {found}')
     return logits
 

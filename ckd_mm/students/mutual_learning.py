@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..classifier_heads import predicted_logits
+from ..classifier_heads import logits_module, number_of_classes, predicted_logits
 from ..errors import ConfigError
 from ..losses import cohort_kd_loss
 from ..registry import MODELS
@@ -52,7 +52,7 @@ class DeepMutualLearning(BaseModel):
             raise ConfigError(f'students={students!r} should be a list of at least two networks: mutual '
                               'learning needs a peer')
         students = [build_classifier(student, data_preprocessor) for student in students]
-        counts = [getattr(student.head, 'num_classes', None) for student in students]
+        counts = [*map(number_of_classes, students)]
         if len({count for count in counts if count is not None}) > 1:
             raise ConfigError(f'students of {" and ".join(map(str, counts))} classes cannot learn from each '
                               'other; give all heads one num_classes')
@@ -80,7 +80,7 @@ class DeepMutualLearning(BaseModel):
         """``loss_ce_i`` and, unless its weight is 0, ``loss_kd_i`` of each student i, weighted."""
         losses, taught, predicted = {}, [], []
         for index, (student, converter) in enumerate(zip(self.students, self.converters)):
-            with output_of(student.head) as outputs:
+            with output_of(logits_module(student)) as outputs:
                 own = weighted(student(converter(inputs), data_samples, mode='loss'), self.ce_weight)
             losses.update({f'{name}_{index}': value for name, value in own.items()})
             if self.kd_weight > 0:

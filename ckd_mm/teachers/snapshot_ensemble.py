@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..classifier_heads import number_of_classes
 from ..compat import full_precision
 from ..counting import WORDS
 from ..errors import ConfigError, SnapshotError
@@ -118,7 +119,7 @@ class SnapshotEnsemble(BaseCohort):
                 for part in network.children():
                     if part is not network.data_preprocessor:
                         part.to(self.dtype)
-        counts = [getattr(getattr(network, 'head', None), 'num_classes', None) for network in self.networks]
+        counts = [*map(number_of_classes, self.networks)]
         for snapshot, count in zip(self.snapshots, counts):
             if None not in (count, counts[0]) and count != counts[0] and self.class_map is None:
                 raise SnapshotError(f'snapshot {first} has {counts[0]} classes and {snapshot} has {count}: '

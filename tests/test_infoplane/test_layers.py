@@ -7,7 +7,7 @@ from torch import nn
 
 from ckd_mm.errors import ConfigError
 from ckd_mm.infoplane import ProbeImages, ProbeSettings, extract_features, information_x, load_probe_images
-from ckd_mm.infoplane.layers import features_of, grid_of
+from ckd_mm.infoplane.layers import Layer, channel_axis, grid_of
 
 from ..conftest import resnet
 from ..helpers import vision_transformer, with_statistics
@@ -38,8 +38,19 @@ def test_the_grid_of_tokens(tokens, height, width, grid):
 def test_tokens_fold_row_by_row_without_those_before_them():
     """A token at row r, column c of a 2 x 3 grid holds (r, c); a class and a distillation token hold -1."""
     tokens = torch.tensor([[[-1, -1], [-1, -1], [0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]]).float()
-    folded = features_of((None, tokens), torch.zeros(1, 3, 20, 30))
+    folded = Layer('', 2).features((None, tokens), torch.zeros(1, 3, 20, 30))
     assert folded.tolist() == [[[[0, 0, 0], [1, 1, 1]], [[0, 1, 2], [0, 1, 2]]]]
+
+
+@pytest.mark.parametrize('shape, image, convolved, axis', [
+    ((2, 512, 7, 7), (224, 224), set(), 1), ((2, 7, 7, 512), (224, 224), set(), 3),
+    ((2, 512, 7, 5), (224, 160), set(), 1), ((2, 7, 5, 512), (224, 160), set(), 3),
+    ((2, 8, 8, 8), (64, 64), set(), 1), ((2, 197, 768), (224, 224), {196}, 2),
+    ((2, 197, 196), (224, 224), {196}, 2), ((2, 49, 768), (224, 224), {3136}, 2),
+    ((2, 1024, 196), (224, 224), {196}, 1),  # MLP-Mixer, whose 1024 channels are a square too
+    ((2, 64, 1), (224, 224), {49}, 1), ((2, 768), (224, 224), set(), 1)])
+def test_the_axis_of_channels(shape, image, convolved, axis):
+    assert channel_axis(shape, image, convolved) == axis
 
 
 def test_the_class_token_of_a_transformer_is_preceded_by_its_last_tokens(images):

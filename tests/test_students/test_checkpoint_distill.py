@@ -441,7 +441,7 @@ def test_a_distiller_forgets_what_a_step_gave_it(tmp_path, distiller):
     (dict(cohort=None), r'cohort is missing: kd_weight=1\.0 needs teachers'),
     (dict(kd_loss=dict(type='ckd_mm.CohortKDLoss', tau=0)), r'tau=0 should be'),
     (dict(student=dict(type='ImageClassifier', backbone=dict(type='ResNet_CIFAR', depth=18))),
-     r'student of type ImageClassifier has no `head` whose logits could be distilled'),
+     r'ImageClassifier has no `head`, and no `model` as TimmClassifier, whose logits'),
 ])
 def test_bad_settings_are_named(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
