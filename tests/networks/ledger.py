@@ -174,6 +174,10 @@ LEDGER = {
             refused=SEVERAL, sample=True),
     'LeNet5': Network(dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10),
             head=dict(type='ClsHead', loss=LOSS)), refused=GREY),
+    'LinearClsHead, binary cross-entropy': Network(classifier(512, head=dict(loss=dict(LOSS,
+            use_sigmoid=True)), type='ResNet', depth=18)),
+    'LinearClsHead, soft labels': Network(classifier(512, head=dict(loss=dict(LOSS, use_soft=True)),
+            type='ResNet', depth=18)),
     'ArcFaceClsHead': Network(classifier(512, head=dict(type='ArcFaceClsHead'), type='ResNet', depth=18)),
 }
 
