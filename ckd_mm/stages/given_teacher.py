@@ -18,7 +18,7 @@ from ..selection import Selector
 from ..teachers.class_map import class_map_of
 from ..trajectory import Snapshot, Trajectory
 from ..trajectory.download import local_file
-from ..trajectory.snapshot import load_strictly
+from ..trajectory.snapshot import load_weights
 from .checks import check_predictions
 from .teacher import TeacherResult, TeacherSettings, teacher_training
 
@@ -49,7 +49,8 @@ class GivenTeacherStage(Stage[TeacherResult]):
                             for source, model in self.settings.sources]
             for trajectory in self._opened:
                 trajectory.snapshots = [
-                    self._sized(_with_statistics(snapshot, statistics)) for snapshot in trajectory]
+                    replace(self._sized(_with_statistics(snapshot, statistics)), strict=self.settings.strict)
+                    for snapshot in trajectory]
         return self._opened
 
     def _sized(self, snapshot: Snapshot) -> Snapshot:
@@ -78,7 +79,8 @@ class GivenTeacherStage(Stage[TeacherResult]):
     def depends_on(self, run: Run) -> dict[str, Any]:
         found = dict(snapshots=[[snapshot.time, snapshot.sha256, snapshot.size]
                                 for trajectory in self.trajectories(run) for snapshot in trajectory])
-        own = dict(input_size=self.settings.input_size, class_map=self.settings.class_map or None)
+        own = dict(input_size=self.settings.input_size, class_map=self.settings.class_map or None,
+                   strict=None if self.settings.strict else False)
         return found | {key: value for key, value in own.items() if value is not None}
 
     def execute(self, run: Run) -> TeacherResult:
@@ -159,7 +161,7 @@ class GivenTeacherStage(Stage[TeacherResult]):
 def check_weights(snapshot: Snapshot, network: nn.Module, finite: bool = True) -> None:
     """Raises SnapshotError if the file is missing or damaged, or the weights are of another network than this
     or, where they should be, not finite."""
-    load_strictly(network, snapshot.state_dict(finite), str(snapshot), snapshot.model)
+    load_weights(network, snapshot.state_dict(finite), str(snapshot), snapshot.model, snapshot.strict)
 
 
 def _with_statistics(snapshot: Snapshot, statistics: dict | None) -> Snapshot:

@@ -191,7 +191,7 @@ class SelectStage(TeachingStage[SelectResult]):
         if run.rehearses and self.name not in run.results:
             given, surely = self.given(run)
             last, count = self.teachers[0].trajectories(run)[0].last, self.expected(run)
-            return [dict(file=str(snapshot.file), model=snapshot.model)
+            return [dict(file=str(snapshot.file), model=snapshot.model, strict=snapshot.strict)
                     for snapshot in (given[:count] if surely else [last] * count)]
         result = run.results[self.name]
         now = dict(zip((part['trajectory'] for part in result.by_trajectory), self.trajectories(run)))
@@ -205,7 +205,8 @@ class SelectStage(TeachingStage[SelectResult]):
         result, own = run.results[self.name], self.distill.cohort
         found = [dict(sha256=member['sha256'] or sha256_of_file(member['file']), model=teacher.get('model'))
                  for teacher, member in zip(result.teachers, result.members)]
-        further = dict(cohort=own, class_map=self.class_map(run), dtype=self.distill.teacher_dtype)
+        further = dict(cohort=own, class_map=self.class_map(run), dtype=self.distill.teacher_dtype,
+                       strict=None if self.teacher.strict else False)
         return [*found, *({key: value} for key, value in further.items() if value is not None)]
 
     def verify(self, run: Run) -> None:
@@ -232,7 +233,8 @@ def as_teacher(trajectory: Trajectory, snapshot: Any) -> dict[str, Any]:
     """A snapshot as a config of :class:`ckd_mm.teachers.SnapshotEnsemble` names it."""
     teacher = {'trajectory': str(trajectory.folder), snapshot.unit: snapshot.time}
     known = trajectory.has_manifest and snapshot.model == trajectory.info.get('model')
-    return teacher if known else dict(teacher, model=snapshot.model)
+    return dict(teacher, **({} if known else dict(model=snapshot.model)),
+                **({} if snapshot.strict else dict(strict=False)))
 
 
 def _part(trajectory: Trajectory, selection: Selection) -> dict[str, Any]:

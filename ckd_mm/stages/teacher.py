@@ -64,6 +64,9 @@ class TeacherSettings(TrainingSettings):
         'dict(file=..., model=...) is one of another network than `model`'))
     pretrained: bool = setting(False, help=(
         "instead of a training: the weights of mmpretrain's model zoo, where `model` is a name in it"))
+    strict: bool = setting(True, help=(
+        'False: of checkpoints that exist weights that do not fit are left out, and those that are missing '
+        'are drawn; the log says which'))
     input_size: int | None = setting(None, at_least=1, help=(
         "height and width of the teacher's inputs: the student's are resized on the device"))
     class_map: bool | dict = setting(False, help=(
@@ -80,6 +83,9 @@ class TeacherSettings(TrainingSettings):
         if self.class_map is not False and self.is_trained:
             raise ConfigError(f'{name}.class_map={self.class_map!r} is for teachers that exist: one that '
                               "this run trains learns the student's classes; take it out")
+        if not self.strict and self.is_trained:
+            raise ConfigError(f'{name}.strict=False is for teachers that exist; take it out, or give '
+                              f'{name}.checkpoint')
         if None not in (self.trajectory, self.checkpoint):
             raise ConfigError(f'{name}.trajectory and {name}.checkpoint: give one of them')
         for folder in as_list(self.trajectory):

@@ -30,7 +30,7 @@ DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16)
 def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
     """From a snapshot itself, a file, ``dict(file=..., model=...)``, or ``dict(trajectory=..., epoch=...)``
     (of a trajectory by iterations ``iter=...``; without both: the last); a ``model`` in it replaces that of
-    file or trajectory.
+    file or trajectory. ``strict=False`` in it loads what fits.
 
     Args:
         model: config of the network, for snapshots without one.
@@ -43,6 +43,9 @@ def find_snapshot(item: SnapshotLike, model: dict | None = None) -> Snapshot:
         return item if item.model is not None else replace(item, model=model)
     if isinstance(item, (str, Path)):
         item = dict(file=item)
+    if isinstance(item, dict) and 'strict' in item:
+        found = find_snapshot({key: item[key] for key in item if key != 'strict'}, model)
+        return replace(found, strict=check_bool('strict', item['strict']))
     if not isinstance(item, dict) or set(item) - {'file', 'model', 'trajectory', *WORDS} or (
             'file' in item) == ('trajectory' in item):
         raise ConfigError(f'snapshots: {item!r} should be a file, dict(file=..., model=...) or '

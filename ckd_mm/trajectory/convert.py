@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError, SnapshotError
 from ..validate import check_int
 from .checkpoint_file import load_safely
-from .snapshot import Snapshot, load_strictly, write_snapshot
+from .snapshot import Snapshot, load_weights, write_snapshot
 from .trajectory import MANIFEST
 
 WEIGHTS = ('model', 'model_state', 'state_dict')  # where a file keeps its state dict, if it is not one itself
@@ -75,5 +75,5 @@ def convert_checkpoint(source: Path, model: dict, folder: Path, epoch: int | Non
     if (Path(folder) / MANIFEST).exists():
         raise ConfigError(f'{folder} holds the trajectory of a run, {MANIFEST}: choose another folder')
     converted = convert_state_dict(weights)
-    load_strictly(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
+    load_weights(MODELS.build(copy.deepcopy(model)), converted, str(source), model)
     return write_snapshot(Path(folder) / f'epoch_{epoch}.pth', converted, epoch=epoch, model=model)

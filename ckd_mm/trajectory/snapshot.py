@@ -6,10 +6,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -41,6 +43,7 @@ class Snapshot:
     model: dict | None = None  # mmpretrain config of the network
     classes: tuple[str, ...] | None = None  # names in the order of the logits
     seconds: float | None = None  # of training up to here
+    strict: bool = True  # or weights that do not fit are left out, and those that are missing are drawn
 
     @property
     def unit(self) -> str:
@@ -105,6 +108,8 @@ class Snapshot:
         state_dict = self.state_dict()
         try:
             with torch.random.fork_rng(devices=[]):
+                if not self.strict:  # what is drawn is the same each time
+                    torch.manual_seed(0)
                 network = trainable(MODELS.build(config))
         except CkdError:
             raise
@@ -112,7 +117,7 @@ class Snapshot:
             raise SnapshotError(f'snapshot {self}: its network cannot be built from its `model` '
                                 f'({in_a_line(error)})') from error
         check_one_label(f'snapshot {self}', network)
-        load_strictly(network, state_dict, str(self), config)
+        load_weights(network, state_dict, str(self), config, self.strict)
         return network.eval().requires_grad_(False)
 
 
@@ -141,12 +146,16 @@ def mismatch(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str:
                      for what, keys in problems.items() if keys)
 
 
-def load_strictly(network: nn.Module, state_dict: dict[str, Tensor], name: str, config: dict) -> None:
+def load_weights(network: nn.Module, state_dict: dict[str, Tensor], name: str, config: dict,
+                 strict: bool = True) -> None:
     """Load weights of this network, also as other packages name them (:func:`renamed`).
 
+    Args:
+        strict: False loads those that fit, and logs which do not.
+
     Raises:
-        SnapshotError: with this name and config, where a weight is missing, unknown or misshapen; nothing is
-            loaded then.
+        SnapshotError: with this name and config, where a weight is missing, unknown or misshapen, or none
+            fits; nothing is loaded then.
     """
     wanted = network.state_dict()
     state_dict = renamed(state_dict, wanted)
@@ -154,12 +163,18 @@ def load_strictly(network: nn.Module, state_dict: dict[str, Tensor], name: str, 
     for key in network.load_state_dict(wanted, strict=False).missing_keys:
         wanted.pop(key, None)
         state_dict.pop(key, None)
-    if found := mismatch(wanted, state_dict):
+    found = mismatch(wanted, state_dict)
+    fitting = {key: value for key, value in state_dict.items()
+               if key in wanted and wanted[key].shape == value.shape}
+    if found and (strict or not fitting):
         parts = {part: dict(config.get(part) or {}) for part in ('backbone', 'head')}
         raise SnapshotError(f'snapshot {name} is not of the network type={config.get("type")}, '
                             f'backbone={parts["backbone"]}, head={parts["head"]}: {found}. Give the config '
-                            'of the network (and number of classes) it was trained with')
-    network.load_state_dict(state_dict, strict=False)
+                            'of the network (and number of classes) it was trained with; '
+                            'teacher.strict=False takes what fits')
+    if found:
+        print_log(f'strict=False: {name} fits its network only in part: {found}', 'current', WARNING)
+    network.load_state_dict(fitting, strict=False)
 
 
 def write_snapshot(path: Path, state_dict: dict[str, Tensor], *, epoch: int | None, model: dict,

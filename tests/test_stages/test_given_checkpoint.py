@@ -10,6 +10,7 @@ from mmengine.registry import RUNNERS
 
 from ckd_mm.errors import CkdError, ConfigError
 from ckd_mm.pipeline.model_files import resolve_model_files
+from ckd_mm.teachers import SnapshotEnsemble
 
 from ..conftest import STATISTICS, resnet
 from ..helpers import (
@@ -88,6 +89,7 @@ def test_several_are_an_ensemble_also_of_other_architectures(plain, tmp_path):
     (dict(checkpoint='gone.pth', model=TEACHER), 'gone.pth'),
     (dict(checkpoint='gone.pth', trajectory='here'), 'teacher.trajectory and teacher.checkpoint: give one'),
     (dict(checkpoint=[]), 'teacher.checkpoint is empty'),
+    (dict(model=TEACHER, snapshots=dict(interval=1), strict=False), 'teacher.strict=False is for teachers'),
     (dict(checkpoint=[3]), r'teacher.checkpoint: 3 should be a file, a URL, or dict\(file=..., model=...\)'),
     (dict(checkpoint=dict(path='a.pth')), 'teacher.checkpoint: .* should be a file, a URL'),
     (dict(pretrained=True, model=TEACHER), "teacher.pretrained=True takes .* give a name in it"),
@@ -123,4 +125,41 @@ def test_a_selector_that_wants_a_trajectory(plain, tmp_path):
     config = plain('two')
     config.teacher, config.selector = dict(checkpoint=str(file)), dict(type='even', k=2)
     with pytest.raises(ConfigError, match=r'^selector: wants epochs \[2, 3\], .*; it has \[3\]'):
+        RUNNERS.build(config).train()
+
+
+def test_a_file_that_fits_in_part_teaches_where_strict_is_false(plain, tmp_path):
+    """Of a network with a further head; one weight is missing and one has another shape."""
+    weights = dict(network(TEACHER, 1).state_dict())
+    fitting = dict(weights)
+    gone, other = 'backbone.layer1.0.bn1.bias', 'head.fc.bias'
+    del weights[gone]
+    weights.update({other: torch.zeros(11), 'auxiliary.weight': torch.zeros(3)})
+    torch.save(weights, tmp_path / 'part.pth')
+    config = plain('strict')
+    config.teacher = dict(checkpoint=str(tmp_path / 'part.pth'), model=TEACHER)
+    with pytest.raises(CkdError, match=r'1 weights of another shape, first: head.fc.bias is \(11,\), '
+                                       r'expected \(10,\); 1 weights missing, first: '
+                                       r'backbone.layer1.0.bn1.bias; '
+                                       r'1 weights unknown, first: auxiliary.weight.*teacher.strict=False'):
+        RUNNERS.build(config).train()
+    config = plain('part')
+    summary = taught(config, checkpoint=str(tmp_path / 'part.pth'), model=TEACHER, strict=False)
+    assert 'strict=False' in Path(config.work_dir, 'ckd_mm.log').read_text()
+    cohorts = [SnapshotEnsemble([dict(file=str(tmp_path / 'part.pth'), model=TEACHER, strict=False)])
+               for _ in range(2)]
+    found = [dict(cohort.networks[0].state_dict()) for cohort in cohorts]
+    assert_same_weights(*found)  # what is drawn, too
+    assert all(torch.equal(found[0][key], fitting[key]) for key in fitting if key not in (gone, other))
+    with torch.no_grad():
+        assert summary['cohort']['accuracy_top1'] == accuracy(cohorts[0].networks[0](digits()[0]))
+    RUNNERS.build(Config(dict(config, resume=True))).train()
+    assert summary_of(config)['student'] == summary['student']
+
+
+def test_where_nothing_fits_strict_false_is_refused_too(plain, tmp_path):
+    torch.save({'a.weight': torch.zeros(3)}, tmp_path / 'other.pth')
+    config = plain('other')
+    config.teacher = dict(checkpoint=str(tmp_path / 'other.pth'), model=TEACHER, strict=False)
+    with pytest.raises(CkdError, match='other.pth.* is not of the network'):
         RUNNERS.build(config).train()
