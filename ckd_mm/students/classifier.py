@@ -31,10 +31,10 @@ def build_classifier(student: dict | nn.Module, data_preprocessor: dict | None =
 
 def compile_classifier(classifier: nn.Module, options: bool | dict) -> None:
     """``torch.compile`` backbone and neck, each by itself; the head stays eager, a hook reads its output.
-    Without a head it is the children of the network inside."""
+    Of a classifier without a head it is the children of the ``model`` inside."""
     parts = [getattr(classifier, name, None) for name in ('backbone', 'neck')]
-    if getattr(classifier, 'head', None) is None:
-        parts += [*logits_module(classifier).children()]
+    if isinstance(model := getattr(classifier, 'model', None), nn.Module):
+        parts += model.children()
     if options:
         compile_in_place([part for part in parts if isinstance(part, nn.Module)],
                          options if isinstance(options, dict) else {})

@@ -58,7 +58,7 @@ def test_network(network, tmp_path):
     assert all(math.isfinite(point.information_x) for point in plane.points)
     assert summary['selection']['epochs'] == [plane.best_epoch]
     # what the student's file says of the test images, by a network that is built and loaded here
-    student = MODELS.build(dict(copy.deepcopy(network.model), data_preprocessor=STATISTICS)).eval()
+    student = MODELS.build(dict(copy.deepcopy(network.model), data_preprocessor=dict(STATISTICS))).eval()
     before = copy.deepcopy(student.state_dict())
     student.load_state_dict(weights_of(tmp_path / 'run' / 'student.pth'), strict=False)
     assert any(not torch.equal(before[name], value) for name, value in student.state_dict().items())

@@ -81,7 +81,7 @@ def test_checkpoints_that_do_not_say_their_network(tmp_path, meta):
 def test_the_network_of_a_distilled_student_is_the_student(kind):
     """Also where the type is a class, as in configs that are written in pure Python."""
     assert model_config_of(dict(model=dict(type=kind, student=resnet()),
-                                data_preprocessor=STATISTICS)) == with_statistics(resnet())
+                                data_preprocessor=dict(STATISTICS))) == with_statistics(resnet())
 
 
 def test_hostile_config_text_in_a_checkpoint(tmp_path):
