@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, reading
 from ..validate import ONE_LABEL
 from .views import random_state_kept
 
@@ -37,14 +37,15 @@ def labels_of(dataset: Any, count: int | None = None) -> Iterator[tuple[int, np.
 
 
 def require_labels(source: str, dataset: Any, why: str) -> str:
-    """Raises ConfigError where the first, middle or last image comes without a label.
+    """Raises ConfigError where the first, middle or last image comes without a label, or cannot be read.
 
     Args:
         why: what needs it.
     """
     with random_state_kept():
         for index in {0, len(dataset) // 2, len(dataset) - 1}:
-            sample = dataset[index].get('data_samples')  # None: a rehearsal says how to pack it
+            with reading(f'{source}: image {index} cannot be read'):
+                sample = dataset[index].get('data_samples')  # None: a rehearsal says how to pack it
             if sample is not None and 'gt_label' not in sample and 'gt_score' not in sample:
                 raise ConfigError(f'{source}: image {index} has no label, which {why}')
     return 'there'

@@ -120,16 +120,15 @@ def test_batch_norm_and_no_validation(tmp_path, tool):
 
 FAILS_ON_ONE = """
 import os
-from mmcv.transforms import BaseTransform
-from mmpretrain.registry import TRANSFORMS
+from mmengine.hooks import Hook
+from mmpretrain.registry import HOOKS
 
 
-@TRANSFORMS.register_module()
-class FailsOnOne(BaseTransform):
+@HOOKS.register_module()
+class FailsOnOne(Hook):
 
-    def transform(self, results):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         assert os.environ['RANK'] == '0', 'planted'
-        return results
 """
 
 
@@ -137,11 +136,11 @@ def test_no_process_waits_for_one_that_fails_in_the_rehearsal(tmp_path, tool, mo
     (tmp_path / 'fails_on_one.py').write_text(FAILS_ON_ONE)
     config = distil_config(tmp_path / 'run', selector='last', probe=None,
                            custom_imports=dict(imports=['fails_on_one']))
-    config.train_dataloader.dataset.pipeline = [dict(type='FailsOnOne'), dict(type='PackInputs')]
+    config.custom_hooks = [dict(type='FailsOnOne')]
     config.dump(tmp_path / 'two.py')
     monkeypatch.syspath_prepend(str(tmp_path))
     for status, _, error in in_two_processes(lambda: tool('train.py', tmp_path / 'two.py', '--launcher',
                                                           'pytorch')):
         assert status == 1
-        assert 'teacher: train_dataloader fails on two images: AssertionError: planted' in error
+        assert 'teacher: custom_hooks holds FailsOnOne, whose after_train_iter fails: Asser' in error
     assert {path.name for path in (tmp_path / 'run').iterdir()} == BEFORE_STAGES

@@ -2,7 +2,6 @@
 
 import copy
 import shutil
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -204,9 +203,10 @@ def test_targets_of_a_finished_generation_need_no_room(cached, with_free_disk, t
         with_free_disk(config, 100_000)
     (tmp_path / 'run').mkdir()
     done = dict(state='done', processes=1, settings={}, seconds=1.0)
-    results = dict(generation_1_targets=TargetsResult, generation_1=NetworkResult)
+    results = dict(generation_1_targets=TargetsResult(
+        file='targets', bytes=1, sha256={}, images=1, views=1, classes=10, teachers=1, dtype='float32',
+        top_k=None, spread=False), generation_1=NetworkResult(metrics={}, epochs=1))
     write_json(tmp_path / 'run' / 'stages.json', {
-        stage: dict(done, result=dict.fromkeys(field.name for field in fields(kind)))
-        for stage, kind in results.items()})
+        stage: dict(done, result=result.to_dict()) for stage, result in results.items()})
     config.resume, config.rehearsal = True, False  # there is no generation to learn from
     with_free_disk(config, 100_000)
