@@ -1,15 +1,16 @@
 """Distillation from teachers that are wrong: what is kept of their target where the label contradicts it."""
 
-import torch
 from torch import Tensor
 
 from ..compat import full_precision
 from ..registry import MODELS
 from ..validate import WEIGHT, check_number
 from .cohort_kd_loss import CohortKDLoss, cohort_kd_loss
-from .decoupled_kd_loss import require_labels
+from .decoupled_kd_loss import decoupled, require_labels
 from .divergence import kl_divergence
 from .soft_target import SoftTarget, soft_target, student_log_probabilities
+
+LEFT_OUT = -1e9  # as a logarithm; if all classes are, both sides are uniform and equal
 
 
 def swapped(target: SoftTarget, labels: Tensor) -> SoftTarget:
@@ -51,21 +52,11 @@ def refined_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarget,
     require_labels(labels, student_logits)
     with full_precision(student_logits.device.type):
         log_p, log_q = target.log_p, student_log_probabilities(student_logits, target, tau)
-        confidence = kl_divergence(_binary(log_p, log_p.argmax(dim=1)), _binary(log_q, labels))
+        confidence = kl_divergence(decoupled(log_p, log_p.argmax(dim=1))[0], decoupled(log_q, labels)[0])
         above = log_p >= log_p.gather(1, labels[:, None])
         below = [log.masked_fill(above, LEFT_OUT).log_softmax(dim=1) for log in (log_p, log_q)]
         correlation = kl_divergence(*below)
         return (confidence_weight * confidence + correlation_weight * correlation).mean() * tau**2
-
-
-LEFT_OUT = -1e9  # as a logarithm; if all classes are, both sides are uniform and equal
-
-
-def _binary(log_p: Tensor, classes: Tensor) -> Tensor:
-    """Logarithms of (p_c, 1 - p_c), (N, 2), of one class c of each row."""
-    own = classes[:, None]
-    rest = log_p.scatter(1, own, -torch.inf).logsumexp(dim=1, keepdim=True)
-    return torch.cat([log_p.gather(1, own), rest], dim=1)
 
 
 @MODELS.register_module()

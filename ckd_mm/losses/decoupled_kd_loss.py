@@ -39,8 +39,8 @@ def decoupled_kd_loss(student_logits: Tensor, teacher_logits: Tensor | SoftTarge
     target = soft_target(teacher_logits, tau)
     require_labels(labels, student_logits)
     with full_precision(student_logits.device.type):
-        binary_q, others_q = _decoupled(student_log_probabilities(student_logits, target, tau), labels)
-        binary_p, others_p = _decoupled(target.log_p, labels)
+        binary_q, others_q = decoupled(student_log_probabilities(student_logits, target, tau), labels)
+        binary_p, others_p = decoupled(target.log_p, labels)
         target_term, non_target_term = kl_divergence(binary_p, binary_q), kl_divergence(others_p, others_q)
         return (target_weight * target_term + non_target_weight * non_target_term).mean() * tau**2
 
@@ -58,8 +58,9 @@ def all_but(labels: Tensor, values: Tensor) -> Tensor:
     return values.gather(1, others + (others >= labels[:, None]))
 
 
-def _decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithms of (p_t, 1 - p_t), (N, 2), and of the other classes' share of 1 - p_t, (N, C - 1)."""
+def decoupled(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of (p_t, 1 - p_t), (N, 2), and of the other classes' share of 1 - p_t, (N, C - 1), for one
+    class t of each row."""
     target, others = log_p.gather(1, labels[:, None])[:, 0], all_but(labels, log_p)
     rest = others.logsumexp(dim=1)  # not log(1 - p_t), of which nothing is left where the teacher is sure
     return torch.stack([target, rest], dim=1), others - rest[:, None]

@@ -57,8 +57,9 @@ def hint_loss(regressed: Tensor, hint: Tensor, reduction: str = 'sum') -> Tensor
         Mean over the batch, a scalar, float32 (or float64 if the features are).
 
     Raises:
-        ValueError: two shapes.
+        ValueError: two shapes, or another reduction.
     """
+    check_choice('reduction', reduction, REDUCTIONS)
     if regressed.shape != hint.shape:
         raise ValueError(f'hints are compared of one shape, not {tuple(regressed.shape)} and '
                          f'{tuple(hint.shape)}')

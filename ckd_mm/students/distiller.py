@@ -87,7 +87,8 @@ class FeatureDistiller(Distiller):
         for name, config in losses.items():
             if 'loss' not in name:
                 raise ConfigError(f"losses.{name}: the name should have 'loss' in it, or it is not minimised")
-            if not isinstance(config, dict) or not {'type', *ROLES} <= set(config):
+            if not isinstance(config, dict) or 'type' not in config or not all(
+                    isinstance(config.get(role), str) for role in ROLES):
                 raise ConfigError(f"losses.{name}={config!r} should be a dict with type, the layers student "
                                   "and teacher ('networks.0.' and so on in front), and the loss's settings")
             for role in ROLES:
@@ -102,7 +103,7 @@ class FeatureDistiller(Distiller):
         for name, layer in self.layers[role].items():
             if layer not in modules:
                 raise ConfigError(f'losses.{name}: {role}={layer!r} is no layer of the network'
-                                  f'{meant(str(layer), modules)}')
+                                  f'{meant(layer, modules)}')
         for layer in self.sources(role):
             modules[layer].register_forward_hook(partial(self._keep, role, layer))
 

@@ -57,6 +57,8 @@ def test_attention_of_other_sizes_is_refused(student, teacher):
 def test_hints_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r'one shape, not \(2, 4, 5, 5\) and \(2, 1, 5, 5\)'):
         hint_loss(maps(2, 4, 5, 5), maps(2, 1, 5, 5))
+    with pytest.raises(ValueError, match="reduction='none' should be one of"):
+        hint_loss(maps(2, 4, 5, 5), maps(2, 4, 5, 5), 'none')
 
 
 @pytest.mark.parametrize('build, message', [

@@ -132,6 +132,7 @@ OTHER_RECORDER = distiller(s_feature=dict(recorder='other'))
     (ours('backbone'), ".losses.loss_at: 'backbone' of the student gives a tuple of (2, 8, 4, 4), "),
     (ours('backbone.layer3'),
      ".losses.loss_at: student='backbone.layer3' is no layer of the network; did you mean "),
+    (ours(['backbone.layer1']), ".losses.loss_at={"),
     (ours(teacher='backbone.layer1'),
      ".losses.loss_at: teacher='backbone.layer1' is no layer of the network; did you mean "
      'networks.0.backbone.layer1'),
