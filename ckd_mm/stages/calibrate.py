@@ -93,8 +93,10 @@ class CalibrateStage(TeachingStage[CalibrateResult]):
         try:
             temperature = fit_temperature(logits, images.labels)
         except CkdError as error:
-            raise CkdError(f'distill.calibrate: snapshot {snapshot}: {error}; hold out more (held_out, '
-                           'num_images), or take distill.calibrate out') from error
+            folder = str(self.select.trajectories(run)[0].folder)
+            raise CkdError(f'distill.calibrate: snapshot {snapshot}: {error}. Take distill.calibrate out, or '
+                           f"give it probe_split='test', with teacher=dict(trajectory={folder!r}) and another "
+                           '--work-dir: the teacher is kept') from error
         return dict(temperatures=temperature, **{
             key: [float(measure(scaled, images.labels)) for scaled in (logits, logits / temperature)]
             for key, measure in dict(nll=F.cross_entropy,

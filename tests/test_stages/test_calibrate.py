@@ -104,9 +104,13 @@ def test_temperatures_are_one_for_each_snapshot(tmp_path, distil_run):
         SnapshotEnsemble(snapshots, temperatures=[1.0, 0, 1.0])
 
 
-def test_a_teacher_without_a_best_temperature_ends_the_run(calibrated, monkeypatch):
+def test_a_teacher_without_a_best_temperature_ends_the_run(calibrated, monkeypatch, tmp_path):
     config = calibrated()
     monkeypatch.setattr('ckd_mm.stages.calibrate.predict_logits', lambda network, images, *_, **__: (
         torch.nn.functional.one_hot(images.labels, 10).double()))
-    with pytest.raises(CkdError, match='distill.calibrate: snapshot .* 100.0% are right: .* hold out more'):
+    with pytest.raises(CkdError, match='distill.calibrate: snapshot .* 100.0% are right: .*teacher is kept'):
         CheckpointDistillRunner(config).train(until='calibrate')
+    monkeypatch.undo()
+    other = calibrated(work_dir=str(tmp_path / 'other'))  # the way out
+    other.teacher, other.distill.calibrate = dict(trajectory=config.work_dir), dict(probe_split='test')
+    assert len(CheckpointDistillRunner(other).train()['temperatures']) == 2
