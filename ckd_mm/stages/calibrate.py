@@ -95,8 +95,8 @@ class CalibrateStage(TeachingStage[CalibrateResult]):
         except CkdError as error:
             folder = str(self.select.trajectories(run)[0].folder)
             raise CkdError(f'distill.calibrate: snapshot {snapshot}: {error}. Take distill.calibrate out, or '
-                           f"give it probe_split='test', with teacher=dict(trajectory={folder!r}) and another "
-                           '--work-dir: the teacher is kept') from error
+                           "give it probe_split='test', in another --work-dir with "
+                           f'teacher=dict(trajectory={folder!r}): the teacher is kept') from error
         return dict(temperatures=temperature, **{
             key: [float(measure(scaled, images.labels)) for scaled in (logits, logits / temperature)]
             for key, measure in dict(nll=F.cross_entropy,
